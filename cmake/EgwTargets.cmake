@@ -1,0 +1,54 @@
+# One CMake target per folder.
+
+# egw_module(name [DEPS modules] [LINK libraries]): framework/<name> as target egw_<name>. A folder
+# without .cpp files is an interface library.
+function(egw_module name)
+  cmake_parse_arguments(ARG "" "" "DEPS;LINK" ${ARGN})
+  file(GLOB sources CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/*.cpp")
+  list(FILTER sources EXCLUDE REGEX "/main\\.cpp$")
+  list(TRANSFORM ARG_DEPS PREPEND egw_)
+  if(sources)
+    add_library(egw_${name} STATIC ${sources})
+    target_link_libraries(egw_${name} PUBLIC egw_flags ${ARG_DEPS} ${ARG_LINK})
+  else()
+    add_library(egw_${name} INTERFACE)
+    target_link_libraries(egw_${name} INTERFACE egw_flags ${ARG_DEPS} ${ARG_LINK})
+  endif()
+endfunction()
+
+# egw_plugin(kind name SOURCES files [LINK libraries]): egw-<kind>-<name>.so, one exported symbol.
+function(egw_plugin kind name)
+  cmake_parse_arguments(ARG "" "" "SOURCES;LINK" ${ARGN})
+  set(target egw_${kind}_${name})
+  add_library(${target} MODULE ${ARG_SOURCES})
+  target_link_libraries(${target} PRIVATE egw_flags egw_sdk ${ARG_LINK})
+  target_link_options(${target} PRIVATE -Wl,--exclude-libs,ALL
+    "-Wl,--version-script=${PROJECT_SOURCE_DIR}/cmake/plugin.map")
+  if(NOT EGW_SANITIZE)
+    target_link_options(${target} PRIVATE -Wl,-z,defs)
+  endif()
+  set_target_properties(${target} PROPERTIES PREFIX "" OUTPUT_NAME "egw-${kind}-${name}"
+    LINK_DEPENDS "${PROJECT_SOURCE_DIR}/cmake/plugin.map"
+    LIBRARY_OUTPUT_DIRECTORY "${EGW_PLUGIN_OUTPUT_DIR}")
+endfunction()
+
+# egw_unit_test(name LINK targets [LABEL label] [TIMEOUT s]): all *.cpp of the current folder as one
+# GoogleTest executable, one ctest entry.
+function(egw_unit_test name)
+  cmake_parse_arguments(ARG "" "LABEL;TIMEOUT" "LINK" ${ARGN})
+  file(GLOB sources CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/*.cpp")
+  if(NOT sources)
+    return()
+  endif()
+  if(NOT ARG_LABEL)
+    set(ARG_LABEL unit)
+  endif()
+  if(NOT ARG_TIMEOUT)
+    set(ARG_TIMEOUT 60)
+  endif()
+  add_executable(${name} ${sources})
+  target_link_libraries(${name} PRIVATE ${ARG_LINK} GTest::gmock GTest::gtest_main rapidcheck)
+  target_include_directories(${name} PRIVATE "${PROJECT_SOURCE_DIR}/tests")
+  add_test(NAME ${name} COMMAND ${name})
+  set_tests_properties(${name} PROPERTIES LABELS ${ARG_LABEL} TIMEOUT ${ARG_TIMEOUT})
+endfunction()

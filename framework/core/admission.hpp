@@ -1,0 +1,37 @@
+// Admission: one function for `egw apply`, the Kubernetes webhook and `egw check`. Pure.
+#pragma once
+
+#include <functional>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "egw/model/meta.hpp"
+#include "egw/model/settings.hpp"
+
+namespace egw::core {
+
+enum class AdmitOp { kCreate, kUpdate, kDelete };
+
+// Reads other stored objects; inside the write's transaction where the store has one.
+struct ObjectReader {
+  // nullopt: not there.
+  std::function<std::optional<nlohmann::json>(model::Kind, const model::Key&)> get;
+  std::function<std::vector<nlohmann::json>(model::Kind)> list;
+};
+
+struct AdmitAnswer {
+  bool admitted = true;
+  std::vector<std::string> warnings;
+  std::vector<std::string> denials;  // each: field path, value, what would be accepted
+};
+
+// old_object: null on create; new_object: null on delete. When admitted, `object` (never null then,
+// but for a delete) receives the document to store: new_object with defaults filled in and unknown
+// fields kept. Kinds that egw does not own (Node, Pod, Namespace) are checked for shape only.
+AdmitAnswer admit(AdmitOp op, model::Kind kind, const nlohmann::json& old_object,
+                  const nlohmann::json& new_object, const ObjectReader& reader,
+                  const model::Settings& settings, nlohmann::json& object);
+
+}  // namespace egw::core

@@ -1,0 +1,79 @@
+// plan: from everything that the leader knows to what it has to write. Pure: no I/O, no clock, same
+// input same output; a second plan over the result of the first writes nothing. Called by the
+// controller (framework/runtime) after every change, at every tunnelMonitorPeriod and at wake_ms.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "egw/model/settings.hpp"
+#include "egw/model/world.hpp"
+
+namespace egw::core {
+
+// What the leader has seen of a node's heartbeats, on its own steady clock (ms). The leader never
+// compares two machines' clocks: it notes when *it* saw the value change.
+struct HeartbeatSeen {
+  std::int64_t value_ms = 0;    // status.lastHeartbeatTime as last seen
+  std::int64_t changed_ms = 0;  // when that value was first seen here, steady clock
+};
+
+struct PlanInput {
+  const model::World* world = nullptr;
+  const model::Settings* settings = nullptr;
+  std::map<std::string, HeartbeatSeen> heartbeats;  // by node
+  std::int64_t now_ms = 0;       // steady clock of this process
+  std::int64_t wall_ms = 0;      // Unix time, for condition and event time stamps only
+  std::int64_t watching_since_ms = 0;  // steady: when this leader began to see the store without a
+                                       // gap; nobody is declared dead before one eviction timeout
+  std::uint64_t term = 0;
+};
+
+// Writes, in the order in which they must be made. A failed one (conflict) ends the batch; the next
+// plan, from the newer state, does the rest.
+struct CreateTunnel { std::string node; };
+struct DeleteTunnel { std::string node; };
+struct CreateClusterInfo { std::string name; };
+struct DeleteClusterInfo { std::string name; };
+struct WriteTunnel { model::EgressTunnel tunnel; };              // status
+struct WriteClusterInfo { model::EgressClusterInfo info; };      // status
+struct WriteGateway { model::EgressGateway gateway; };           // status
+struct WritePolicy { model::EgressPolicy policy; };              // status; kind by meta.ns
+struct SetMeta {  // finalizers and annotations of a stored object
+  model::Kind kind;
+  model::Key key;
+  std::uint64_t expected_revision;
+  std::vector<std::string> finalizers;
+  model::Labels annotations;
+};
+using Write = std::variant<CreateTunnel, DeleteTunnel, CreateClusterInfo, DeleteClusterInfo,
+                           WriteTunnel, WriteClusterInfo, WriteGateway, WritePolicy, SetMeta>;
+
+// A thing worth telling people: goes to the log, to events where the store has them, to metrics.
+struct Notice {
+  enum class Level : std::uint8_t { kInfo, kWarning } level = Level::kInfo;
+  model::Kind kind = model::Kind::kEgressGateway;
+  model::Key key;
+  std::string reason;   // CamelCase, stable: "EipMoved", "HeartbeatTimeout", "StoreSuspect", ...
+  std::string message;  // e.g. "update tunnel status to HeartbeatTimeout"
+};
+
+// An EIP that changes its owner, for history and metrics.
+struct Move {
+  std::string gateway, eip, from, to, why;
+  std::uint64_t epoch = 0;
+};
+
+struct Plan {
+  std::vector<Write> writes;
+  std::vector<Notice> notices;
+  std::vector<Move> moves;
+  std::int64_t wake_ms = 0;  // steady: look again at this time even if nothing changes; 0: no need
+};
+
+[[nodiscard]] Plan plan(const PlanInput& input);
+
+}  // namespace egw::core

@@ -1,0 +1,62 @@
+// Datapath: what the agent sees of a datapath plugin, whatever implements it. One call at a time;
+// every call has a deadline, after which it fails with Errc::kTimeout while the plugin's thread may
+// still be busy (further calls then fail at once with kUnavailable until it returns).
+#pragma once
+
+#include <boost/asio/awaitable.hpp>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "egw/model/node_state.hpp"
+#include "egw/model/result.hpp"
+
+namespace egw::host {
+
+struct ApplyFailure {
+  std::string object;  // "endpoint 10.1.2.3"
+  int sys_errno = 0;
+  std::string message;
+};
+
+struct ApplyOutcome {
+  bool need_full = false;
+  std::vector<ApplyFailure> failures;
+  std::vector<std::pair<std::string, std::uint64_t>> repaired;  // kernel object type, how many
+  std::chrono::microseconds took{0};
+};
+
+struct SysctlNeed {
+  std::string key, value, why;
+  bool forwarding = false;
+};
+
+struct ProbeFinding {
+  bool ok = true;
+  std::string code, message;
+};
+
+struct CounterValue {
+  std::string name, labels;
+  std::uint64_t value = 0;
+};
+
+class Datapath {
+ public:
+  virtual ~Datapath() = default;
+  virtual boost::asio::awaitable<Result<std::vector<ProbeFinding>>> probe(model::NodeConfig node) = 0;
+  virtual boost::asio::awaitable<Result<ApplyOutcome>> apply(model::Change change) = 0;
+  virtual boost::asio::awaitable<Result<std::vector<SysctlNeed>>> sysctls() = 0;
+  virtual boost::asio::awaitable<Result<nlohmann::json>> observe() = 0;
+  virtual boost::asio::awaitable<Result<std::vector<CounterValue>>> counters() = 0;
+  virtual boost::asio::awaitable<Result<void>> health() = 0;
+  virtual boost::asio::awaitable<Result<void>> forget(model::Address eip) = 0;
+  virtual boost::asio::awaitable<Result<void>> purge() = 0;
+  // Called on the executor given at opening when somebody else changed our kernel state.
+  virtual void on_drift(std::function<void(std::string what)> callback) = 0;
+};
+
+}  // namespace egw::host

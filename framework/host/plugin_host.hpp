@@ -1,0 +1,76 @@
+// PluginHost: finds, checks and opens plugins. Every refusal is one sentence that names the file and
+// says what is wrong with it and what to do.
+#pragma once
+
+#include <boost/asio/any_io_executor.hpp>
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "egw/host/datapath.hpp"
+#include "egw/host/leader_election.hpp"
+#include "egw/host/state_store.hpp"
+
+namespace egw::host {
+
+enum class PluginKind : std::uint32_t { kStateStore = 1, kLeaderElection = 2, kDatapath = 3 };
+[[nodiscard]] std::string_view to_string(PluginKind kind);  // "statestore", "leaderelection", ...
+
+struct PluginInfo {
+  std::filesystem::path file;
+  PluginKind kind{};
+  std::string name, version, build_tag, config_schema;
+  std::uint16_t abi_major = 0, abi_minor = 0;
+  std::uint64_t capabilities = 0;
+  std::string problem;  // empty: usable; else why not (the other fields may be empty then)
+};
+
+using LogFn = std::function<void(int level, std::string_view plugin, std::string_view message)>;
+
+// The host's side of admission, called by a state store inside its write transaction, from the
+// store's thread: must be thread-safe. Fills `object` when it admits.
+struct AdmitRequest {
+  enum class Op { kCreate, kUpdate, kDelete } op;
+  model::Kind kind;
+  nlohmann::json old_object, new_object;  // null where there is none
+  std::function<std::optional<nlohmann::json>(model::Kind, const model::Key&)> get;
+  std::function<std::vector<nlohmann::json>(model::Kind)> list;
+};
+struct AdmitReply {
+  bool admitted = true;
+  nlohmann::json object;
+  std::vector<std::string> warnings, denials;
+};
+using AdmitFn = std::function<AdmitReply(const AdmitRequest&)>;
+
+class PluginHost {
+ public:
+  // executor: where all callbacks and completions run. log: thread-safe.
+  PluginHost(std::filesystem::path plugin_dir, boost::asio::any_io_executor executor, LogFn log);
+  ~PluginHost();
+
+  // All libraries in the folder, usable or not, sorted by kind and name.
+  [[nodiscard]] std::vector<PluginInfo> list() const;
+  [[nodiscard]] Result<PluginInfo> inspect(PluginKind kind, const std::string& name) const;
+
+  // config: the value of plugins.<kind>.config, checked against the plugin's schema.
+  Result<std::unique_ptr<StateStore>> open_state_store(const std::string& name,
+                                                       const nlohmann::json& config, AdmitFn admit);
+  Result<std::unique_ptr<LeaderElection>> open_leader_election(const std::string& name,
+                                                               const nlohmann::json& config,
+                                                               const std::string& identity);
+  // state_dir: made with mode 0700 if missing.
+  Result<std::unique_ptr<Datapath>> open_datapath(const std::string& name,
+                                                  const nlohmann::json& config,
+                                                  const std::filesystem::path& state_dir);
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace egw::host

@@ -1,0 +1,70 @@
+// StateStore: what the runtime and the verbs see of a state store, whatever implements it.
+// All callbacks run on the executor given at opening; no object here is shared between threads.
+#pragma once
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/awaitable.hpp>
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "egw/model/meta.hpp"
+
+namespace egw::host {
+
+struct StoredObject {
+  nlohmann::json document;
+  std::uint64_t revision = 0;
+};
+
+struct Query {
+  model::Kind kind;
+  std::string ns, name, fields, labels;  // empty: no restriction (framework/abi/state_store.h)
+};
+
+struct StoreEvent {
+  enum class Type { kSnapshot, kUpsert, kDelete, kSynced, kDisconnected, kRevision } type;
+  std::uint64_t revision = 0;
+  model::Key key;
+  nlohmann::json document;  // upsert: whole; delete: last known, or null
+  std::string message;      // disconnected: why
+};
+
+struct WriteRequest {
+  enum class Op { kCreate, kUpdate, kUpdateStatus, kDelete } op;
+  model::Kind kind;
+  model::Key key;
+  nlohmann::json document;
+  std::uint64_t expected_revision = 0;
+  std::uint64_t term = 0;
+  bool dry_run = false;
+  std::chrono::milliseconds deadline{5000};
+};
+
+struct WriteOutcome {
+  StoredObject object;
+  std::vector<std::string> warnings;
+};
+
+// Ends the subscription when destroyed; no callback afterwards.
+class Subscription {
+ public:
+  virtual ~Subscription() = default;
+};
+
+class StateStore {
+ public:
+  virtual ~StateStore() = default;
+  virtual boost::asio::awaitable<Result<std::unique_ptr<Subscription>>> subscribe(
+      Query query, std::function<void(StoreEvent)> on_event) = 0;
+  virtual boost::asio::awaitable<Result<StoredObject>> get(model::Kind kind, model::Key key) = 0;
+  virtual boost::asio::awaitable<Result<std::vector<StoredObject>>> list(Query query) = 0;
+  virtual boost::asio::awaitable<Result<WriteOutcome>> write(WriteRequest request) = 0;
+  virtual boost::asio::awaitable<Result<void>> health() = 0;
+};
+
+}  // namespace egw::host

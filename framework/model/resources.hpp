@@ -1,0 +1,229 @@
+// The resources as values (docs: api reference). Absent strings are empty, absent lists are empty.
+// JSON in and out: codec.hpp.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "egw/model/address.hpp"
+#include "egw/model/meta.hpp"
+#include "egw/model/selector.hpp"
+
+namespace egw::model {
+
+// ---- EgressGateway ---------------------------------------------------------------------------
+struct IpPools {
+  std::vector<std::string> ipv4;  // address, "a-b" or CIDR, as written
+  std::vector<std::string> ipv6;
+  std::string ipv4_default_eip;
+  std::string ipv6_default_eip;
+  friend bool operator==(const IpPools&, const IpPools&) = default;
+};
+
+struct PolicyRef {
+  std::string name;
+  std::string ns;  // empty: EgressClusterPolicy
+  friend auto operator<=>(const PolicyRef&, const PolicyRef&) = default;
+};
+
+// One egress id: a pair of addresses, or the node's own (use_node_ip).
+struct EipStatus {
+  std::string ipv4;
+  std::string ipv6;
+  bool use_node_ip = false;
+  std::uint32_t id = 0;         // 1..16383
+  std::uint64_t epoch = 0;      // grows with every change of owner
+  std::string moving_from;      // planned move in progress: the former owner
+  std::vector<PolicyRef> policies;  // sorted
+  friend bool operator==(const EipStatus&, const EipStatus&) = default;
+};
+
+struct GatewayNode {
+  std::string name;
+  std::string status;  // the tunnel's phase as the leader sees it: "Ready", "HeartbeatTimeout", ...
+  std::vector<EipStatus> eips;  // sorted by (ipv4, ipv6, id)
+  friend bool operator==(const GatewayNode&, const GatewayNode&) = default;
+};
+
+// Pools of 2^64 and more saturate at INT64_MAX.
+struct IpUsage {
+  std::int64_t ipv4_total = 0, ipv4_free = 0, ipv6_total = 0, ipv6_free = 0;
+  friend bool operator==(const IpUsage&, const IpUsage&) = default;
+};
+
+struct EgressGateway {
+  static constexpr Kind kKind = Kind::kEgressGateway;
+  ObjectMeta meta;
+  struct Spec {
+    bool cluster_default = false;
+    IpPools ippools;
+    LabelSelector node_selector;               // spec.nodeSelector.selector
+    std::string node_selector_policy;          // no meaning: warn
+    std::optional<LabelSelector> allowed_namespaces;  // absent: all
+    friend bool operator==(const Spec&, const Spec&) = default;
+  } spec;
+  struct Status {
+    std::uint64_t term = 0;
+    std::vector<GatewayNode> node_list;  // sorted by name
+    std::vector<EipStatus> unplaced;     // EIPs whose policies wait for a Ready node
+    IpUsage ip_usage;
+    Conditions conditions;
+    friend bool operator==(const Status&, const Status&) = default;
+  } status;
+};
+
+// ---- EgressPolicy, EgressClusterPolicy -------------------------------------------------------
+enum class AllocatorPolicy : std::uint8_t { kDefault, kRoundRobin };
+enum class FailurePolicy : std::uint8_t { kDrop, kNodeIp };
+
+// Both kinds have this shape; meta.ns is empty for the cluster-wide one.
+struct EgressPolicy {
+  static constexpr Kind kKind = Kind::kEgressPolicy;
+  ObjectMeta meta;
+  struct Spec {
+    std::string gateway;  // egressGatewayName
+    struct EgressIp {
+      std::string ipv4, ipv6;
+      bool use_node_ip = false;
+      AllocatorPolicy allocator = AllocatorPolicy::kDefault;
+      friend bool operator==(const EgressIp&, const EgressIp&) = default;
+    } egress_ip;
+    std::optional<LabelSelector> pod_selector;
+    std::optional<LabelSelector> namespace_selector;  // cluster-wide only
+    std::vector<std::string> pod_subnet;
+    std::vector<std::string> dest_subnet;
+    std::int64_t priority = 0;  // lower wins
+    FailurePolicy failure_policy = FailurePolicy::kDrop;
+    friend bool operator==(const Spec&, const Spec&) = default;
+  } spec;
+  struct Status {
+    std::string ipv4, ipv6;  // status.eip
+    std::string node;
+    Conditions conditions;
+    friend bool operator==(const Status&, const Status&) = default;
+  } status;
+  [[nodiscard]] PolicyRef ref() const { return {meta.name, meta.ns}; }
+};
+
+struct EgressClusterPolicy : EgressPolicy {
+  static constexpr Kind kKind = Kind::kEgressClusterPolicy;
+};
+
+// ---- EgressTunnel ----------------------------------------------------------------------------
+enum class TunnelPhase : std::uint8_t {
+  kPending, kInit, kFailed, kReady, kHeartbeatTimeout, kNodeNotReady
+};
+[[nodiscard]] std::string_view to_string(TunnelPhase phase);
+
+struct Realised {
+  std::uint64_t term = 0;
+  std::uint64_t revision = 0;  // everything up to this store revision is in the kernel
+  friend bool operator==(const Realised&, const Realised&) = default;
+};
+
+struct EgressTunnel {
+  static constexpr Kind kKind = Kind::kEgressTunnel;
+  ObjectMeta meta;
+  struct Status {
+    // Written by the controller: ipv4, ipv6, mark. Written by the agent: the rest.
+    std::string ipv4, ipv6;  // tunnel addresses
+    std::string mac;         // of the tunnel device
+    struct Parent {
+      std::string name, ipv4, ipv6;
+      std::string mac;  // new: the uplink's, by which claims of the EIP are told apart
+      friend bool operator==(const Parent&, const Parent&) = default;
+    } parent;
+    std::string mark;  // "0x26......", shown for compatibility
+    TunnelPhase phase = TunnelPhase::kPending;
+    std::int64_t last_heartbeat_ms = 0;  // the agent's clock; only compared for being different
+    Realised realised;
+    Conditions conditions;
+    friend bool operator==(const Status&, const Status&) = default;
+  } status;
+};
+
+// ---- EgressClusterInfo -----------------------------------------------------------------------
+struct PeerInfo {  // a row of the peer table: what other nodes need to know of a node
+  std::string name;
+  std::string underlay_v4, underlay_v6;
+  std::string tunnel_v4, tunnel_v6;
+  std::string mac;         // of the tunnel device
+  std::string parent_mac;  // of the uplink
+  std::vector<std::string> pod_cidrs;
+  friend bool operator==(const PeerInfo&, const PeerInfo&) = default;
+};
+
+struct RetiredId {
+  std::uint32_t id = 0;
+  std::uint64_t revision = 0;
+  friend bool operator==(const RetiredId&, const RetiredId&) = default;
+};
+
+// One object named "default"; further shards of the peer table are named "peers-N", N >= 1, and hold
+// status.peers only.
+struct EgressClusterInfo {
+  static constexpr Kind kKind = Kind::kEgressClusterInfo;
+  ObjectMeta meta;
+  struct Spec {
+    std::string pod_cidr_mode = "auto";  // autoDetect.podCidrMode: auto, k8s, calico, ""
+    bool cluster_ip = true;              // autoDetect.clusterIP
+    bool node_ip = true;                 // autoDetect.nodeIP
+    std::vector<std::string> extra_cidr;
+    friend bool operator==(const Spec&, const Spec&) = default;
+  } spec;
+  struct Addresses {
+    std::vector<std::string> ipv4, ipv6;
+    friend bool operator==(const Addresses&, const Addresses&) = default;
+  };
+  struct Status {
+    bool present = false;  // the controller has written it once: cluster prefixes are known
+    std::string pod_cidr_mode;
+    Addresses cluster_ip;
+    std::map<std::string, Addresses> node_ip;   // by node
+    std::map<std::string, Addresses> pod_cidr;  // by node
+    std::vector<std::string> extra_cidr;
+    std::uint32_t next_egress_id = 1;
+    std::vector<RetiredId> retired;
+    std::uint64_t term = 0;
+    std::vector<PeerInfo> peers;  // sorted by name
+    Conditions conditions;
+    friend bool operator==(const Status&, const Status&) = default;
+  } status;
+};
+
+// ---- core kinds, the parts that are used -----------------------------------------------------
+struct Node {
+  static constexpr Kind kKind = Kind::kNode;
+  ObjectMeta meta;
+  std::vector<std::string> pod_cidrs;     // spec.podCIDRs, else spec.podCIDR
+  std::vector<std::string> internal_ips;  // status.addresses[type=InternalIP]
+  bool ready = true;                      // false only if condition Ready is present and not "True"
+};
+
+struct Pod {
+  static constexpr Kind kKind = Kind::kPod;
+  ObjectMeta meta;
+  std::string node_name;
+  bool host_network = false;
+  bool finished = false;          // phase Succeeded or Failed
+  std::vector<Address> ips;       // status.podIPs, else status.podIP
+};
+
+struct Namespace {
+  static constexpr Kind kKind = Kind::kNamespace;
+  ObjectMeta meta;
+};
+
+// ---- names that others rely on ---------------------------------------------------------------
+inline constexpr std::string_view kGroup = "egressgateway.spidernet.io";
+inline constexpr std::string_view kGatewayFinalizer = "egressgateway.spidernet.io/egressgateway";
+inline constexpr std::string_view kTunnelFinalizer = "egressgateway.spidernet.io/egresstunnel";
+inline constexpr std::string_view kNamespaceDefaultLabel = "spidernet.io/egressgateway-default";
+inline constexpr std::string_view kMoveAnnotation = "egressgateway.spidernet.io/move";
+inline constexpr std::string_view kDrainAnnotation = "egressgateway.spidernet.io/drain";
+inline constexpr std::string_view kClusterInfoName = "default";
+
+}  // namespace egw::model

@@ -1,0 +1,38 @@
+// Label selectors with Kubernetes' meaning (apimachinery, labels.Selector): matchLabels and
+// matchExpressions with In, NotIn, Exists, DoesNotExist; all requirements must hold.
+#pragma once
+
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "egw/model/meta.hpp"
+
+namespace egw::model {
+
+struct Requirement {
+  enum class Op : std::uint8_t { kIn, kNotIn, kExists, kDoesNotExist };
+  std::string key;
+  Op op = Op::kExists;
+  std::vector<std::string> values;  // sorted
+  friend bool operator==(const Requirement&, const Requirement&) = default;
+};
+
+// Empty (no requirement) matches everything.
+class LabelSelector {
+ public:
+  std::vector<Requirement> requirements;
+  [[nodiscard]] bool matches(const Labels& labels) const;
+  [[nodiscard]] bool empty() const { return requirements.empty(); }
+  // The text form of `kubectl -l`: "a=b,c!=d,e in (f,g),h,!i".
+  static Result<LabelSelector> parse_text(std::string_view text);
+  friend bool operator==(const LabelSelector&, const LabelSelector&) = default;
+};
+
+// path: for error messages, e.g. "spec.appliedTo.podSelector".
+[[nodiscard]] Result<LabelSelector> decode_selector(const nlohmann::json& j, std::string_view path);
+[[nodiscard]] nlohmann::json encode_selector(const LabelSelector& selector);
+
+}  // namespace egw::model
