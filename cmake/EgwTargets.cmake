@@ -30,6 +30,7 @@ function(egw_plugin kind name)
   set_target_properties(${target} PROPERTIES PREFIX "" OUTPUT_NAME "egw-${kind}-${name}"
     LINK_DEPENDS "${PROJECT_SOURCE_DIR}/cmake/plugin.map"
     LIBRARY_OUTPUT_DIRECTORY "${EGW_PLUGIN_OUTPUT_DIR}")
+  add_dependencies(plugins ${target})
 endfunction()
 
 # egw_unit_test(name LINK targets [LABEL label] [TIMEOUT s]): all *.cpp of the current folder as one
@@ -52,3 +53,6 @@ function(egw_unit_test name)
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES LABELS ${ARG_LABEL} TIMEOUT ${ARG_TIMEOUT})
 endfunction()
+
+# All plugins of the tree: `ninja plugins`.
+add_custom_target(plugins)

@@ -1,0 +1,404 @@
+"""The one-machine cluster: nodes as network namespaces on a bridge, pods behind veths, an outside
+server, one agent per node, one or more controllers, and a store that they share.
+
+    n1 .. nN   10.6.0.1i  fd00::1i    underlay, on a bridge in a namespace of its own
+    server     10.6.0.100 fd00::100   the outside; the nodes' default route
+    pod k of node i   10.244.i.k  fd00:244:i::k   behind a veth, as a plain CNI does it
+
+Used by up, down, cut, quickstart and the end-to-end tests. Everything a cluster leaves on the machine
+is named after it: namespaces NAME-*, and its folder below the run folder.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+
+from lab import net
+from lab.process import Process
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+RUN = "/run/egw-lab"
+SERVER4, SERVER6 = "10.6.0.100", "fd00::100"
+PORT = 7000
+
+
+def build_dir():
+    return os.environ.get("EGW_BUILD_DIR", os.path.join(ROOT, "build", "release"))
+
+
+class Cluster:
+    def __init__(self, name, nodes=3, gateways=2, controllers=2, timeouts=(1, 1, 3), ipv6=True,
+                 settings=None):
+        """timeouts: tunnelMonitorPeriod, tunnelUpdatePeriod, eipEvictionTimeout in seconds. The last
+        `gateways` nodes carry the label egress=true. settings: further configuration, merged in."""
+        self.name, self.count, self.controllers, self.timeouts = name, nodes, controllers, timeouts
+        self.ipv6, self.settings = ipv6, settings or {}
+        self.nodes = [f"n{i}" for i in range(1, nodes + 1)]
+        self.gateways = self.nodes[nodes - gateways:]
+        self.dir = os.path.join(RUN, name)
+        self.pods = {}
+        self.bin = os.path.join(build_dir(), "bin")
+
+    # ---- life ------------------------------------------------------------------------------
+
+    @classmethod
+    def claim(cls, prefix="lab", **kwargs):
+        """A cluster under a name that no other one holds now: prefix, prefix2, prefix3 ..."""
+        os.makedirs(RUN, mode=0o755, exist_ok=True)
+        with open(os.path.join(RUN, "lock"), "w", encoding="ascii") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            for i in range(1, 1000):
+                name = prefix if i == 1 else f"{prefix}{i}"
+                if not os.path.exists(os.path.join(RUN, name)) and not net.named(f"{name}-"):
+                    os.makedirs(os.path.join(RUN, name), mode=0o700)
+                    return cls(name, **kwargs)
+        raise RuntimeError("no free cluster name")
+
+    @classmethod
+    def load(cls, name):
+        """The running cluster of that name, from its folder."""
+        path = os.path.join(RUN, name, "cluster.json")
+        if not os.path.exists(path):
+            raise RuntimeError(f"no cluster named {name!r} runs here (lab/up starts one)")
+        with open(path, encoding="utf-8") as f:
+            saved = json.load(f)
+        self = cls(name, **saved["args"])
+        self.pods = saved["pods"]
+        return self
+
+    def save(self):
+        args = {"nodes": self.count, "gateways": len(self.gateways), "controllers": self.controllers,
+                "timeouts": list(self.timeouts), "ipv6": self.ipv6, "settings": self.settings}
+        with open(os.path.join(self.dir, "cluster.json"), "w", encoding="utf-8") as f:
+            json.dump({"args": args, "pods": self.pods}, f)
+
+    def up(self, start=True):
+        os.makedirs(self.dir, mode=0o700, exist_ok=True)
+        self.save()
+        self._underlay()
+        self.apply(*[self.node_manifest(n) for n in self.nodes])
+        self.server_start()
+        if start:
+            for i in range(self.controllers):
+                self.controller(i).start()
+            for n in self.nodes:
+                self.agent(n).start()
+        return self
+
+    def down(self):
+        records = os.path.join(self.dir, "pids")
+        if os.path.isdir(records):
+            running = [Process(os.path.join(records, r)) for r in os.listdir(records)]
+            for p in running:
+                p.signal(signal.SIGKILL)
+            for p in running:
+                p.wait(5)
+        for ns in net.named(f"{self.name}-"):
+            net.remove(ns)
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+    def __enter__(self):
+        return self.up()
+
+    def __exit__(self, *_):
+        self.down()
+
+    # ---- network ---------------------------------------------------------------------------
+
+    def ns(self, what):
+        return f"{self.name}-{what}"
+
+    def address(self, node, family=4):
+        i = 10 + self.nodes.index(node) + 1
+        return f"10.6.0.{i}" if family == 4 else f"fd00::{i}"
+
+    def _underlay(self):
+        net.add(self.ns("ul"), "link add br0 type bridge mcast_snooping 0", "link set br0 up")
+        net.add(self.ns("srv"))
+        self._attach("srv", SERVER4, SERVER6)
+        for i, node in enumerate(self.nodes, 1):
+            net.add(self.ns(node))
+            net.sysctl(self.ns(node), net__ipv4__ip_forward=1, net__ipv6__conf__all__forwarding=1)
+            self._attach(node, self.address(node), self.address(node, 6))
+            net.batch(self.ns(node), f"route add default via {SERVER4}", f"-6 route add default via {SERVER6}")
+            net.batch(self.ns("srv"), f"route add 10.244.{i}.0/24 via {self.address(node)}",
+                      f"-6 route add fd00:244:{i}::/64 via {self.address(node, 6)}")
+        for node in self.nodes:
+            for i, other in enumerate(self.nodes, 1):
+                if other != node:
+                    net.batch(self.ns(node), f"route add 10.244.{i}.0/24 via {self.address(other)}",
+                              f"-6 route add fd00:244:{i}::/64 via {self.address(other, 6)}")
+        for i in range(self.controllers):
+            net.add(self.ns(f"ctl{i}"))
+
+    def _attach(self, who, v4, v6):
+        port = f"{who}p"
+        net.veth(self.ns(who), "eth0", self.ns("ul"), port)
+        net.batch(self.ns("ul"), f"link set {port} master br0", f"link set {port} up")
+        net.batch(self.ns(who), "link set eth0 up", f"addr add {v4}/16 dev eth0",
+                  f"addr add {v6}/64 dev eth0 nodad")
+
+    def link(self, node, up):
+        """The node's cable: pulled (carrier gone at both ends) or back in."""
+        net.batch(self.ns("ul"), f"link set {node}p {'up' if up else 'down'}")
+
+    # ---- objects ---------------------------------------------------------------------------
+
+    def node_manifest(self, node):
+        i = self.nodes.index(node) + 1
+        labels = {"kubernetes.io/hostname": node}
+        if node in self.gateways:
+            labels["egress"] = "true"
+        return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": node, "labels": labels},
+                "spec": {"podCIDRs": [f"10.244.{i}.0/24", f"fd00:244:{i}::/64"]},
+                "status": {"addresses": [{"type": "InternalIP", "address": self.address(node)},
+                                         {"type": "InternalIP", "address": self.address(node, 6)}],
+                           "conditions": [{"type": "Ready", "status": "True"}]}}
+
+    def add_pod(self, name, node, labels, namespace="default", store=True):
+        """A pod with real addresses on `node`; `store`: its object as well. Returns its addresses."""
+        i = self.nodes.index(node) + 1
+        k = 10 + sum(1 for p in self.pods.values() if p["node"] == node)
+        v4, v6 = f"10.244.{i}.{k}", f"fd00:244:{i}::{k:x}"
+        host = f"pod{k}"
+        net.add(self.ns(name))
+        net.veth(self.ns(name), "eth0", self.ns(node), host)
+        net.batch(self.ns(node), f"link set {host} up", f"addr add 10.244.{i}.1/32 dev {host}",
+                  f"route add {v4}/32 dev {host}", f"-6 addr add fe80::1/64 dev {host} nodad",
+                  f"-6 route add {v6}/128 dev {host}")
+        net.batch(self.ns(name), "link set eth0 up", f"addr add {v4}/32 dev eth0",
+                  f"addr add {v6}/128 dev eth0 nodad", f"route add 10.244.{i}.1 dev eth0",
+                  f"route add default via 10.244.{i}.1", "-6 route add default via fe80::1 dev eth0")
+        self.pods[name] = {"node": node, "ipv4": v4, "ipv6": v6, "labels": labels, "namespace": namespace}
+        self.save()
+        if store:
+            self.apply(self.pod_manifest(name))
+        return v4, v6
+
+    def pod_manifest(self, name):
+        p = self.pods[name]
+        return {"apiVersion": "v1", "kind": "Pod",
+                "metadata": {"name": name, "namespace": p["namespace"], "labels": p["labels"]},
+                "spec": {"nodeName": p["node"], "containers": []},
+                "status": {"phase": "Running", "podIP": p["ipv4"],
+                           "podIPs": [{"ip": p["ipv4"]}, {"ip": p["ipv6"]}]}}
+
+    # ---- egw -------------------------------------------------------------------------------
+
+    def _config(self, role, who):
+        monitor, update, evict = self.timeouts
+        local = {"path": os.path.join(self.dir, "egw.db")}
+        if role == "agent":
+            local["gate"] = os.path.join(self.dir, "gate", who)
+            os.makedirs(os.path.dirname(local["gate"]), exist_ok=True)
+            open(local["gate"], "a", encoding="ascii").close()
+        config = {
+            "feature": {"enableIPv4": True, "enableIPv6": self.ipv6,
+                        "gatewayFailover": {"enable": True, "tunnelMonitorPeriod": monitor,
+                                            "tunnelUpdatePeriod": update, "eipEvictionTimeout": evict}},
+            "plugins": {"dir": os.path.join(build_dir(), "lib", "egw", "plugins"),
+                        "stateStore": {"name": "local", "config": local},
+                        "leaderElection": {"name": "local", "config": dict(local)},
+                        "datapath": {"name": "netlink"}},
+            "stateDir": os.path.join(self.dir, "state", who), "nodeName": who,
+        }
+        if role == "verb":
+            del config["nodeName"]
+        merge(config, self.settings)
+        path = os.path.join(self.dir, f"{who}.yaml")
+        with open(path, "w", encoding="utf-8") as f:
+            json.dump(config, f, indent=1)  # JSON is YAML
+        return path
+
+    def agent(self, node, *options):
+        return Daemon(self, "agent", node, options)
+
+    def controller(self, i, *options):
+        return Daemon(self, "controller", f"ctl{i}", options)
+
+    def egw(self, *args, stdin=None, check=True):
+        """Runs a verb against the cluster's store; returns the finished process."""
+        path = os.path.join(self.dir, "verb.yaml")
+        if not os.path.exists(path):
+            self._config("verb", "verb")
+        done = subprocess.run([os.path.join(self.bin, "egw"), "--config", path, *args], input=stdin,
+                              capture_output=True, text=True, timeout=60, check=False)
+        if check and done.returncode != 0:
+            raise RuntimeError(f"egw {' '.join(args)}: exit {done.returncode}: {done.stderr.strip()}")
+        return done
+
+    def apply(self, *documents):
+        return self.egw("apply", "-f", "-", stdin="\n---\n".join(json.dumps(d) for d in documents)).stdout
+
+    def get(self, kind, name=None, namespace=None):
+        """The object as a dict (None: not found), or the list of all."""
+        args = ["get", kind] + ([name] if name else []) + (["-n", namespace] if namespace else []) + ["-o", "json"]
+        done = self.egw(*args, check=False)
+        if done.returncode == 1 and name:
+            return None
+        if done.returncode != 0:
+            raise RuntimeError(done.stderr.strip())
+        document = json.loads(done.stdout)
+        return document if name else document.get("items", [])
+
+    def wait(self, kind, name, predicate, timeout=10.0, namespace=None):
+        """Follows the object until predicate(object) holds; returns (object, seconds waited)."""
+        path = os.path.join(self.dir, "verb.yaml")
+        args = [os.path.join(self.bin, "egw"), "--config", path, "get", kind, name, "-o", "json", "-w"]
+        if namespace:
+            args += ["-n", namespace]
+        begin = time.monotonic()
+        last = None
+        while time.monotonic() - begin < timeout:
+            with subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as watch:
+                try:
+                    for last in documents(watch.stdout, begin + timeout):
+                        if predicate(last):
+                            return last, time.monotonic() - begin
+                finally:
+                    watch.kill()
+        raise TimeoutError(f"{kind}/{name}: not reached within {timeout} s; last seen: "
+                           f"{json.dumps(last.get('status') if last else None)}")
+
+    def owner(self, gateway, eip):
+        """The node that holds the EIP according to the gateway's status, None if nobody does."""
+        return owner_in(self.get("egw", gateway), eip)
+
+    # ---- faults ----------------------------------------------------------------------------
+
+    def power_off(self, node):
+        """The node dies: its processes are killed and its cable goes, at once."""
+        self.link(node, False)
+        self.agent(node).process.stop(signal.SIGKILL)
+
+    def power_on(self, node):
+        self.link(node, True)
+        self.agent(node).start()
+
+    def cut(self, node, store=False, uplink=False):
+        if store:
+            os.unlink(os.path.join(self.dir, "gate", node))
+        if uplink:
+            self.link(node, False)
+
+    def restore(self, node):
+        open(os.path.join(self.dir, "gate", node), "a", encoding="ascii").close()
+        self.link(node, True)
+
+    # ---- traffic ---------------------------------------------------------------------------
+
+    def probe(self, *args):
+        return [os.path.join(self.bin, "egw-probe"), *args]
+
+    def server_start(self):
+        self._server = subprocess.Popen(net.inside(self.ns("srv"), *self.probe("server", "--port", str(PORT))),
+                                        stdout=open(os.path.join(self.dir, "server.json"), "wb"))
+        record = os.path.join(self.dir, "pids", "server")
+        os.makedirs(os.path.dirname(record), exist_ok=True)
+        from lab.process import start_time
+        with open(record, "w", encoding="ascii") as f:
+            json.dump([self._server.pid, start_time(self._server.pid)], f)
+
+    def server_stop(self):
+        """Ends the server and returns what it saw: {"sources": {address: {packets, ...}}, "resets"}."""
+        Process(os.path.join(self.dir, "pids", "server")).stop()
+        with open(os.path.join(self.dir, "server.json"), encoding="utf-8") as f:
+            return json.loads(f.read().splitlines()[-1])
+
+    def source(self, pod, family=4, timeout=2.0):
+        """The source address that the server sees of the pod now; None: no answer."""
+        to = SERVER4 if family == 4 else SERVER6
+        done = subprocess.run(net.inside(self.ns(pod), *self.probe("once", "--to", to, "--port", str(PORT),
+                                                                  "--timeout", str(timeout))),
+                              capture_output=True, text=True, check=False)
+        return done.stdout.strip() or None
+
+    def traffic(self, pod, family=4, streams=0, interval_us=1000):
+        return Traffic(self, pod, family, streams, interval_us)
+
+
+class Daemon:
+    """An agent or controller of a cluster."""
+
+    def __init__(self, cluster, role, who, options=()):
+        self.cluster, self.role, self.who, self.options = cluster, role, who, options
+        records = os.path.join(cluster.dir, "pids")
+        os.makedirs(records, exist_ok=True)
+        self.process = Process(os.path.join(records, f"{role}-{who}"))
+        self.log = os.path.join(cluster.dir, f"{who}.log")
+
+    def start(self, *options):
+        config = self.cluster._config(self.role, self.who)
+        self.process.start(self.cluster.ns(self.who),
+                           [os.path.join(self.cluster.bin, "egw"), "--config", config, self.role,
+                            *self.options, *options], self.log)
+        return self
+
+    def stop(self, number=signal.SIGTERM, timeout=12):
+        return self.process.stop(number, timeout)
+
+    def log_text(self):
+        with open(self.log, encoding="utf-8", errors="replace") as f:
+            return f.read()
+
+
+class Traffic:
+    """One datagram per interval from a pod to the server, until stop()."""
+
+    def __init__(self, cluster, pod, family, streams, interval_us):
+        to = SERVER4 if family == 4 else SERVER6
+        self.process = subprocess.Popen(
+            net.inside(cluster.ns(pod), *cluster.probe("client", "--to", to, "--port", str(PORT),
+                                                       "--interval-us", str(interval_us),
+                                                       "--streams", str(streams))),
+            stdout=subprocess.PIPE, text=True)
+        if self.process.stdout.readline().strip() != "ready":
+            raise RuntimeError("the traffic probe did not start")
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        out, _ = self.process.communicate(timeout=20)
+        return json.loads(out.splitlines()[-1])
+
+
+def documents(stream, deadline):
+    """JSON documents from a pipe as they arrive, until the pipe ends or the deadline passes."""
+    import select
+    decoder, text = json.JSONDecoder(), ""
+    while True:
+        left = deadline - time.monotonic()
+        if left <= 0 or not select.select([stream], [], [], left)[0]:
+            return
+        chunk = os.read(stream.fileno(), 65536)
+        if not chunk:
+            return
+        text += chunk.decode()
+        while True:
+            text = text.lstrip()
+            try:
+                document, end = decoder.raw_decode(text)
+            except ValueError:
+                break
+            text = text[end:]
+            yield document
+
+
+def owner_in(gateway, eip):
+    for node in ((gateway or {}).get("status") or {}).get("nodeList", []):
+        for entry in node.get("eips", []):
+            if eip in (entry.get("ipv4"), entry.get("ipv6")):
+                return node["name"]
+    return None
+
+
+def merge(into, other):
+    """Merges nested dicts; what `other` says wins."""
+    for key, value in other.items():
+        if isinstance(value, dict) and isinstance(into.get(key), dict):
+            merge(into[key], value)
+        else:
+            into[key] = value

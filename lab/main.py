@@ -1,0 +1,105 @@
+"""The lab's commands: up, down, cut, quickstart."""
+
+import argparse
+import os
+import signal
+import sys
+
+from lab import net, quickstart
+from lab.cluster import RUN, Cluster
+
+
+def timeouts(text):
+    """EVICTION/MONITOR/UPDATE in seconds, as in 15/5/5 -> (monitor, update, eviction)."""
+    parts = [float(p) for p in text.split("/")]
+    if len(parts) != 3:
+        raise argparse.ArgumentTypeError(f"{text!r}: want EVICTION/MONITOR/UPDATE, e.g. 15/5/5")
+    return parts[1], parts[2], parts[0]
+
+
+def up(args):
+    cluster = Cluster.claim(args.name, nodes=args.nodes, gateways=args.gateways,
+                            controllers=args.controllers, timeouts=args.timeouts)
+    try:
+        cluster.up()
+        for i, node in enumerate(cluster.nodes):
+            cluster.add_pod(f"pod{i + 1}", node, {"app": "demo"})
+    except BaseException:
+        cluster.down()
+        raise
+    print(f"cluster {cluster.name}: nodes {' '.join(cluster.nodes)}, gateways {' '.join(cluster.gateways)}, "
+          f"one pod labelled app=demo on each node")
+    print(f"  verbs   {cluster.bin}/egw --config {cluster.dir}/verb.yaml get egt")
+    print(f"  a pod   nsenter --net=/run/netns/{cluster.ns('pod1')} {cluster.bin}/egw-probe once --to 10.6.0.100")
+    print(f"  logs    {cluster.dir}/*.log")
+    print(f"  end     lab/down {cluster.name}")
+
+
+def down(args):
+    names = sorted(os.listdir(RUN)) if os.path.isdir(RUN) else []
+    names = [n for n in names if os.path.isdir(os.path.join(RUN, n))]
+    if args.names:
+        names = args.names
+    elif not args.all:
+        names = [n for n in names if n == "lab"] or sys.exit(
+            "lab/down: which cluster? " + (" ".join(names) or "none runs") + " (or --all)")
+    for name in names:
+        if not os.path.isdir(os.path.join(RUN, name)) and not net.named(f"{name}-"):
+            sys.exit(f"lab/down: no cluster named {name!r} runs here")
+        Cluster(name).down()
+        print(f"cluster {name} is gone")
+
+
+def cut(args):
+    cluster = Cluster.load(args.cluster)
+    if args.node not in cluster.nodes:
+        sys.exit(f"lab/cut: no node {args.node!r}; nodes: {' '.join(cluster.nodes)}")
+    if args.restore:
+        cluster.restore(args.node)
+    elif args.store or args.uplink or args.both:
+        cluster.cut(args.node, store=args.store or args.both, uplink=args.uplink or args.both)
+    else:
+        sys.exit("lab/cut: cut what? --store, --uplink or --both (or --restore)")
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="lab")
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    p = verbs.add_parser("up", help="start a cluster")
+    p.add_argument("--name", default="lab")
+    p.add_argument("--nodes", type=int, default=3, choices=range(1, 10))
+    p.add_argument("--gateways", type=int, default=2)
+    p.add_argument("--controllers", type=int, default=2)
+    p.add_argument("--timeouts", type=timeouts, default=(1, 1, 3),
+                   help="EVICTION/MONITOR/UPDATE in seconds (default 3/1/1)")
+    p.set_defaults(run=up)
+    p = verbs.add_parser("down", help="remove clusters and all that they left")
+    p.add_argument("names", nargs="*")
+    p.add_argument("--all", action="store_true")
+    p.set_defaults(run=down)
+    p = verbs.add_parser("cut", help="cut a node from the store, from the network, or from both")
+    p.add_argument("node")
+    p.add_argument("--cluster", default="lab")
+    p.add_argument("--store", action="store_true")
+    p.add_argument("--uplink", action="store_true")
+    p.add_argument("--both", action="store_true")
+    p.add_argument("--restore", action="store_true")
+    p.set_defaults(run=cut)
+    p = verbs.add_parser("quickstart", help="the whole story, with proof")
+    p.add_argument("--timeouts", type=timeouts, default=(1, 1, 3))
+    p.add_argument("--keep", action="store_true", help="leave the cluster running")
+    p.set_defaults(run=quickstart.main)
+    args = parser.parse_args()
+    # A closed terminal or a kill is an exception like ctrl-C, so that everything is taken down.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda n, _: sys.exit(128 + n))
+    try:
+        args.run(args)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except (RuntimeError, TimeoutError) as e:
+        sys.exit(f"lab: {e}")
+
+
+if __name__ == "__main__":
+    main()
