@@ -56,3 +56,17 @@ endfunction()
 
 # All plugins of the tree: `ninja plugins`.
 add_custom_target(plugins)
+
+# egw_pytest(name FILE file LABEL label [TIMEOUT s] [LOCK name] [ENV k=v...]): a pytest file of the
+# current folder as one ctest entry.
+function(egw_pytest name)
+  cmake_parse_arguments(ARG "" "FILE;LABEL;TIMEOUT;LOCK" "ENV" ${ARGN})
+  add_test(NAME ${name}
+    COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider
+      --junitxml=${CMAKE_BINARY_DIR}/results/${name}.xml "${CMAKE_CURRENT_SOURCE_DIR}/${ARG_FILE}")
+  set_tests_properties(${name} PROPERTIES LABELS ${ARG_LABEL} TIMEOUT "${ARG_TIMEOUT}"
+    ENVIRONMENT "EGW_BUILD_DIR=${CMAKE_BINARY_DIR};PYTHONDONTWRITEBYTECODE=1;${ARG_ENV}")
+  if(ARG_LOCK)
+    set_tests_properties(${name} PROPERTIES RESOURCE_LOCK ${ARG_LOCK})
+  endif()
+endfunction()

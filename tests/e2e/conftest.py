@@ -1,0 +1,101 @@
+"""Whole-system tests: the real binary, the real store, real packets, in the one-machine cluster."""
+
+import json
+import os
+import sys
+import time
+
+import pytest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, ROOT)
+
+from lab.cluster import Cluster  # noqa: E402  (the path must be set first)
+
+EIP4, EIP6 = "10.6.1.56", "fd00::55"
+GATEWAY = {
+    "apiVersion": "egressgateway.spidernet.io/v1beta1", "kind": "EgressGateway",
+    "metadata": {"name": "egw"},
+    "spec": {"clusterDefault": True,
+             "ippools": {"ipv4": ["10.6.1.55", "10.6.1.56"], "ipv4DefaultEIP": EIP4,
+                         "ipv6": ["fd00::55", "fd00::56"], "ipv6DefaultEIP": EIP6},
+             "nodeSelector": {"selector": {"matchLabels": {"egress": "true"}}}}}
+
+
+def policy(name="shop", namespace="default", labels=None, dest=(), **spec):
+    return {"apiVersion": "egressgateway.spidernet.io/v1beta1", "kind": "EgressPolicy",
+            "metadata": {"name": name, "namespace": namespace},
+            "spec": {"appliedTo": {"podSelector": {"matchLabels": labels or {"app": "shop"}}},
+                     "destSubnet": list(dest), **spec}}
+
+
+def ready(cluster, timeout=15):
+    for node in cluster.nodes:
+        cluster.wait("egt", node, lambda t: t.get("status", {}).get("phase") == "Ready", timeout)
+
+
+def wait_source(cluster, pod, want, timeout=10, family=4):
+    """Asks until the server sees `want` as the pod's source; returns the seconds it took."""
+    begin, seen = time.monotonic(), None
+    while time.monotonic() - begin < timeout:
+        seen = cluster.source(pod, family, 0.2)
+        if seen == want:
+            return time.monotonic() - begin
+    raise AssertionError(f"{pod}: the server sees {seen}, not {want}, after {timeout} s")
+
+
+def placed(cluster):
+    cluster.wait("egw", "egw", lambda g: any(n.get("eips") for n in g.get("status", {}).get("nodeList", [])))
+
+
+def sources(result):
+    return sorted({s["source"] for s in result["sources"]})
+
+
+@pytest.fixture
+def make_cluster(request):
+    """make_cluster(...): a cluster with the gateway of the documentation; removed after the test."""
+    made = []
+
+    def make(up=True, **kwargs):
+        cluster = Cluster.claim("e2e", **kwargs)
+        made.append(cluster)
+        if up:
+            cluster.up()
+            ready(cluster)
+        return cluster
+
+    yield make
+    failed = getattr(request.node, "failed", False)
+    for cluster in made:
+        if failed:
+            for name in sorted(os.listdir(cluster.dir)):
+                if name.endswith(".log"):
+                    with open(os.path.join(cluster.dir, name), encoding="utf-8", errors="replace") as f:
+                        print(f"--- {cluster.name} {name}\n" + "".join(f.readlines()[-40:]))
+        cluster.down()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    if outcome.get_result().failed:
+        item.failed = True
+
+
+@pytest.fixture
+def shop(make_cluster):
+    """Four nodes, three gateways, one pod app=shop on each node, gateway and policy in place."""
+    cluster = make_cluster(nodes=4, gateways=3)
+    for i, node in enumerate(cluster.nodes):
+        cluster.add_pod(f"pod{i + 1}", node, {"app": "shop"})
+    cluster.apply(GATEWAY, policy())
+    placed(cluster)
+    wait_source(cluster, "pod1", EIP4)
+    wait_source(cluster, "pod1", EIP6, family=6)
+    return cluster
+
+
+def result_line(name, **figures):
+    """A machine-readable figure for docs/test-results.md."""
+    print("figure " + json.dumps({"test": name, **figures}))

@@ -1,0 +1,94 @@
+"""An EIP moves when its owner's node, agent or uplink fails, within the bound, without a leak."""
+
+import os
+import signal
+import time
+
+import pytest
+from conftest import EIP4, EIP6, GATEWAY, placed, policy, result_line, sources, wait_source
+
+RUNS = int(os.environ.get("EGW_RUNS", "1"))
+MONITOR, UPDATE, EVICT = (float(x) for x in os.environ.get("EGW_TIMEOUTS", "1/1/3").split("/"))
+LIMIT = EVICT + MONITOR + 0.5
+
+
+def gap_run(cluster, fault, limit, pod="pod1", streams=4):
+    """Traffic through `fault(owner)`; returns what the probes measured after the EIP has moved."""
+    old = cluster.owner("egw", EIP4)
+    t4, t6 = cluster.traffic(pod, 4, streams=streams), cluster.traffic(pod, 6)
+    time.sleep(0.3)  # traffic before the fault
+    begin = time.monotonic()
+    fault(old)
+    gateway, _ = cluster.wait(
+        "egw", "egw", lambda g: any(n["name"] != old and n.get("eips") for n in g["status"]["nodeList"]),
+        limit + 5)
+    moved = time.monotonic() - begin
+    wait_source(cluster, pod, EIP4, limit + 5)
+    wait_source(cluster, pod, EIP6, limit + 5, family=6)
+    time.sleep(0.5)  # traffic after it
+    r4, r6 = t4.stop(), t6.stop()
+    assert sources(r4) == [EIP4] and sources(r6) == [EIP6]
+    return old, moved, r4, r6
+
+
+def leaks(cluster):
+    """Addresses that the server saw and that are neither an EIP nor the time before the policy."""
+    own = {p[f] for p in cluster.pods.values() for f in ("ipv4", "ipv6")}
+    own |= {cluster.address(n, f) for n in cluster.nodes for f in (4, 6)}
+    return sorted(set(cluster.server_stop()["sources"]) & own)
+
+
+@pytest.fixture
+def steady(make_cluster):
+    """As `shop`, but the server has counted nothing before the policy was in force."""
+    cluster = make_cluster(nodes=4, gateways=3, timeouts=(MONITOR, UPDATE, EVICT))
+    cluster.apply(GATEWAY, policy())
+    placed(cluster)
+    for i, node in enumerate(cluster.nodes):
+        cluster.add_pod(f"pod{i + 1}", node, {"app": "shop"})
+    wait_source(cluster, "pod1", EIP4)
+    wait_source(cluster, "pod1", EIP6, family=6)
+    cluster.server_stop()
+    cluster.server_start()
+    return cluster
+
+
+@pytest.mark.parametrize("run", range(RUNS))
+@pytest.mark.parametrize("kind", ["power_off", "agent_killed"])
+def test_gap_after_a_death(steady, kind, run):
+    fault = {"power_off": steady.power_off,
+             "agent_killed": lambda n: steady.agent(n).stop(signal.SIGKILL)}[kind]
+    old, moved, r4, r6 = gap_run(steady, fault, LIMIT)
+    result_line(f"gap {kind} {EVICT:g}/{MONITOR:g}/{UPDATE:g}", run=run, v4_ms=r4["gap_ms"], v6_ms=r6["gap_ms"],
+                moved_s=round(moved, 2), limit_ms=LIMIT * 1000, resets=r4["tcp_resets"])
+    assert r4["gap_ms"] <= LIMIT * 1000 and r6["gap_ms"] <= LIMIT * 1000
+    assert steady.get("egt", old)["status"]["phase"] == "HeartbeatTimeout"
+    assert leaks(steady) == []
+    log = "".join(steady.controller(i).log_text() for i in range(steady.controllers))
+    assert "update tunnel status to HeartbeatTimeout" in log
+
+
+def test_an_agent_restarted_in_time_keeps_its_eips(steady):
+    old = steady.owner("egw", EIP4)
+    steady.agent(old).stop(signal.SIGKILL)
+    steady.agent(old).start()
+    steady.wait("egt", old, lambda t: t["status"]["phase"] == "Ready")
+    time.sleep(EVICT + MONITOR)  # the time in which a wrong eviction would have come
+    assert steady.owner("egw", EIP4) == old
+
+
+def test_lost_uplink_is_told_by_the_agent_itself(steady):
+    old, moved, r4, r6 = gap_run(steady, lambda n: steady.link(n, False), 1.0)
+    result_line("gap uplink lost", v4_ms=r4["gap_ms"], v6_ms=r6["gap_ms"], moved_s=round(moved, 2), limit_ms=1000)
+    assert moved <= 1.0, f"the EIP moved after {moved:.2f} s"
+    assert r4["gap_ms"] <= 1000 and r6["gap_ms"] <= 1000
+    assert leaks(steady) == []
+
+
+def test_planned_stop_hands_over_first(steady):
+    old, _, r4, r6 = gap_run(
+        steady, lambda n: steady.egw("drain", n) and steady.agent(n).stop(signal.SIGTERM), 2.0, streams=16)
+    result_line("planned stop", v4_ms=r4["gap_ms"], v6_ms=r6["gap_ms"], lost=r4["lost"], resets=r4["tcp_resets"])
+    assert r4["tcp_resets"] == 0
+    assert r4["lost"] == 0 and r6["lost"] == 0
+    assert leaks(steady) == []
