@@ -20,8 +20,65 @@ template <class R>
 template <class R>
 [[nodiscard]] nlohmann::json encode_status(const R& resource);
 
+// One line per resource keeps the specialisations known wherever this header is.
+template <>
+Result<EgressGateway> decode(const nlohmann::json& document);
+template <>
+nlohmann::json encode(const EgressGateway& resource);
+template <>
+nlohmann::json encode_status(const EgressGateway& resource);
+template <>
+Result<EgressPolicy> decode(const nlohmann::json& document);
+// As an EgressClusterPolicy when meta.ns is empty: World keeps both kinds as EgressPolicy.
+template <>
+nlohmann::json encode(const EgressPolicy& resource);
+template <>
+nlohmann::json encode_status(const EgressPolicy& resource);
+template <>
+Result<EgressClusterPolicy> decode(const nlohmann::json& document);
+template <>
+nlohmann::json encode(const EgressClusterPolicy& resource);
+template <>
+nlohmann::json encode_status(const EgressClusterPolicy& resource);
+template <>
+Result<EgressTunnel> decode(const nlohmann::json& document);
+template <>
+nlohmann::json encode(const EgressTunnel& resource);
+template <>
+nlohmann::json encode_status(const EgressTunnel& resource);
+template <>
+Result<EgressClusterInfo> decode(const nlohmann::json& document);
+template <>
+nlohmann::json encode(const EgressClusterInfo& resource);
+template <>
+nlohmann::json encode_status(const EgressClusterInfo& resource);
+template <>
+Result<Node> decode(const nlohmann::json& document);
+template <>
+nlohmann::json encode(const Node& resource);
+// Of a Pod only what selects and places it is kept: uid, annotations and finalizers stay empty, so
+// that 50,000 of them fit into an agent.
+template <>
+Result<Pod> decode(const nlohmann::json& document);
+template <>
+nlohmann::json encode(const Pod& resource);
+template <>
+Result<Namespace> decode(const nlohmann::json& document);
+template <>
+nlohmann::json encode(const Namespace& resource);
+
 [[nodiscard]] Result<ObjectMeta> decode_meta(const nlohmann::json& document);
-// Paths of fields in `spec` (and at the top) that the kind does not know, e.g. "spec.ippool".
+
+// A field that the kind does not know: in `metadata`, in `spec` or at the top. `closest` is the
+// known path that was probably meant, or empty.
+struct UnknownField {
+  std::string path;     // "spec.ippool"
+  std::string closest;  // "spec.ippools"
+};
+// Nothing for the core kinds (Node, Pod, Namespace), of which egw reads only a part.
+[[nodiscard]] std::vector<UnknownField> find_unknown_fields(Kind kind,
+                                                            const nlohmann::json& document);
+// The paths alone.
 [[nodiscard]] std::vector<std::string> unknown_fields(Kind kind, const nlohmann::json& document);
 
 }  // namespace egw::model

@@ -1,0 +1,120 @@
+// Node, Pod and Namespace: the parts of the core kinds that egw reads, in their Kubernetes shape.
+#include "egw/model/codec_support.hpp"
+
+namespace egw::model {
+namespace {
+
+using detail::put;
+using nlohmann::json;
+
+void read_node(const Cursor& c, Node& out) {
+  const Cursor spec = c["spec"];
+  spec["podCIDRs"].get(out.pod_cidrs);
+  if (out.pod_cidrs.empty()) {
+    std::string single;
+    spec["podCIDR"].get(single);
+    if (!single.empty()) out.pod_cidrs.push_back(std::move(single));
+  }
+  const Cursor status = c["status"];
+  status["addresses"].each([&out](const Cursor& a) {
+    std::string type;
+    std::string address;
+    a["type"].get(type);
+    a["address"].get(address);
+    if (type == "InternalIP" && !address.empty()) out.internal_ips.push_back(std::move(address));
+  });
+  status["conditions"].each([&out](const Cursor& condition) {
+    std::string type;
+    std::string value;
+    condition["type"].get(type);
+    condition["status"].get(value);
+    if (type == "Ready") out.ready = value == "True";
+  });
+}
+
+void read_ips(const Cursor& status, std::vector<Address>& out) {
+  const Cursor list = status["podIPs"];
+  const std::size_t count = list.present() && list.value()->is_array() ? list.value()->size() : 0;
+  out.reserve(std::min<std::size_t>(count, 2));  // one per family
+  list.each([&out](const Cursor& entry) {
+    Address ip;
+    entry["ip"].get(ip);
+    if (ip) out.push_back(ip);
+  });
+  if (out.empty() && status["podIP"].present() && *status["podIP"].value() != "") {
+    Address ip;
+    status["podIP"].get(ip);
+    if (ip) out.push_back(ip);
+  }
+}
+
+void read_pod(const Cursor& c, Pod& out) {
+  const Cursor spec = c["spec"];
+  spec["nodeName"].get(out.node_name);
+  spec["hostNetwork"].get(out.host_network);
+  const Cursor status = c["status"];
+  std::string phase;
+  status["phase"].get(phase);
+  out.finished = phase == "Succeeded" || phase == "Failed";
+  read_ips(status, out.ips);
+  out.meta.uid = {};
+  out.meta.annotations = {};
+  out.meta.finalizers = {};
+}
+
+}  // namespace
+
+template <>
+Result<Node> decode(const json& document) {
+  return detail::read_document<Node>(document, read_node);
+}
+
+template <>
+json encode(const Node& resource) {
+  json out = detail::document_of(info(Kind::kNode), resource.meta);
+  json spec = json::object();
+  if (!resource.pod_cidrs.empty()) spec["podCIDR"] = resource.pod_cidrs[0];
+  put(spec, "podCIDRs", resource.pod_cidrs);
+  out["spec"] = std::move(spec);
+  json status{{"conditions", {{{"type", "Ready"}, {"status", resource.ready ? "True" : "False"}}}}};
+  for (const std::string& ip : resource.internal_ips) {
+    status["addresses"].push_back({{"type", "InternalIP"}, {"address", ip}});
+  }
+  out["status"] = std::move(status);
+  return out;
+}
+
+template <>
+Result<Pod> decode(const json& document) {
+  return detail::read_document<Pod>(document, read_pod);
+}
+
+template <>
+json encode(const Pod& resource) {
+  json out = detail::document_of(info(Kind::kPod), resource.meta);
+  json spec = json::object();
+  put(spec, "nodeName", resource.node_name);
+  put(spec, "hostNetwork", resource.host_network);
+  out["spec"] = std::move(spec);
+  json status = json::object();
+  // Which of the two end phases it was is not kept; both mean that the address is free again.
+  if (resource.finished) status["phase"] = "Succeeded";
+  for (const Address& ip : resource.ips) {
+    status["podIPs"].push_back({{"ip", ip.to_string()}});
+  }
+  if (!resource.ips.empty()) status["podIP"] = resource.ips[0].to_string();
+  detail::put_object(out, "status", std::move(status));
+  return out;
+}
+
+template <>
+Result<Namespace> decode(const json& document) {
+  return detail::read_document<Namespace>(document, [](const Cursor&, Namespace&) {});
+}
+
+template <>
+json encode(const Namespace& resource) {
+  return detail::document_of(info(Kind::kNamespace), resource.meta);
+}
+
+}  // namespace egw::model

@@ -1,0 +1,153 @@
+// See codec_support.hpp.
+#include "egw/model/codec_support.hpp"
+
+#include <charconv>
+
+namespace egw::model {
+
+using nlohmann::json;
+
+namespace detail {
+namespace {
+
+void read_labels(const Cursor& c, Labels& out) {
+  c.members([&out](const std::string& key, const Cursor& value) {
+    if (value.value()->is_null()) {
+      value.mismatch("a string");
+      return;
+    }
+    // Keys come sorted.
+    value.get(out.emplace_hint(out.end(), key, std::string())->second);
+  });
+}
+
+}  // namespace
+
+void read_type(const Cursor& document, const KindInfo& kind) {
+  std::string text;
+  document["kind"].get(text);
+  if (!text.empty() && text != kind.kind) {
+    document["kind"].mismatch(kind.kind);
+    return;
+  }
+  text.clear();
+  document["apiVersion"].get(text);
+  if (!text.empty() && text != kind.api_version()) {
+    document["apiVersion"].mismatch(kind.api_version());
+  }
+}
+
+void read_meta(const Cursor& metadata, ObjectMeta& out) {
+  metadata["name"].get(out.name);
+  metadata["namespace"].get(out.ns);
+  metadata["uid"].get(out.uid);
+  std::string revision;
+  const Cursor revision_at = metadata["resourceVersion"];
+  revision_at.get(revision);
+  if (!revision.empty()) {
+    const char* end = revision.data() + revision.size();
+    const auto [stop, problem] = std::from_chars(revision.data(), end, out.revision);
+    if (problem != std::errc() || stop != end) revision_at.mismatch("a decimal number as a string");
+  }
+  metadata["generation"].get_int(out.generation, 0);
+  metadata["creationTimestamp"].get_time(out.created_ms);
+  metadata["deletionTimestamp"].get_time(out.deleted_ms);
+  read_labels(metadata["labels"], out.labels);
+  read_labels(metadata["annotations"], out.annotations);
+  metadata["finalizers"].get(out.finalizers);
+}
+
+void read_conditions(const Cursor& list, Conditions& out) {
+  list.each([&out](const Cursor& c) {
+    Condition condition;
+    std::string status;
+    c["type"].get(condition.type);
+    c["status"].get(status);
+    c["reason"].get(condition.reason);
+    c["message"].get(condition.message);
+    c["lastTransitionTime"].get_time(condition.transition_ms);
+    if (c.failed()) return;
+    if (status != "True" && status != "False" && status != "Unknown") {
+      c["status"].mismatch("True, False or Unknown");
+      return;
+    }
+    condition.status = status == "True";
+    out.push_back(std::move(condition));
+  });
+}
+
+void read_selector(const Cursor& c, std::optional<LabelSelector>& out) {
+  if (!c.present() || c.failed()) return;
+  auto decoded = decode_selector(*c.value(), c.path());
+  if (decoded) {
+    out = std::move(*decoded);
+  } else {
+    c.note(decoded.error());
+  }
+}
+
+void put(json& out, const char* key, const std::string& value) {
+  if (!value.empty()) out[key] = value;
+}
+void put(json& out, const char* key, const std::vector<std::string>& value) {
+  if (!value.empty()) out[key] = value;
+}
+void put(json& out, const char* key, bool value) {
+  if (value) out[key] = true;
+}
+void put(json& out, const char* key, std::uint64_t value) {
+  if (value != 0) out[key] = value;
+}
+void put(json& out, const char* key, std::int64_t value) {
+  if (value != 0) out[key] = value;
+}
+void put_object(json& out, const char* key, json value) {
+  if (!value.empty()) out[key] = std::move(value);
+}
+void put_time(json& out, const char* key, std::int64_t unix_ms) {
+  if (unix_ms != 0) out[key] = format_time(unix_ms);
+}
+
+json document_of(const KindInfo& kind, const ObjectMeta& meta) {
+  json m{{"name", meta.name}};
+  put(m, "namespace", meta.ns);
+  put(m, "uid", meta.uid);
+  if (meta.revision != 0) m["resourceVersion"] = std::to_string(meta.revision);
+  put(m, "generation", meta.generation);
+  put_time(m, "creationTimestamp", meta.created_ms);
+  put_time(m, "deletionTimestamp", meta.deleted_ms);
+  if (!meta.labels.empty()) m["labels"] = meta.labels;
+  if (!meta.annotations.empty()) m["annotations"] = meta.annotations;
+  put(m, "finalizers", meta.finalizers);
+  return {{"apiVersion", kind.api_version()}, {"kind", kind.kind}, {"metadata", std::move(m)}};
+}
+
+json conditions_json(const Conditions& conditions) {
+  json out = json::array();
+  for (const Condition& c : conditions) {
+    // metav1.Condition requires every one of these.
+    out.push_back({{"type", c.type},
+                   {"status", c.status ? "True" : "False"},
+                   {"reason", c.reason},
+                   {"message", c.message},
+                   {"lastTransitionTime", format_time(c.transition_ms)}});
+  }
+  return out;
+}
+
+}  // namespace detail
+
+Result<ObjectMeta> decode_meta(const json& document) {
+  std::optional<Error> error;
+  const Cursor root(document, error);
+  ObjectMeta out;
+  if (document.is_object()) {
+    detail::read_meta(root["metadata"], out);
+  } else {
+    root.mismatch("an object with apiVersion, kind and metadata");
+  }
+  if (error) return tl::unexpected(std::move(*error));
+  return out;
+}
+
+}  // namespace egw::model
