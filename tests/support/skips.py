@@ -1,0 +1,50 @@
+"""Counts the skipped tests of a build and compares them with the checked-in list.
+
+usage: skips.py BUILD_DIR...   reads every results/*.xml (JUnit) below the folders
+A test that is skipped without standing in tests/skips.txt fails; so does a line there that no longer
+matches a test that ran. A line: `<test name> | <reason>`.
+"""
+
+import os
+import sys
+import xml.etree.ElementTree as ElementTree
+
+LIST = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "skips.txt")
+
+
+def cases(folders):
+    """(name, skip reason or None) of every test case found."""
+    for folder in folders:
+        for where, _, files in os.walk(folder):
+            for name in sorted(files):
+                if os.path.basename(where) == "results" and name.endswith(".xml"):
+                    for case in ElementTree.parse(os.path.join(where, name)).iter("testcase"):
+                        skipped = case.find("skipped")
+                        reason = None if skipped is None else (skipped.get("message") or "").splitlines()[0:1]
+                        yield case.get("name"), None if reason is None else "".join(reason)
+
+
+def allowed():
+    with open(LIST, encoding="utf-8") as f:
+        lines = [line.strip() for line in f if line.strip() and not line.startswith("#")]
+    return dict((part.strip() for part in line.split("|", 1)) for line in lines)
+
+
+def main():
+    seen = list(cases(sys.argv[1:]))
+    skipped = {name: reason for name, reason in seen if reason is not None}
+    expected = allowed()
+    unknown = sorted(set(skipped) - set(expected))
+    ran = {name for name, reason in seen if reason is None}
+    stale = sorted(set(expected) & ran)
+    for name in unknown:
+        print(f"skipped without standing in tests/skips.txt: {name}: {skipped[name]}")
+    for name in stale:
+        print(f"stands in tests/skips.txt but ran: {name}")
+    print(f"== {len(ran)} cases in result files ran, {len(skipped)} skipped"
+          + "".join(f"\n   {name}: {reason}" for name, reason in sorted(skipped.items())))
+    sys.exit(1 if unknown or stale else 0)
+
+
+if __name__ == "__main__":
+    main()
