@@ -30,6 +30,7 @@ struct PlanInput {
   std::int64_t watching_since_ms = 0;  // steady: when this leader began to see the store without a
                                        // gap; nobody is declared dead before one eviction timeout
   std::uint64_t term = 0;
+  std::string identity;  // this leader's name, for EgressClusterInfo.status.leader
 };
 
 // Writes, in the order in which they must be made. A failed one (conflict) ends the batch; the next

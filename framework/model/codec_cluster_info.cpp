@@ -58,6 +58,7 @@ void read_info(const Cursor& c, EgressClusterInfo& out) {
     r["revision"].get_uint(retired.revision);
   });
   status["term"].get_uint(out.status.term);
+  status["leader"].get(out.status.leader);
   status["peers"].each([&out](const Cursor& p) { read_peer(p, out.status.peers.emplace_back()); });
   detail::read_conditions(status["conditions"], out.status.conditions);
 }
@@ -109,6 +110,7 @@ json encode_status(const EgressClusterInfo& resource) {
     out["retired"].push_back({{"id", r.id}, {"revision", r.revision}});
   }
   put(out, "term", s.term);
+  put(out, "leader", s.leader);
   for (const PeerInfo& p : s.peers) out["peers"].push_back(peer_json(p));
   put_object(out, "conditions", detail::conditions_json(s.conditions));
   return out;

@@ -188,6 +188,7 @@ struct EgressClusterInfo {
     std::uint32_t next_egress_id = 1;
     std::vector<RetiredId> retired;
     std::uint64_t term = 0;
+    std::string leader;  // identity of the leader of that term; "default" only, for `egw status`
     std::vector<PeerInfo> peers;  // sorted by name
     Conditions conditions;
     friend bool operator==(const Status&, const Status&) = default;
