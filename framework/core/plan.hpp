@@ -1,8 +1,14 @@
 // plan: from everything that the leader knows to what it has to write. Pure: no I/O, no clock, same
-// input same output; a second plan over the result of the first writes nothing. Called by the
-// controller (framework/runtime) after every change, at every tunnelMonitorPeriod and at wake_ms.
+// input same output. Called by the controller (framework/runtime) after every change, at every
+// tunnelMonitorPeriod and at wake_ms.
+//
+// A plan over the result of the last one writes nothing, but for what needs a thing that the last
+// one made: the status of an object just created, and metadata (finalizers, annotations) of an
+// object whose status was just written (SetMeta is never in one plan with a status write to the same
+// object, so each write carries the revision that is in the world). The third writes nothing.
 #pragma once
 
+#include <compare>
 #include <cstdint>
 #include <map>
 #include <string>
@@ -21,10 +27,19 @@ struct HeartbeatSeen {
   std::int64_t changed_ms = 0;  // when that value was first seen here, steady clock
 };
 
+// A planned move in progress: an EIP (by id) whose former owner still answers.
+struct MovingEip {
+  std::string gateway;
+  std::uint32_t id = 0;
+  std::uint64_t epoch = 0;
+  friend auto operator<=>(const MovingEip&, const MovingEip&) = default;
+};
+
 struct PlanInput {
   const model::World* world = nullptr;
   const model::Settings* settings = nullptr;
-  std::map<std::string, HeartbeatSeen> heartbeats;  // by node
+  std::map<std::string, HeartbeatSeen> heartbeats;  // by node; kept by observe()
+  std::map<MovingEip, std::int64_t> moving;  // when first seen here, steady ms; kept by observe()
   std::int64_t now_ms = 0;       // steady clock of this process
   std::int64_t wall_ms = 0;      // Unix time, for condition and event time stamps only
   std::int64_t watching_since_ms = 0;  // steady: when this leader began to see the store without a
@@ -33,11 +48,19 @@ struct PlanInput {
   std::string identity;  // this leader's name, for EgressClusterInfo.status.leader
 };
 
+// Brings input.heartbeats and input.moving up to date with *input.world at input.now_ms. The runtime
+// keeps one PlanInput per leadership and calls this before each plan() and after each batch of
+// tunnel events (a heartbeat counts from when it is observed).
+void observe(PlanInput& input);
+
 // Writes, in the order in which they must be made. A failed one (conflict) ends the batch; the next
 // plan, from the newer state, does the rest.
 struct CreateTunnel { std::string node; };
 struct DeleteTunnel { std::string node; };
-struct CreateClusterInfo { std::string name; };
+struct CreateClusterInfo {
+  std::string name;
+  model::EgressClusterInfo::Spec spec;  // from the settings for "default"
+};
 struct DeleteClusterInfo { std::string name; };
 struct WriteTunnel { model::EgressTunnel tunnel; };              // status
 struct WriteClusterInfo { model::EgressClusterInfo info; };      // status
