@@ -74,6 +74,7 @@ void read_status(const Cursor& c, EgressGateway::Status& out) {
   usage["ipv4Free"].get_int(out.ip_usage.ipv4_free, 0);
   usage["ipv6Total"].get_int(out.ip_usage.ipv6_total, 0);
   usage["ipv6Free"].get_int(out.ip_usage.ipv6_free, 0);
+  c["roundRobinLast"].get(out.round_robin_last);
   detail::read_conditions(c["conditions"], out.conditions);
 }
 
@@ -122,6 +123,7 @@ json encode_status(const EgressGateway& resource) {
                       {"ipv6Total", status.ip_usage.ipv6_total},
                       {"ipv6Free", status.ip_usage.ipv6_free}};
   }
+  put(out, "roundRobinLast", status.round_robin_last);
   put_object(out, "conditions", detail::conditions_json(status.conditions));
   return out;
 }

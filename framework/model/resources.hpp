@@ -70,6 +70,7 @@ struct EgressGateway {
     std::vector<GatewayNode> node_list;  // sorted by name
     std::vector<EipStatus> unplaced;     // EIPs whose policies wait for a Ready node
     IpUsage ip_usage;
+    std::string round_robin_last;  // new: where allocator rr stands; its next search begins after it
     Conditions conditions;
     friend bool operator==(const Status&, const Status&) = default;
   } status;
