@@ -54,7 +54,8 @@ Result<Address> parse_v4(std::string_view text) {
     const std::string_view part = rest.substr(0, dot);
     const int value = parse_decimal(part, 255);
     if (value < 0) {
-      const bool leading_zero = part.size() > 1 && part[0] == '0';
+      const bool leading_zero =
+          part.size() > 1 && part[0] == '0' && part.find_first_not_of("0123456789") == part.npos;
       return bad_address(text, leading_zero ? "a number with leading zeros is ambiguous"
                                             : "each number is 0 to 255");
     }
