@@ -52,16 +52,16 @@ class Reader {
   void mask(const std::string& path, unsigned min_bits, unsigned max_bits, std::uint32_t& out) {
     if (!tree_.has(path)) return;
     const json& value = tree_.at(path);
-    const auto mask = value.is_string()
-                          ? static_cast<std::uint32_t>(
-                                std::stoul(value.get<std::string>().substr(2), nullptr, 16))
-                          : value.get<std::uint32_t>();
+    const auto mask = value.is_string() ? static_cast<std::uint32_t>(std::stoul(
+                                              value.get<std::string>().substr(2), nullptr, 16))
+                                        : value.get<std::uint32_t>();
     const auto bits = static_cast<unsigned>(__builtin_popcount(mask));
     const std::uint32_t run = mask == 0 ? 0 : mask >> __builtin_ctz(mask);
     if (mask == 0 || (run & (run + 1)) != 0 || bits < min_bits || bits > max_bits) {
-      return refuse(path, fmt::format("is {:#010x}; expected one run of {} to {} neighbouring bits, "
-                                      "such as 0xff000000",
-                                      mask, min_bits, max_bits));
+      return refuse(path,
+                    fmt::format("is {:#010x}; expected one run of {} to {} neighbouring bits, "
+                                "such as 0xff000000",
+                                mask, min_bits, max_bits));
     }
     out = mask;
   }
@@ -128,19 +128,21 @@ void read_cluster(Reader& r, model::Settings& s) {
   r.get("feature.clusterCIDR.extraCidr", s.extra_cidr);
   for (const auto& cidr : s.extra_cidr) {
     if (auto ok = model::Prefix::parse(cidr); !ok) {
-      r.refuse("feature.clusterCIDR.extraCidr", fmt::format("\"{}\": {}", cidr, ok.error().message));
+      r.refuse("feature.clusterCIDR.extraCidr",
+               fmt::format("\"{}\": {}", cidr, ok.error().message));
     }
   }
   r.get("feature.maxNumberEndpointPerSlice", s.max_endpoints_per_slice);
   r.get("feature.announcedInterfacesToExclude", s.announce_exclude);
   for (const auto& pattern : s.announce_exclude) {
     try {
-      const std::regex compiled(pattern, std::regex::extended);
+      const std::regex compiled(pattern);
     } catch (const std::regex_error& e) {
-      r.refuse("feature.announcedInterfacesToExclude",
-               fmt::format("\"{}\" is not a regular expression ({}); a name that begins with br- is "
-                           "matched by ^br-.*",
-                           pattern, e.what()));
+      r.refuse(
+          "feature.announcedInterfacesToExclude",
+          fmt::format("\"{}\" is not a regular expression ({}); a name that begins with br- is "
+                      "matched by ^br-.*",
+                      pattern, e.what()));
     }
   }
 }
@@ -187,9 +189,9 @@ void read_plugins(Reader& r, Config& config) {
   if (rt.datapath.name == "iptables") {
     rt.datapath.config["backendMode"] = backend;
   } else {
-    config.warnings.push_back(
-        fmt::format("{}: has no effect with the datapath {}",
-                    r.tree().where("feature.iptables.backendMode"), rt.datapath.name));
+    config.warnings.push_back(fmt::format("{}: has no effect with the datapath {}",
+                                          r.tree().where("feature.iptables.backendMode"),
+                                          rt.datapath.name));
   }
 }
 
@@ -200,9 +202,10 @@ void read_listen(Reader& r, const std::string& role, std::uint16_t health, std::
   std::array<unsigned char, 16> binary{};
   if (inet_pton(AF_INET, address.c_str(), binary.data()) != 1 &&
       inet_pton(AF_INET6, address.c_str(), binary.data()) != 1) {
-    r.refuse(role + ".bindAddress",
-             fmt::format("is \"{}\"; expected an IPv4 or IPv6 address of this machine, 0.0.0.0 or ::",
-                         address));
+    r.refuse(
+        role + ".bindAddress",
+        fmt::format("is \"{}\"; expected an IPv4 or IPv6 address of this machine, 0.0.0.0 or ::",
+                    address));
   }
   out.health = {address, health};
   out.metrics = {address, metrics};
@@ -228,7 +231,8 @@ std::string host_name() {
 
 // RFC 1123 subdomain, as Kubernetes names its nodes.
 bool is_node_name(const std::string& name) {
-  static const std::regex kName(R"([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*)");
+  static const std::regex kName(
+      R"([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*)");
   return name.size() <= 253 && std::regex_match(name, kName);
 }
 
@@ -243,7 +247,7 @@ void read_process(Reader& r, const ConfigInput& input, Config& config) {
   std::string state_dir = rt.state_dir;
   r.get("stateDir", state_dir);
   if (!input.state_dir.empty()) state_dir = input.state_dir;
-  rt.state_dir = state_dir;
+  rt.state_dir = std::filesystem::absolute(state_dir);
 
   rt.node_name = host_name();
   r.get("nodeName", rt.node_name);
@@ -287,7 +291,7 @@ Result<ConfigTree> gather(const ConfigInput& input) {
   for (const auto& set : input.sets) {
     auto document = parse_set(set);
     if (!document) return tl::unexpected(std::move(document.error()));
-    if (auto ok = tree.add(*std::move(document), "--set " + set.substr(0, set.find('='))); !ok) {
+    if (auto ok = tree.add(*std::move(document), "--set"); !ok) {
       return tl::unexpected(std::move(ok.error()));
     }
   }
@@ -304,8 +308,8 @@ Result<Config> load_config(const ConfigInput& input) {
   settings.tunnel_v4 = model::Prefix::parse("172.31.0.0/16").value();
   settings.tunnel_v6 = model::Prefix::parse("fd11::/112").value();
   for (const auto& [reason, keys] : tree->ignored()) {
-    config.warnings.push_back(
-        fmt::format("configuration: without effect, because {}: {}", reason, fmt::join(keys, ", ")));
+    config.warnings.push_back(fmt::format("configuration: without effect, because {}: {}", reason,
+                                          fmt::join(keys, ", ")));
   }
   Reader reader(*tree);
   read_tunnel(reader, settings);

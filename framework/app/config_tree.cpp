@@ -51,8 +51,8 @@ Result<void> use_short_spellings(json& document, const std::string& source) {
     json value = document[from];
     if (document.contains(to) && document[to] != value) {
       return fail(Errc::kInvalid, source,
-                  fmt::format("{} is {} and {} is {}; they mean the same, give one of them", old_path,
-                              value.dump(), short_path, document[to].dump()));
+                  fmt::format("{} is {} and {} is {}; they mean the same, give one of them",
+                              old_path, value.dump(), short_path, document[to].dump()));
     }
     document[to] = std::move(value);
     document[from.parent_pointer()].erase(from.back());

@@ -55,9 +55,9 @@ std::string expected(const json& schema) {
   if (schema.contains("enum")) {
     std::string words;
     for (const auto& item : schema["enum"]) {
-      words += (words.empty() ? "" : ", ") +
-               (item.is_string() && !item.get<std::string>().empty() ? item.get<std::string>()
-                                                                     : item.dump());
+      words += (words.empty() ? "" : ", ") + (item.is_string() && !item.get<std::string>().empty()
+                                                  ? item.get<std::string>()
+                                                  : item.dump());
     }
     return "one of " + words;
   }
@@ -98,7 +98,8 @@ std::string unknown_key(const std::string& key, const json& properties) {
   return "unknown key; known here: " + all;
 }
 
-std::optional<Fault> fault_in_object(const json& value, const json& schema, const std::string& path) {
+std::optional<Fault> fault_in_object(const json& value, const json& schema,
+                                     const std::string& path) {
   static const json kNone = json::object();
   const json& properties = schema.contains("properties") ? schema["properties"] : kNone;
   for (const auto& [key, item] : value.items()) {
@@ -133,8 +134,10 @@ bool scalar_fits(const json& value, const json& schema) {
   }
   if (value.is_string()) {
     const auto& s = value.get_ref<const std::string&>();
-    if (schema.contains("minLength") && s.size() < schema["minLength"].get<std::size_t>()) return false;
-    if (schema.contains("maxLength") && s.size() > schema["maxLength"].get<std::size_t>()) return false;
+    if (schema.contains("minLength") && s.size() < schema["minLength"].get<std::size_t>())
+      return false;
+    if (schema.contains("maxLength") && s.size() > schema["maxLength"].get<std::size_t>())
+      return false;
     if (schema.contains("pattern") &&
         !std::regex_search(s, std::regex(schema["pattern"].get<std::string>()))) {
       return false;

@@ -12,11 +12,12 @@
 namespace egw::app {
 
 // All documents of `text` that are not empty, in order. Scalars follow the YAML 1.2 core schema
-// (`yes` is a string, 0x1f and 0o17 are integers); a quoted scalar is a string. Text that begins with
+// (`yes` is a string, 0x1f and 0o17 are integers); a quoted scalar is a string. Text that begins
+// with
 // '{' and is one valid JSON document is read as JSON.
-// `source` names the text in messages ("FILE:LINE: ..."). Refused: more than max_bytes, nesting over
-// 64 levels, a key given twice, a key that is not a string, and aliases that expand to more nodes than
-// the text has bytes.
+// `source` names the text in messages ("FILE:LINE: ..."). Refused: more than max_bytes, nesting
+// over 64 levels, a key given twice, a key that is not a string, and aliases that expand to more
+// nodes than the text has bytes.
 [[nodiscard]] Result<std::vector<nlohmann::json>> read_yaml(std::string_view text,
                                                             const std::string& source,
                                                             std::size_t max_bytes);
@@ -29,7 +30,8 @@ namespace egw::app {
 // 1.2 would read as something else.
 [[nodiscard]] std::string write_yaml(const nlohmann::json& document);
 
-// Whole file, or stdin for "-". Refuses more than max_bytes, and what is not a regular file or pipe.
+// Whole file, or stdin for "-". Refuses more than max_bytes, and what is not a regular file or
+// pipe.
 [[nodiscard]] Result<std::string> read_text(const std::string& path, std::size_t max_bytes);
 
 }  // namespace egw::app
