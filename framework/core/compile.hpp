@@ -2,6 +2,7 @@
 // same result: Compiler keeps indexes so that one pod's change costs O(policies that select it).
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -46,16 +47,22 @@ class Compiler {
 
   // Brings the desired state up to date with `world` and returns the step from the last call's
   // state. The first call, and every call with changes.everything, compares everything; the result
-  // is the same as from a fresh Compiler but for class ids, which are kept where the class is.
+  // is the same as from a fresh Compiler but for class ids, which are kept where the class is. The
+  // first call's Change is full (base 0); later ones are deltas, empty when nothing changed (then
+  // the generation stays). `world` is not kept.
   model::Change update(const model::World& world, const model::Changes& changes);
   // The whole desired state as a Change with full = true, at the present generation.
   [[nodiscard]] model::Change full() const;
+  // Class ids that the kernel knows from a former process of this node: before the first update. A
+  // class whose content is among them gets that id, so that a restart changes nothing in the
+  // kernel.
+  void adopt_classes(const std::map<std::uint32_t, model::ClassTable>& known);
   // The node's interfaces changed; the next update is a full comparison.
   void set_local(LocalNode local);
 
   [[nodiscard]] const model::NodeState& state() const;
   [[nodiscard]] std::uint64_t generation() const;
-  [[nodiscard]] std::vector<OwnedEip> owned() const;         // sorted; kind ADDRESS, owner self
+  [[nodiscard]] std::vector<OwnedEip> owned() const;  // sorted; kind ADDRESS, owner self
   [[nodiscard]] std::vector<CompileFinding> findings() const;
   // Policies that select at least one endpoint of this node.
   [[nodiscard]] std::vector<model::PolicyRef> policies_in_use() const;
