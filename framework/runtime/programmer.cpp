@@ -1,0 +1,349 @@
+// From the World to the kernel of this node (programmer.hpp).
+#include "egw/runtime/programmer.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <chrono>
+#include <set>
+#include <utility>
+
+namespace egw::runtime {
+namespace asio = boost::asio;
+
+namespace {
+
+using SteadyClock = std::chrono::steady_clock;
+
+double seconds_since(SteadyClock::time_point start) {
+  return std::chrono::duration<double>(SteadyClock::now() - start).count();
+}
+
+// "egress 17" names the egress id 17 (framework/host/datapath.hpp: ApplyFailure).
+std::set<std::uint32_t> failed_egresses(const std::vector<host::ApplyFailure>& failures) {
+  constexpr std::string_view kWord = "egress ";
+  std::set<std::uint32_t> ids;
+  for (const auto& failure : failures) {
+    if (failure.object.rfind(kWord, 0) != 0) continue;
+    std::uint32_t id = 0;
+    const char* first = failure.object.data() + kWord.size();
+    const char* last = failure.object.data() + failure.object.size();
+    if (std::from_chars(first, last, id).ec == std::errc{}) ids.insert(id);
+  }
+  return ids;
+}
+
+bool touches_owners(const model::Changes& changes) {
+  return changes.everything || changes.gateways || changes.policies;
+}
+
+}  // namespace
+
+Programmer::Programmer(asio::any_io_executor executor, Clock& clock, Logger& log, Metrics& metrics,
+                       WorldSync& sync, host::Datapath& datapath, Sysctls& sysctls,
+                       EipKeeper& keeper, Options options, std::function<void()> on_status)
+    : clock_(clock),
+      log_(log),
+      metrics_(metrics),
+      sync_(sync),
+      datapath_(datapath),
+      sysctls_(sysctls),
+      keeper_(keeper),
+      options_(std::move(options)),
+      on_status_(std::move(on_status)),
+      wakeup_(executor, clock),
+      mutex_(executor),
+      back_off_(200, 5000, static_cast<std::uint64_t>(clock.wall_ms())) {
+  datapath_.on_drift([this](std::string what) {
+    metrics_.drifted();
+    log_.warn("somebody else changed the datapath's kernel state, repairing", {{"what", what}});
+    drifted_ = true;
+    wake();
+  });
+}
+
+Programmer::~Programmer() {
+  datapath_.on_drift([](const std::string&) {});
+}
+
+void Programmer::stop() {
+  stopping_ = true;
+  wakeup_.notify();
+}
+void Programmer::wake() { wakeup_.notify(); }
+void Programmer::set_local(core::LocalNode local) {
+  local_ = std::move(local);
+  wake();
+}
+void Programmer::apply_all() {
+  need_full_ = true;
+  wake();
+}
+
+bool Programmer::has_tunnel_address() const {
+  const auto tunnel = sync_.world().tunnels.find(options_.node_name);
+  if (tunnel == sync_.world().tunnels.end()) return false;
+  const auto& status = tunnel->second.status;
+  return (!options_.settings.enable_ipv4 || !status.ipv4.empty()) &&
+         (!options_.settings.enable_ipv6 || !status.ipv6.empty());
+}
+
+// Nothing is applied before the whole content of the store is known once, and nothing new while
+// this node has no tunnel address: the kernel keeps what it has.
+bool Programmer::can_compile() {
+  if (!sync_.synced() || !has_tunnel_address()) return false;
+  if (local_) {
+    if (compiler_) {
+      compiler_->set_local(*local_);
+    } else {
+      compiler_ = std::make_unique<core::Compiler>(options_.settings, *local_);
+    }
+    local_.reset();
+    need_full_ = true;
+  }
+  return compiler_ != nullptr;
+}
+
+std::int64_t Programmer::next_look() const {
+  std::int64_t at = full_at_ms_;
+  if (retry_at_ms_ != 0) at = std::min(at, retry_at_ms_);
+  if (drifted_) at = std::min(at, drift_at_ms_);
+  return std::max(at, clock_.steady_ms() + 1);
+}
+
+asio::awaitable<void> Programmer::run() {
+  while (!stopping_) {
+    if (!can_compile()) {
+      co_await wakeup_.wait();
+      continue;
+    }
+    if (!probed_ && !co_await probe()) {
+      if (!stopping_) co_await wakeup_.wait(clock_.steady_ms() + options_.probe_again_ms);
+      continue;
+    }
+    const std::int64_t now = clock_.steady_ms();
+    const bool due = now >= full_at_ms_ || (retry_at_ms_ != 0 && now >= retry_at_ms_) ||
+                     (drifted_ && now >= drift_at_ms_);
+    if (due || sync_.pending() || (need_full_ && retry_at_ms_ == 0)) {
+      co_await step();
+    } else {
+      co_await wakeup_.wait(next_look());
+    }
+  }
+}
+
+asio::awaitable<bool> Programmer::probe() {
+  auto changes = sync_.take_changes();
+  changes.everything = true;
+  compiler_->update(sync_.world(), changes);
+  sync_.put_back(std::move(changes));  // the first step compiles again and applies everything
+  model::NodeConfig node = compiler_->state().node;
+  const auto lock = co_await mutex_.lock();
+  auto findings = co_await datapath_.probe(std::move(node));
+  std::string refused;
+  if (!findings) {
+    refused = findings.error().to_string();
+  } else {
+    for (const auto& finding : *findings) {
+      if (!finding.ok) log_.warn(finding.message, {{"probe", finding.code}});
+    }
+  }
+  if (refused != status_.refused) {
+    status_.refused = refused;
+    if (!refused.empty()) log_.error("the datapath cannot run here", {{"error", refused}});
+    on_status_();
+  }
+  if (refused.empty()) {
+    probed_ = true;
+    auto needs = co_await datapath_.sysctls();
+    if (needs) sysctls_.apply(*needs, false);
+  }
+  co_return refused.empty();
+}
+
+std::set<model::Address> Programmer::handing_over() const {
+  std::set<model::Address> addresses;
+  for (const auto& [name, gateway] : sync_.world().gateways) {
+    for (const auto& node : gateway.status.node_list) {
+      if (node.name == options_.node_name) continue;
+      for (const auto& eip : node.eips) {
+        if (eip.moving_from != options_.node_name) continue;
+        if (auto v4 = model::Address::parse(eip.ipv4)) addresses.insert(*v4);
+        if (auto v6 = model::Address::parse(eip.ipv6)) addresses.insert(*v6);
+      }
+    }
+  }
+  return addresses;
+}
+
+// One round: compile what has changed, give it to the datapath, say what is realised.
+asio::awaitable<void> Programmer::step() {
+  const auto changes = sync_.take_changes();
+  model::Realised realised;
+  realised.revision = sync_.revision(model::Kind::kEgressGateway);
+  for (const auto& [name, gateway] : sync_.world().gateways) {
+    realised.term = std::max(realised.term, gateway.status.term);
+  }
+  const auto start = SteadyClock::now();
+  model::Change change = compiler_->update(sync_.world(), changes);
+  metrics_.compiled(seconds_since(start));
+  keeper_.assign(compiler_->owned(), handing_over(), clock_.steady_ms());
+
+  const bool drift = drifted_ && clock_.steady_ms() >= drift_at_ms_;
+  const bool retry = retry_at_ms_ != 0 && clock_.steady_ms() >= retry_at_ms_;
+  const bool full = need_full_ || drift || retry || clock_.steady_ms() >= full_at_ms_;
+  owners_touched_ |= touches_owners(changes);
+  bool done = true;
+  if (full) {
+    drifted_ = false;
+    drift_at_ms_ = clock_.steady_ms() + options_.drift_gap_ms;
+    change = compiler_->full();
+    done = co_await apply(std::move(change));
+  } else if (!change.empty()) {
+    change.base = applied_generation_;  // steps without effect were not sent
+    done = co_await apply(std::move(change));
+  }
+  if (done) {
+    status_.generation = compiler_->generation();
+    if (status_.realised != realised && owners_touched_) status_.realised_urgent = true;
+    status_.realised = realised;
+    owners_touched_ = false;
+  }
+  metrics_.agent_state(keeper_.owned_count(), keeper_.announced().size(),
+                       compiler_->state().endpoints.size());
+  on_status_();
+}
+
+// True when the kernel holds the change, but for single objects that failed.
+asio::awaitable<bool> Programmer::apply(model::Change change) {
+  const bool full = change.full;
+  const bool tune_after = full || change.node.has_value();
+  const std::uint64_t generation = change.generation;
+  const auto lock = co_await mutex_.lock();
+  const auto start = SteadyClock::now();
+  auto outcome = co_await datapath_.apply(std::move(change));
+  const double seconds = seconds_since(start);
+  if (!outcome) {
+    metrics_.apply(full, "failed", seconds);
+    failed(outcome.error());
+    co_return false;
+  }
+  if (outcome->need_full) {
+    metrics_.apply(full, "need_full", seconds);
+    if (full) {
+      failed(Error{Errc::kInternal, "datapath", "asks for everything although it was given", 0});
+    }
+    need_full_ = true;
+    co_return false;
+  }
+  metrics_.apply(full, outcome->failures.empty() ? "ok" : "partial", seconds);
+  if (tune_after) co_await tune(true);
+  applied_generation_ = generation;
+  if (full) full_at_ms_ = clock_.steady_ms() + options_.full_every_ms;
+  applied(*outcome);
+  co_return true;
+}
+
+asio::awaitable<void> Programmer::tune(bool complete) {
+  auto needs = co_await datapath_.sysctls();
+  if (!needs) {
+    log_.warn("the datapath does not say which sysctls it needs",
+              {{"error", needs.error().to_string()}});
+    co_return;
+  }
+  auto problems = sysctls_.apply(*needs, complete);
+  for (const auto& problem : problems) {
+    const bool known =
+        std::any_of(status_.sysctls.begin(), status_.sysctls.end(), [&](const SysctlProblem& old) {
+          return old.key == problem.key && old.message == problem.message;
+        });
+    if (!known) log_.error("sysctl " + problem.message, {{"key", problem.key}});
+  }
+  status_.sysctls = std::move(problems);
+}
+
+void Programmer::applied(const host::ApplyOutcome& outcome) {
+  const bool first = !status_.programmed;
+  for (const auto& [what, count] : outcome.repaired) {
+    metrics_.repaired(what, count);
+    if (!first) {
+      log_.warn("repaired kernel objects", {{"type", what}, {"count", std::to_string(count)}});
+    }
+  }
+  for (const auto& failure : outcome.failures) {
+    const bool known = std::any_of(
+        status_.failures.begin(), status_.failures.end(), [&](const host::ApplyFailure& old) {
+          return old.object == failure.object && old.message == failure.message;
+        });
+    if (!known) {
+      log_.error("an object could not be programmed: " + failure.message,
+                 {{"object", failure.object}, {"errno", std::to_string(failure.sys_errno)}});
+    }
+  }
+  if (!status_.error.empty() || status_.missed != 0) log_.info("the datapath works again");
+  status_.failures = outcome.failures;
+  status_.error.clear();
+  status_.missed = 0;
+  status_.programmed = true;
+  status_.last_apply_ms = clock_.steady_ms();
+  status_.last_took_us = outcome.took.count();
+  need_full_ = false;
+  if (outcome.failures.empty()) {
+    retry_at_ms_ = 0;
+    back_off_.reset();
+  } else if (retry_at_ms_ == 0 || clock_.steady_ms() >= retry_at_ms_) {
+    retry_at_ms_ = clock_.steady_ms() + back_off_.next_ms();  // everything again then
+  }
+  keeper_.realised(failed_egresses(outcome.failures), clock_.steady_ms());
+  if (first) first_apply_done();
+}
+
+// Connections that former owners have left behind here: decided from what this node may serve.
+void Programmer::first_apply_done() {
+  log_.info("node programmed", {{"egresses", std::to_string(compiler_->state().egresses.size())},
+                                {"endpoints", std::to_string(compiler_->state().endpoints.size())},
+                                {"peers", std::to_string(compiler_->state().peers.size())}});
+  std::set<model::Address> foreign;
+  const auto moving = handing_over();
+  for (const auto& [id, egress] : compiler_->state().egresses) {
+    if (!egress.may_serve || egress.kind != model::EgressKind::kAddress ||
+        egress.owner == model::Owner::kSelf) {
+      continue;
+    }
+    if (egress.v4 && !moving.contains(egress.v4)) foreign.insert(egress.v4);
+    if (egress.v6 && !moving.contains(egress.v6)) foreign.insert(egress.v6);
+  }
+  keeper_.left_before(foreign, clock_.steady_ms());
+}
+
+// A hung plugin answers kTimeout once and kUnavailable until it returns: both are missed deadlines.
+void Programmer::failed(const Error& error) {
+  const std::string text = error.to_string();
+  std::int64_t delay = back_off_.next_ms();
+  if (error.code == Errc::kTimeout || error.code == Errc::kUnavailable) {
+    ++status_.missed;
+    delay = std::max<std::int64_t>(delay, 1000);
+  } else {
+    status_.missed = 0;
+  }
+  if (text != status_.error) {
+    log_.error("the datapath could not be programmed, trying again", {{"error", text}});
+  }
+  status_.error = text;
+  need_full_ = true;
+  retry_at_ms_ = clock_.steady_ms() + delay;
+}
+
+asio::awaitable<Result<nlohmann::json>> Programmer::observe() {
+  const auto lock = co_await mutex_.lock();
+  co_return co_await datapath_.observe();
+}
+asio::awaitable<Result<std::vector<host::CounterValue>>> Programmer::counters() {
+  const auto lock = co_await mutex_.lock();
+  co_return co_await datapath_.counters();
+}
+asio::awaitable<Result<void>> Programmer::forget(model::Address eip) {
+  const auto lock = co_await mutex_.lock();
+  co_return co_await datapath_.forget(eip);
+}
+
+}  // namespace egw::runtime

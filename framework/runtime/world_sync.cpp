@@ -1,0 +1,460 @@
+// Store events to World and Changes (world_sync.hpp).
+#include "egw/runtime/world_sync.hpp"
+
+#include <algorithm>
+#include <boost/asio/co_spawn.hpp>
+#include <exception>
+#include <set>
+#include <utility>
+
+#include "egw/model/codec.hpp"
+#include "egw/runtime/spawn.hpp"
+
+namespace egw::runtime {
+namespace asio = boost::asio;
+using host::StoreEvent;
+using model::Key;
+using model::Kind;
+
+namespace {
+
+struct Sub {
+  host::Query query;
+  std::unique_ptr<host::Subscription> handle;
+  std::unique_ptr<Wakeup> wakeup;
+  std::set<Key> seen;  // named by the snapshot in progress
+  bool in_snapshot = false;
+  bool synced_once = false;
+  bool connected = false;
+  std::uint64_t revision = 0;
+  std::string trouble = "waiting for the first answer";
+};
+
+std::string_view map_name(const Key& key, const std::string*) { return key.name; }
+const Key& map_name(const Key& key, const Key*) { return key; }
+
+// A stored version of the same object that is at least as new: an event that was overtaken.
+template <class R>
+bool is_stale(const R& known, std::uint64_t revision, bool in_snapshot) {
+  if (revision == 0 || in_snapshot) return false;
+  return known.meta.revision >= revision;
+}
+
+void unique_sorted(std::vector<Key>& keys) {
+  std::sort(keys.begin(), keys.end());
+  keys.erase(std::unique(keys.begin(), keys.end()), keys.end());
+}
+void unique_sorted(std::vector<std::string>& names) {
+  std::sort(names.begin(), names.end());
+  names.erase(std::unique(names.begin(), names.end()), names.end());
+}
+
+}  // namespace
+
+struct WorldSync::Impl : std::enable_shared_from_this<Impl> {
+  asio::any_io_executor executor;
+  Clock& clock;
+  Logger& log;
+  Metrics& metrics;
+  host::StateStore& store;
+  Options options;
+  model::World world;
+  model::Changes changes;
+  std::vector<Sub> subs;
+  std::int64_t connected_since = 0;
+  bool stopping = false;
+  std::string last_trouble;
+
+  Impl(asio::any_io_executor the_executor, Clock& the_clock, Logger& the_log, Metrics& the_metrics,
+       host::StateStore& the_store, Options the_options)
+      : executor(std::move(the_executor)),
+        clock(the_clock),
+        log(the_log),
+        metrics(the_metrics),
+        store(the_store),
+        options(std::move(the_options)) {
+    for (const auto& query : options.queries) {
+      Sub sub;
+      sub.query = query;
+      sub.wakeup = std::make_unique<Wakeup>(executor, clock);
+      subs.push_back(std::move(sub));
+    }
+  }
+
+  [[nodiscard]] bool connected() const {
+    return std::all_of(subs.begin(), subs.end(), [](const Sub& sub) { return sub.connected; });
+  }
+
+  static asio::awaitable<void> subscribe_loop(std::shared_ptr<Impl> self, std::size_t index);
+  void on_event(std::size_t index, StoreEvent event);
+  void synced(Sub& sub, std::uint64_t revision);
+  void prune(Sub& sub);
+  void connection_changed(const std::string& why);
+  void upsert(Kind kind, const Key& key, const nlohmann::json& document, std::uint64_t revision,
+              bool in_snapshot);
+  void erase(Kind kind, const Key& key, std::uint64_t revision, bool pruned);
+  void mark(Kind kind, const Key& key);
+
+  template <class R, class Map>
+  void put(Map& map, Kind kind, const Key& key, const nlohmann::json& document,
+           std::uint64_t revision, bool in_snapshot);
+  template <class Map>
+  void drop(Map& map, Kind kind, const Key& key, std::uint64_t revision, bool pruned);
+  void bad_object(Kind kind, const Key& key, const std::string& why);
+};
+
+// ---- subscriptions -----------------------------------------------------------------------------
+
+asio::awaitable<void> WorldSync::Impl::subscribe_loop(std::shared_ptr<Impl> self,
+                                                      std::size_t index) {
+  BackOff back_off(200, 5000, static_cast<std::uint64_t>(self->clock.wall_ms()) + index);
+  while (!self->stopping) {
+    host::Query query = self->subs[index].query;
+    std::function<void(StoreEvent)> on_event = [weak = std::weak_ptr<Impl>(self),
+                                                index](StoreEvent event) {
+      if (const auto impl = weak.lock(); impl && !impl->stopping) {
+        impl->on_event(index, std::move(event));
+      }
+    };
+    auto subscription = co_await self->store.subscribe(std::move(query), std::move(on_event));
+    if (self->stopping) co_return;
+    if (subscription) {
+      self->subs[index].handle = std::move(*subscription);
+      co_return;
+    }
+    self->subs[index].trouble = subscription.error().to_string();
+    self->connection_changed(self->subs[index].trouble);
+    const std::int64_t again = self->clock.steady_ms() + back_off.next_ms();
+    while (!self->stopping && self->clock.steady_ms() < again) {
+      co_await self->subs[index].wakeup->wait(again);
+    }
+  }
+}
+
+void WorldSync::Impl::on_event(std::size_t index, StoreEvent event) {
+  Sub& sub = subs[index];
+  const Kind kind = sub.query.kind;
+  switch (event.type) {
+    case StoreEvent::Type::kSnapshot:
+      sub.in_snapshot = true;
+      sub.seen.clear();
+      return;
+    case StoreEvent::Type::kUpsert:
+      metrics.store_event(kind);
+      if (sub.in_snapshot) sub.seen.insert(event.key);
+      upsert(kind, event.key, event.document, event.revision, sub.in_snapshot);
+      break;
+    case StoreEvent::Type::kDelete:
+      metrics.store_event(kind);
+      sub.seen.erase(event.key);
+      erase(kind, event.key, event.revision, false);
+      break;
+    case StoreEvent::Type::kSynced:
+      synced(sub, event.revision);
+      break;
+    case StoreEvent::Type::kDisconnected:
+      sub.connected = false;
+      sub.in_snapshot = false;
+      sub.seen.clear();
+      sub.trouble = event.message.empty() ? "the state store cannot be reached" : event.message;
+      connection_changed(sub.trouble);
+      break;
+    case StoreEvent::Type::kRevision:
+      break;
+  }
+  if (!sub.in_snapshot && event.type != StoreEvent::Type::kDisconnected) {
+    sub.revision = std::max(sub.revision, event.revision);
+    world.revision = std::max(world.revision, event.revision);
+  }
+  // A snapshot is worth looking at when it is complete.
+  if (!sub.in_snapshot && (changes.any() || event.type == StoreEvent::Type::kRevision) &&
+      options.on_change) {
+    options.on_change();
+  }
+}
+
+void WorldSync::Impl::synced(Sub& sub, std::uint64_t revision) {
+  if (sub.in_snapshot) prune(sub);
+  sub.in_snapshot = false;
+  sub.seen.clear();
+  sub.synced_once = true;
+  sub.connected = true;
+  sub.trouble.clear();
+  sub.revision = revision;  // may go back: a store restored from a copy
+  if (connected()) world.revision = revision;
+  changes.everything = true;
+  connection_changed("");
+}
+
+void WorldSync::Impl::prune(Sub& sub) {
+  std::vector<Key> gone;
+  const auto collect = [&](const auto& map) {
+    for (const auto& [name, object] : map) {
+      if (!sub.seen.contains(object.meta.key())) gone.push_back(object.meta.key());
+    }
+  };
+  switch (sub.query.kind) {
+    case Kind::kEgressGateway:
+      collect(world.gateways);
+      break;
+    case Kind::kEgressPolicy:
+    case Kind::kEgressClusterPolicy:
+      for (const auto& [key, policy] : world.policies) {
+        const bool cluster_wide = sub.query.kind == Kind::kEgressClusterPolicy;
+        if (key.ns.empty() == cluster_wide && !sub.seen.contains(key)) gone.push_back(key);
+      }
+      break;
+    case Kind::kEgressTunnel:
+      collect(world.tunnels);
+      break;
+    case Kind::kEgressClusterInfo:
+      collect(world.cluster_infos);
+      break;
+    case Kind::kNode:
+      collect(world.nodes);
+      break;
+    case Kind::kNamespace:
+      collect(world.namespaces);
+      break;
+    case Kind::kPod:
+      collect(world.pods);
+      break;
+    case Kind::kEgressEndpointSlice:
+    case Kind::kEgressClusterEndpointSlice:
+      break;
+  }
+  for (const auto& key : gone) erase(sub.query.kind, key, 0, true);
+}
+
+void WorldSync::Impl::connection_changed(const std::string& why) {
+  const bool now_connected = connected();
+  if (now_connected && connected_since == 0) {
+    connected_since = std::max<std::int64_t>(1, clock.steady_ms());
+    metrics.store_connected(true);
+    last_trouble.clear();
+    log.info("connected to the state store", {{"revision", std::to_string(world.revision)}});
+  } else if (!now_connected) {
+    connected_since = 0;
+    metrics.store_connected(false);
+    if (!why.empty() && why != last_trouble) {
+      last_trouble = why;
+      log.warn("state store unavailable, keeping what is known", {{"error", why}});
+    }
+  }
+  if (options.on_change) options.on_change();
+}
+
+// ---- objects -----------------------------------------------------------------------------------
+
+void WorldSync::Impl::mark(Kind kind, const Key& key) {
+  switch (kind) {
+    case Kind::kEgressGateway:
+      changes.gateways = true;
+      break;
+    case Kind::kEgressPolicy:
+    case Kind::kEgressClusterPolicy:
+      changes.policies = true;
+      break;
+    case Kind::kEgressTunnel:
+      changes.tunnels = true;
+      break;
+    case Kind::kEgressClusterInfo:
+      changes.cluster_infos = true;
+      break;
+    case Kind::kNode:
+      changes.nodes = true;
+      break;
+    case Kind::kNamespace:
+      changes.namespaces.push_back(key.name);
+      break;
+    case Kind::kPod:
+      changes.pods.push_back(key);
+      break;
+    case Kind::kEgressEndpointSlice:
+    case Kind::kEgressClusterEndpointSlice:
+      break;
+  }
+}
+
+void WorldSync::Impl::bad_object(Kind kind, const Key& key, const std::string& why) {
+  metrics.decode_error(kind);
+  log.error("skipping an object that cannot be read; its last good version stays in force",
+            {{"kind", model::info(kind).kind}, {"object", key.to_string()}, {"error", why}});
+}
+
+template <class R, class Map>
+void WorldSync::Impl::put(Map& map, Kind kind, const Key& key, const nlohmann::json& document,
+                          std::uint64_t revision, bool in_snapshot) {
+  using MapKey = typename Map::key_type;
+  const MapKey name(map_name(key, static_cast<MapKey*>(nullptr)));
+  const auto known = map.find(name);
+  if (known != map.end() && is_stale(known->second, revision, in_snapshot)) return;
+  auto decoded = model::decode<R>(document);
+  if (!decoded) {
+    bad_object(kind, key, decoded.error().to_string());
+    return;
+  }
+  if (revision != 0) decoded->meta.revision = revision;
+  bool matters = true;
+  if constexpr (std::is_same_v<R, model::EgressTunnel>) {
+    if (options.tunnel_matters) {
+      matters = options.tunnel_matters(known == map.end() ? nullptr : &known->second, *decoded);
+    }
+  }
+  if (known == map.end()) {
+    map.emplace(name, std::move(*decoded));
+  } else {
+    known->second = std::move(*decoded);
+  }
+  if (matters) mark(kind, key);
+}
+
+template <class Map>
+void WorldSync::Impl::drop(Map& map, Kind kind, const Key& key, std::uint64_t revision,
+                           bool pruned) {
+  using MapKey = typename Map::key_type;
+  const MapKey name(map_name(key, static_cast<MapKey*>(nullptr)));
+  const auto known = map.find(name);
+  if (known == map.end()) return;
+  // Made anew since: the delete belongs to its predecessor.
+  if (!pruned && revision != 0 && known->second.meta.revision > revision) return;
+  map.erase(known);
+  mark(kind, key);
+}
+
+void WorldSync::Impl::upsert(Kind kind, const Key& key, const nlohmann::json& document,
+                             std::uint64_t revision, bool in_snapshot) {
+  try {
+    switch (kind) {
+      case Kind::kEgressGateway:
+        put<model::EgressGateway>(world.gateways, kind, key, document, revision, in_snapshot);
+        break;
+      case Kind::kEgressPolicy:
+        put<model::EgressPolicy>(world.policies, kind, key, document, revision, in_snapshot);
+        break;
+      case Kind::kEgressClusterPolicy:
+        put<model::EgressClusterPolicy>(world.policies, kind, key, document, revision, in_snapshot);
+        break;
+      case Kind::kEgressTunnel:
+        put<model::EgressTunnel>(world.tunnels, kind, key, document, revision, in_snapshot);
+        break;
+      case Kind::kEgressClusterInfo:
+        put<model::EgressClusterInfo>(world.cluster_infos, kind, key, document, revision,
+                                      in_snapshot);
+        break;
+      case Kind::kNode:
+        put<model::Node>(world.nodes, kind, key, document, revision, in_snapshot);
+        break;
+      case Kind::kNamespace:
+        put<model::Namespace>(world.namespaces, kind, key, document, revision, in_snapshot);
+        break;
+      case Kind::kPod:
+        put<model::Pod>(world.pods, kind, key, document, revision, in_snapshot);
+        break;
+      case Kind::kEgressEndpointSlice:
+      case Kind::kEgressClusterEndpointSlice:
+        break;
+    }
+  } catch (const nlohmann::json::exception& error) {
+    bad_object(kind, key, error.what());
+  }
+}
+
+void WorldSync::Impl::erase(Kind kind, const Key& key, std::uint64_t revision, bool pruned) {
+  switch (kind) {
+    case Kind::kEgressGateway:
+      return drop(world.gateways, kind, key, revision, pruned);
+    case Kind::kEgressPolicy:
+    case Kind::kEgressClusterPolicy:
+      return drop(world.policies, kind, key, revision, pruned);
+    case Kind::kEgressTunnel:
+      return drop(world.tunnels, kind, key, revision, pruned);
+    case Kind::kEgressClusterInfo:
+      return drop(world.cluster_infos, kind, key, revision, pruned);
+    case Kind::kNode:
+      return drop(world.nodes, kind, key, revision, pruned);
+    case Kind::kNamespace:
+      return drop(world.namespaces, kind, key, revision, pruned);
+    case Kind::kPod:
+      return drop(world.pods, kind, key, revision, pruned);
+    case Kind::kEgressEndpointSlice:
+    case Kind::kEgressClusterEndpointSlice:
+      return;
+  }
+}
+
+// ---- the public face ---------------------------------------------------------------------------
+
+WorldSync::WorldSync(asio::any_io_executor executor, Clock& clock, Logger& log, Metrics& metrics,
+                     host::StateStore& store, Options options)
+    : impl_(std::make_shared<Impl>(std::move(executor), clock, log, metrics, store,
+                                   std::move(options))) {}
+
+WorldSync::~WorldSync() { stop(); }
+
+void WorldSync::start() {
+  for (std::size_t i = 0; i < impl_->subs.size(); ++i) {
+    spawn(impl_->executor, Impl::subscribe_loop(impl_, i));
+  }
+}
+
+void WorldSync::stop() {
+  impl_->stopping = true;
+  impl_->options.on_change = nullptr;
+  for (auto& sub : impl_->subs) {
+    sub.handle.reset();
+    sub.wakeup->notify();
+  }
+}
+
+const model::World& WorldSync::world() const { return impl_->world; }
+bool WorldSync::pending() const { return impl_->changes.any(); }
+
+model::Changes WorldSync::take_changes() {
+  auto taken = std::exchange(impl_->changes, {});
+  unique_sorted(taken.pods);
+  unique_sorted(taken.namespaces);
+  return taken;
+}
+
+void WorldSync::put_back(model::Changes changes) {
+  auto& into = impl_->changes;
+  into.everything |= changes.everything;
+  into.gateways |= changes.gateways;
+  into.policies |= changes.policies;
+  into.cluster_infos |= changes.cluster_infos;
+  into.nodes |= changes.nodes;
+  into.tunnels |= changes.tunnels;
+  into.pods.insert(into.pods.end(), changes.pods.begin(), changes.pods.end());
+  into.namespaces.insert(into.namespaces.end(), changes.namespaces.begin(),
+                         changes.namespaces.end());
+}
+
+bool WorldSync::synced() const {
+  return std::all_of(impl_->subs.begin(), impl_->subs.end(),
+                     [](const Sub& sub) { return sub.synced_once; });
+}
+bool WorldSync::connected() const { return impl_->connected(); }
+std::int64_t WorldSync::connected_since_ms() const { return impl_->connected_since; }
+
+std::string WorldSync::trouble() const {
+  for (const auto& sub : impl_->subs) {
+    if (!sub.connected) return sub.trouble;
+  }
+  return "";
+}
+
+std::uint64_t WorldSync::revision(Kind kind) const {
+  for (const auto& sub : impl_->subs) {
+    if (sub.query.kind == kind) return sub.revision;
+  }
+  return 0;
+}
+
+void WorldSync::adopt(Kind kind, const host::StoredObject& object) {
+  const auto meta = model::decode_meta(object.document);
+  if (!meta) return;
+  impl_->upsert(kind, meta->key(), object.document, object.revision, false);
+}
+
+}  // namespace egw::runtime

@@ -1,0 +1,72 @@
+// WorldSync: keeps a model::World in step with the state store. Called by the agent and the
+// controller, each with its own list of subscriptions.
+//
+// Every subscription begins with a snapshot, again after each reconnect; what a snapshot does not
+// name is dropped at its end, not before. While the store is away the World stays as it is. An
+// object that cannot be read is logged, counted and skipped: its last good version stays.
+//
+// One thread: the executor's.
+#pragma once
+
+#include <boost/asio/any_io_executor.hpp>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "egw/host/state_store.hpp"
+#include "egw/model/world.hpp"
+#include "egw/runtime/clock.hpp"
+#include "egw/runtime/logging.hpp"
+#include "egw/runtime/metrics.hpp"
+
+namespace egw::runtime {
+
+class WorldSync {
+ public:
+  struct Options {
+    std::vector<host::Query> queries;
+    // Something changed: the World, synced() or connected(). Must not block; take_changes() later.
+    std::function<void()> on_change;
+    // Whether an EgressTunnel's step from `before` (nullptr: new) is a change worth waking for.
+    // Absent: every one is. The World gets the new value either way.
+    std::function<bool(const model::EgressTunnel* before, const model::EgressTunnel& after)>
+        tunnel_matters;
+  };
+
+  WorldSync(boost::asio::any_io_executor executor, Clock& clock, Logger& log, Metrics& metrics,
+            host::StateStore& store, Options options);
+  ~WorldSync();  // as stop()
+
+  void start();
+  // Ends the subscriptions; the World stays readable and no longer changes.
+  void stop();
+
+  [[nodiscard]] const model::World& world() const;
+  [[nodiscard]] bool pending() const;  // take_changes() would return something
+  [[nodiscard]] model::Changes take_changes();
+  // Puts changes back that could not be worked on yet.
+  void put_back(model::Changes changes);
+
+  // Every subscription has completed a snapshot at least once.
+  [[nodiscard]] bool synced() const;
+  // Every subscription is in step now.
+  [[nodiscard]] bool connected() const;
+  // Steady time since which connected() holds without a gap; 0 while it does not.
+  [[nodiscard]] std::int64_t connected_since_ms() const;
+  // Why the store is away, "" when connected.
+  [[nodiscard]] std::string trouble() const;
+  // The newest store revision up to which all changes of that kind are in the World.
+  [[nodiscard]] std::uint64_t revision(model::Kind kind) const;
+
+  // Takes the answer to a write or read of ours before its event arrives. Ignored if older than
+  // what is known.
+  void adopt(model::Kind kind, const host::StoredObject& object);
+
+ private:
+  struct Impl;
+  std::shared_ptr<Impl> impl_;
+};
+
+}  // namespace egw::runtime
