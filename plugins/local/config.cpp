@@ -1,0 +1,75 @@
+// See config.hpp.
+#include "config.hpp"
+
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "egw/sdk/status.hpp"
+
+namespace egw::local {
+
+using nlohmann::json;
+
+namespace {
+
+[[noreturn]] void refuse(const std::string& key, const std::string& wanted) {
+  throw sdk::Failure(sdk::Code::kInvalid, "wanted " + wanted, "config." + key);
+}
+
+json parse(std::string_view text, const std::set<std::string>& known) {
+  if (text.empty()) return json::object();
+  json config = json::parse(text, nullptr, false);
+  if (config.is_null()) return json::object();
+  if (!config.is_object()) {
+    throw sdk::Failure(sdk::Code::kInvalid, "the configuration must be an object");
+  }
+  for (const auto& [key, value] : config.items()) {
+    if (known.count(key) == 0) refuse(key, "no such key");
+  }
+  return config;
+}
+
+void read_path(const json& config, const char* key, bool may_be_empty, std::string& out) {
+  const auto it = config.find(key);
+  if (it == config.end()) return;
+  if (!it->is_string()) refuse(key, "an absolute path");
+  std::string path = it->get<std::string>();
+  const bool fine = path.empty() ? may_be_empty : path.front() == '/' && path.back() != '/';
+  if (!fine || path.size() > 4000 || path.find('\0') != std::string::npos) {
+    refuse(key, "an absolute path of a file");
+  }
+  out = std::move(path);
+}
+
+}  // namespace
+
+StoreConfig parse_store_config(std::string_view text) {
+  const json config = parse(text, {"path", "gate", "keptRevisions"});
+  StoreConfig out;
+  read_path(config, "path", false, out.path);
+  read_path(config, "gate", true, out.gate);
+  if (const auto it = config.find("keptRevisions"); it != config.end()) {
+    if (!it->is_number_integer() || *it < 10 || *it > 1'000'000) {
+      refuse("keptRevisions", "a whole number from 10 to 1000000");
+    }
+    out.kept_revisions = it->get<std::uint64_t>();
+  }
+  return out;
+}
+
+ElectionConfig parse_election_config(std::string_view text) {
+  const json config = parse(text, {"path", "gate", "stampTimeout"});
+  ElectionConfig out;
+  read_path(config, "path", false, out.path);
+  read_path(config, "gate", true, out.gate);
+  if (const auto it = config.find("stampTimeout"); it != config.end()) {
+    if (!it->is_number() || *it < 0.2 || *it > 3600) {
+      refuse("stampTimeout", "seconds from 0.2 to 3600");
+    }
+    out.stamp_timeout =
+        std::chrono::milliseconds(static_cast<std::int64_t>(it->get<double>() * 1000));
+  }
+  return out;
+}
+
+}  // namespace egw::local

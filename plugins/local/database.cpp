@@ -1,0 +1,277 @@
+// See database.hpp.
+#include "database.hpp"
+
+#include <fcntl.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cinttypes>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+#include <thread>
+
+#include "explain.hpp"
+#include "schema.hpp"
+
+namespace egw::local {
+
+namespace {
+
+using sdk::Code;
+using sdk::Failure;
+
+// Bytes of the signal file. The first is written to wake watchers; the record says which database
+// and which write-ahead log belong together; the locks lie beyond the content.
+constexpr std::int64_t kRecordAt = 1;
+constexpr std::size_t kRecordSize = 159;
+constexpr std::int64_t kOpeningLock = 1000;   // exclusive: somebody is opening the file
+constexpr std::int64_t kPresenceLock = 1001;  // shared: somebody has the file open
+
+struct OpeningLock {
+  const Fd& fd;
+  ~OpeningLock() { unlock_byte(fd, kOpeningLock); }
+};
+
+std::string wal_of(const std::string& path) { return path + "-wal"; }
+std::string shm_of(const std::string& path) { return path + "-shm"; }
+
+}  // namespace
+
+std::string make_uuid() {
+  unsigned char b[16];
+  std::size_t have = 0;
+  while (have < sizeof(b)) {
+    const ssize_t n = ::getrandom(b + have, sizeof(b) - have, 0);
+    if (n > 0) have += static_cast<std::size_t>(n);
+  }
+  b[6] = static_cast<unsigned char>((b[6] & 0x0f) | 0x40);  // version 4 (RFC 4122)
+  b[8] = static_cast<unsigned char>((b[8] & 0x3f) | 0x80);
+  std::string out;
+  for (std::size_t i = 0; i < sizeof(b); ++i) {
+    constexpr char kHex[] = "0123456789abcdef";
+    if (i == 4 || i == 6 || i == 8 || i == 10) out += '-';
+    out += kHex[b[i] >> 4];
+    out += kHex[b[i] & 0xf];
+  }
+  return out;
+}
+
+void Session::prepare() {
+  counters = std::make_unique<Counters>(connection);
+  objects = std::make_unique<ObjectTable>(connection);
+  changes = std::make_unique<ChangeLog>(connection);
+  office = std::make_unique<Office>(connection);
+}
+
+Database::Database(std::string path, std::string gate)
+    : path_(std::move(path)), gate_(std::move(gate)) {}
+
+bool Database::gate_open() const { return gate_.empty() || ::access(gate_.c_str(), F_OK) == 0; }
+
+void Database::check_gate() const {
+  if (gate_open()) return;
+  throw Failure(Code::kUnavailable,
+                "this node is cut off from the store because the gate file " + gate_ +
+                    " does not exist; create it to connect again",
+                path_);
+}
+
+void Database::open(SteadyTime deadline) {
+  if (!gate_open()) return;
+  open_file(deadline);
+}
+
+Session& Database::use(SteadyTime deadline) {
+  check_gate();
+  if (session_ == nullptr) {
+    try {
+      open_file(deadline);
+    } catch (const Failure& failure) {
+      // In operation everything of this kind may pass: somebody mends the file, and work goes on.
+      sdk::Status status = failure.status();
+      status.code = Code::kUnavailable;
+      throw Failure(std::move(status));
+    }
+  } else {
+    const std::optional<FileId> now = identify(path_);
+    if (!now || !now->same(file_) || now->size == 0) {
+      session_.reset();
+      suspect_ = true;
+      throw Failure(Code::kUnavailable, now ? words::replaced() : words::missing(), path_);
+    }
+  }
+  session_->connection.set_deadline(deadline);
+  return *session_;
+}
+
+sdk::Status Database::failed(const SqlError& error) {
+  const Trouble trouble = classify(error);
+  if (trouble == Trouble::kDamaged) suspect_ = true;
+  // After an I/O error nobody can say what the connection still knows: begin anew.
+  if (trouble == Trouble::kDamaged || trouble == Trouble::kOther) session_.reset();
+  sdk::Status status = explain(error, path_);
+  status.code = Code::kUnavailable;
+  return status;
+}
+
+void Database::open_file(SteadyTime deadline) {
+  open_signal();
+  lock_opening(deadline);
+  const OpeningLock unlock{signal_};
+  const bool alone = !byte_is_locked(signal_, kPresenceLock);
+  const std::optional<FileId> found = identify(path_);
+  if (!found || found->size == 0) {
+    make_file(alone);
+  } else {
+    drop_foreign_log(*found);
+  }
+  try {
+    open_session(found && (alone || suspect_), deadline);
+  } catch (const SqlError& error) {
+    session_.reset();
+    throw Failure(explain(error, path_));
+  }
+  remember_files();
+  (void)lock_byte(signal_, kPresenceLock, false);
+  may_create_ = false;
+  suspect_ = false;
+}
+
+void Database::open_signal() {
+  if (signal_ && identify(signal_path()) && identify(signal_path())->same(*identify(signal_))) {
+    return;
+  }
+  if (may_create_) {
+    const std::string folder = folder_of(path_);
+    std::error_code ec;
+    if (std::filesystem::create_directories(folder, ec)) {
+      std::filesystem::permissions(folder, std::filesystem::perms::owner_all, ec);
+    }
+  }
+  signal_ = Fd(::open(signal_path().c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (!signal_) {
+    throw Failure(errno == ENOSPC ? Code::kUnavailable : Code::kInvalid,
+                  words::cannot_write_beside(folder_of(path_)), signal_path(), errno);
+  }
+  char byte = 0;
+  if (::pread(signal_.get(), &byte, 1, 0) != 1) ring();
+}
+
+void Database::lock_opening(SteadyTime deadline) {
+  while (!lock_byte(signal_, kOpeningLock, true)) {
+    if (std::chrono::steady_clock::now() >= deadline) {
+      throw Failure(Code::kUnavailable,
+                    "another process has been opening the database for too long; look for a "
+                    "stopped egw process and continue or end it",
+                    path_);
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+}
+
+// An empty file is one that was being made when its maker died: no content is ever acknowledged
+// before the schema is in the file itself.
+void Database::make_file(bool alone) {
+  if (!may_create_) throw Failure(Code::kUnavailable, words::missing(), path_);
+  if (!alone) throw Failure(Code::kUnavailable, words::missing_in_use(), path_);
+  ::unlink(wal_of(path_).c_str());
+  ::unlink(shm_of(path_).c_str());
+  const Fd made(::open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  if (!made) {
+    throw Failure(errno == ENOSPC ? Code::kUnavailable : Code::kInvalid,
+                  words::cannot_write_beside(folder_of(path_)), path_, errno);
+  }
+}
+
+// A backup moved over the database finds the log of the old database beside it, and SQLite would
+// play that log into the backup. The record tells: another database, still the same log.
+void Database::drop_foreign_log(const FileId& file) {
+  const std::optional<FileId> wal = identify(wal_of(path_));
+  if (!wal) return;
+  char record[kRecordSize + 1] = {};
+  if (::pread(signal_.get(), record, kRecordSize, kRecordAt) <= 0) return;
+  FileId then, then_wal;
+  if (std::sscanf(record,
+                  "db %" SCNu64 " %" SCNu64 " %" SCNu64 " wal %" SCNu64 " %" SCNu64 " %" SCNu64,
+                  &then.dev, &then.ino, &then.birth_ns, &then_wal.dev, &then_wal.ino,
+                  &then_wal.birth_ns) != 6) {
+    return;
+  }
+  if (then.same(file) || !then_wal.same(*wal)) return;
+  ::unlink(wal_of(path_).c_str());
+  ::unlink(shm_of(path_).c_str());
+}
+
+void Database::open_session(bool check_content, SteadyTime deadline) {
+  session_ = std::make_unique<Session>(path_);
+  Connection& connection = session_->connection;
+  connection.set_deadline(deadline);
+  const std::optional<FileId> file = identify(path_);
+  if (!file) throw Failure(Code::kUnavailable, words::missing(), path_);
+  file_ = *file;
+  // FULL: what was acknowledged is on the disk. The size limit truncates the log after a burst.
+  connection.exec("PRAGMA synchronous = FULL; PRAGMA journal_size_limit = 16777216;");
+  const SchemaState schema = schema_state(connection);
+  if (schema == SchemaState::kForeign || schema == SchemaState::kNewer) {
+    const std::int64_t version = connection.query_int("PRAGMA user_version");
+    session_.reset();
+    throw Failure(Code::kInvalid,
+                  schema == SchemaState::kForeign ? words::foreign() : words::newer(version),
+                  path_);
+  }
+  const std::string mode = connection.query_text("PRAGMA journal_mode = WAL");
+  if (mode != "wal") {
+    session_.reset();
+    throw Failure(Code::kUnsupported,
+                  "the file system cannot share memory between processes (journal mode is " + mode +
+                      ", wanted wal); put the database on a local file system",
+                  path_);
+  }
+  if (schema == SchemaState::kEmpty) {
+    create_schema(connection, make_uuid());
+    connection.exec("PRAGMA wal_checkpoint(PASSIVE)");
+  }
+  if (check_content) {
+    const std::string finding = connection.query_text("PRAGMA quick_check(1)");
+    if (finding != "ok") {
+      session_.reset();
+      throw Failure(Code::kInvalid, words::damaged(finding), path_);
+    }
+  }
+  session_->prepare();
+}
+
+void Database::remember_files() {
+  const FileId wal = identify(wal_of(path_)).value_or(FileId{});
+  char record[kRecordSize + 1];
+  const int n = std::snprintf(record, sizeof(record),
+                              "db %" PRIu64 " %" PRIu64 " %" PRIu64 " wal %" PRIu64 " %" PRIu64
+                              " %" PRIu64 "\n",
+                              file_.dev, file_.ino, file_.birth_ns, wal.dev, wal.ino, wal.birth_ns);
+  char before[kRecordSize + 1] = {};
+  const auto size = static_cast<std::size_t>(n);
+  if (::pread(signal_.get(), before, kRecordSize, kRecordAt) >= n &&
+      std::memcmp(before, record, size) == 0) {
+    return;
+  }
+  // Without the record a later replacement is judged as SQLite alone would; nothing else depends
+  // on it, so a full disk does not stop the opening here.
+  if (::pwrite(signal_.get(), record, size, kRecordAt) != n) return;
+}
+
+void Database::ring() {
+  const std::optional<FileId> there = identify(signal_path());
+  const std::optional<FileId> ours = identify(signal_);
+  if (!there || !ours || !there->same(*ours)) {
+    Fd fresh(::open(signal_path().c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+    if (!fresh) return;  // watchers then see the change at their next slow look
+    (void)lock_byte(fresh, kPresenceLock, false);
+    signal_ = std::move(fresh);
+  }
+  const char byte = '\n';
+  if (::pwrite(signal_.get(), &byte, 1, 0) != 1) ::futimens(signal_.get(), nullptr);
+}
+
+}  // namespace egw::local
