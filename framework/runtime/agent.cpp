@@ -1,0 +1,416 @@
+// The agent's life and glue (agent.hpp). What it says of itself: agent_status.cpp.
+#include "egw/runtime/agent.hpp"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <utility>
+
+#include "egw/runtime/agent_impl.hpp"
+#include "egw/runtime/spawn.hpp"
+
+namespace egw::runtime {
+namespace asio = boost::asio;
+using model::Kind;
+
+namespace {
+
+constexpr std::int64_t kConflictShownMs = 60'000;  // after the last claim
+constexpr std::int64_t kConfirmGapMs = 1'000;
+
+WorldSync::Options sync_options(const AgentOptions& options, std::function<void()> on_change) {
+  const auto query = [](Kind kind) {
+    host::Query q;
+    q.kind = kind;
+    return q;
+  };
+  WorldSync::Options sync;
+  for (const Kind kind : {Kind::kEgressGateway, Kind::kEgressPolicy, Kind::kEgressClusterPolicy,
+                          Kind::kEgressClusterInfo, Kind::kNamespace}) {
+    sync.queries.push_back(query(kind));
+  }
+  for (const Kind kind : {Kind::kNode, Kind::kEgressTunnel}) {
+    sync.queries.push_back(query(kind));
+    sync.queries.back().name = options.node_name;
+  }
+  sync.queries.push_back(query(Kind::kPod));
+  sync.queries.back().fields = "spec.nodeName=" + options.node_name;
+  sync.on_change = std::move(on_change);
+  return sync;
+}
+
+Programmer::Options programmer_options(const AgentOptions& options) {
+  Programmer::Options programmer;
+  programmer.settings = options.settings;
+  programmer.node_name = options.node_name;
+  return programmer;
+}
+
+}  // namespace
+
+Agent::Impl::Impl(asio::any_io_executor the_executor, Clock& the_clock, Logger& the_log,
+                  Metrics& the_metrics, AgentOptions the_options, AgentPorts the_ports)
+    : executor(the_executor),
+      clock(the_clock),
+      log(the_log),
+      metrics(the_metrics),
+      options(std::move(the_options)),
+      ports(std::move(the_ports)),
+      keeper(ports.announcer),
+      sysctls(options.sysctl_root, options.state_dir / "sysctls.json",
+              options.settings.manage_forwarding, log),
+      sync(the_executor, clock, log, metrics, ports.store,
+           sync_options(options, [this] { on_world(); })),
+      programmer(the_executor, clock, log, metrics, sync, ports.datapath, sysctls, keeper,
+                 programmer_options(options), [this] { on_status(); }),
+      reporter(the_executor, clock, log, metrics, sync, ports.store, reporter_options()),
+      upkeep_wakeup(the_executor, clock),
+      drain_wakeup(the_executor, clock),
+      done(the_executor, clock) {}
+
+TunnelReporter::Options Agent::Impl::reporter_options() {
+  TunnelReporter::Options reporter_settings;
+  reporter_settings.node_name = options.node_name;
+  reporter_settings.period_ms = options.settings.tunnel_update_period.count();
+  reporter_settings.fill = [this](model::EgressTunnel::Status& status) {
+    fill_status(view(), status);
+  };
+  reporter_settings.realised_urgent = [this] { return programmer.status().realised_urgent; };
+  reporter_settings.written = [this] { programmer.realised_reported(); };
+  return reporter_settings;
+}
+
+AgentView Agent::Impl::view() const {
+  AgentView v;
+  v.programmer = &programmer.status();
+  v.has_tunnel_address = programmer.has_tunnel_address();
+  v.uplink_known = uplink_known;
+  v.uplink = uplink;
+  v.uplink_works = uplink_works;
+  v.uplink_method = uplink_method;
+  v.tunnel_mac = tunnel_mac(underlay(), options.node_name);
+  v.conflicts = conflicts;
+  if (programmer.compiler() != nullptr && programmer.status().programmed) {
+    v.findings = programmer.compiler()->findings();
+  }
+  v.wall_ms = clock.wall_ms();
+  return v;
+}
+
+model::Address Agent::Impl::underlay() const {
+  return options.settings.underlay == model::Family::kV6 ? uplink.ipv6 : uplink.ipv4;
+}
+
+// ---- events
+// --------------------------------------------------------------------------------------
+
+void Agent::Impl::on_world() {
+  if (sync.connected() && !was_connected) reporter.reconnected();
+  was_connected = sync.connected();
+  choose_uplink();
+  update_gateway_macs();
+  programmer.wake();
+  reporter.wake();
+  upkeep_wakeup.notify();
+  drain_wakeup.notify();
+}
+
+void Agent::Impl::on_status() {
+  if (programmer.status().programmed && !told_programmed) {
+    told_programmed = true;
+    if (ports.on_programmed) ports.on_programmed();
+  }
+  reporter.wake();
+  upkeep_wakeup.notify();
+  drain_wakeup.notify();
+}
+
+// The first rule whose selector matches this node's labels names the interface.
+void Agent::Impl::choose_uplink() {
+  std::string method = options.settings.tunnel_detect_method;
+  if (!options.settings.tunnel_detect_custom.empty()) {
+    const auto own = sync.world().nodes.find(options.node_name);
+    if (own == sync.world().nodes.end()) return;
+    for (const auto& rule : options.settings.tunnel_detect_custom) {
+      if (!rule.node_selector.matches(own->second.meta.labels)) continue;
+      method = "interface=" + rule.interface_name;
+      break;
+    }
+  }
+  if (method == uplink_method) return;
+  uplink_method = method;
+  ports.watch_uplink(method);
+}
+
+void Agent::Impl::update_gateway_macs() {
+  std::vector<model::Mac> macs;
+  for (const auto& [name, info] : sync.world().cluster_infos) {
+    for (const auto& peer : info.status.peers) {
+      if (peer.name == options.node_name) continue;
+      if (const auto mac = parse_mac(peer.parent_mac)) macs.push_back(*mac);
+    }
+  }
+  std::sort(macs.begin(), macs.end());
+  if (macs == gateway_macs) return;
+  gateway_macs = macs;
+  ports.announcer.set_gateway_macs(std::move(macs));
+}
+
+void Agent::Impl::on_uplink(const net::UplinkState& state) {
+  const bool works = state.present && state.carrier;
+  if (works != uplink_works || !uplink_known) {
+    ports.announcer.mute(!works);  // first of all: nobody must be drawn to a dead link
+    if (works) {
+      log.info("uplink works", {{"interface", state.name}});
+    } else {
+      log.warn("uplink lost", {{"interface", state.name}});
+    }
+  }
+  uplink_works = works;
+  uplink_known = true;
+  // An interface that goes away keeps its last addresses here: the kernel's state stays valid for
+  // when it comes back.
+  if (works && (state.ipv4 || state.ipv6)) {
+    const bool changed = state.name != uplink.name || state.ipv4 != uplink.ipv4 ||
+                         state.ipv6 != uplink.ipv6 || state.mac != uplink.mac;
+    uplink = state;
+    if (changed) {
+      core::LocalNode local;
+      local.name = options.node_name;
+      local.parent_device = uplink.name;
+      local.parent_v4 = uplink.ipv4;
+      local.parent_v6 = uplink.ipv6;
+      local.tunnel_mac = tunnel_mac(underlay(), options.node_name);
+      programmer.set_local(std::move(local));
+    }
+  } else if (uplink.name.empty()) {
+    uplink.name = state.name;
+  }
+  reporter.wake();
+}
+
+void Agent::Impl::on_claim(const net::Claim& claim) {
+  const std::int64_t now = clock.steady_ms();
+  if (!keeper.claimed(claim.address, claim.from_gateway, now)) return;
+  if (claim.from_gateway) {
+    log.info("another gateway announces an EIP of this node: yielding",
+             {{"eip", claim.address.to_string()}, {"mac", format_mac(claim.mac)}});
+  } else {
+    auto& conflict = conflicts[claim.address];
+    if (conflict.last_ms == 0) {
+      log.error("EipConflict: another machine claims an EIP of this node",
+                {{"eip", claim.address.to_string()},
+                 {"mac", format_mac(claim.mac)},
+                 {"interface", claim.interface}});
+    }
+    conflict = Conflict{claim.mac, claim.interface, std::max<std::int64_t>(1, now)};
+    metrics.conflict();
+    reporter.wake();
+  }
+  upkeep_wakeup.notify();
+  drain_wakeup.notify();
+}
+
+// ---- loops
+// ---------------------------------------------------------------------------------------
+
+// What time brings: planned moves, EIPs to forget, yielded EIPs to ask the store about, conflicts
+// that have ended.
+asio::awaitable<void> Agent::Impl::upkeep(std::shared_ptr<Impl> self) {
+  while (!self->stopping) {
+    std::int64_t next = self->keeper.tick(self->clock.steady_ms());
+    next = std::min(next, self->expire_conflicts());
+    model::Address eip;
+    if (self->programmer.status().programmed &&
+        self->keeper.take_forgettable(self->clock.steady_ms(), eip)) {
+      auto forgotten = co_await self->programmer.forget(eip);
+      if (!forgotten) {
+        self->log.warn("connections of a former EIP could not be deleted",
+                       {{"eip", eip.to_string()}, {"error", forgotten.error().to_string()}});
+      }
+      continue;
+    }
+    if (!self->keeper.yielded().empty() && self->sync.connected()) {
+      const std::int64_t now = self->clock.steady_ms();
+      if (now >= self->confirm_at_ms) {
+        self->confirm_at_ms = now + kConfirmGapMs;
+        co_await confirm(self);
+        continue;
+      }
+      next = std::min(next, self->confirm_at_ms);
+    }
+    if (!self->programmer.status().programmed) next = kForever;
+    if (!self->stopping) co_await self->upkeep_wakeup.wait(next);
+  }
+}
+
+// Asks the store, not the view of it: the event that takes the EIP away may still be under way.
+asio::awaitable<void> Agent::Impl::confirm(std::shared_ptr<Impl> self) {
+  host::Query query;
+  query.kind = Kind::kEgressGateway;
+  auto gateways = co_await self->ports.store.list(std::move(query));
+  if (!gateways) co_return;
+  const auto before = self->keeper.yielded();
+  for (const auto& object : *gateways) self->sync.adopt(Kind::kEgressGateway, object);
+  std::set<std::string> ours;
+  for (const auto& [name, gateway] : self->sync.world().gateways) {
+    for (const auto& node : gateway.status.node_list) {
+      if (node.name != self->options.node_name) continue;
+      for (const auto& eip : node.eips) {
+        ours.insert(eip.ipv4);
+        ours.insert(eip.ipv6);
+      }
+    }
+  }
+  self->programmer.wake();
+  for (const auto& address : before) {
+    if (!ours.contains(address.to_string())) continue;
+    self->log.info("the store confirms an EIP that another gateway had claimed",
+                   {{"eip", address.to_string()}});
+    self->keeper.confirmed(address);
+  }
+}
+
+std::int64_t Agent::Impl::expire_conflicts() {
+  std::int64_t next = kForever;
+  for (auto it = conflicts.begin(); it != conflicts.end();) {
+    const std::int64_t ends = it->second.last_ms + kConflictShownMs;
+    if (ends <= clock.steady_ms()) {
+      it = conflicts.erase(it);
+      reporter.wake();
+    } else {
+      next = std::min(next, ends);
+      ++it;
+    }
+  }
+  return next;
+}
+
+// The annotation of a drain that this start ends.
+asio::awaitable<void> Agent::Impl::undrain(std::shared_ptr<Impl> self) {
+  BackOff back_off(200, 5000, 1);
+  while (!self->stopping && !self->draining) {
+    const auto& tunnels = self->sync.world().tunnels;
+    const auto own = tunnels.find(self->options.node_name);
+    if (self->sync.synced() &&
+        (own == tunnels.end() ||
+         !own->second.meta.annotations.contains(std::string(model::kDrainAnnotation)))) {
+      co_return;
+    }
+    if (self->sync.synced()) {
+      std::string name(model::kDrainAnnotation);
+      std::string nothing;
+      auto removed = co_await self->reporter.annotate(std::move(name), std::move(nothing));
+      if (removed) co_return;
+      self->log.warn("the drain annotation of this node cannot be removed",
+                     {{"error", removed.error().to_string()}});
+      co_await self->drain_wakeup.wait(self->clock.steady_ms() + back_off.next_ms());
+    } else {
+      co_await self->drain_wakeup.wait();
+    }
+  }
+}
+
+bool Agent::Impl::owns_anything() const {
+  if (keeper.owned_count() != 0 || keeper.handing_over()) return true;
+  for (const auto& [name, gateway] : sync.world().gateways) {
+    for (const auto& node : gateway.status.node_list) {
+      if (node.name == options.node_name && !node.eips.empty()) return true;
+      for (const auto& eip : node.eips) {
+        if (eip.moving_from == options.node_name) return true;
+      }
+    }
+  }
+  return false;
+}
+
+asio::awaitable<void> Agent::Impl::drain(std::shared_ptr<Impl> self) {
+  const std::int64_t until = self->clock.steady_ms() + self->options.drain_timeout_ms;
+  self->log.info("draining: asking the leader to move this node's EIPs away");
+  std::string name(model::kDrainAnnotation);
+  std::string value = model::format_time(self->clock.wall_ms());
+  auto asked = co_await self->reporter.annotate(std::move(name), std::move(value));
+  if (!asked) {
+    self->log.warn("cannot ask for a drain, stopping without",
+                   {{"error", asked.error().to_string()}});
+  }
+  while (asked && !self->stopping && self->owns_anything() && self->clock.steady_ms() < until) {
+    co_await self->drain_wakeup.wait(until);
+  }
+  if (asked && self->owns_anything()) {
+    self->log.warn("drain timeout: stopping although this node still owns EIPs");
+  } else if (asked) {
+    self->log.info("drained");
+  }
+  self->halt();
+}
+
+void Agent::Impl::halt() {
+  stopping = true;
+  programmer.stop();
+  reporter.stop();
+  upkeep_wakeup.notify();
+  drain_wakeup.notify();
+  done.notify();
+}
+
+void Agent::Impl::start(std::shared_ptr<Impl> self, asio::awaitable<void> loop) {
+  ++self->loops;
+  const auto on = self->executor;
+  spawn(on, counted(std::move(self), std::move(loop)));
+}
+
+asio::awaitable<void> Agent::Impl::counted(std::shared_ptr<Impl> self, asio::awaitable<void> loop) {
+  co_await std::move(loop);
+  --self->loops;
+  self->done.notify();
+}
+
+asio::awaitable<void> Agent::Impl::run(std::shared_ptr<Impl> self) {
+  if (self->options.settings.tunnel_detect_custom.empty()) self->choose_uplink();
+  self->sync.start();
+  start(self, self->programmer.run());
+  start(self, self->reporter.run());
+  start(self, upkeep(self));
+  start(self, undrain(self));
+  while (!self->stopping || self->loops > 0) co_await self->done.wait();
+  self->sync.stop();
+}
+
+// ---- the public face
+// -----------------------------------------------------------------------------
+
+Agent::Agent(asio::any_io_executor executor, Clock& clock, Logger& log, Metrics& metrics,
+             AgentOptions options, AgentPorts ports)
+    : impl_(std::make_shared<Impl>(std::move(executor), clock, log, metrics, std::move(options),
+                                   std::move(ports))) {}
+
+Agent::~Agent() {
+  impl_->halt();
+  impl_->sync.stop();
+}
+
+asio::awaitable<void> Agent::run() { return Impl::run(impl_); }
+
+void Agent::stop(bool drain) {
+  if (impl_->stopping) return;
+  if (!drain || impl_->draining) {
+    impl_->halt();
+    return;
+  }
+  impl_->draining = true;
+  Impl::start(impl_, Impl::drain(impl_));
+}
+
+void Agent::on_uplink(const net::UplinkState& state) { impl_->on_uplink(state); }
+void Agent::on_claim(const net::Claim& claim) { impl_->on_claim(claim); }
+void Agent::apply_all() { impl_->programmer.apply_all(); }
+
+bool Agent::started() const { return impl_->programmer.status().programmed; }
+bool Agent::ready() const {
+  return started() && impl_->programmer.status().missed < kMissedDeadlinesToFail;
+}
+
+asio::awaitable<Result<nlohmann::json>> Agent::observe() { return impl_->programmer.observe(); }
+
+}  // namespace egw::runtime

@@ -1,0 +1,70 @@
+// The parts of an Agent; shared by agent.cpp and agent_admin.cpp only.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "egw/runtime/agent.hpp"
+#include "egw/runtime/agent_status.hpp"
+#include "egw/runtime/programmer.hpp"
+#include "egw/runtime/tunnel_reporter.hpp"
+
+namespace egw::runtime {
+
+struct Agent::Impl {
+  Impl(boost::asio::any_io_executor the_executor, Clock& the_clock, Logger& the_log,
+       Metrics& the_metrics, AgentOptions the_options, AgentPorts the_ports);
+
+  boost::asio::any_io_executor executor;
+  Clock& clock;
+  Logger& log;
+  Metrics& metrics;
+  AgentOptions options;
+  AgentPorts ports;
+  EipKeeper keeper;
+  Sysctls sysctls;
+  WorldSync sync;
+  Programmer programmer;
+  TunnelReporter reporter;
+  Wakeup upkeep_wakeup, drain_wakeup, done;
+
+  bool stopping = false;
+  bool draining = false;
+  bool was_connected = false;
+  bool told_programmed = false;
+  int loops = 0;
+  bool uplink_known = false;
+  bool uplink_works = false;
+  net::UplinkState uplink;
+  std::string uplink_method;
+  std::vector<model::Mac> gateway_macs;
+  std::map<model::Address, Conflict> conflicts;
+  std::int64_t confirm_at_ms = 0;
+
+  [[nodiscard]] TunnelReporter::Options reporter_options();
+  [[nodiscard]] AgentView view() const;
+  [[nodiscard]] model::Address underlay() const;
+  [[nodiscard]] bool owns_anything() const;
+
+  void on_world();
+  void on_status();
+  void on_uplink(const net::UplinkState& state);
+  void on_claim(const net::Claim& claim);
+  void choose_uplink();
+  void update_gateway_macs();
+  std::int64_t expire_conflicts();
+  void halt();
+
+  static boost::asio::awaitable<void> run(std::shared_ptr<Impl> self);
+  static void start(std::shared_ptr<Impl> self, boost::asio::awaitable<void> loop);
+  static boost::asio::awaitable<void> counted(std::shared_ptr<Impl> self,
+                                              boost::asio::awaitable<void> loop);
+  static boost::asio::awaitable<void> upkeep(std::shared_ptr<Impl> self);
+  static boost::asio::awaitable<void> confirm(std::shared_ptr<Impl> self);
+  static boost::asio::awaitable<void> undrain(std::shared_ptr<Impl> self);
+  static boost::asio::awaitable<void> drain(std::shared_ptr<Impl> self);
+};
+
+}  // namespace egw::runtime

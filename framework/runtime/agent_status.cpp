@@ -1,0 +1,140 @@
+// Phase and conditions of the own EgressTunnel (agent_status.hpp).
+#include "egw/runtime/agent_status.hpp"
+
+#include <charconv>
+
+namespace egw::runtime {
+namespace {
+
+using model::Condition;
+using model::TunnelPhase;
+
+// A condition that never was true is absent; one that was stays with status False.
+void report(const AgentView& view, model::Conditions& conditions, std::string type, bool on,
+            std::string reason, std::string message) {
+  Condition condition;
+  condition.type = std::move(type);
+  condition.status = on;
+  if (on) {
+    condition.reason = std::move(reason);
+    condition.message = std::move(message);
+  } else {
+    if (model::find_condition(conditions, condition.type) == nullptr) return;
+    condition.reason = "Resolved";
+  }
+  model::set_condition(conditions, std::move(condition), view.wall_ms);
+}
+
+template <class Range, class Text>
+std::string listed(const Range& range, Text text) {
+  constexpr std::size_t kMost = 5;
+  std::string out;
+  std::size_t count = 0;
+  for (const auto& item : range) {
+    if (count < kMost) out += (count == 0 ? "" : "; ") + text(item);
+    ++count;
+  }
+  if (count > kMost) out += "; and " + std::to_string(count - kMost) + " more";
+  return out;
+}
+
+std::string uplink_message(const AgentView& view) {
+  if (view.uplink.name.empty()) {
+    return "no interface towards the outside found by tunnelDetectMethod " + view.uplink_method +
+           ": check the default route or name the interface";
+  }
+  return "interface " + view.uplink.name + " is gone, down or has no carrier";
+}
+
+bool serious(const AgentView& view) {
+  const auto& status = *view.programmer;
+  return (view.uplink_known && !view.uplink_works) || !status.refused.empty() ||
+         !status.sysctls.empty() || status.missed >= kMissedDeadlinesToFail;
+}
+
+void fill_conditions(const AgentView& view, model::Conditions& conditions) {
+  const auto& status = *view.programmer;
+  report(view, conditions, "UplinkDown", view.uplink_known && !view.uplink_works, "NoCarrier",
+         uplink_message(view));
+  report(view, conditions, "DatapathRefused", !status.refused.empty(), "ProbeFailed",
+         status.refused);
+  report(view, conditions, "Degraded", status.missed > 0 || !status.error.empty(),
+         status.missed > 0 ? "DeadlineMissed" : "ApplyFailed", status.error);
+  report(view, conditions, "SysctlMissing", !status.sysctls.empty(), "SysctlMissing",
+         listed(status.sysctls, [](const SysctlProblem& p) { return p.key + " " + p.message; }));
+  report(view, conditions, "PartlyProgrammed", !status.failures.empty(), "ObjectsFailed",
+         listed(status.failures,
+                [](const host::ApplyFailure& f) { return f.object + ": " + f.message; }));
+  report(view, conditions, "EipConflict", !view.conflicts.empty(), "ClaimedByOther",
+         listed(view.conflicts, [](const auto& entry) {
+           return entry.first.to_string() + " is claimed by " + format_mac(entry.second.mac) +
+                  " on " + entry.second.interface + ", which is no gateway";
+         }));
+  report(view, conditions, "PolicyIncomplete", !view.findings.empty(),
+         view.findings.empty() ? "" : view.findings.front().reason,
+         listed(view.findings, [](const core::CompileFinding& f) {
+           return (f.policy.ns.empty() ? f.policy.name : f.policy.ns + "/" + f.policy.name) + ": " +
+                  f.reason + ": " + f.message;
+         }));
+}
+
+TunnelPhase phase_of(const AgentView& view, TunnelPhase stored) {
+  if (stored == TunnelPhase::kNodeNotReady) return stored;  // the controller's word
+  if (!view.has_tunnel_address) return TunnelPhase::kPending;
+  if (serious(view)) return TunnelPhase::kFailed;
+  if (!view.programmer->programmed) return TunnelPhase::kInit;
+  return TunnelPhase::kReady;
+}
+
+}  // namespace
+
+std::string format_mac(const model::Mac& mac) {
+  constexpr char kHex[] = "0123456789abcdef";
+  std::string out;
+  for (const std::uint8_t byte : mac) {
+    if (!out.empty()) out += ':';
+    out += kHex[byte >> 4U];
+    out += kHex[byte & 0xfU];
+  }
+  return out;
+}
+
+std::optional<model::Mac> parse_mac(std::string_view text) {
+  if (text.size() != 17) return std::nullopt;
+  model::Mac mac{};
+  for (std::size_t i = 0; i < mac.size(); ++i) {
+    const char* first = text.data() + 3 * i;
+    if (i > 0 && first[-1] != ':') return std::nullopt;
+    const auto parsed = std::from_chars(first, first + 2, mac[i], 16);
+    if (parsed.ec != std::errc{} || parsed.ptr != first + 2) return std::nullopt;
+  }
+  if (mac == model::Mac{}) return std::nullopt;
+  return mac;
+}
+
+model::Mac tunnel_mac(const model::Address& underlay, const std::string& node_name) {
+  model::Mac mac{0x02, 0xee, 0, 0, 0, 0};
+  if (underlay.is_v4()) {
+    for (std::size_t i = 0; i < 4; ++i) mac[i + 2] = underlay.bytes()[i];
+    return mac;
+  }
+  std::uint32_t hash = 2166136261U;  // FNV-1a
+  for (const char c : node_name) hash = (hash ^ static_cast<std::uint8_t>(c)) * 16777619U;
+  for (std::size_t i = 0; i < 4; ++i) mac[i + 2] = static_cast<std::uint8_t>(hash >> (8 * i));
+  return mac;
+}
+
+void fill_status(const AgentView& view, model::EgressTunnel::Status& status) {
+  status.phase = phase_of(view, status.phase);
+  if (view.uplink_known && !view.uplink.name.empty()) {
+    status.mac = format_mac(view.tunnel_mac);
+    status.parent.name = view.uplink.name;
+    status.parent.ipv4 = view.uplink.ipv4.to_string();
+    status.parent.ipv6 = view.uplink.ipv6.to_string();
+    status.parent.mac = format_mac(view.uplink.mac);
+  }
+  if (view.programmer->programmed) status.realised = view.programmer->realised;
+  fill_conditions(view, status.conditions);
+}
+
+}  // namespace egw::runtime

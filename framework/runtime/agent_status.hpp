@@ -1,0 +1,51 @@
+// What the agent says of itself in its EgressTunnel: phase and conditions from what it knows. Pure.
+// Called by agent.cpp.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "egw/core/compile.hpp"
+#include "egw/model/resources.hpp"
+#include "egw/net/announcer.hpp"
+#include "egw/net/uplink.hpp"
+#include "egw/runtime/programmer.hpp"
+
+namespace egw::runtime {
+
+// Somebody who is no gateway claims an EIP of ours.
+struct Conflict {
+  model::Mac mac{};
+  std::string interface;
+  std::int64_t last_ms = 0;  // steady
+};
+
+struct AgentView {
+  const ProgrammerStatus* programmer = nullptr;
+  bool has_tunnel_address = false;
+  bool uplink_known = false;  // the first look at the uplink has been taken
+  net::UplinkState uplink;    // the last one that was there
+  bool uplink_works = false;  // it is there and has a carrier
+  std::string uplink_method;
+  model::Mac tunnel_mac{};
+  std::map<model::Address, Conflict> conflicts;
+  std::vector<core::CompileFinding> findings;
+  std::int64_t wall_ms = 0;
+};
+
+inline constexpr unsigned kMissedDeadlinesToFail = 3;
+
+[[nodiscard]] std::string format_mac(const model::Mac& mac);
+// Not all zero, by the text form "02:00:..."; nullopt: not a MAC.
+[[nodiscard]] std::optional<model::Mac> parse_mac(std::string_view text);
+// 02:ee and the underlay IPv4 address, or four bytes of a hash of the node's name: the same after
+// every restart.
+[[nodiscard]] model::Mac tunnel_mac(const model::Address& underlay, const std::string& node_name);
+
+// Sets phase, MAC, parent, realised and the agent's conditions in a status as stored. Leaves the
+// controller's fields, its conditions and the phase NodeNotReady alone.
+void fill_status(const AgentView& view, model::EgressTunnel::Status& status);
+
+}  // namespace egw::runtime

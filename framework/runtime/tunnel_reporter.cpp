@@ -1,0 +1,167 @@
+// Writes of the own EgressTunnel's status (tunnel_reporter.hpp).
+#include "egw/runtime/tunnel_reporter.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "egw/model/codec.hpp"
+#include "egw/runtime/write_result.hpp"
+
+namespace egw::runtime {
+namespace asio = boost::asio;
+using host::WriteRequest;
+using model::EgressTunnel;
+using model::Kind;
+
+namespace {
+
+// Equal but for what is allowed to wait for the next heartbeat.
+bool same_state(EgressTunnel::Status wanted, const EgressTunnel::Status& stored) {
+  wanted.last_heartbeat_ms = stored.last_heartbeat_ms;
+  wanted.realised = stored.realised;
+  EgressTunnel a;
+  EgressTunnel b;
+  a.status = std::move(wanted);
+  b.status = stored;
+  return model::encode_status(a) == model::encode_status(b);
+}
+
+}  // namespace
+
+TunnelReporter::TunnelReporter(asio::any_io_executor executor, Clock& clock, Logger& log,
+                               Metrics& metrics, WorldSync& sync, host::StateStore& store,
+                               Options options)
+    : clock_(clock),
+      log_(log),
+      metrics_(metrics),
+      sync_(sync),
+      store_(store),
+      options_(std::move(options)),
+      wakeup_(std::move(executor), clock),
+      back_off_(100, 2000, static_cast<std::uint64_t>(clock.wall_ms())),
+      tokens_at_ms_(clock.steady_ms()) {}
+
+void TunnelReporter::stop() {
+  stopping_ = true;
+  wakeup_.notify();
+}
+void TunnelReporter::wake() { wakeup_.notify(); }
+
+const EgressTunnel* TunnelReporter::stored() const {
+  const auto& tunnels = sync_.world().tunnels;
+  const auto own = tunnels.find(options_.node_name);
+  return own == tunnels.end() ? nullptr : &own->second;
+}
+
+bool TunnelReporter::take_token() {
+  const std::int64_t now = clock_.steady_ms();
+  tokens_ = std::min(
+      kBurst, tokens_ + static_cast<double>(now - tokens_at_ms_) * kWritesPerSecond / 1000.0);
+  tokens_at_ms_ = now;
+  if (tokens_ < 1) return false;
+  tokens_ -= 1;
+  return true;
+}
+
+asio::awaitable<void> TunnelReporter::run() {
+  while (!stopping_) {
+    const EgressTunnel* own = stored();
+    if (own == nullptr || !sync_.synced()) {  // the controller makes it
+      co_await wakeup_.wait();
+      continue;
+    }
+    const std::int64_t now = clock_.steady_ms();
+    EgressTunnel wanted = *own;
+    options_.fill(wanted.status);
+    const bool changed = !same_state(wanted.status, own->status);
+    const bool realised =
+        options_.realised_urgent() && wanted.status.realised != own->status.realised;
+    const bool due = now >= beat_at_ms_;
+    if (now < retry_at_ms_) {
+      co_await wakeup_.wait(retry_at_ms_);
+    } else if (!changed && !realised && !due) {
+      co_await wakeup_.wait(beat_at_ms_);
+    } else if (!due && !take_token()) {
+      co_await wakeup_.wait(now + static_cast<std::int64_t>(1000 / kWritesPerSecond));
+    } else {
+      wanted.status.last_heartbeat_ms = clock_.wall_ms();
+      co_await write(std::move(wanted));
+    }
+  }
+}
+
+asio::awaitable<void> TunnelReporter::write(EgressTunnel tunnel) {
+  const std::int64_t started = clock_.steady_ms();
+  WriteRequest request;
+  request.op = WriteRequest::Op::kUpdateStatus;
+  request.kind = Kind::kEgressTunnel;
+  request.key = tunnel.meta.key();
+  request.document = model::encode(tunnel);
+  request.expected_revision = tunnel.meta.revision;
+  request.deadline =
+      std::chrono::milliseconds(std::clamp<std::int64_t>(options_.period_ms, 500, 5000));
+  auto outcome = co_await store_.write(std::move(request));
+  metrics_.store_write(Kind::kEgressTunnel, write_result(outcome));
+  if (outcome) {
+    sync_.adopt(Kind::kEgressTunnel, outcome->object);
+    beat_at_ms_ = started + options_.period_ms;
+    retry_at_ms_ = 0;
+    conflicts_ = 0;
+    back_off_.reset();
+    if (!last_error_.empty()) log_.info("the tunnel's status can be written again");
+    last_error_.clear();
+    options_.written();
+    co_return;
+  }
+  const Error& error = outcome.error();
+  if (error.code == Errc::kConflict && ++conflicts_ <= 5) {
+    if (co_await reload()) co_return;  // try again with what is stored
+  }
+  const std::string text = error.to_string();
+  if (text != last_error_) log_.warn("the tunnel's status cannot be written", {{"error", text}});
+  last_error_ = text;
+  conflicts_ = 0;
+  retry_at_ms_ = clock_.steady_ms() + back_off_.next_ms();
+}
+
+// Reads the own tunnel; true when the World now has it as stored.
+asio::awaitable<bool> TunnelReporter::reload() {
+  model::Key key{"", options_.node_name};
+  auto object = co_await store_.get(Kind::kEgressTunnel, std::move(key));
+  if (!object) co_return false;
+  sync_.adopt(Kind::kEgressTunnel, *object);
+  co_return true;
+}
+
+asio::awaitable<Result<void>> TunnelReporter::annotate(std::string name, std::string value) {
+  Error last{Errc::kConflict, "EgressTunnel " + options_.node_name, "keeps changing", 0};
+  for (int attempt = 0; attempt < 10; ++attempt) {
+    model::Key key{"", options_.node_name};
+    auto object = co_await store_.get(Kind::kEgressTunnel, key);
+    if (!object) co_return tl::unexpected(object.error());
+    auto& annotations = object->document["metadata"]["annotations"];
+    if (value.empty()) {
+      if (!annotations.is_object() || annotations.erase(name) == 0) co_return Result<void>{};
+    } else {
+      if (!annotations.is_object()) annotations = nlohmann::json::object();
+      annotations[name] = value;
+    }
+    WriteRequest request;
+    request.op = WriteRequest::Op::kUpdate;
+    request.kind = Kind::kEgressTunnel;
+    request.key = std::move(key);
+    request.document = std::move(object->document);
+    request.expected_revision = object->revision;
+    auto outcome = co_await store_.write(std::move(request));
+    metrics_.store_write(Kind::kEgressTunnel, write_result(outcome));
+    if (outcome) {
+      sync_.adopt(Kind::kEgressTunnel, outcome->object);
+      co_return Result<void>{};
+    }
+    last = outcome.error();
+    if (last.code != Errc::kConflict) break;
+  }
+  co_return tl::unexpected(last);
+}
+
+}  // namespace egw::runtime
