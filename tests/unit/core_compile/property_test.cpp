@@ -69,45 +69,101 @@ model::Labels any_labels(const std::vector<std::string>& keys) {
   return labels;
 }
 
+void set_policy_field(model::EgressPolicy& p, int field) {
+  switch (field) {
+    case 0:
+      p.meta.created_ms = 1000 + number(3);
+      return;
+    case 1:
+      p.spec.priority = number(3);
+      return;
+    case 2:
+      p.spec.pod_subnet = one_in(3) ? some(kSubnets, 3) : std::vector<std::string>{};
+      return;
+    case 3:
+      p.spec.pod_selector.reset();
+      if (p.spec.pod_subnet.empty() && !one_in(4))
+        p.spec.pod_selector = any_selector({"app", "tier"});
+      return;
+    case 4:
+      p.spec.namespace_selector.reset();
+      if (p.meta.ns.empty() && one_in(2)) p.spec.namespace_selector = any_selector({"team"});
+      return;
+    case 5:
+      p.spec.dest_subnet = some(kDestinations, 4);
+      return;
+    case 6:
+      p.spec.egress_ip.use_node_ip = one_in(6);
+      return;
+    case 7:
+      p.spec.failure_policy =
+          one_in(2) ? model::FailurePolicy::kNodeIp : model::FailurePolicy::kDrop;
+      return;
+    default:
+      p.spec.gateway = pick(kGateways);
+  }
+}
+
+// A new policy, an old one with one field changed, or one gone.
 void change_policy(model::World& world, model::Changes& changes) {
   changes.policies = true;
   const model::Key key{one_in(3) ? "" : pick(kNamespaces), "p" + std::to_string(number(4))};
-  if (one_in(4)) {
-    world.policies.erase(key);
+  const auto found = world.policies.find(key);
+  if (found != world.policies.end()) {
+    if (one_in(3)) {
+      world.policies.erase(found);
+    } else {
+      set_policy_field(found->second, number(9));
+    }
     return;
   }
-  auto p = policy(key.ns, key.name, pick(kGateways));
-  p.meta.created_ms = 1000 + number(3);
-  p.spec.priority = number(3);
-  if (one_in(3)) {
-    p.spec.pod_subnet = some(kSubnets, 3);
-  } else {
-    if (!one_in(4)) p.spec.pod_selector = any_selector({"app", "tier"});
-  }
-  if (key.ns.empty() && one_in(2)) p.spec.namespace_selector = any_selector({"team"});
-  p.spec.dest_subnet = some(kDestinations, 4);
-  p.spec.egress_ip.use_node_ip = one_in(6);
-  if (one_in(2)) p.spec.failure_policy = model::FailurePolicy::kNodeIp;
+  auto p = policy(key.ns, key.name, "gw");
+  for (int field = 0; field < 9; ++field) set_policy_field(p, field);
   put(world, p);
+}
+
+void set_pod_field(model::Pod& p, int field) {
+  const auto n = std::to_string(1 + number(8));
+  switch (field) {
+    case 0:
+      p.ips.clear();
+      if (!one_in(6)) p.ips.push_back(ip("10.244.1." + n));
+      if (one_in(2)) p.ips.push_back(ip("fd00:244::" + n));
+      return;
+    case 1:
+      p.meta.labels = any_labels({"app", "tier", "unused"});
+      return;
+    case 2:
+      p.meta.created_ms = 1000 + number(4);
+      return;
+    case 3:
+      p.meta.deleted_ms = one_in(5) ? 1 : 0;
+      return;
+    case 4:
+      p.host_network = one_in(8);
+      return;
+    case 5:
+      p.finished = one_in(8);
+      return;
+    default:
+      p.node_name = one_in(8) ? "n2" : "n1";
+  }
 }
 
 void change_pod(model::World& world, model::Changes& changes) {
   const model::Key key{pick(kNamespaces), "pod" + std::to_string(number(4))};
   changes.pods.push_back(key);
-  if (one_in(4)) {
-    world.pods.erase(key);
+  const auto found = world.pods.find(key);
+  if (found != world.pods.end()) {
+    if (one_in(4)) {
+      world.pods.erase(found);
+    } else {
+      set_pod_field(found->second, number(7));
+    }
     return;
   }
-  std::vector<std::string> addresses;
-  const auto n = std::to_string(1 + number(8));
-  if (!one_in(6)) addresses.push_back("10.244.1." + n);
-  if (one_in(2)) addresses.push_back("fd00:244::" + n);
-  auto p = pod(key.ns, key.name, addresses, any_labels({"app", "tier", "unused"}));
-  p.meta.created_ms = 1000 + number(4);
-  p.meta.deleted_ms = one_in(5) ? 1 : 0;
-  p.host_network = one_in(8);
-  p.finished = one_in(8);
-  if (one_in(8)) p.node_name = "n2";
+  auto p = pod(key.ns, key.name, {});
+  for (int field = 0; field < 7; ++field) set_pod_field(p, field);
   put(world, p);
 }
 
@@ -332,11 +388,11 @@ std::vector<std::tuple<model::PolicyRef, std::string, std::string>> texts(
 RC_GTEST_PROP(CompileProperty, UpdatesEndWhereAFreshCompilerEnds, ()) {
   auto world = small_world();
   model::Changes ignored;
-  for (int i = 0; i < 8; ++i) change_something(world, ignored);
+  for (int i = 0; i < 20; ++i) change_something(world, ignored);
   Compiler compiler(dual_stack(), local_node());
   model::NodeState held;
   apply(held, compile(compiler, world));
-  for (int round = number(12); round > 0; --round) {
+  for (int round = number(60); round > 0; --round) {
     model::Changes changes;
     for (int i = 1 + number(4); i > 0; --i) change_something(world, changes);
     if (one_in(10)) changes.everything = true;
