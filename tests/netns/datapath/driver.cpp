@@ -1,0 +1,187 @@
+// egw-datapath-driver: holds one datapath plugin open through the real plugin host and does what it
+// is told, a JSON document per line on stdin, an answer per line on stdout. It runs inside the
+// network namespace of the node that it stands for. Used by tests/netns/datapath and tests/bench.
+//
+// usage: egw-datapath-driver PLUGIN_DIR NAME STATE_DIR [CONFIG_JSON]
+// {"op": "apply", "change": {...}} | {"op": "apply", "file": PATH}
+// (framework/model/node_state_codec.hpp)
+// {"op": "probe", "node": {...}} | sysctls | observe | counters | health | purge | {"op": "forget",
+// "eip": A}
+// {"op": "drift", "timeoutMs": n}: waits for the plugin's next word that somebody changed the
+// kernel
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/detached.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/redirect_error.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <boost/asio/this_coro.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <cstdio>
+#include <fstream>
+#include <iostream>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+
+#include "egw/host/plugin_host.hpp"
+#include "egw/model/node_state_codec.hpp"
+
+namespace {
+
+namespace asio = boost::asio;
+using egw::host::Datapath;
+using nlohmann::json;
+
+json error_json(const egw::Error& error) { return {{"ok", false}, {"error", error.to_string()}}; }
+
+template <class T>
+json plain(const egw::Result<T>& result) {
+  return result ? json{{"ok", true}} : error_json(result.error());
+}
+
+asio::awaitable<json> apply(Datapath& datapath, const json& request) {
+  json document;
+  if (request.contains("file")) {
+    std::ifstream in(request["file"].get<std::string>());
+    document = json::parse(in);
+  } else {
+    document = request.at("change");
+  }
+  auto change = egw::model::decode_change(document);
+  if (!change) co_return error_json(change.error());
+  const auto outcome = co_await datapath.apply(std::move(*change));
+  if (!outcome) co_return error_json(outcome.error());
+  json answer = {{"ok", true}, {"needFull", outcome->need_full}, {"tookUs", outcome->took.count()}};
+  answer["failures"] = json::array();
+  for (const auto& f : outcome->failures) {
+    answer["failures"].push_back(
+        {{"object", f.object}, {"errno", f.sys_errno}, {"message", f.message}});
+  }
+  answer["repaired"] = json::object();
+  for (const auto& [what, count] : outcome->repaired) answer["repaired"][what] = count;
+  co_return answer;
+}
+
+asio::awaitable<json> probe(Datapath& datapath, const json& request) {
+  auto node = egw::model::decode_node_config(request.at("node"));
+  if (!node) co_return error_json(node.error());
+  const auto findings = co_await datapath.probe(std::move(*node));
+  if (!findings) co_return error_json(findings.error());
+  json answer = {{"ok", true}, {"findings", json::array()}};
+  for (const auto& f : *findings) {
+    answer["findings"].push_back({{"ok", f.ok}, {"code", f.code}, {"message", f.message}});
+  }
+  co_return answer;
+}
+
+// Writes what the datapath asks for, as the host does on a real node.
+asio::awaitable<json> sysctls(Datapath& datapath) {
+  const auto needs = co_await datapath.sysctls();
+  if (!needs) co_return error_json(needs.error());
+  json answer = {{"ok", true}, {"sysctls", json::object()}};
+  for (const auto& n : *needs) {
+    std::ofstream("/proc/sys/" + n.key) << n.value;
+    answer["sysctls"][n.key] = n.value;
+  }
+  co_return answer;
+}
+
+asio::awaitable<json> counters(Datapath& datapath) {
+  const auto values = co_await datapath.counters();
+  if (!values) co_return error_json(values.error());
+  json answer = {{"ok", true}, {"counters", json::object()}};
+  for (const auto& v : *values) {
+    answer["counters"][v.labels.empty() ? v.name : v.name + "{" + v.labels + "}"] = v.value;
+  }
+  co_return answer;
+}
+
+class Driver {
+ public:
+  explicit Driver(Datapath& datapath) : datapath_(datapath) {
+    datapath_.on_drift([this](const std::string& what) {
+      drift_ = what;
+      if (waiting_ != nullptr) waiting_->cancel();
+    });
+  }
+
+  asio::awaitable<json> handle(const json& request) {
+    const std::string op = request.at("op");
+    if (op == "apply") co_return co_await apply(datapath_, request);
+    if (op == "probe") co_return co_await probe(datapath_, request);
+    if (op == "sysctls") co_return co_await sysctls(datapath_);
+    if (op == "counters") co_return co_await counters(datapath_);
+    if (op == "health") co_return plain(co_await datapath_.health());
+    if (op == "purge") co_return plain(co_await datapath_.purge());
+    if (op == "drift") co_return co_await drift(request.value("timeoutMs", 1000));
+    if (op == "forget") {
+      const auto eip = egw::model::Address::parse(request.at("eip").get<std::string>());
+      if (!eip) co_return error_json(eip.error());
+      co_return plain(co_await datapath_.forget(*eip));
+    }
+    if (op == "observe") {
+      auto seen = co_await datapath_.observe();
+      if (!seen) co_return error_json(seen.error());
+      co_return json{{"ok", true}, {"observed", std::move(*seen)}};
+    }
+    co_return json{{"ok", false}, {"error", "unknown op " + op}};
+  }
+
+ private:
+  asio::awaitable<json> drift(int timeout_ms) {
+    if (!drift_) {
+      asio::steady_timer timer(co_await asio::this_coro::executor);
+      timer.expires_after(std::chrono::milliseconds(timeout_ms));
+      waiting_ = &timer;
+      boost::system::error_code ignored;
+      co_await timer.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
+      waiting_ = nullptr;
+    }
+    json answer = {{"ok", drift_.has_value()}};
+    if (drift_) answer["drift"] = *drift_;
+    drift_.reset();
+    co_return answer;
+  }
+
+  Datapath& datapath_;
+  std::optional<std::string> drift_;
+  asio::steady_timer* waiting_ = nullptr;
+};
+
+asio::awaitable<void> answer_line(Driver& driver, const json& request) {
+  json answer;
+  try {
+    answer = co_await driver.handle(request);
+  } catch (const std::exception& e) {
+    answer = {{"ok", false}, {"error", e.what()}};
+  }
+  std::cout << answer.dump() << std::endl;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc < 4) {
+    std::fprintf(stderr, "usage: egw-datapath-driver PLUGIN_DIR NAME STATE_DIR [CONFIG_JSON]\n");
+    return 2;
+  }
+  asio::io_context io;
+  egw::host::PluginHost host(argv[1], io.get_executor(),
+                             [](int level, std::string_view plugin, std::string_view message) {
+                               std::cerr << level << ' ' << plugin << ": " << message << '\n';
+                             });
+  auto datapath =
+      host.open_datapath(argv[2], argc > 4 ? json::parse(argv[4]) : json::object(), argv[3]);
+  if (!datapath) {
+    std::fprintf(stderr, "%s\n", datapath.error().to_string().c_str());
+    return 1;
+  }
+  Driver driver(**datapath);
+  for (std::string line; std::getline(std::cin, line);) {
+    const json request = json::parse(line);
+    asio::co_spawn(io, answer_line(driver, request), asio::detached);
+    io.restart();
+    io.run();
+  }
+  return 0;
+}

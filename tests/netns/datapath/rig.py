@@ -1,0 +1,260 @@
+"""A rig for datapath tests: nodes, pods and an outside server in network namespaces, and a driver process
+per node that holds the datapath plugin open. No controller, no agent, no store: the test says what the
+state is and the plugin makes the kernels agree.
+
+    rig = Rig(nodes=3)                    n1 (client), n2, n3 (gateways), underlay 10.6.0.1i / fd00::1i
+    pod = rig.pod("n1")                   a pod; pod.ipv4, pod.ipv6, pod.source()
+    rig.egress(7, "10.6.1.56", "fd00::56", owner="n2")
+    rig.steer(pod, rules=[("0.0.0.0/0", 7), ("::/0", 7)])
+    rig.apply()                           a full apply on every node
+"""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+sys.path.insert(0, ROOT)
+
+from lab import net  # noqa: E402  (the path must be set first)
+
+SERVER4, SERVER6 = "10.6.0.100", "fd00::100"
+BUILD = os.environ.get("EGW_BUILD_DIR", os.path.join(ROOT, "build", "release"))
+PROBE = os.path.join(BUILD, "bin", "egw-probe")
+_serial = itertools.count()
+
+
+class Driver:
+    """The datapath of one node, held open by a process in the node's namespace."""
+
+    def __init__(self, ns, state_dir, datapath, config):
+        self.ns, self.args = ns, [os.path.join(BUILD, "bin", "egw-datapath-driver"),
+                                  os.path.join(BUILD, "lib", "egw", "plugins"), datapath, state_dir,
+                                  json.dumps(config)]
+        self.process = None
+        self.start()
+
+    def start(self):
+        self.process = subprocess.Popen(net.inside(self.ns, *self.args), stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, text=True)
+
+    def stop(self, kill=False):
+        if self.process.poll() is None:
+            if kill:
+                self.process.kill()
+            else:
+                self.process.stdin.close()
+            self.process.wait(10)
+        self.process.stdout.close()
+
+    def ask(self, op, **fields):
+        self.process.stdin.write(json.dumps({"op": op, **fields}) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self.ns}: the driver ended with {self.process.wait(10)}")
+        return json.loads(line)
+
+    def must(self, op, **fields):
+        answer = self.ask(op, **fields)
+        if not answer["ok"] or answer.get("failures"):
+            raise RuntimeError(f"{self.ns}: {op}: {answer}")
+        return answer
+
+
+class Pod:
+    def __init__(self, rig, name, node, ipv4, ipv6, host):
+        self.rig, self.name, self.node, self.ipv4, self.ipv6, self.host = rig, name, node, ipv4, ipv6, host
+        self.ns = rig.ns(name)
+
+    def source(self, family=4, timeout=1.0, to=None, port=7000):
+        """The source address that the outside server sees, None without an answer."""
+        to = to or (SERVER4 if family == 4 else SERVER6)
+        done = subprocess.run(net.inside(self.ns, PROBE, "once", "--to", to, "--port", str(port), "--timeout",
+                                         str(timeout)), capture_output=True, text=True, check=False)
+        return done.stdout.strip() or None
+
+
+class Rig:
+    def __init__(self, nodes=3, datapath="netlink", config=None, mtu=1500):
+        self.name = f"dp{os.getpid()}x{next(_serial)}"
+        self.nodes = [f"n{i}" for i in range(1, nodes + 1)]
+        self.datapath, self.config, self.mtu = datapath, config or {}, mtu
+        self.pods, self.egresses, self.classes, self.endpoints = [], {}, {}, {}
+        self.drivers, self.processes, self.generation = {}, [], 0
+        self.node_extra, self.cluster_prefixes = {}, ["10.244.0.0/16", "fd00:244::/32"]
+        self.state = tempfile.mkdtemp(prefix="egw-rig-")
+
+    def __enter__(self):
+        try:
+            self._build()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        for p in self.processes:
+            p.kill()
+            p.wait()
+        for d in self.drivers.values():
+            d.stop(kill=True)
+        for ns in net.named(f"{self.name}-"):
+            net.remove(ns)
+        subprocess.run(["rm", "-rf", self.state], check=False)
+
+    def ns(self, what):
+        return f"{self.name}-{what}"
+
+    def index(self, node):
+        return self.nodes.index(node) + 1
+
+    def address(self, node, family=4):
+        return f"10.6.0.{10 + self.index(node)}" if family == 4 else f"fd00::{10 + self.index(node)}"
+
+    def _attach(self, who, v4, v6):
+        net.veth(self.ns(who), "eth0", self.ns("ul"), f"{who}p")
+        net.batch(self.ns("ul"), f"link set {who}p mtu {self.mtu} master br0", f"link set {who}p up")
+        net.batch(self.ns(who), f"link set eth0 mtu {self.mtu}", "link set eth0 up", f"addr add {v4}/16 dev eth0",
+                  f"addr add {v6}/64 dev eth0 nodad")
+
+    def _build(self):
+        net.add(self.ns("ul"), "link add br0 type bridge mcast_snooping 0", "link set br0 up")
+        net.add(self.ns("srv"))
+        self._attach("srv", SERVER4, SERVER6)
+        for i, node in enumerate(self.nodes, 1):
+            net.add(self.ns(node))
+            net.sysctl(self.ns(node), net__ipv4__ip_forward=1, net__ipv6__conf__all__forwarding=1)
+            self._attach(node, self.address(node), self.address(node, 6))
+            net.batch(self.ns(node), f"route add default via {SERVER4}", f"-6 route add default via {SERVER6}")
+            # The outside knows the pods' networks, so that a packet with a pod's address is answered
+            # and therefore seen.
+            net.batch(self.ns("srv"), f"route add 10.244.{i}.0/24 via {self.address(node)}",
+                      f"-6 route add fd00:244:{i}::/64 via {self.address(node, 6)}")
+        self.serve()
+
+    def serve(self, port=7000, ns=None):
+        """The probe's server; the returned process answers report() when ended with SIGTERM."""
+        p = subprocess.Popen(net.inside(ns or self.ns("srv"), PROBE, "server", "--port", str(port)),
+                             stdout=subprocess.PIPE, text=True)
+        if p.stdout.readline().strip() != "ready":
+            raise RuntimeError("the server did not start")
+        self.processes.append(p)
+        return p
+
+    def traffic(self, pod, family=4, streams=0, interval_us=1000, port=7000):
+        to = SERVER4 if family == 4 else SERVER6
+        p = subprocess.Popen(net.inside(pod.ns, PROBE, "client", "--to", to, "--port", str(port), "--interval-us",
+                                        str(interval_us), "--streams", str(streams)),
+                             stdout=subprocess.PIPE, text=True)
+        if p.stdout.readline().strip() != "ready":
+            raise RuntimeError("the traffic did not start")
+        self.processes.append(p)
+        return p
+
+    @staticmethod
+    def report(process):
+        """Ends a server or traffic process and returns its JSON."""
+        process.terminate()
+        return json.loads(process.communicate(timeout=20)[0].splitlines()[-1])
+
+    def answering(self, eip, node):
+        """The node answers for the EIP on the underlay, as the announcer would (proxy neighbour)."""
+        family = "-6 " if ":" in eip else ""
+        for other in self.nodes:
+            net.run("ip", "-n", self.ns(other), *f"{family}neigh del proxy {eip} dev eth0".split(), check=False)
+        if node:
+            net.batch(self.ns(node), f"{family}neigh add proxy {eip} dev eth0")
+            net.sysctl(self.ns(node), net__ipv4__neigh__eth0__proxy_delay=0, net__ipv6__neigh__eth0__proxy_delay=0,
+                       net__ipv6__conf__eth0__proxy_ndp=1)
+            net.run("ip", "-n", self.ns("srv"), *f"{family}neigh flush to {eip}".split(), check=False)
+
+    def pod(self, node, mtu=1500):
+        i, k = self.index(node), 10 + sum(1 for p in self.pods if p.node == node)
+        name, host, v4, v6 = f"{node}p{k}", f"pod{k}", f"10.244.{i}.{k}", f"fd00:244:{i}::{k:x}"
+        net.add(self.ns(name))
+        net.veth(self.ns(name), "eth0", self.ns(node), host)
+        net.batch(self.ns(node), f"link set {host} mtu {mtu} up", f"addr add 10.244.{i}.1/32 dev {host}",
+                  f"route add {v4}/32 dev {host}", f"-6 addr add fe80::1/64 dev {host} nodad",
+                  f"-6 route add {v6}/128 dev {host}")
+        net.batch(self.ns(name), f"link set eth0 mtu {mtu} up", f"addr add {v4}/32 dev eth0",
+                  f"addr add {v6}/128 dev eth0 nodad", f"route add 10.244.{i}.1 dev eth0",
+                  f"route add default via 10.244.{i}.1", "-6 route add default via fe80::1 dev eth0")
+        pod = Pod(self, name, node, v4, v6, host)
+        self.pods.append(pod)
+        return pod
+
+    # ---- desired state ---------------------------------------------------------------------
+
+    def egress(self, id_, ipv4, ipv6, owner, gateways=None, kind="address", answer=True):
+        """owner: a node's name or None; gateways: nodes that may serve it (default: all but the first)."""
+        gateways = gateways if gateways is not None else self.nodes[1:]
+        self.egresses[id_] = {"id": id_, "ipv4": ipv4 or "", "ipv6": ipv6 or "", "owner": owner,
+                              "gateways": gateways, "kind": kind}
+        for eip in (ipv4, ipv6):
+            if eip and answer:
+                self.answering(eip, owner)
+
+    def steer(self, pod, rules, class_id=None):
+        """rules: (destination, egress id | "drop" | "nodeip" | "bypass"). Returns the class id."""
+        class_id = class_id or len(self.classes) + 1
+        self.classes[class_id] = [
+            {"destination": d, **({"action": a} if isinstance(a, str) else {"action": "egress", "egressID": a})}
+            for d, a in rules]
+        for address in (pod.ipv4, pod.ipv6):
+            self.endpoints[address] = (pod.node, class_id)
+        return class_id
+
+    def mac(self, node):
+        return f"02:ee:0a:06:00:{10 + self.index(node):02x}"
+
+    def node_config(self, node):
+        i = self.index(node)
+        config = {"name": node, "enableIPv4": True, "enableIPv6": True, "tunnelDevice": "egress.vxlan", "vni": 100,
+                  "port": 7789, "mac": self.mac(node), "tunnelIPv4": f"172.31.0.{i}/16",
+                  "tunnelIPv6": f"fd11::{i:x}/112", "parentDevice": "eth0", "underlay": self.address(node),
+                  "parentIPv4": self.address(node), "parentIPv6": self.address(node, 6), "slotMask": 0xff000000,
+                  "ctMask": 0xff000000, "clusterPrefixes": self.cluster_prefixes}
+        config.update(self.node_extra)
+        return config
+
+    def change(self, node):
+        """The full desired state of a node."""
+        self.generation += 1
+        peers = [{"name": n, "underlay": self.address(n), "tunnelIPv4": f"172.31.0.{self.index(n)}",
+                  "tunnelIPv6": f"fd11::{self.index(n):x}", "mac": self.mac(n),
+                  "podCIDRs": [f"10.244.{self.index(n)}.0/24", f"fd00:244:{self.index(n)}::/64"]}
+                 for n in self.nodes if n != node]
+        egresses = [{"id": e["id"], "kind": e["kind"], "ipv4": e["ipv4"], "ipv6": e["ipv6"],
+                     "mayServe": node in e["gateways"],
+                     "owner": "none" if e["owner"] is None else "self" if e["owner"] == node else "peer",
+                     "ownerPeer": e["owner"] if e["owner"] not in (None, node) else ""}
+                    for e in self.egresses.values()]
+        here = {a: c for a, (n, c) in self.endpoints.items() if n == node}
+        return {"version": 1, "full": True, "generation": self.generation, "node": self.node_config(node),
+                "peers": peers, "egresses": egresses,
+                "classes": [{"id": c, "rules": r} for c, r in self.classes.items() if c in here.values()],
+                "endpoints": [{"address": a, "class": c} for a, c in here.items()]}
+
+    def driver(self, node):
+        if node not in self.drivers:
+            state = os.path.join(self.state, node)
+            self.drivers[node] = Driver(self.ns(node), state, self.datapath, self.config)
+        return self.drivers[node]
+
+    def apply(self, *nodes):
+        """A full apply and the settings it asks for; returns {node: answer}."""
+        answers = {}
+        for node in nodes or self.nodes:
+            answers[node] = self.driver(node).must("apply", change=self.change(node))
+            self.driver(node).must("sysctls")
+        return answers
+
+    def delta(self, node, **fields):
+        """A step from the node's present generation: delta("n1", endpoints=[...], deleted={...})."""
+        base, self.generation = self.generation, self.generation + 1
+        return self.driver(node).ask("apply", change={"version": 1, "full": False, "generation": self.generation,
+                                                      "base": base, **fields})
