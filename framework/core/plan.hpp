@@ -25,6 +25,7 @@ namespace egw::core {
 struct HeartbeatSeen {
   std::int64_t value_ms = 0;    // status.lastHeartbeatTime as last seen
   std::int64_t changed_ms = 0;  // when that value was first seen here, steady clock
+  bool changed_while_watching = false;  // it is not the value that was there when watching began
 };
 
 // A planned move in progress: an EIP (by id) whose former owner still answers.

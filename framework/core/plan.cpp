@@ -1,0 +1,135 @@
+// plan(): the passes in their order, and the order of the writes.
+#include "egw/core/plan.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "egw/core/plan_parts.hpp"
+
+namespace egw::core {
+namespace {
+
+using model::Kind;
+using parts::Draft;
+using parts::GatewayDraft;
+
+// Somebody with a newer term has been here: this process is no longer the leader, whatever it
+// thinks.
+bool deposed(Draft& d) {
+  const auto newer = [&](Kind kind, const std::string& name, std::uint64_t term) {
+    if (term <= d.in.term) return false;
+    d.notice(Notice::Level::kWarning, kind, {"", name}, "StaleTerm",
+             fmt::format("a leader of term {} has written here; this one has term {} and writes "
+                         "nothing",
+                         term, d.in.term));
+    return true;
+  };
+  for (const auto& [name, info] : d.world.cluster_infos) {
+    if (newer(Kind::kEgressClusterInfo, name, info.status.term)) return true;
+  }
+  for (const auto& [name, gateway] : d.world.gateways) {
+    if (newer(Kind::kEgressGateway, name, gateway.status.term)) return true;
+  }
+  return false;
+}
+
+void append(std::vector<Write>& to, std::vector<Write>& from) {
+  std::move(from.begin(), from.end(), std::back_inserter(to));
+}
+
+// Gateways that differ, those that move something first.
+void append_gateways(std::vector<Write>& to, std::vector<GatewayDraft>& drafts, bool ids_changed) {
+  for (const bool moved : {true, false}) {
+    for (GatewayDraft& g : drafts) {
+      if (!g.differs || g.ids_changed != ids_changed || g.moved != moved) continue;
+      model::EgressGateway gateway = *g.gateway;
+      gateway.status = std::move(g.status);
+      to.emplace_back(WriteGateway{std::move(gateway)});
+    }
+  }
+}
+
+Plan ordered(Draft& d) {
+  std::vector<Write>& writes = d.out.writes;
+  append(writes, d.creates);
+  append(writes, d.tunnels);
+  append_gateways(writes, d.gateways, false);  // a failover waits for nothing else
+  append(writes, d.infos_first);               // an id is in the books before it is used
+  append_gateways(writes, d.gateways, true);
+  append(writes, d.infos_last);
+  append(writes, d.policies);
+  append(writes, d.metas);
+  return std::move(d.out);
+}
+
+}  // namespace
+
+void observe(PlanInput& input) {
+  const model::World& world = *input.world;
+  for (const auto& [name, tunnel] : world.tunnels) {
+    const auto [it, first] = input.heartbeats.try_emplace(name);
+    HeartbeatSeen& seen = it->second;
+    if (!first && seen.value_ms == tunnel.status.last_heartbeat_ms) continue;
+    seen = {tunnel.status.last_heartbeat_ms, input.now_ms, !first};
+  }
+  std::erase_if(input.heartbeats, [&](const auto& h) { return !world.tunnels.contains(h.first); });
+
+  std::map<MovingEip, std::int64_t> moving;
+  for (const auto& [name, gateway] : world.gateways) {
+    for (const model::GatewayNode& node : gateway.status.node_list) {
+      for (const model::EipStatus& eip : node.eips) {
+        if (eip.moving_from.empty()) continue;
+        const MovingEip key{name, eip.id, eip.epoch};
+        const auto known = input.moving.find(key);
+        moving[key] = known == input.moving.end() ? input.now_ms : known->second;
+      }
+    }
+  }
+  input.moving = std::move(moving);
+}
+
+Plan plan(const PlanInput& input) {
+  Draft d(input);
+  if (deposed(d)) return std::move(d.out);
+  const auto info = d.world.cluster_infos.find(std::string(model::kClusterInfoName));
+  if (info != d.world.cluster_infos.end()) d.info = &info->second;
+
+  parts::look_at_nodes(d);
+  if (d.info !=
+      nullptr) {  // ids have no memory without it: created first, gateways in the next plan
+    d.ids.load(d.world, *d.info, d.min_realised);
+    parts::draft_gateways(d);
+    parts::allocate(d);
+    parts::read_requests(d);
+    parts::place(d);
+    parts::finish_gateways(d);
+    parts::finish_policies(d);
+  }
+  parts::finish_tunnels(d);
+  parts::finish_cluster_infos(d);
+  return ordered(d);
+}
+
+namespace parts {
+
+std::string eip_text(const model::EipStatus& eip) {
+  if (eip.use_node_ip) return "the node's own address";
+  if (eip.ipv4.empty() || eip.ipv6.empty()) return eip.ipv4 + eip.ipv6;
+  return eip.ipv4 + "/" + eip.ipv6;
+}
+
+std::string some_of(const std::vector<std::string>& names) {
+  constexpr std::size_t kShown = 10;
+  std::string out;
+  for (std::size_t i = 0; i < std::min(names.size(), kShown); ++i) {
+    if (i != 0) out += ", ";
+    out += names[i];
+  }
+  if (names.size() > kShown) out += fmt::format(" and {} more", names.size() - kShown);
+  return out;
+}
+
+}  // namespace parts
+}  // namespace egw::core

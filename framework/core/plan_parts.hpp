@@ -1,0 +1,157 @@
+// What the parts of plan() share: the draft of everything that the leader decides in one pass.
+// Included by plan*.cpp only. Order of the passes: look_at_nodes, draft_gateways, allocate,
+// read_requests, place, finish_gateways, finish_policies, finish_tunnels, finish_cluster_infos.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "egw/core/plan.hpp"
+#include "egw/model/ip_pool.hpp"
+
+namespace egw::core::parts {
+
+inline constexpr std::uint32_t kMaxEgressId = 16383;         // 14 bits: decision on marks
+inline constexpr std::size_t kMaxPoliciesPerGateway = 5000;  // decision 30
+inline constexpr std::int64_t kPlannedMoveMs = 2000;         // decision 20
+inline constexpr std::size_t kPeersPerShard = 200;           // decision 29
+inline constexpr std::int64_t kWakeMarginMs = 2;             // past a deadline, never just before
+inline constexpr int kNobody = -1;
+
+// ---- nodes -----------------------------------------------------------------------------------
+struct NodeView {
+  const model::Node* node = nullptr;
+  const model::EgressTunnel* tunnel = nullptr;              // null: not created yet
+  model::TunnelPhase phase = model::TunnelPhase::kPending;  // after this plan's writes
+  bool ready = false;                                       // node Ready, phase Ready
+  bool stale = false;  // heartbeat too old, while the phase still says Ready (StoreSuspect)
+  bool draining = false;
+  bool lost = false;       // its EIPs shall move if another node can take them
+  std::uint32_t load = 0;  // EIPs it holds, over all gateways
+  [[nodiscard]] const std::string& name() const { return node->meta.name; }
+  [[nodiscard]] bool may_take() const { return ready && !stale && !draining; }
+};
+
+// ---- egress ids (decision 23) ----------------------------------------------------------------
+class IdSpace {
+ public:
+  // in use: what the gateways' statuses hold; blocked: retired and not yet past everywhere.
+  void load(const model::World& world, const model::EgressClusterInfo& info,
+            std::uint64_t min_realised);
+  // A fresh id, 0 when there is none. Never one given, used or blocked.
+  std::uint32_t take();
+  // The id goes with this plan.
+  void retire(std::uint32_t id);
+  [[nodiscard]] bool exhausted() const { return exhausted_; }
+  // Brings next_egress_id and retired up to date; tidying (forgetting ids that are past, noting the
+  // revision of those that have just gone) is done only when something else changes or ids are
+  // scarce, because every node reads this object.
+  void store(model::EgressClusterInfo::Status& status, bool tidy, std::uint64_t revision) const;
+
+ private:
+  enum : std::uint8_t { kUsed = 1, kBlocked = 2, kGiven = 4, kGone = 8, kPast = 16 };
+  std::array<std::uint8_t, kMaxEgressId + 1> state_{};
+  std::uint32_t next_ = 1;
+  bool exhausted_ = false;
+};
+
+// ---- gateways --------------------------------------------------------------------------------
+struct Entry {
+  model::EipStatus eip;  // policies: those that keep or get it
+  model::Address v4, v6;
+  std::string_view owner_before;  // into the world; empty: nobody
+  int owner = kNobody;            // index into Draft::nodes
+  bool recorded = false;          // was in the status
+  bool bad_id = false;            // recorded without a valid id of its own
+  int request = kNobody;          // a person wants it on this node
+  std::string_view why;           // of the move, when it moves
+  bool planned = false;
+};
+
+// What a policy gets; entry kNobody: nothing, and why.
+struct Outcome {
+  const model::EgressPolicy* policy = nullptr;
+  int entry = kNobody;
+  std::string_view reason;
+  std::string message;
+};
+
+struct GatewayDraft {
+  const model::EgressGateway* gateway = nullptr;
+  model::IpPool v4, v6;                     // what it may give
+  std::int64_t total_v4 = 0, total_v6 = 0;  // what it lists
+  std::string pool_problem;                 // InvalidPool: bad entries
+  std::string pool_conflict;                // PoolConflict: addresses that another gateway has
+  std::vector<int> nodes;                   // matched by the selector, by name
+  std::vector<Entry> entries;
+  std::vector<Outcome> policies;
+  std::string round_robin_last;
+  bool ids_changed = false;  // takes or retires an id: the ClusterInfo write goes first
+  bool no_id = false;
+  bool moved = false;                      // something has a new owner
+  std::vector<std::size_t> moves;          // indices into Plan::moves
+  std::optional<model::Condition> answer;  // of a move request
+  bool differs = false;
+  model::EgressGateway::Status status;
+};
+
+struct Draft {
+  explicit Draft(const PlanInput& i) : in(i), world(*i.world), settings(*i.settings) {}
+
+  const PlanInput& in;
+  const model::World& world;
+  const model::Settings& settings;
+  const model::EgressClusterInfo* info = nullptr;  // "default"; null: not there yet
+
+  std::vector<NodeView> nodes;  // sorted by name
+  std::unordered_map<std::string_view, int> node_index;
+  bool suspect = false;  // StoreSuspect: nothing moves
+  std::string suspect_message;
+  std::uint64_t min_realised = 0;  // over Ready tunnels; 0 when there is none
+
+  IdSpace ids;
+  std::vector<GatewayDraft> gateways;  // sorted by name
+  std::vector<Outcome> orphans;        // policies without a gateway
+
+  // Filled as the passes go; plan() puts them in order.
+  std::vector<Write> creates, tunnels, infos_first, infos_last, policies, metas;
+  Plan out;
+
+  [[nodiscard]] int find_node(std::string_view name) const {
+    const auto it = node_index.find(name);
+    return it == node_index.end() ? kNobody : it->second;
+  }
+  NodeView& node(int i) { return nodes[static_cast<std::size_t>(i)]; }
+  [[nodiscard]] const NodeView& node(int i) const { return nodes[static_cast<std::size_t>(i)]; }
+  void wake_at(std::int64_t ms) {
+    if (out.wake_ms == 0 || ms < out.wake_ms) out.wake_ms = ms;
+  }
+  void notice(Notice::Level level, model::Kind kind, model::Key key, std::string reason,
+              std::string message) {
+    out.notices.push_back({level, kind, std::move(key), std::move(reason), std::move(message)});
+  }
+};
+
+// ---- the passes ------------------------------------------------------------------------------
+void look_at_nodes(Draft& d);         // plan_tunnels.cpp
+void draft_gateways(Draft& d);        // plan_pools.cpp
+void read_requests(Draft& d);         // plan_requests.cpp
+void allocate(Draft& d);              // plan_allocation.cpp
+void place(Draft& d);                 // plan_placement.cpp
+void finish_gateways(Draft& d);       // plan_status.cpp
+void finish_policies(Draft& d);       // plan_policies.cpp
+void finish_tunnels(Draft& d);        // plan_tunnels.cpp
+void finish_cluster_infos(Draft& d);  // plan_cluster_info.cpp
+
+// "10.6.1.60, fd00::60" or "node address"; for messages.
+[[nodiscard]] std::string eip_text(const model::EipStatus& eip);
+// Up to ten names and how many more there are.
+[[nodiscard]] std::string some_of(const std::vector<std::string>& names);
+
+}  // namespace egw::core::parts

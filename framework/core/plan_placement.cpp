@@ -1,0 +1,135 @@
+// Placement: which node owns each EIP. An EIP stays where it is unless its owner is lost and
+// another node can take it, or the owner left the selector or is gone, or a person wants it
+// elsewhere (decisions 18, 20, 24, 25). What has to move goes to the node with the fewest EIPs,
+// ties by name.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "egw/core/plan_parts.hpp"
+
+namespace egw::core::parts {
+namespace {
+
+enum class Verdict : std::uint8_t { kStay, kMoveIfPossible, kMustLeave, kNew };
+
+std::string_view why_lost(const NodeView& n) {
+  return n.node->ready ? to_string(n.phase) : to_string(model::TunnelPhase::kNodeNotReady);
+}
+
+Verdict judge(const Draft& d, const GatewayDraft& g, Entry& e) {
+  if (e.owner_before.empty()) return Verdict::kNew;
+  const int owner = d.find_node(e.owner_before);
+  if (owner == kNobody) {
+    e.why = "NodeDeleted";
+    return Verdict::kMustLeave;
+  }
+  const NodeView& node = d.node(owner);
+  const bool alive = node.ready && !node.stale;
+  if (!std::binary_search(g.nodes.begin(), g.nodes.end(), owner)) {
+    e.why = "NodeNotSelected";
+    e.planned = alive;
+    return Verdict::kMustLeave;
+  }
+  e.owner = owner;
+  if (e.request != kNobody && e.request != owner) {
+    e.why = "Requested";
+    e.planned = alive;
+    return Verdict::kMoveIfPossible;
+  }
+  if (node.lost) {
+    e.why = why_lost(node);
+    return Verdict::kMoveIfPossible;
+  }
+  if (node.draining) {
+    e.why = "Drain";
+    e.planned = alive;
+    return Verdict::kMoveIfPossible;
+  }
+  return Verdict::kStay;
+}
+
+int pick(const Draft& d, const GatewayDraft& g) {
+  int best = kNobody;
+  for (const int i : g.nodes) {  // in the order of names
+    if (!d.node(i).may_take()) continue;
+    if (best == kNobody || d.node(i).load < d.node(best).load) best = i;
+  }
+  return best;
+}
+
+// The former owner of a planned move still answers: for how long (decision 20).
+void end_planned_move(Draft& d, const GatewayDraft& g, Entry& e) {
+  if (e.eip.moving_from.empty()) return;
+  const int from = d.find_node(e.eip.moving_from);
+  const auto known = d.in.moving.find({g.gateway->meta.name, e.eip.id, e.eip.epoch});
+  const std::int64_t since = known == d.in.moving.end() ? d.in.now_ms : known->second;
+  const bool everybody_knows = d.min_realised != 0 && d.min_realised >= g.gateway->meta.revision;
+  if (from == kNobody || !d.node(from).ready || from == e.owner || everybody_knows ||
+      d.in.now_ms - since >= kPlannedMoveMs) {
+    e.eip.moving_from.clear();
+  } else {
+    d.wake_at(since + kPlannedMoveMs);
+  }
+}
+
+void settle(Draft& d, GatewayDraft& g, Entry& e, int target) {
+  const std::string from(e.owner_before);
+  e.owner = target;
+  ++d.node(target).load;
+  ++e.eip.epoch;
+  e.eip.moving_from = e.planned ? from : std::string();
+  g.moved = true;
+  if (from.empty()) return;  // placed for the first time, or again: not a move
+  const std::string& to = d.node(target).name();
+  Move move{g.gateway->meta.name, eip_text(e.eip), from, to, std::string(e.why), e.eip.epoch};
+  d.notice(Notice::Level::kInfo, model::Kind::kEgressGateway, g.gateway->meta.key(), "EipMoved",
+           fmt::format("{} moves from {} to {}: {}", move.eip, from, to, move.why));
+  g.moves.push_back(d.out.moves.size());
+  d.out.moves.push_back(std::move(move));
+}
+
+struct Mover {
+  GatewayDraft* gateway;
+  Entry* entry;
+  Verdict verdict;
+};
+
+void move(Draft& d, const Mover& m) {
+  Entry& e = *m.entry;
+  const int target = e.request != kNobody && m.verdict == Verdict::kMoveIfPossible
+                         ? e.request
+                         : pick(d, *m.gateway);
+  if (target != kNobody && target != e.owner) {
+    settle(d, *m.gateway, e, target);
+    return;
+  }
+  if (m.verdict != Verdict::kMoveIfPossible) {
+    e.owner = kNobody;  // unplaced
+    e.eip.moving_from.clear();
+    return;
+  }
+  ++d.node(e.owner).load;
+  end_planned_move(d, *m.gateway, e);
+}
+
+}  // namespace
+
+void place(Draft& d) {
+  std::vector<Mover> movers;
+  for (GatewayDraft& g : d.gateways) {
+    for (Entry& e : g.entries) {
+      const Verdict verdict = judge(d, g, e);
+      if (verdict == Verdict::kStay) {
+        ++d.node(e.owner).load;
+        end_planned_move(d, g, e);
+      } else {
+        movers.push_back({&g, &e, verdict});
+      }
+    }
+  }
+  for (const Mover& m : movers) move(d, m);
+}
+
+}  // namespace egw::core::parts

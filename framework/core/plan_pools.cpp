@@ -1,0 +1,167 @@
+// The gateways' drafts: which nodes a gateway selects and which addresses it may give. Two gateways
+// with an address in common were stored at once past admission: the younger loses it, unless it is
+// the one that has already given it (decision: two writers at once cannot both pass).
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+
+#include "egw/core/plan_parts.hpp"
+
+namespace egw::core::parts {
+namespace {
+
+using model::Address;
+using model::Family;
+using model::IpPool;
+
+// Selectors are few and gateways many: each different selector is matched once.
+class SelectorCache {
+ public:
+  explicit SelectorCache(const Draft& d) : d_(d) {}
+
+  const std::vector<int>& match(const model::LabelSelector& selector) {
+    const auto [it, first] = known_.try_emplace(text(selector));
+    if (first && !selector.empty()) {  // an empty nodeSelector selects nothing
+      for (std::size_t i = 0; i < d_.nodes.size(); ++i) {
+        if (selector.matches(d_.nodes[i].node->meta.labels)) {
+          it->second.push_back(static_cast<int>(i));
+        }
+      }
+    }
+    return it->second;
+  }
+
+ private:
+  static std::string text(const model::LabelSelector& selector) {
+    std::string out;
+    for (const model::Requirement& r : selector.requirements) {
+      out += r.key;
+      out += static_cast<char>('0' + static_cast<int>(r.op));
+      for (const std::string& v : r.values) out += '=' + v;
+      out += ';';
+    }
+    return out;
+  }
+
+  const Draft& d_;
+  std::unordered_map<std::string, std::vector<int>> known_;
+};
+
+void read_pools(GatewayDraft& g) {
+  std::vector<Error> errors;
+  const model::IpPools& pools = g.gateway->spec.ippools;
+  g.v4 = IpPool::parse_valid(Family::kV4, pools.ipv4, "spec.ippools.ipv4", &errors);
+  g.v6 = IpPool::parse_valid(Family::kV6, pools.ipv6, "spec.ippools.ipv6", &errors);
+  g.total_v4 = g.v4.count();
+  g.total_v6 = g.v6.count();
+  if (!errors.empty()) g.pool_problem = errors.front().to_string();
+}
+
+// Gateways with an address in common with another one, by one sweep over all intervals.
+std::vector<GatewayDraft*> overlapping(Draft& d) {
+  struct Piece {
+    model::Range range;
+    GatewayDraft* owner;
+  };
+  std::vector<Piece> pieces;
+  for (GatewayDraft& g : d.gateways) {
+    for (const IpPool* pool : {&g.v4, &g.v6}) {
+      for (const model::Range& r : pool->ranges()) pieces.push_back({r, &g});
+    }
+  }
+  std::sort(pieces.begin(), pieces.end(),
+            [](const Piece& a, const Piece& b) { return a.range.first < b.range.first; });
+  std::vector<GatewayDraft*> out;
+  const Piece* widest = nullptr;  // of those begun, the one that ends last
+  for (const Piece& p : pieces) {
+    if (widest != nullptr && widest->range.first.family() == p.range.first.family() &&
+        p.range.first <= widest->range.last) {
+      out.push_back(widest->owner);
+      out.push_back(p.owner);
+    }
+    if (widest == nullptr || widest->range.last < p.range.last ||
+        widest->range.first.family() != p.range.first.family()) {
+      widest = &p;
+    }
+  }
+  std::sort(out.begin(), out.end(), [](const GatewayDraft* a, const GatewayDraft* b) {
+    const model::ObjectMeta& x = a->gateway->meta;
+    const model::ObjectMeta& y = b->gateway->meta;
+    return std::tie(x.created_ms, x.name) < std::tie(y.created_ms, y.name);
+  });
+  out.erase(std::unique(out.begin(), out.end()), out.end());
+  return out;
+}
+
+template <class F>
+void each_recorded_address(const model::EgressGateway& gateway, F&& f) {
+  const auto visit = [&](const model::EipStatus& eip) {
+    for (const std::string* text : {&eip.ipv4, &eip.ipv6}) {
+      if (text->empty()) continue;
+      if (const auto address = Address::parse(*text)) f(*address);
+    }
+  };
+  for (const model::GatewayNode& node : gateway.status.node_list) {
+    for (const model::EipStatus& eip : node.eips) visit(eip);
+  }
+  for (const model::EipStatus& eip : gateway.status.unplaced) visit(eip);
+}
+
+IpPool with(const IpPool& a, const IpPool& b) {
+  std::vector<model::Range> ranges = a.ranges();
+  ranges.insert(ranges.end(), b.ranges().begin(), b.ranges().end());
+  return IpPool::of(a.family(), std::move(ranges));
+}
+
+void settle_overlaps(const std::vector<GatewayDraft*>& gateways) {
+  std::unordered_map<Address, GatewayDraft*> given;  // the elder of those that have given it
+  for (GatewayDraft* g : gateways) {
+    each_recorded_address(*g->gateway, [&](const Address& a) {
+      if (g->v4.contains(a) || g->v6.contains(a)) given.emplace(a, g);
+    });
+  }
+  IpPool taken4(Family::kV4);
+  IpPool taken6(Family::kV6);
+  for (GatewayDraft* g : gateways) {
+    const IpPool listed4 = g->v4;
+    const IpPool listed6 = g->v6;
+    if (const Address a = listed4.first_common(taken4) ? listed4.first_common(taken4)
+                                                       : listed6.first_common(taken6)) {
+      g->pool_conflict = fmt::format(
+          "{} is in the pool of another gateway too, which is older; this one does not give it; "
+          "take it out of one of the two",
+          a.to_string());
+    }
+    g->v4 = listed4.minus(taken4);
+    g->v6 = listed6.minus(taken6);
+    taken4 = with(taken4, listed4);
+    taken6 = with(taken6, listed6);
+    for (const auto& [a, owner] : given) {
+      IpPool& pool = a.is_v4() ? g->v4 : g->v6;
+      const IpPool& listed = a.is_v4() ? listed4 : listed6;
+      if (owner != g) {
+        pool.erase(a);
+      } else if (listed.contains(a)) {
+        pool.insert(a);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+void draft_gateways(Draft& d) {
+  SelectorCache selectors(d);
+  d.gateways.reserve(d.world.gateways.size());
+  for (const auto& [name, gateway] : d.world.gateways) {
+    GatewayDraft& g = d.gateways.emplace_back();
+    g.gateway = &gateway;
+    g.round_robin_last = gateway.status.round_robin_last;
+    g.nodes = selectors.match(gateway.spec.node_selector);
+    read_pools(g);
+  }
+  settle_overlaps(overlapping(d));
+}
+
+}  // namespace egw::core::parts

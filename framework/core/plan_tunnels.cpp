@@ -1,0 +1,323 @@
+// Nodes and tunnels: one EgressTunnel per Node with its addresses and mark, the phases that are the
+// controller's to write, heartbeats, and whether the store itself is to be suspected (decisions 18,
+// 25, 29).
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <set>
+#include <utility>
+
+#include "egw/core/plan_parts.hpp"
+
+namespace egw::core::parts {
+namespace {
+
+using model::Address;
+using model::EgressTunnel;
+using model::Family;
+using model::IpPool;
+using model::Kind;
+using model::TunnelPhase;
+
+constexpr std::string_view kSuspect = "StoreSuspect";
+constexpr std::string_view kDrained = "Drained";
+constexpr std::string_view kNoAddress = "NoTunnelAddress";
+
+std::int64_t timeout_ms(const Draft& d) { return d.settings.eip_eviction_timeout.count(); }
+
+// When a suspicion has just ended, heartbeats get a whole timeout to arrive: steady time at which
+// it ended, or the beginning of time. The condition's wall clock is this leader's or, after a
+// change of leader, covered by watching_since.
+std::int64_t suspicion_ended(const Draft& d, bool suspected_now) {
+  if (d.info == nullptr) return std::numeric_limits<std::int64_t>::min();
+  const model::Condition* c = find_condition(d.info->status.conditions, kSuspect);
+  if (c == nullptr) return std::numeric_limits<std::int64_t>::min();
+  if (c->status) return suspected_now ? std::numeric_limits<std::int64_t>::min() : d.in.now_ms;
+  const std::int64_t age = d.in.wall_ms - c->transition_ms;
+  if (age < 0 || age > timeout_ms(d)) return std::numeric_limits<std::int64_t>::min();
+  return d.in.now_ms - age;
+}
+
+const HeartbeatSeen* seen(const Draft& d, const std::string& node) {
+  const auto it = d.in.heartbeats.find(node);
+  return it == d.in.heartbeats.end() ? nullptr : &it->second;
+}
+
+// The last moment at which the heartbeat still counts as fresh.
+std::int64_t deadline(const Draft& d, const std::string& node, std::int64_t not_before) {
+  const HeartbeatSeen* s = seen(d, node);
+  const std::int64_t changed = s == nullptr ? d.in.watching_since_ms : s->changed_ms;
+  return std::max({changed, d.in.watching_since_ms, not_before}) + timeout_ms(d);
+}
+
+// Decision 18: more than half of the tunnels that were alive, and at least three, go stale within
+// one timeout. Those already declared dead in that time count; those long dead do not.
+void judge_store(Draft& d) {
+  const bool was_suspect = [&] {
+    if (d.info == nullptr) return false;
+    const model::Condition* c = find_condition(d.info->status.conditions, kSuspect);
+    return c != nullptr && c->status;
+  }();
+  const std::int64_t grace = suspicion_ended(d, true);
+  std::size_t stale = 0;
+  std::size_t alive = 0;
+  for (const NodeView& n : d.nodes) {
+    if (n.tunnel == nullptr) continue;
+    const std::int64_t end = deadline(d, n.name(), grace);
+    const bool late = d.in.now_ms > end;
+    if (n.tunnel->status.phase == TunnelPhase::kReady) {
+      ++alive;
+      stale += late ? 1 : 0;
+    } else if (n.tunnel->status.phase == TunnelPhase::kHeartbeatTimeout && late &&
+               d.in.now_ms - end <= timeout_ms(d)) {
+      const HeartbeatSeen* s = seen(d, n.name());
+      if (s == nullptr || !s->changed_while_watching) continue;
+      ++alive;
+      ++stale;
+    }
+  }
+  d.suspect = stale >= 3 && stale * 2 > alive;
+  if (!d.suspect) return;
+  d.suspect_message = fmt::format(
+      "heartbeats of more than half of the tunnels stopped within {} ms: the state store is more "
+      "likely at fault than the nodes; no EIP moves until heartbeats come again",
+      timeout_ms(d));
+  if (!was_suspect) {
+    d.notice(Notice::Level::kWarning, Kind::kEgressClusterInfo,
+             {"", std::string(model::kClusterInfoName)}, std::string(kSuspect), d.suspect_message);
+  }
+}
+
+void set_phase(Draft& d, NodeView& n, TunnelPhase phase) {
+  if (n.phase == phase) return;
+  n.phase = phase;
+  const std::string name(to_string(phase));
+  const auto level = phase == TunnelPhase::kInit ? Notice::Level::kInfo : Notice::Level::kWarning;
+  d.notice(level, Kind::kEgressTunnel, {"", n.name()}, name, "update tunnel status to " + name);
+}
+
+void judge_node(Draft& d, NodeView& n, std::int64_t grace) {
+  n.phase = n.tunnel == nullptr ? TunnelPhase::kPending : n.tunnel->status.phase;
+  if (n.tunnel != nullptr) {
+    if (!d.suspect) {
+      if (!n.node->ready) {
+        set_phase(d, n, TunnelPhase::kNodeNotReady);
+      } else if (n.phase == TunnelPhase::kNodeNotReady) {
+        set_phase(d, n, TunnelPhase::kInit);
+      }
+    }
+    if (d.settings.failover && n.phase == TunnelPhase::kReady) {
+      const std::int64_t end = deadline(d, n.name(), grace);
+      if (d.in.now_ms <= end) {
+        d.wake_at(end + kWakeMarginMs);
+      } else if (d.suspect) {
+        n.stale = true;
+      } else {
+        set_phase(d, n, TunnelPhase::kHeartbeatTimeout);
+      }
+    }
+    const auto drain = n.tunnel->meta.annotations.find(std::string(model::kDrainAnnotation));
+    n.draining = drain != n.tunnel->meta.annotations.end() && drain->second != "false";
+  }
+  n.ready = n.node->ready && n.phase == TunnelPhase::kReady &&
+            (n.tunnel == nullptr || n.tunnel->meta.deleted_ms == 0);
+  // Decision 25: without failover only the node's own state counts.
+  n.lost = !d.suspect && (d.settings.failover ? !n.ready : !n.node->ready);
+}
+
+// ---- addresses and marks ---------------------------------------------------------------------
+
+// Usable tunnel addresses: neither first nor last of the subnet, for IPv6 too (the first is the
+// subnet router's anycast address).
+IpPool usable(const model::Prefix& subnet) {
+  IpPool pool = IpPool::of(subnet.family(), {{subnet.first(), subnet.last()}});
+  const unsigned bits = subnet.address().bits();
+  if (bits != 0 && subnet.length() + 2 <= bits) {
+    pool.erase(subnet.first());
+    pool.erase(subnet.last());
+  }
+  return pool;
+}
+
+// Gives every tunnel an address of the family in `field`: what it has if that is valid and nobody
+// with a smaller name has it, else the lowest free one. Returns the tunnels that got none.
+void give_addresses(Draft& d, std::vector<EgressTunnel*>& tunnels, Family family, bool enabled,
+                    std::set<std::string>& without) {
+  const auto field = [family](EgressTunnel& t) -> std::string& {
+    return family == Family::kV4 ? t.status.ipv4 : t.status.ipv6;
+  };
+  if (!enabled) {
+    for (EgressTunnel* t : tunnels) field(*t).clear();
+    return;
+  }
+  const model::Prefix& subnet = family == Family::kV4 ? d.settings.tunnel_v4 : d.settings.tunnel_v6;
+  const IpPool all = usable(subnet);
+  std::set<Address> used;
+  std::vector<model::Range> taken;
+  std::vector<EgressTunnel*> wanting;
+  for (EgressTunnel* t : tunnels) {
+    const auto address = Address::parse(field(*t));
+    if (address && all.contains(*address) && used.insert(*address).second) {
+      taken.push_back({*address, *address});
+      field(*t) = address->to_string();
+    } else {
+      wanting.push_back(t);
+    }
+  }
+  if (wanting.empty()) return;
+  IpPool left = all.minus(IpPool::of(family, std::move(taken)));
+  for (EgressTunnel* t : wanting) {
+    const Address address = left.first();
+    field(*t) = address.to_string();
+    if (address) {
+      left.erase(address);
+    } else {
+      without.insert(t->meta.name);
+    }
+  }
+}
+
+// The number in "0x26......", 0 when it is not one of ours.
+std::uint32_t mark_number(const std::string& mark) {
+  std::uint32_t value = 0;
+  if (mark.size() != 10 || mark.compare(0, 4, "0x26") != 0) return 0;
+  const auto [end, ec] = std::from_chars(mark.data() + 4, mark.data() + 10, value, 16);
+  return ec == std::errc{} && end == mark.data() + 10 ? value : 0;
+}
+
+void give_marks(std::vector<EgressTunnel*>& tunnels) {
+  std::set<std::uint32_t> used;
+  std::vector<EgressTunnel*> wanting;
+  for (EgressTunnel* t : tunnels) {
+    const std::uint32_t n = mark_number(t->status.mark);
+    if (n == 0 || !used.insert(n).second) wanting.push_back(t);
+  }
+  std::uint32_t next = 1;
+  for (EgressTunnel* t : wanting) {
+    while (!used.insert(next).second) ++next;
+    t->status.mark = fmt::format("0x26{:06x}", next);
+  }
+}
+
+// ---- drain (decision 24) ---------------------------------------------------------------------
+
+struct Holding {
+  std::vector<std::string> eips;  // owned or still answered for, in the draft or in the store
+};
+
+std::vector<Holding> holdings(const Draft& d) {
+  std::vector<Holding> out(d.nodes.size());
+  const auto add = [&](int node, const model::EipStatus& eip) {
+    if (node != kNobody) out[static_cast<std::size_t>(node)].eips.push_back(eip_text(eip));
+  };
+  for (const GatewayDraft& g : d.gateways) {
+    for (const model::GatewayNode& n : g.gateway->status.node_list) {
+      const int index = d.find_node(n.name);
+      for (const model::EipStatus& eip : n.eips) {
+        add(index, eip);
+        if (!eip.moving_from.empty()) add(d.find_node(eip.moving_from), eip);
+      }
+    }
+  }
+  return out;
+}
+
+// What the drain has come to, as a condition on the tunnel; it goes when the annotation goes.
+void answer_drain(const Draft& d, const NodeView& n, const Holding& holding, EgressTunnel& tunnel) {
+  model::Conditions& conditions = tunnel.status.conditions;
+  if (!n.draining) {
+    remove_condition(conditions, kDrained);
+    return;
+  }
+  model::Condition c{std::string(kDrained), holding.eips.empty(), "", "", 0};
+  if (holding.eips.empty()) {
+    c.reason = "DrainDone";
+    c.message = "the node holds no EIP and gets none while the drain annotation is set";
+  } else {
+    const bool other =
+        std::any_of(d.nodes.begin(), d.nodes.end(), [](const NodeView& o) { return o.may_take(); });
+    c.reason = other ? "Draining" : "NoOtherReadyNode";
+    c.message = other ? "EIPs are being handed over" : "no other Ready node can take its EIPs";
+  }
+  set_condition(conditions, std::move(c), d.in.wall_ms);
+}
+
+}  // namespace
+
+void look_at_nodes(Draft& d) {
+  d.nodes.reserve(d.world.nodes.size());
+  for (const auto& [name, node] : d.world.nodes) {
+    NodeView view;
+    view.node = &node;
+    const auto tunnel = d.world.tunnels.find(name);
+    if (tunnel != d.world.tunnels.end()) {
+      view.tunnel = &tunnel->second;
+    } else {
+      d.creates.emplace_back(CreateTunnel{name});
+    }
+    d.node_index.emplace(name, static_cast<int>(d.nodes.size()));
+    d.nodes.push_back(view);
+  }
+  for (const auto& [name, tunnel] : d.world.tunnels) {
+    if (tunnel.meta.deleted_ms == 0 && !d.node_index.contains(name)) {
+      d.creates.emplace_back(DeleteTunnel{name});
+    }
+    // Being deleted, by us or by hand: nothing of it needs undoing here.
+    if (tunnel.meta.deleted_ms != 0) {
+      std::vector<std::string> finalizers = tunnel.meta.finalizers;
+      if (std::erase(finalizers, model::kTunnelFinalizer) > 0) {
+        d.metas.emplace_back(SetMeta{Kind::kEgressTunnel, tunnel.meta.key(), tunnel.meta.revision,
+                                     std::move(finalizers), tunnel.meta.annotations});
+      }
+    }
+  }
+  if (d.settings.failover) judge_store(d);
+  const std::int64_t grace = suspicion_ended(d, d.suspect);
+  d.min_realised = std::numeric_limits<std::uint64_t>::max();
+  bool any_ready = false;
+  for (NodeView& n : d.nodes) {
+    judge_node(d, n, grace);
+    if (!n.ready) continue;
+    any_ready = true;
+    d.min_realised = std::min(d.min_realised, n.tunnel->status.realised.revision);
+  }
+  if (!any_ready) d.min_realised = 0;
+}
+
+void finish_tunnels(Draft& d) {
+  std::vector<EgressTunnel> copies;
+  copies.reserve(d.nodes.size());
+  std::vector<EgressTunnel*> all;
+  const std::vector<Holding> held = holdings(d);
+  for (std::size_t i = 0; i < d.nodes.size(); ++i) {
+    const NodeView& n = d.nodes[i];
+    if (n.tunnel == nullptr || n.tunnel->meta.deleted_ms != 0) continue;
+    EgressTunnel& copy = copies.emplace_back(*n.tunnel);
+    copy.status.phase = n.phase;
+    if (d.info != nullptr) answer_drain(d, n, held[i], copy);
+    all.push_back(&copy);
+  }
+  std::set<std::string> without;
+  give_addresses(d, all, Family::kV4, d.settings.enable_ipv4, without);
+  give_addresses(d, all, Family::kV6, d.settings.enable_ipv6, without);
+  give_marks(all);
+  for (EgressTunnel& t : copies) {
+    if (!without.contains(t.meta.name)) {
+      remove_condition(t.status.conditions, kNoAddress);
+    } else if (set_condition(t.status.conditions,
+                             {std::string(kNoAddress), true, "SubnetExhausted",
+                              "the tunnel subnet has no free address; enlarge "
+                              "feature.tunnelIpv4Subnet or feature.tunnelIpv6Subnet",
+                              0},
+                             d.in.wall_ms)) {
+      d.notice(Notice::Level::kWarning, Kind::kEgressTunnel, t.meta.key(), std::string(kNoAddress),
+               "the tunnel subnet has no free address");
+    }
+    if (t.status != d.world.tunnels.at(t.meta.name).status) {
+      d.tunnels.emplace_back(WriteTunnel{std::move(t)});
+    }
+  }
+}
+
+}  // namespace egw::core::parts
