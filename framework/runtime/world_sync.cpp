@@ -62,6 +62,8 @@ struct WorldSync::Impl : std::enable_shared_from_this<Impl> {
   model::Changes changes;
   std::vector<Sub> subs;
   std::int64_t connected_since = 0;
+  std::uint64_t external = 0;  // changes that came as events
+  bool adopting = false;
   bool stopping = false;
   std::string last_trouble;
 
@@ -166,11 +168,8 @@ void WorldSync::Impl::on_event(std::size_t index, StoreEvent event) {
     sub.revision = std::max(sub.revision, event.revision);
     world.revision = std::max(world.revision, event.revision);
   }
-  // A snapshot is worth looking at when it is complete.
-  if (!sub.in_snapshot && (changes.any() || event.type == StoreEvent::Type::kRevision) &&
-      options.on_change) {
-    options.on_change();
-  }
+  // A snapshot is worth looking at when it is complete, a bookmark never.
+  if (!sub.in_snapshot && changes.any() && options.on_change) options.on_change();
 }
 
 void WorldSync::Impl::synced(Sub& sub, std::uint64_t revision) {
@@ -247,6 +246,7 @@ void WorldSync::Impl::connection_changed(const std::string& why) {
 // ---- objects -----------------------------------------------------------------------------------
 
 void WorldSync::Impl::mark(Kind kind, const Key& key) {
+  if (!adopting) ++external;
   switch (kind) {
     case Kind::kEgressGateway:
       changes.gateways = true;
@@ -454,7 +454,11 @@ std::uint64_t WorldSync::revision(Kind kind) const {
 void WorldSync::adopt(Kind kind, const host::StoredObject& object) {
   const auto meta = model::decode_meta(object.document);
   if (!meta) return;
+  impl_->adopting = true;
   impl_->upsert(kind, meta->key(), object.document, object.revision, false);
+  impl_->adopting = false;
 }
+
+std::uint64_t WorldSync::external_changes() const { return impl_->external; }
 
 }  // namespace egw::runtime

@@ -60,6 +60,9 @@ class WorldSync {
   // The newest store revision up to which all changes of that kind are in the World.
   [[nodiscard]] std::uint64_t revision(model::Kind kind) const;
 
+  // How many changes have come as events, not by adopt(): grows.
+  [[nodiscard]] std::uint64_t external_changes() const;
+
   // Takes the answer to a write or read of ours before its event arrives. Ignored if older than
   // what is known.
   void adopt(model::Kind kind, const host::StoredObject& object);

@@ -1,0 +1,343 @@
+// The controller's loop (controller.hpp).
+#include "egw/runtime/controller.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <deque>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <utility>
+
+#include "egw/core/plan.hpp"
+#include "egw/runtime/leader_gate.hpp"
+#include "egw/runtime/plan_writer.hpp"
+#include "egw/runtime/spawn.hpp"
+#include "egw/runtime/world_sync.hpp"
+
+namespace egw::runtime {
+namespace asio = boost::asio;
+using model::EgressTunnel;
+using model::Kind;
+
+namespace {
+
+constexpr std::size_t kMovesKept = 100;
+constexpr int kRoundsToSettle = 20;  // plans in a row that write something
+constexpr std::int64_t kUnsettledMs = 1000;
+constexpr std::int64_t kNoticeGapMs = 60'000;  // the same words about the same object again
+
+struct PastMove {
+  std::int64_t wall_ms = 0;
+  core::Move move;
+};
+
+// Everything but the heartbeat is the same.
+bool only_heartbeat_differs(const EgressTunnel& before, const EgressTunnel& after) {
+  const auto& a = before.status;
+  const auto& b = after.status;
+  return before.meta.deleted_ms == after.meta.deleted_ms &&
+         before.meta.annotations == after.meta.annotations &&
+         before.meta.finalizers == after.meta.finalizers && before.meta.uid == after.meta.uid &&
+         a.ipv4 == b.ipv4 && a.ipv6 == b.ipv6 && a.mac == b.mac && a.parent == b.parent &&
+         a.mark == b.mark && a.phase == b.phase && a.realised == b.realised &&
+         a.conditions == b.conditions;
+}
+
+}  // namespace
+
+struct Controller::Impl {
+  Impl(asio::any_io_executor the_executor, Clock& the_clock, Logger& the_log, Metrics& the_metrics,
+       ControllerOptions the_options, host::StateStore& store, host::LeaderElection& election)
+      : executor(the_executor),
+        clock(the_clock),
+        log(the_log),
+        metrics(the_metrics),
+        options(std::move(the_options)),
+        sync(the_executor, clock, log, metrics, store, sync_options()),
+        gate(the_executor, clock, log, election, [this] { on_gate(); }),
+        writer(log, metrics, sync, store),
+        wakeup(the_executor, clock),
+        back_off(200, 5000, static_cast<std::uint64_t>(clock.wall_ms())) {}
+
+  asio::any_io_executor executor;
+  Clock& clock;
+  Logger& log;
+  Metrics& metrics;
+  ControllerOptions options;
+  WorldSync sync;
+  LeaderGate gate;
+  PlanWriter writer;
+  Wakeup wakeup;
+  BackOff back_off;
+  core::PlanInput input;
+  std::int64_t leading_since = 0;
+  std::int64_t look_at_ms = 0;   // at the latest
+  std::int64_t retry_at_ms = 0;  // not before, after a failure; 0: no failure
+  int rounds = 0;
+  bool heartbeats = false;  // arrived since the last observe()
+  bool stopping = false;
+  std::deque<PastMove> moves;  // newest first
+  std::map<std::string, std::int64_t> noticed;
+
+  [[nodiscard]] WorldSync::Options sync_options();
+  bool tunnel_matters(const EgressTunnel* before, const EgressTunnel& after);
+  void on_gate();
+  void take_office();
+  [[nodiscard]] bool in_charge() const {
+    return !stopping && gate.leading() && input.term != 0 && sync.connected();
+  }
+  asio::awaitable<void> round();
+  void finish(BatchEnd end, std::int64_t wake_ms, std::size_t writes);
+  void tell(const core::Plan& plan, const WriteTarget& target);
+  void tell_rest(const core::Plan& plan, const std::set<WriteTarget>& targets);
+  void say(const core::Notice& notice);
+  void count_tunnels();
+  static asio::awaitable<void> run(std::shared_ptr<Impl> self);
+};
+
+WorldSync::Options Controller::Impl::sync_options() {
+  WorldSync::Options sync_settings;
+  for (const Kind kind :
+       {Kind::kEgressGateway, Kind::kEgressPolicy, Kind::kEgressClusterPolicy, Kind::kEgressTunnel,
+        Kind::kEgressClusterInfo, Kind::kNode, Kind::kNamespace}) {
+    host::Query query;
+    query.kind = kind;
+    sync_settings.queries.push_back(std::move(query));
+  }
+  sync_settings.on_change = [this] { wakeup.notify(); };
+  sync_settings.tunnel_matters = [this](const EgressTunnel* before, const EgressTunnel& after) {
+    return tunnel_matters(before, after);
+  };
+  return sync_settings;
+}
+
+// A heartbeat alone is noted, not planned for, unless it ends a silence.
+bool Controller::Impl::tunnel_matters(const EgressTunnel* before, const EgressTunnel& after) {
+  if (before == nullptr || !only_heartbeat_differs(*before, after)) return true;
+  heartbeats = true;
+  wakeup.notify();
+  const auto seen = input.heartbeats.find(after.meta.name);
+  return seen == input.heartbeats.end() || clock.steady_ms() - seen->second.changed_ms >
+                                               options.settings.eip_eviction_timeout.count();
+}
+
+void Controller::Impl::on_gate() {
+  if (!gate.leading()) {
+    input = {};  // nothing of an office outlives it
+    metrics.leader(false, 0);
+  }
+  wakeup.notify();
+}
+
+// The term is greater than any that is stored, so that no write of a predecessor can pass after
+// ours (decision record: term and epoch).
+void Controller::Impl::take_office() {
+  std::uint64_t term = gate.epoch();
+  for (const auto& [name, gateway] : sync.world().gateways) {
+    term = std::max(term, gateway.status.term);
+  }
+  for (const auto& [name, cluster_info] : sync.world().cluster_infos) {
+    term = std::max(term, cluster_info.status.term);
+  }
+  input = {};
+  input.term = term + 1;
+  input.identity = options.identity;
+  input.world = &sync.world();
+  input.settings = &options.settings;
+  leading_since = clock.steady_ms();
+  rounds = 0;
+  retry_at_ms = 0;
+  look_at_ms = 0;
+  metrics.leader(true, input.term);
+  log.info("leading", {{"term", std::to_string(input.term)}});
+}
+
+asio::awaitable<void> Controller::Impl::run(std::shared_ptr<Impl> self) {
+  Impl& me = *self;
+  me.sync.start();
+  me.gate.start();
+  while (!me.stopping) {
+    if (me.gate.leading() && me.sync.synced() && me.sync.connected() && me.input.term == 0) {
+      me.take_office();
+    }
+    if (!me.in_charge()) {
+      co_await me.wakeup.wait();
+      continue;
+    }
+    const std::int64_t now = me.clock.steady_ms();
+    if (me.heartbeats) {
+      me.heartbeats = false;
+      me.input.now_ms = now;
+      core::observe(me.input);
+    }
+    if (now < me.retry_at_ms) {
+      co_await me.wakeup.wait(me.retry_at_ms);
+    } else if (me.sync.pending() || now >= me.look_at_ms) {
+      co_await me.round();
+    } else {
+      co_await me.wakeup.wait(me.look_at_ms);
+    }
+  }
+  co_await me.gate.stop();
+  me.sync.stop();
+}
+
+asio::awaitable<void> Controller::Impl::round() {
+  (void)sync.take_changes();  // a plan looks at everything
+  input.now_ms = clock.steady_ms();
+  input.wall_ms = clock.wall_ms();
+  input.watching_since_ms = std::max(leading_since, sync.connected_since_ms());
+  const auto start = std::chrono::steady_clock::now();
+  core::observe(input);
+  const core::Plan plan = core::plan(input);
+  metrics.planned(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+  count_tunnels();
+
+  std::set<WriteTarget> targets;
+  for (const auto& write : plan.writes) targets.insert(target_of(write));
+  tell_rest(plan, targets);
+  const std::uint64_t term = input.term;
+  std::function<bool()> may_go_on = [this, term] { return in_charge() && input.term == term; };
+  std::function<void(const WriteTarget&)> written = [this, &plan](const WriteTarget& target) {
+    tell(plan, target);
+  };
+  const BatchEnd end = co_await writer.run(plan, term, std::move(may_go_on), std::move(written));
+  finish(end, plan.wake_ms, plan.writes.size());
+}
+
+void Controller::Impl::finish(BatchEnd end, std::int64_t wake_ms, std::size_t writes) {
+  const std::int64_t now = clock.steady_ms();
+  look_at_ms = now + options.settings.tunnel_monitor_period.count();
+  if (wake_ms != 0) look_at_ms = std::clamp(wake_ms, now + 1, look_at_ms);
+  retry_at_ms = 0;
+  switch (end) {
+    case BatchEnd::kDone:
+      back_off.reset();
+      rounds = writes == 0 ? 0 : rounds + 1;
+      // What was just made may need a second step: its metadata, the status of a new object.
+      if (writes != 0) look_at_ms = now;
+      if (rounds >= kRoundsToSettle) {
+        log.error("plans do not settle: each writes something again",
+                  {{"rounds", std::to_string(rounds)}});
+        retry_at_ms = now + kUnsettledMs;
+        rounds = 0;
+      }
+      break;
+    case BatchEnd::kInterrupted:
+      look_at_ms = now;
+      break;
+    case BatchEnd::kConflict:
+      break;  // the event, or the next regular look
+    case BatchEnd::kStaleTerm:
+      gate.depose();
+      break;
+    case BatchEnd::kUnavailable:
+      retry_at_ms = now + back_off.next_ms();
+      look_at_ms = std::min(look_at_ms, retry_at_ms);
+      break;
+  }
+}
+
+void Controller::Impl::say(const core::Notice& notice) {
+  const auto level =
+      notice.level == core::Notice::Level::kWarning ? LogLevel::kWarn : LogLevel::kInfo;
+  const char* key = notice.kind == Kind::kEgressTunnel ? "node" : "object";
+  log.log(level, notice.message,
+          {{"reason", notice.reason},
+           {"kind", model::info(notice.kind).kind},
+           {key, notice.key.to_string()}});
+  metrics.notice(notice.reason);
+}
+
+// A write has been made: now its notices and moves are true.
+void Controller::Impl::tell(const core::Plan& plan, const WriteTarget& target) {
+  for (const auto& notice : plan.notices) {
+    if (notice.kind == target.kind && notice.key == target.key) say(notice);
+  }
+  if (target.kind != Kind::kEgressGateway) return;
+  for (const auto& move : plan.moves) {
+    if (move.gateway != target.key.name) continue;
+    log.info("EIP moved", {{"gateway", move.gateway},
+                           {"eip", move.eip},
+                           {"from", move.from},
+                           {"to", move.to},
+                           {"why", move.why}});
+    metrics.moved(move.why);
+    moves.push_front({clock.wall_ms(), move});
+    if (moves.size() > kMovesKept) moves.pop_back();
+  }
+}
+
+// Notices without a write of their own come with every plan: told once a minute.
+void Controller::Impl::tell_rest(const core::Plan& plan, const std::set<WriteTarget>& targets) {
+  const std::int64_t now = clock.steady_ms();
+  std::erase_if(noticed, [&](const auto& entry) { return now - entry.second >= kNoticeGapMs; });
+  for (const auto& notice : plan.notices) {
+    if (targets.contains(WriteTarget{notice.kind, notice.key})) continue;
+    const std::string words = notice.reason + '\n' + notice.key.to_string() + '\n' + notice.message;
+    if (noticed.emplace(words, now).second) say(notice);
+  }
+}
+
+void Controller::Impl::count_tunnels() {
+  std::map<std::string, std::size_t> by_phase;
+  for (const auto phase :
+       {model::TunnelPhase::kPending, model::TunnelPhase::kInit, model::TunnelPhase::kFailed,
+        model::TunnelPhase::kReady, model::TunnelPhase::kHeartbeatTimeout,
+        model::TunnelPhase::kNodeNotReady}) {
+    by_phase[std::string(model::to_string(phase))] = 0;
+  }
+  for (const auto& [name, tunnel] : sync.world().tunnels) {
+    ++by_phase[std::string(model::to_string(tunnel.status.phase))];
+  }
+  metrics.tunnels(by_phase);
+}
+
+// ---- the public face
+// -----------------------------------------------------------------------------
+
+Controller::Controller(asio::any_io_executor executor, Clock& clock, Logger& log, Metrics& metrics,
+                       ControllerOptions options, host::StateStore& store,
+                       host::LeaderElection& election)
+    : impl_(std::make_shared<Impl>(std::move(executor), clock, log, metrics, std::move(options),
+                                   store, election)) {}
+
+Controller::~Controller() {
+  stop();
+  impl_->sync.stop();
+}
+
+asio::awaitable<void> Controller::run() { return Impl::run(impl_); }
+
+void Controller::stop() {
+  impl_->stopping = true;
+  impl_->wakeup.notify();
+}
+
+bool Controller::synced() const { return impl_->sync.synced(); }
+bool Controller::leading() const { return impl_->in_charge(); }
+
+nlohmann::json Controller::state() const {
+  const Impl& in = *impl_;
+  nlohmann::json moves = nlohmann::json::array();
+  for (const auto& past : in.moves) {
+    moves.push_back({{"time", model::format_micro_time(past.wall_ms)},
+                     {"gateway", past.move.gateway},
+                     {"eip", past.move.eip},
+                     {"from", past.move.from},
+                     {"to", past.move.to},
+                     {"why", past.move.why},
+                     {"epoch", past.move.epoch}});
+  }
+  return {{"role", "controller"},
+          {"identity", in.options.identity},
+          {"leading", in.in_charge()},
+          {"leader", in.gate.holder()},
+          {"term", in.input.term},
+          {"revision", in.sync.world().revision},
+          {"store", {{"connected", in.sync.connected()}, {"trouble", in.sync.trouble()}}},
+          {"moves", std::move(moves)}};
+}
+
+}  // namespace egw::runtime
