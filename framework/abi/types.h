@@ -7,6 +7,11 @@
  * Version rule: every struct that may grow begins with `struct_size`, the size that the writer
  * knew. A reader uses a field only if it lies wholly inside `struct_size`; a missing field reads
  * as zero, and zero always means "not given". Arrays carry their stride for the same reason.
+ * A struct that stands inside another one by value grows only with a new major.
+ *
+ * Sinks: the struct is borrowed like everything else (copy it where it is kept); the `ctx` of an
+ * event or election sink stays valid until the unsubscribe, resign or close that ends it has
+ * returned.
  */
 #ifndef EGW_ABI_TYPES_H
 #define EGW_ABI_TYPES_H

@@ -1,6 +1,8 @@
 // Datapath: what the agent sees of a datapath plugin, whatever implements it. One call at a time;
 // every call has a deadline, after which it fails with Errc::kTimeout while the plugin's thread may
-// still be busy (further calls then fail at once with kUnavailable until it returns).
+// still be busy (further calls then fail at once with kUnavailable until it returns). apply and
+// purge have 30 s, the others 5 s. health fails with kUnavailable and "Degraded: ..." after a
+// missed deadline. To be destroyed before the executor's context; that takes at most 2 s.
 #pragma once
 
 #include <boost/asio/awaitable.hpp>
@@ -47,7 +49,8 @@ struct CounterValue {
 class Datapath {
  public:
   virtual ~Datapath() = default;
-  virtual boost::asio::awaitable<Result<std::vector<ProbeFinding>>> probe(model::NodeConfig node) = 0;
+  virtual boost::asio::awaitable<Result<std::vector<ProbeFinding>>> probe(
+      model::NodeConfig node) = 0;
   virtual boost::asio::awaitable<Result<ApplyOutcome>> apply(model::Change change) = 0;
   virtual boost::asio::awaitable<Result<std::vector<SysctlNeed>>> sysctls() = 0;
   virtual boost::asio::awaitable<Result<nlohmann::json>> observe() = 0;
@@ -57,6 +60,8 @@ class Datapath {
   virtual boost::asio::awaitable<Result<void>> purge() = 0;
   // Called on the executor given at opening when somebody else changed our kernel state.
   virtual void on_drift(std::function<void(std::string what)> callback) = 0;
+  // How many calls in a row missed their deadline; one that still runs counts once per deadline.
+  [[nodiscard]] virtual unsigned missed_deadlines() const { return 0; }
 };
 
 }  // namespace egw::host

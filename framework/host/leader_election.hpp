@@ -1,5 +1,5 @@
-// LeaderElection: what the leader gate sees of an election, whatever implements it. Callbacks run on
-// the executor given at opening.
+// LeaderElection: what the leader gate sees of an election, whatever implements it. Callbacks run
+// on the executor given at opening.
 #pragma once
 
 #include <boost/asio/awaitable.hpp>
@@ -21,7 +21,9 @@ class LeaderElection {
  public:
   virtual ~LeaderElection() = default;
   virtual boost::asio::awaitable<Result<void>> campaign(ElectionEvents events) = 0;
+  // No callback runs after it has returned.
   virtual boost::asio::awaitable<void> resign() = 0;
+  virtual boost::asio::awaitable<Result<void>> health();
 };
 
 }  // namespace egw::host

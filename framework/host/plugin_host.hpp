@@ -1,5 +1,5 @@
-// PluginHost: finds, checks and opens plugins. Every refusal is one sentence that names the file and
-// says what is wrong with it and what to do.
+// PluginHost: finds, checks and opens plugins. Every refusal is one sentence that names the file
+// and says what is wrong with it and what to do.
 #pragma once
 
 #include <boost/asio/any_io_executor.hpp>
@@ -26,7 +26,9 @@ struct PluginInfo {
   std::string name, version, build_tag, config_schema;
   std::uint16_t abi_major = 0, abi_minor = 0;
   std::uint64_t capabilities = 0;
-  std::string problem;  // empty: usable; else why not (the other fields may be empty then)
+  // Empty: usable. Else why not, as the rest of a sentence that begins with the file ("is no ELF
+  // file: ..."); the other fields may be empty then.
+  std::string problem;
 };
 
 using LogFn = std::function<void(int level, std::string_view plugin, std::string_view message)>;

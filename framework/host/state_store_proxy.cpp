@@ -1,0 +1,477 @@
+// A state store plugin as host::StateStore.
+#include <atomic>
+#include <mutex>
+#include <shared_mutex>
+
+#include "egw/host/convert.hpp"
+#include "egw/host/descriptor.hpp"
+#include "egw/host/instance.hpp"
+#include "egw/host/proxies.hpp"
+
+namespace egw::host {
+namespace {
+
+using boost::asio::awaitable;
+using Ops = egw_state_store_ops;
+
+constexpr std::size_t kMaxName = 512;
+// What the host waits beyond the deadline that it gave the plugin.
+constexpr Worker::Milliseconds kGrace{250};
+
+// ---- objects out of get, list, write ----------------------------------------------------------
+
+struct Objects {
+  std::vector<StoredObject> objects;
+  std::vector<std::string> warnings;
+  bool unreadable = false;
+
+  static void object(void* ctx, std::uint64_t revision, egw_str json) noexcept {
+    auto* self = static_cast<Objects*>(ctx);
+    auto document = parse_json(raw_view(json));
+    if (document && document->is_object()) {
+      self->objects.push_back({std::move(*document), revision});
+    } else {
+      self->unreadable = true;
+    }
+  }
+  static void warning(void* ctx, egw_str text) noexcept {
+    auto* self = static_cast<Objects*>(ctx);
+    if (self->warnings.size() < 100) self->warnings.push_back(plain_text(text));
+  }
+  [[nodiscard]] egw_object_sink sink() { return {this, object, warning}; }
+};
+
+// What crosses for one query; owns the strings that the ABI struct points to.
+struct AbiQuery {
+  explicit AbiQuery(Query q) : query(std::move(q)) {}
+  [[nodiscard]] egw_query abi() const {
+    egw_query out{};
+    out.struct_size = sizeof(out);
+    out.kind = to_abi(query.kind);
+    out.namespace_ = to_abi(query.ns);
+    out.name = to_abi(query.name);
+    out.fields = to_abi(query.fields);
+    out.labels = to_abi(query.labels);
+    return out;
+  }
+  Query query;
+};
+
+std::string dump(const nlohmann::json& document) {
+  return document.is_null()
+             ? std::string()
+             : document.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+// ---- admission --------------------------------------------------------------------------------
+
+struct HostContext {
+  std::shared_mutex mutex;  // shared during a call, so that revoking waits for it
+  AdmitFn admit;            // empty: the store has been closed, though its thread may not know
+  egw_store_host host{};
+
+  void revoke() {
+    const std::unique_lock lock(mutex);
+    admit = nullptr;
+  }
+};
+
+AdmitRequest make_request(std::uint32_t op, model::Kind kind, egw_str old_json, egw_str new_json,
+                          const egw_reader* reader) {
+  const auto document = [](egw_str text, const char* which) {
+    if (text.len == 0) return nlohmann::json();
+    auto parsed = parse_json(raw_view(text));
+    if (!parsed)
+      throw std::runtime_error(std::string("the ") + which + " object is no readable JSON");
+    return std::move(*parsed);
+  };
+  AdmitRequest request{};
+  request.op = op == EGW_WRITE_CREATE   ? AdmitRequest::Op::kCreate
+               : op == EGW_WRITE_DELETE ? AdmitRequest::Op::kDelete
+                                        : AdmitRequest::Op::kUpdate;
+  request.kind = kind;
+  request.old_object = document(old_json, "stored");
+  request.new_object = document(new_json, "new");
+  request.get = [reader](model::Kind k, const model::Key& key) -> std::optional<nlohmann::json> {
+    Objects out;
+    const egw_object_sink sink = out.sink();
+    const egw_object_kind abi_kind = to_abi(k);
+    const std::int32_t status =
+        reader->get(reader->ctx, &abi_kind, to_abi(key.ns), to_abi(key.name), &sink);
+    if (status == EGW_NOT_FOUND) return std::nullopt;
+    if (status != EGW_OK || out.objects.empty()) {
+      throw std::runtime_error("the store could not read " + key.to_string());
+    }
+    return std::move(out.objects.front().document);
+  };
+  request.list = [reader](model::Kind k) {
+    Objects out;
+    const egw_object_sink sink = out.sink();
+    const egw_object_kind abi_kind = to_abi(k);
+    if (reader->list(reader->ctx, &abi_kind, &sink) != EGW_OK || out.unreadable) {
+      throw std::runtime_error("the store could not list " + std::string(model::info(k).plural));
+    }
+    std::vector<nlohmann::json> documents;
+    documents.reserve(out.objects.size());
+    for (StoredObject& o : out.objects) documents.push_back(std::move(o.document));
+    return documents;
+  };
+  return request;
+}
+
+std::int32_t on_admit(void* ctx, std::uint32_t op, const egw_object_kind* abi_kind,
+                      egw_str old_json, egw_str new_json, const egw_reader* reader,
+                      const egw_admission_sink* out) noexcept {
+  try {
+    auto* self = static_cast<HostContext*>(ctx);
+    const std::shared_lock lock(self->mutex);
+    if (!self->admit) throw std::runtime_error("egw has closed this store");
+    const auto kind = to_model(abi_kind);
+    if (!kind) {
+      out->denial(out->ctx, to_abi("egw does not know this kind of object"));
+      return EGW_DENIED;
+    }
+    const AdmitReply reply = self->admit(make_request(op, *kind, old_json, new_json, reader));
+    for (const std::string& warning : reply.warnings) out->warning(out->ctx, to_abi(warning));
+    if (!reply.admitted) {
+      for (const std::string& denial : reply.denials) out->denial(out->ctx, to_abi(denial));
+      if (reply.denials.empty()) out->denial(out->ctx, to_abi("refused without a reason"));
+      return EGW_DENIED;
+    }
+    out->object(out->ctx, to_abi(dump(reply.object)));
+    return EGW_OK;
+  } catch (const std::exception& e) {
+    out->denial(out->ctx, to_abi(std::string_view(e.what())));
+    return EGW_DENIED;
+  } catch (...) {
+    out->denial(out->ctx, to_abi("admission failed"));
+    return EGW_DENIED;
+  }
+}
+
+// ---- subscriptions ----------------------------------------------------------------------------
+
+// Core's side.
+struct Listener {
+  std::function<void(StoreEvent)> on_event;
+  bool alive = true;
+};
+
+// The plugin's side: kept by the worker as long as the plugin may call, refers to the core weakly.
+struct Feed {
+  Worker* worker = nullptr;
+  model::Kind kind{};
+  std::weak_ptr<Listener> listener;
+  std::atomic<bool> over{false};
+  std::atomic<std::uint64_t> unreadable{0};
+  // Worker's thread only.
+  bool subscribed = false;
+  std::uint64_t number = 0;
+};
+
+std::optional<StoreEvent::Type> event_type(std::uint32_t type) {
+  switch (type) {
+    case EGW_EVENT_SNAPSHOT:
+      return StoreEvent::Type::kSnapshot;
+    case EGW_EVENT_UPSERT:
+      return StoreEvent::Type::kUpsert;
+    case EGW_EVENT_DELETE:
+      return StoreEvent::Type::kDelete;
+    case EGW_EVENT_SYNCED:
+      return StoreEvent::Type::kSynced;
+    case EGW_EVENT_DISCONNECTED:
+      return StoreEvent::Type::kDisconnected;
+    case EGW_EVENT_REVISION:
+      return StoreEvent::Type::kRevision;
+    default:
+      return std::nullopt;
+  }
+}
+
+// nullopt, with the reason: the event cannot be read.
+std::optional<StoreEvent> read_event(const egw_event& e, std::string& reason) {
+  const auto type = event_type(e.type);
+  if (!type) {
+    reason = "the type " + std::to_string(e.type) + " is unknown";
+    return std::nullopt;
+  }
+  StoreEvent out{};
+  out.type = *type;
+  out.revision = e.revision;
+  out.message = plain_text(e.message);
+  if (out.type != StoreEvent::Type::kUpsert && out.type != StoreEvent::Type::kDelete) return out;
+  if (e.name.len == 0 || e.name.len > kMaxName || e.namespace_.len > kMaxName) {
+    reason = "its name or namespace is empty or too long";
+    return std::nullopt;
+  }
+  out.key.ns = raw_view(e.namespace_);
+  out.key.name = raw_view(e.name);
+  if (out.type == StoreEvent::Type::kDelete && e.object.len == 0) return out;
+  auto document = parse_json(raw_view(e.object));
+  if (!document || !document->is_object()) {
+    // A delete says what it has to say by its name.
+    if (out.type == StoreEvent::Type::kDelete) return out;
+    reason = "its object is no readable JSON";
+    return std::nullopt;
+  }
+  out.document = std::move(*document);
+  return out;
+}
+
+void on_event(void* ctx, const egw_event* raw) noexcept {
+  auto* feed = static_cast<Feed*>(ctx);
+  if (feed->over || raw == nullptr) return;
+  try {
+    const egw_event e = read_struct(raw);
+    std::string reason;
+    auto event = read_event(e, reason);
+    if (!event) {
+      // The first, and then every thousandth: a store gone mad must not fill the disk.
+      if (feed->unreadable++ % 1000 == 0) {
+        feed->worker->log(EGW_LOG_ERROR, "an event of " +
+                                             std::string(model::info(feed->kind).plural) + " (" +
+                                             plain_text(e.name, 256) + ") was left out: " + reason);
+      }
+      return;
+    }
+    feed->worker->post([weak = feed->listener, event = std::move(*event)]() mutable {
+      const auto listener = weak.lock();
+      if (listener && listener->alive) listener->on_event(std::move(event));
+    });
+  } catch (const std::exception& ex) {
+    feed->worker->log(EGW_LOG_ERROR, std::string("an event was lost: ") + ex.what());
+  }
+}
+
+class PluginSubscription final : public Subscription {
+ public:
+  PluginSubscription(std::shared_ptr<Instance> instance, const Ops* ops, void* handle,
+                     model::Kind kind, std::function<void(StoreEvent)> on_event)
+      : instance_(std::move(instance)),
+        listener_(std::make_shared<Listener>()),
+        feed_(std::make_shared<Feed>()),
+        ops_(ops),
+        handle_(handle) {
+    listener_->on_event = std::move(on_event);
+    feed_->worker = &instance_->worker();
+    feed_->kind = kind;
+    feed_->listener = listener_;
+    feed_->worker->keep(feed_);
+  }
+  // No callback from here on; the plugin is told when its thread comes to it. A subscribe that came
+  // back too late is undone by the same.
+  ~PluginSubscription() override {
+    listener_->alive = false;
+    feed_->over = true;
+    instance_->worker().enqueue("unsubscribe", kCallDeadline,
+                                [feed = feed_, ops = ops_, handle = handle_] {
+                                  if (!feed->subscribed) return;
+                                  feed->subscribed = false;
+                                  ops->unsubscribe(handle, feed->number);
+                                });
+  }
+  PluginSubscription(const PluginSubscription&) = delete;
+  PluginSubscription& operator=(const PluginSubscription&) = delete;
+
+  [[nodiscard]] const std::shared_ptr<Feed>& feed() const { return feed_; }
+
+ private:
+  std::shared_ptr<Instance> instance_;
+  std::shared_ptr<Listener> listener_;
+  std::shared_ptr<Feed> feed_;
+  const Ops* ops_;
+  void* handle_;
+};
+
+awaitable<Result<std::unique_ptr<Subscription>>> subscribe_to(
+    std::shared_ptr<Instance> instance, const Ops* ops, void* handle, Query query,
+    std::function<void(StoreEvent)> callback) {
+  auto subscription =
+      std::make_unique<PluginSubscription>(instance, ops, handle, query.kind, std::move(callback));
+  std::function<Result<void>()> work = [ops, handle, feed = subscription->feed(),
+                                        query = AbiQuery(std::move(query)),
+                                        label = instance->worker().label()]() -> Result<void> {
+    const egw_query abi = query.abi();
+    const egw_event_sink sink{feed.get(), on_event};
+    const ErrorText text(label);
+    const std::int32_t status = ops->subscribe(handle, &abi, &sink, &feed->number, text.sink());
+    if (auto error = text.error(status, "subscribe")) {
+      feed->over = true;
+      return tl::unexpected<Error>(std::move(*error));
+    }
+    feed->subscribed = true;
+    return {};
+  };
+  auto result = co_await call<void>(instance, "subscribe", kCallDeadline, std::move(work));
+  if (!result) co_return tl::unexpected<Error>(std::move(result.error()));
+  std::unique_ptr<Subscription> out = std::move(subscription);
+  co_return std::move(out);
+}
+
+// ---- the store --------------------------------------------------------------------------------
+
+std::uint32_t to_abi_op(WriteRequest::Op op) {
+  switch (op) {
+    case WriteRequest::Op::kCreate:
+      return EGW_WRITE_CREATE;
+    case WriteRequest::Op::kUpdate:
+      return EGW_WRITE_UPDATE;
+    case WriteRequest::Op::kUpdateStatus:
+      return EGW_WRITE_UPDATE_STATUS;
+    case WriteRequest::Op::kDelete:
+      break;
+  }
+  return EGW_WRITE_DELETE;
+}
+
+Result<StoredObject> one_object(Objects& out, const std::string& label, const char* operation) {
+  if (out.objects.size() != 1 || out.unreadable) {
+    return fail(Errc::kInternal, label,
+                std::string(operation) + " succeeded and gave no readable object");
+  }
+  return std::move(out.objects.front());
+}
+
+Result<WriteOutcome> write_now(const Ops* ops, void* handle, const std::string& label,
+                               const WriteRequest& request) {
+  const std::string object =
+      request.op == WriteRequest::Op::kDelete ? std::string() : dump(request.document);
+  egw_write abi{};
+  abi.struct_size = sizeof(abi);
+  abi.op = to_abi_op(request.op);
+  abi.kind = to_abi(request.kind);
+  abi.namespace_ = to_abi(request.key.ns);
+  abi.name = to_abi(request.key.name);
+  abi.object = to_abi(object);
+  abi.expected_revision = request.expected_revision;
+  abi.term = request.term;
+  abi.dry_run = request.dry_run ? 1 : 0;
+  abi.deadline_ms = static_cast<std::uint32_t>(request.deadline.count());
+  Objects out;
+  const egw_object_sink sink = out.sink();
+  const ErrorText text(label);
+  const std::int32_t status = ops->write(handle, &abi, &sink, text.sink());
+  if (auto error = text.error(status, "write")) return tl::unexpected<Error>(std::move(*error));
+  auto stored = one_object(out, label, "write");
+  if (!stored) return tl::unexpected<Error>(std::move(stored.error()));
+  return WriteOutcome{std::move(*stored), std::move(out.warnings)};
+}
+
+awaitable<Result<void>> health_of(std::shared_ptr<Instance> instance,
+                                  std::function<Result<void>()> work) {
+  const auto degraded = instance->degraded();
+  Result<void> result = co_await call<void>(instance, "health", kCallDeadline, std::move(work));
+  if (result && degraded && instance->degraded()) co_return tl::unexpected<Error>(*degraded);
+  co_return result;
+}
+
+class PluginStateStore final : public StateStore {
+ public:
+  PluginStateStore(std::shared_ptr<Instance> instance, std::shared_ptr<HostContext> context,
+                   const Ops* ops, void* handle)
+      : instance_(std::move(instance)), context_(std::move(context)), ops_(ops), handle_(handle) {}
+  ~PluginStateStore() override {
+    instance_->close();
+    context_->revoke();
+  }
+  PluginStateStore(const PluginStateStore&) = delete;
+  PluginStateStore& operator=(const PluginStateStore&) = delete;
+
+  awaitable<Result<std::unique_ptr<Subscription>>> subscribe(
+      Query query, std::function<void(StoreEvent)> callback) override {
+    return subscribe_to(instance_, ops_, handle_, std::move(query), std::move(callback));
+  }
+
+  awaitable<Result<StoredObject>> get(model::Kind kind, model::Key key) override {
+    std::function<Result<StoredObject>()> work = [ops = ops_, handle = handle_, label = label(),
+                                                  kind,
+                                                  key = std::move(key)]() -> Result<StoredObject> {
+      const egw_object_kind abi = to_abi(kind);
+      Objects out;
+      const egw_object_sink sink = out.sink();
+      const ErrorText text(label);
+      const std::int32_t status =
+          ops->get(handle, &abi, to_abi(key.ns), to_abi(key.name), &sink, text.sink());
+      if (auto error = text.error(status, "get")) return tl::unexpected<Error>(std::move(*error));
+      return one_object(out, label, "get");
+    };
+    return call<StoredObject>(instance_, "get", kCallDeadline, std::move(work));
+  }
+
+  awaitable<Result<std::vector<StoredObject>>> list(Query query) override {
+    using Answer = Result<std::vector<StoredObject>>;
+    std::function<Answer()> work = [ops = ops_, handle = handle_, label = label(),
+                                    query = AbiQuery(std::move(query))]() -> Answer {
+      const egw_query abi = query.abi();
+      Objects out;
+      const egw_object_sink sink = out.sink();
+      const ErrorText text(label);
+      const std::int32_t status = ops->list(handle, &abi, &sink, text.sink());
+      if (auto error = text.error(status, "list")) return tl::unexpected<Error>(std::move(*error));
+      if (out.unreadable) {
+        return fail(Errc::kInternal, label, "list gave an object that is no readable JSON");
+      }
+      return std::move(out.objects);
+    };
+    return call<std::vector<StoredObject>>(instance_, "list", kCallDeadline, std::move(work));
+  }
+
+  awaitable<Result<WriteOutcome>> write(WriteRequest request) override {
+    const auto deadline = request.deadline + kGrace;
+    std::function<Result<WriteOutcome>()> work = [ops = ops_, handle = handle_, label = label(),
+                                                  request = std::move(request)] {
+      return write_now(ops, handle, label, request);
+    };
+    return call<WriteOutcome>(instance_, "write", deadline, std::move(work));
+  }
+
+  awaitable<Result<void>> health() override {
+    std::function<Result<void>()> work = [ops = ops_, handle = handle_,
+                                          label = label()]() -> Result<void> {
+      const ErrorText text(label);
+      const std::int32_t status = ops->health(handle, text.sink());
+      if (auto error = text.error(status, "health")) {
+        return tl::unexpected<Error>(std::move(*error));
+      }
+      return {};
+    };
+    return health_of(instance_, std::move(work));
+  }
+
+ private:
+  [[nodiscard]] std::string label() const { return instance_->worker().label(); }
+
+  std::shared_ptr<Instance> instance_;
+  std::shared_ptr<HostContext> context_;
+  const Ops* ops_;
+  void* handle_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<StateStore>> open_state_store(const Opening& opening, AdmitFn admit) {
+  const auto* ops = static_cast<const Ops*>(opening.ops);
+  const auto context = std::make_shared<HostContext>();
+  context->admit = std::move(admit);
+  context->host.struct_size = sizeof(context->host);
+  context->host.base = host_services(*opening.worker);
+  context->host.admit = on_admit;
+  context->host.admit_ctx = context.get();
+  opening.worker->keep(context);
+  const auto handle = open_instance(
+      opening.worker,
+      [ops, context = context.get(), config = opening.config](void** out,
+                                                              const egw_error_sink* error) {
+        return ops->open(to_abi(config), &context->host, out, error);
+      },
+      ops->close);
+  if (!handle) {
+    context->revoke();
+    return tl::unexpected<Error>(handle.error());
+  }
+  auto instance = std::make_shared<Instance>(opening.worker, opening.executor,
+                                             [ops, h = *handle] { ops->close(h); });
+  return std::make_unique<PluginStateStore>(std::move(instance), context, ops, *handle);
+}
+
+}  // namespace egw::host

@@ -1,0 +1,25 @@
+// Strings that come from a plugin, made fit for logs and messages.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "egw/abi/types.h"
+
+namespace egw::host {
+
+[[nodiscard]] inline egw_str to_abi(std::string_view s) { return {s.data(), s.size()}; }
+
+// As it is; a NULL pointer reads as empty.
+[[nodiscard]] inline std::string_view raw_view(egw_str s) {
+  return s.data == nullptr ? std::string_view() : std::string_view(s.data, s.len);
+}
+
+// A copy of at most `limit` bytes on one line: control characters become spaces, what is no UTF-8
+// becomes '?'; what is cut ends in "...".
+[[nodiscard]] std::string plain_text(std::string_view s, std::size_t limit = 4096);
+[[nodiscard]] inline std::string plain_text(egw_str s, std::size_t limit = 4096) {
+  return plain_text(raw_view(s), limit);
+}
+
+}  // namespace egw::host
