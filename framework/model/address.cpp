@@ -26,10 +26,9 @@ std::string quoted(std::string_view text) {
   return out + (text.size() > 100 ? "...\"" : "\"");
 }
 
-tl::unexpected<Error> bad_address(std::string_view text, std::string_view why) {
-  return fail(Errc::kInvalid, "",
-              fmt::format("{} is not an IP address: {}; want one like 10.6.1.55 or fd00::55",
-                          quoted(text), why));
+// The reason alone; the callers say what the text was meant to be.
+tl::unexpected<Error> bad(std::string reason) {
+  return fail(Errc::kInvalid, "", std::move(reason));
 }
 
 // Decimal without leading zeros, at most `max`; -1 otherwise.
@@ -49,15 +48,15 @@ Result<Address> parse_v4(std::string_view text) {
   for (std::size_t i = 0; i < bytes.size(); ++i) {
     const std::size_t dot = rest.find('.');
     if ((dot == std::string_view::npos) != (i == 3)) {
-      return bad_address(text, "IPv4 has four numbers separated by dots");
+      return bad("IPv4 has four numbers separated by dots");
     }
     const std::string_view part = rest.substr(0, dot);
     const int value = parse_decimal(part, 255);
     if (value < 0) {
       const bool leading_zero =
           part.size() > 1 && part[0] == '0' && part.find_first_not_of("0123456789") == part.npos;
-      return bad_address(text, leading_zero ? "a number with leading zeros is ambiguous"
-                                            : "each number is 0 to 255");
+      return bad(leading_zero ? "a number with leading zeros is ambiguous"
+                              : "each number is 0 to 255");
     }
     bytes[i] = static_cast<std::uint8_t>(value);
     rest = dot == std::string_view::npos ? std::string_view() : rest.substr(dot + 1);
@@ -67,23 +66,27 @@ Result<Address> parse_v4(std::string_view text) {
 
 Result<Address> parse_v6(std::string_view text) {
   if (text.find('%') != std::string_view::npos) {
-    return bad_address(text, "an address with a zone is valid on one machine only");
+    return bad("an address with a zone is valid on one machine only");
   }
   std::array<char, kMaxText + 1> buffer{};
   std::memcpy(buffer.data(), text.data(), text.size());
   std::array<std::uint8_t, 16> bytes{};
   if (text.find('\0') != std::string_view::npos ||
       inet_pton(AF_INET6, buffer.data(), bytes.data()) != 1) {
-    return bad_address(text, "not the text form of an IPv6 address");
+    return bad("not the text form of an IPv6 address");
   }
   constexpr std::array<std::uint8_t, 12> kMapped{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
   if (std::equal(kMapped.begin(), kMapped.end(), bytes.begin())) {
     const Address v4 = Address::v4({bytes[12], bytes[13], bytes[14], bytes[15]});
-    return fail(Errc::kInvalid, "",
-                fmt::format("{} is an IPv4 address written as IPv6; write {}", quoted(text),
-                            v4.to_string()));
+    return bad("it is an IPv4 address written as IPv6; write " + v4.to_string());
   }
   return Address::v6(bytes);
+}
+
+Result<Address> parse_any(std::string_view text) {
+  if (text.empty()) return bad("it is empty");
+  if (text.size() > kMaxText) return bad("it is too long");
+  return text.find(':') != std::string_view::npos ? parse_v6(text) : parse_v4(text);
 }
 
 std::string v6_text(const std::array<std::uint8_t, 16>& bytes) {
@@ -145,9 +148,10 @@ Address Address::v6(std::array<std::uint8_t, 16> bytes) {
 }
 
 Result<Address> Address::parse(std::string_view text) {
-  if (text.empty()) return bad_address(text, "it is empty");
-  if (text.size() > kMaxText) return bad_address(text, "it is too long");
-  return text.find(':') != std::string_view::npos ? parse_v6(text) : parse_v4(text);
+  auto address = parse_any(text);
+  if (address) return address;
+  return bad(fmt::format("{} is not an IP address (like 10.6.1.55 or fd00::55): {}", quoted(text),
+                         address.error().message));
 }
 
 unsigned __int128 Address::value() const {
@@ -178,11 +182,10 @@ Prefix::Prefix(const Address& address, unsigned length)
 
 Result<Prefix> Prefix::parse(std::string_view text) {
   const std::size_t slash = text.find('/');
-  auto address = Address::parse(text.substr(0, slash));
+  const auto address = parse_any(text.substr(0, slash));
   if (!address) {
-    return fail(Errc::kInvalid, "",
-                fmt::format("{} is not a prefix (10.6.0.0/16, fd00::/64) or an address: {}",
-                            quoted(text), address.error().message));
+    return bad(fmt::format("{} is not a prefix (like 10.6.0.0/16 or fd00::/64) or an address: {}",
+                           quoted(text), address.error().message));
   }
   if (slash == std::string_view::npos) return Prefix(*address, address->bits());
   const int max = static_cast<int>(address->bits());
@@ -214,6 +217,11 @@ std::string Prefix::to_string() const {
 Result<Range> Range::parse(std::string_view text) {
   const std::size_t dash = text.find('-');
   if (dash == std::string_view::npos) {
+    if (text.find('/') == std::string_view::npos) {
+      auto address = Address::parse(text);
+      if (!address) return tl::unexpected(address.error());
+      return Range{*address, *address};
+    }
     auto prefix = Prefix::parse(text);
     if (!prefix) return tl::unexpected(prefix.error());
     return Range{prefix->first(), prefix->last()};
@@ -238,27 +246,51 @@ std::string Range::to_string() const {
   return first == last ? first.to_string() : first.to_string() + "-" + last.to_string();
 }
 
-// IANA's special-purpose registries (RFC 6890), the blocks that can never be a source on a wire.
-// 100.64.0.0/10, 192.0.2.0/24 and the like can: labs and carriers use them.
+namespace {
+
+// IANA's special-purpose registries (RFC 6890), the blocks that can never be a source on a wire;
+// of two that contain an address the first names the reason. 100.64.0.0/10, 192.0.2.0/24 and the
+// like can be one: labs and carriers use them.
+struct Block {
+  std::string_view first;
+  unsigned length;
+  std::string_view reason;
+};
+constexpr Block kNotASource[] = {
+    {"0.0.0.0", 32, "unspecified"},
+    {"255.255.255.255", 32, "broadcast"},
+    {"0.0.0.0", 8, "reserved"},
+    {"127.0.0.0", 8, "loopback"},
+    {"169.254.0.0", 16, "link-local"},
+    {"224.0.0.0", 4, "multicast"},
+    {"240.0.0.0", 4, "reserved"},
+    {"::", 128, "unspecified"},
+    {"::1", 128, "loopback"},
+    {"::", 80, "reserved"},  // IPv4-compatible (deprecated) and IPv4-mapped
+    {"fe80::", 10, "link-local"},
+    {"fec0::", 10, "reserved"},  // site-local (deprecated)
+    {"ff00::", 8, "multicast"},
+};
+
+Prefix prefix_of(const Block& block) { return {Address::parse(block.first).value(), block.length}; }
+
+}  // namespace
+
 std::string_view why_not_a_source(const Address& address) {
-  const auto& b = address.bytes();
-  if (address.is_v4()) {
-    if (address.value() == 0) return "unspecified";
-    if (address.value() == 0xffffffffU) return "broadcast";
-    if (b[0] == 127) return "loopback";
-    if (b[0] == 169 && b[1] == 254) return "link-local";
-    if (b[0] >= 224 && b[0] <= 239) return "multicast";
-    if (b[0] == 0 || b[0] >= 240) return "reserved";
-    return {};
+  if (!address) return "unspecified";
+  for (const Block& block : kNotASource) {
+    if (prefix_of(block).contains(address)) return block.reason;
   }
-  if (!address.is_v6()) return "unspecified";
-  if (address.value() == 0) return "unspecified";
-  if (address.value() == 1) return "loopback";
-  if (b[0] == 0xfe && (b[1] & 0xc0) == 0x80) return "link-local";
-  if (b[0] == 0xff) return "multicast";
-  // ::/96 (IPv4-compatible, deprecated) and ::ffff:0:0/96, fec0::/10 (site-local, deprecated).
-  if ((address.value() >> 48) == 0 || (b[0] == 0xfe && (b[1] & 0xc0) == 0xc0)) return "reserved";
   return {};
+}
+
+std::vector<Range> ranges_without_sources(Family family) {
+  std::vector<Range> out;
+  for (const Block& block : kNotASource) {
+    const Prefix prefix = prefix_of(block);
+    if (prefix.family() == family) out.push_back({prefix.first(), prefix.last()});
+  }
+  return out;
 }
 
 }  // namespace egw::model

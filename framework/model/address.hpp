@@ -8,6 +8,7 @@
 #include <functional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "egw/model/result.hpp"
 
@@ -84,6 +85,8 @@ struct Range {
 // nullopt-like: empty string when the address can be a source; else the reason ("loopback",
 // "link-local", "multicast", "unspecified", "broadcast", "reserved").
 [[nodiscard]] std::string_view why_not_a_source(const Address& address);
+// The blocks of which why_not_a_source speaks, by one family.
+[[nodiscard]] std::vector<Range> ranges_without_sources(Family family);
 
 }  // namespace egw::model
 

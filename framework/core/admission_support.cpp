@@ -1,0 +1,198 @@
+// See admission_support.hpp.
+#include "egw/core/admission_support.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "egw/model/codec.hpp"
+
+namespace egw::core::detail {
+
+using model::Address;
+using model::Family;
+using model::Kind;
+using model::Prefix;
+using nlohmann::json;
+
+namespace {
+
+constexpr std::size_t kMaxSayings = 20;  // a person reads no more at once
+
+void say(std::vector<std::string>& out, std::string_view path, std::string_view text) {
+  if (out.size() < kMaxSayings) {
+    out.push_back(path.empty() ? std::string(text) : fmt::format("{}: {}", path, text));
+  }
+}
+
+const json* member(const json& doc, const char* key) {
+  if (!doc.is_object()) return nullptr;
+  const auto it = doc.find(key);
+  return it == doc.end() || it->is_null() ? nullptr : &*it;
+}
+
+void add_prefixes(std::vector<OwnPrefix>& out, const std::vector<std::string>& entries,
+                  std::string_view what) {
+  for (const std::string& entry : entries) {
+    if (auto prefix = Prefix::parse(entry)) out.push_back({*prefix, std::string(what)});
+  }
+}
+
+}  // namespace
+
+void Review::deny(std::string_view path, std::string_view text) {
+  answer.admitted = false;
+  say(answer.denials, path, text);
+}
+
+void Review::warn(std::string_view path, std::string_view text) {
+  say(answer.warnings, path, text);
+}
+
+std::string text_at(const json& doc, std::initializer_list<const char*> path) {
+  const json* at = &doc;
+  for (const char* key : path) {
+    at = member(*at, key);
+    if (at == nullptr) return {};
+  }
+  return at->is_string() ? at->get<std::string>() : std::string();
+}
+
+json& object_at(json& doc, const char* key) {
+  json& value = doc[key];
+  if (value.is_null()) value = json::object();
+  return value;
+}
+
+void inherit(json& to, const json& from, const char* key) {
+  const json* value = member(from, key);
+  const json* present = member(to, key);
+  if (value != nullptr && (present == nullptr || *present == "")) to[key] = *value;
+}
+
+json without_status(const json& doc) {
+  json out = json::object();
+  for (const char* key : {"metadata", "spec"}) {
+    if (const json* value = member(doc, key)) out[key] = *value;
+  }
+  return out;
+}
+
+bool being_deleted(const json& doc) {
+  return !text_at(doc, {"metadata", "deletionTimestamp"}).empty();
+}
+
+std::vector<std::string> users_of(const ObjectReader& reader, const std::string& gateway,
+                                  std::size_t most) {
+  std::vector<std::string> out;
+  for (const Kind kind : {Kind::kEgressPolicy, Kind::kEgressClusterPolicy}) {
+    for (const json& policy : reader.list(kind)) {
+      if (text_at(policy, {"spec", "egressGatewayName"}) != gateway) continue;
+      if (out.size() == most) {
+        out.emplace_back("...");
+        return out;
+      }
+      out.push_back(model::Key{text_at(policy, {"metadata", "namespace"}),
+                               text_at(policy, {"metadata", "name"})}
+                        .to_string());
+    }
+  }
+  return out;
+}
+
+std::string joined(const std::vector<std::string>& names) {
+  return fmt::format("{}", fmt::join(names, ", "));
+}
+
+model::Labels namespace_labels(const ObjectReader& reader, const std::string& name) {
+  model::Labels labels;
+  if (const auto doc = reader.get(Kind::kNamespace, {"", name})) {
+    if (auto ns = model::decode<model::Namespace>(*doc)) labels = std::move(ns->meta.labels);
+  }
+  labels.try_emplace("kubernetes.io/metadata.name", name);
+  return labels;
+}
+
+std::vector<OwnPrefix> cluster_prefixes(const ObjectReader& reader) {
+  std::vector<OwnPrefix> out;
+  const auto doc = reader.get(Kind::kEgressClusterInfo, {"", std::string(model::kClusterInfoName)});
+  if (!doc) return out;
+  const auto info = model::decode<model::EgressClusterInfo>(*doc);
+  if (!info) return out;
+  const auto& status = info->status;
+  const auto add = [&out](const model::EgressClusterInfo::Addresses& a, std::string_view what) {
+    add_prefixes(out, a.ipv4, what);
+    add_prefixes(out, a.ipv6, what);
+  };
+  add(status.cluster_ip, "the service range");
+  for (const auto& [node, cidrs] : status.pod_cidr) add(cidrs, "the pod CIDR of node " + node);
+  for (const auto& [node, ips] : status.node_ip) add(ips, "the address of node " + node);
+  add_prefixes(out, status.extra_cidr, "spec.extraCidr of EgressClusterInfo default");
+  return out;
+}
+
+std::vector<Pair> known_pairs(const json& gateway_doc) {
+  std::vector<Pair> out;
+  const auto gateway = model::decode<model::EgressGateway>(gateway_doc);
+  if (!gateway) return out;
+  const auto add = [&out](const std::string& v4, const std::string& v6) {
+    const auto a = Address::parse(v4);
+    const auto b = Address::parse(v6);
+    if (a && b) out.push_back({*a, *b});
+  };
+  add(gateway->spec.ippools.ipv4_default_eip, gateway->spec.ippools.ipv6_default_eip);
+  const auto add_all = [&](const std::vector<model::EipStatus>& eips) {
+    for (const auto& eip : eips) add(eip.ipv4, eip.ipv6);
+  };
+  for (const auto& node : gateway->status.node_list) add_all(node.eips);
+  add_all(gateway->status.unplaced);
+  return out;
+}
+
+const Pair* contradiction(const std::vector<Pair>& pairs, const Address& v4, const Address& v6) {
+  const auto it = std::find_if(pairs.begin(), pairs.end(),
+                               [&](const Pair& p) { return (p.v4 == v4) != (p.v6 == v6); });
+  return it == pairs.end() ? nullptr : &*it;
+}
+
+std::vector<std::pair<std::size_t, Prefix>> read_prefixes(Review& review, std::string_view path,
+                                                          const std::vector<std::string>& entries) {
+  std::vector<std::pair<std::size_t, Prefix>> out;
+  if (entries.size() > kMaxEntries) {
+    review.deny(path, fmt::format("{} entries; want at most {}: write larger prefixes, or split "
+                                  "the policy",
+                                  entries.size(), kMaxEntries));
+    return out;
+  }
+  for (std::size_t i = 0; i < entries.size(); ++i) {
+    const std::string& entry = entries[i];
+    const std::string where = fmt::format("{}[{}]", path, i);
+    const auto prefix = Prefix::parse(entry);
+    if (!prefix) {
+      review.deny(where, prefix.error().message);
+      continue;
+    }
+    // Its own first address spelt by the user may differ in case; compare values.
+    const auto written = Address::parse(std::string_view(entry).substr(0, entry.find('/')));
+    if (written && *written != prefix->first()) {
+      review.warn(where, fmt::format("{} is read as {}", entry, prefix->to_string()));
+    }
+    if (!family_on(review.settings, prefix->family())) {
+      review.warn(where,
+                  fmt::format("{} has no effect: {} is switched off ({})", entry,
+                              family_name(prefix->family()), family_switch(prefix->family())));
+    }
+    out.emplace_back(i, *prefix);
+  }
+  return out;
+}
+
+bool family_on(const model::Settings& settings, Family family) {
+  return family == Family::kV6 ? settings.enable_ipv6 : settings.enable_ipv4;
+}
+std::string_view family_name(Family family) { return family == Family::kV6 ? "IPv6" : "IPv4"; }
+std::string_view family_switch(Family family) {
+  return family == Family::kV6 ? "feature.enableIPv6" : "feature.enableIPv4";
+}
+
+}  // namespace egw::core::detail

@@ -1,0 +1,89 @@
+// What the parts of admission share: the case under review and looks at other objects. For
+// admission*.cpp only.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "egw/core/admission.hpp"
+#include "egw/model/ip_pool.hpp"
+#include "egw/model/resources.hpp"
+
+namespace egw::core::detail {
+
+// One question to admission. `doc` is the document as it will be stored; the reviewers fill in
+// defaults there.
+struct Review {
+  AdmitOp op;
+  model::Kind kind;
+  const nlohmann::json& old_doc;  // null on create
+  nlohmann::json doc;             // null on delete
+  const ObjectReader& reader;
+  const model::Settings& settings;
+  AdmitAnswer answer;
+
+  [[nodiscard]] bool creating() const { return old_doc.is_null(); }
+  void deny(std::string_view path, std::string_view text);
+  void deny(const Error& error) { deny(error.object, error.message); }
+  void warn(std::string_view path, std::string_view text);
+};
+
+void review_gateway(Review& review);
+void review_policy(Review& review);  // both kinds
+void review_cluster_info(Review& review);
+void review_gateway_deletion(Review& review);
+
+// ---- documents -------------------------------------------------------------------------------
+// The text at a path of object members; empty when it is not there or not a string.
+[[nodiscard]] std::string text_at(const nlohmann::json& doc,
+                                  std::initializer_list<const char*> path);
+// doc[key] as an object, made if it is absent or null.
+nlohmann::json& object_at(nlohmann::json& doc, const char* key);
+// Copies from[key] to to[key] where `to` has nothing (absent, null or an empty string) there.
+void inherit(nlohmann::json& to, const nlohmann::json& from, const char* key);
+// metadata and spec alone: a gateway's status may name thousands of policies.
+[[nodiscard]] nlohmann::json without_status(const nlohmann::json& doc);
+[[nodiscard]] bool being_deleted(const nlohmann::json& doc);
+
+// ---- other objects ---------------------------------------------------------------------------
+// Names of policies that use a gateway, "namespace/name" or "name", at most `most` and then "...".
+[[nodiscard]] std::vector<std::string> users_of(const ObjectReader& reader,
+                                                const std::string& gateway, std::size_t most);
+[[nodiscard]] std::string joined(const std::vector<std::string>& names);
+// Labels of a namespace as selectors see them: with kubernetes.io/metadata.name, which Kubernetes
+// sets on every one, also where the store does not hold the Namespace.
+[[nodiscard]] model::Labels namespace_labels(const ObjectReader& reader, const std::string& name);
+
+// A prefix that belongs to the cluster, and what it is, for messages.
+struct OwnPrefix {
+  model::Prefix prefix;
+  std::string what;  // "the service range"
+};
+// From EgressClusterInfo's status: service range, pod CIDRs, node addresses, extra CIDRs.
+[[nodiscard]] std::vector<OwnPrefix> cluster_prefixes(const ObjectReader& reader);
+
+// ---- pairs -----------------------------------------------------------------------------------
+struct Pair {
+  model::Address v4, v6;
+};
+// The pairs of a gateway: its defaults, then those recorded in its status.
+[[nodiscard]] std::vector<Pair> known_pairs(const nlohmann::json& gateway_doc);
+// The first pair that holds exactly one of the two addresses: it contradicts them being a pair.
+[[nodiscard]] const Pair* contradiction(const std::vector<Pair>& pairs, const model::Address& v4,
+                                        const model::Address& v6);
+
+// ---- lists of prefixes -----------------------------------------------------------------------
+inline constexpr std::size_t kMaxEntries = 10000;  // of any list in a spec
+// Denies what does not parse, says what was normalised; the prefixes that are good, with their
+// index in `entries`.
+std::vector<std::pair<std::size_t, model::Prefix>> read_prefixes(
+    Review& review, std::string_view path, const std::vector<std::string>& entries);
+[[nodiscard]] bool family_on(const model::Settings& settings, model::Family family);
+[[nodiscard]] std::string_view family_name(model::Family family);    // "IPv4"
+[[nodiscard]] std::string_view family_switch(model::Family family);  // "feature.enableIPv4"
+
+}  // namespace egw::core::detail
