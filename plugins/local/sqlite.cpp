@@ -4,6 +4,7 @@
 #include <sqlite3.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <thread>
 
 namespace egw::local {
@@ -35,12 +36,19 @@ int Connection::on_busy(void* self, int tries) {
   return 1;
 }
 
+// sqlite3_system_errno() stays 0 for failures inside a commit (SQLite 3.40), while errno, which the
+// callers clear before, still has the number of the failed system call.
 void Connection::raise(int code) const {
-  throw SqlError(sqlite3_extended_errcode(db_) != SQLITE_OK ? sqlite3_extended_errcode(db_) : code,
-                 sqlite3_system_errno(db_), sqlite3_errmsg(db_));
+  const int last = errno;
+  const int extended = sqlite3_extended_errcode(db_);
+  const int own = sqlite3_system_errno(db_);
+  const bool io = (extended & 0xff) == SQLITE_IOERR;
+  throw SqlError(extended != SQLITE_OK ? extended : code, own != 0 || !io ? own : last,
+                 sqlite3_errmsg(db_));
 }
 
 void Connection::exec(const char* sql) {
+  errno = 0;
   const int code = sqlite3_exec(db_, sql, nullptr, nullptr, nullptr);
   if (code != SQLITE_OK) raise(code);
 }
@@ -77,6 +85,7 @@ Statement& Statement::bind(int index, std::uint64_t number) {
 }
 
 bool Statement::step() {
+  errno = 0;
   const int code = sqlite3_step(stmt_);
   if (code == SQLITE_ROW) return true;
   if (code == SQLITE_DONE) return false;

@@ -23,6 +23,8 @@ Folder::Folder(const std::string& parent) {
   path_ = name;
 }
 
+std::string Folder::in_memory() { return ::access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp"; }
+
 Folder::~Folder() {
   std::error_code ec;
   std::filesystem::remove_all(path_, ec);
@@ -267,6 +269,12 @@ void Process::say(const std::string& line) {
 
 void Process::signal(int number) {
   if (pid_ > 0) ::kill(pid_, number);
+}
+
+void Process::stop() {
+  signal(SIGSTOP);
+  int status = 0;
+  ::waitpid(pid_, &status, WUNTRACED);
 }
 
 int Process::wait() {

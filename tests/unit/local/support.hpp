@@ -19,10 +19,12 @@ namespace egw::local::test {
 using nlohmann::json;
 using namespace std::chrono_literals;
 
-// Removed with everything in it at the end.
+// Removed with everything in it at the end. In memory where the machine has such a place, else in
+// /tmp: most tests are about logic, not about the speed of the disk.
 class Folder {
  public:
-  explicit Folder(const std::string& parent = "/tmp");
+  explicit Folder(const std::string& parent = in_memory());
+  static std::string in_memory();
   ~Folder();
   Folder(const Folder&) = delete;
   Folder& operator=(const Folder&) = delete;
@@ -138,6 +140,8 @@ class Process {
   std::string rest();  // all that is left, until its end
   void say(const std::string& line);
   void signal(int number);
+  void stop();  // SIGSTOP; returns when the process stands still
+  [[nodiscard]] pid_t pid() const { return pid_; }
   int wait();  // exit code, or 128 + signal
 
  private:

@@ -1,0 +1,269 @@
+// The file removed, replaced, locked, damaged, foreign, on a full disk: each one a clear sentence,
+// never a crash, and nothing acknowledged is lost.
+#include <gmock/gmock.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "support.hpp"
+
+namespace egw::local::test {
+namespace {
+
+namespace fs = std::filesystem;
+using sdk::Code;
+using testing::AllOf;
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+sdk::Status open_error(const std::string& path) {
+  try {
+    const TestStore s(path);
+  } catch (const sdk::Failure& failure) {
+    return failure.status();
+  }
+  return sdk::ok();
+}
+
+TEST(Faults, RemovedFileStopsWritesUntilItIsBack) {
+  const Folder folder;
+  TestStore s(folder.db());
+  ASSERT_TRUE(s.create(gateway(), "", "a", json::object()).ok());
+  Recorder r(s.store, gateway());
+  ASSERT_TRUE(r.wait("SYNCED"));
+  fs::rename(folder.db(), folder.file("away"));
+  ASSERT_TRUE(r.wait("DISCONNECTED"));
+  EXPECT_THAT(r.events().back().message, AllOf(HasSubstr(folder.db()), HasSubstr("Put it back")));
+  const Answer a = s.create(gateway(), "", "b", json::object());
+  EXPECT_EQ(a.status.code, Code::kUnavailable);
+  EXPECT_THAT(a.status.text(), AllOf(HasSubstr(folder.db()), HasSubstr("Put it back")));
+  // A newcomer does not make an empty store under the feet of those that have the old one open.
+  const sdk::Status newcomer = open_error(folder.db());
+  EXPECT_EQ(newcomer.code, Code::kUnavailable);
+  EXPECT_THAT(newcomer.message, HasSubstr("removed while in use"));
+  EXPECT_FALSE(fs::exists(folder.db()));
+
+  fs::rename(folder.file("away"), folder.db());
+  ASSERT_TRUE(r.wait("SYNCED"));
+  EXPECT_THAT(r.take(), ElementsAre("SNAPSHOT", "UPSERT a", "SYNCED", "DISCONNECTED", "SNAPSHOT",
+                                    "UPSERT a", "SYNCED"));
+  EXPECT_TRUE(s.create(gateway(), "", "b", json::object()).ok());
+}
+
+// The old database's log lies beside the backup and must not be played into it.
+TEST(Faults, ABackupMovedOverTheDatabaseIsTakenAsItIs) {
+  const Folder folder;
+  {
+    TestStore s(folder.db());
+    ASSERT_TRUE(s.create(gateway(), "", "from-backup", json::object()).ok());
+  }
+  fs::copy_file(folder.db(), folder.file("backup"));
+  TestStore s(folder.db());
+  for (int i = 0; i < 50; ++i) {
+    ASSERT_TRUE(s.create(gateway(), "", "later-" + std::to_string(i), json::object()).ok());
+  }
+  Recorder r(s.store, gateway());
+  ASSERT_TRUE(r.wait("SYNCED"));
+  r.take();
+  fs::rename(folder.file("backup"), folder.db());
+  ASSERT_TRUE(r.wait("SYNCED"));
+  EXPECT_THAT(r.take(), ElementsAre("DISCONNECTED", "SNAPSHOT", "UPSERT from-backup", "SYNCED"));
+  const Answer first = s.create(gateway(), "", "b", json::object());
+  EXPECT_EQ(first.status.code, Code::kUnavailable) << "this write was decided on the old content";
+  EXPECT_THAT(first.status.message, HasSubstr("replaced"));
+  EXPECT_TRUE(s.create(gateway(), "", "b", json::object()).ok());
+  ASSERT_TRUE(r.wait("UPSERT b"));
+  Connection c(folder.db());
+  EXPECT_EQ(c.query_text("PRAGMA integrity_check"), "ok");
+}
+
+TEST(Faults, RemovedByHandAndStartedAgainBeginsEmpty) {
+  const Folder folder;
+  {
+    TestStore s(folder.db());
+    ASSERT_TRUE(s.create(gateway(), "", "a", json::object()).ok());
+  }
+  fs::remove(folder.db());
+  TestStore s(folder.db());
+  EXPECT_EQ(s.get(gateway(), "", "a").status.code, Code::kNotFound);
+}
+
+TEST(Faults, LockedBySomebodyNamesHimWithinTheDeadline) {
+  const Folder folder;
+  TestStore s(folder.db());
+  Process holder({"hold_lock", folder.db()});
+  ASSERT_EQ(holder.line(), "locked");
+  TestStore::Options options;
+  options.deadline = 150ms;
+  const auto begin = std::chrono::steady_clock::now();
+  const Answer a = s.write(sdk::WriteOp::kCreate, gateway(), "", "a", json::object(), options);
+  const auto took = std::chrono::steady_clock::now() - begin;
+  EXPECT_EQ(a.status.code, Code::kUnavailable);
+  EXPECT_THAT(a.status.text(),
+              AllOf(HasSubstr(folder.db()),
+                    HasSubstr("locked by process " + std::to_string(holder.pid()))));
+  EXPECT_GE(took, 140ms);
+  EXPECT_LT(took, 1s);
+  EXPECT_EQ(s.get(gateway(), "", "a").status.code, Code::kNotFound) << "reading goes on";
+  holder.say("end");
+  EXPECT_EQ(holder.wait(), 0);
+  EXPECT_TRUE(s.create(gateway(), "", "a", json::object()).ok());
+}
+
+TEST(Faults, AFileThatIsNoDatabaseIsRefused) {
+  const Folder folder;
+  std::ofstream(folder.db()) << std::string(8192, 'x');
+  const sdk::Status status = open_error(folder.db());
+  EXPECT_EQ(status.code, Code::kInvalid);
+  EXPECT_EQ(status.what, folder.db());
+  EXPECT_THAT(status.message, AllOf(HasSubstr("file is not a database"), HasSubstr("backup")));
+}
+
+TEST(Faults, DamageIsFoundAtTheOpening) {
+  const Folder folder;
+  {
+    TestStore s(folder.db());
+    for (int i = 0; i < 300; ++i) {
+      ASSERT_TRUE(s.create(gateway(), "", "g" + std::to_string(i), {{"spec", "some text"}}).ok());
+    }
+  }
+  {
+    std::fstream file(folder.db(), std::ios::in | std::ios::out | std::ios::binary);
+    for (int page = 3; page < 12; ++page) {
+      file.seekp(page * 4096);
+      file << std::string(4000, '\x5a');
+    }
+  }
+  const sdk::Status status = open_error(folder.db());
+  EXPECT_EQ(status.code, Code::kInvalid);
+  EXPECT_THAT(status.text(), AllOf(HasSubstr(folder.db()), HasSubstr("damaged")));
+}
+
+TEST(Faults, DamageInOperationDisconnectsAndMendingConnects) {
+  const Folder folder;
+  TestStore s(folder.db());
+  ASSERT_TRUE(s.create(gateway(), "", "a", json::object()).ok());
+  Recorder r(s.store, gateway());
+  ASSERT_TRUE(r.wait("SYNCED"));
+  std::ofstream(folder.file("garbage")) << std::string(8192, 'x');
+  fs::rename(folder.db(), folder.file("away"));
+  fs::rename(folder.file("garbage"), folder.db());
+  ASSERT_TRUE(r.wait("DISCONNECTED"));
+  for (int i = 0; i < 3; ++i) {
+    const Answer a = s.create(gateway(), "", "b", json::object());
+    EXPECT_EQ(a.status.code, Code::kUnavailable) << a.status.text();
+  }
+  EXPECT_THAT(s.store.health().text(), HasSubstr("not a database"));
+  fs::rename(folder.file("away"), folder.db());
+  ASSERT_TRUE(r.wait("SYNCED"));
+  while (!s.store.health().ok()) {
+  }
+  EXPECT_TRUE(s.create(gateway(), "", "b", json::object()).ok());
+}
+
+TEST(Faults, OtherProgramsAndNewerDatabasesAreRefused) {
+  const Folder folder;
+  const auto make = [&](const char* name, const char* sql) {
+    { std::ofstream(folder.file(name)); }
+    Connection c(folder.file(name));
+    c.exec(sql);
+    return folder.file(name);
+  };
+  const sdk::Status foreign = open_error(make("foreign.db", "CREATE TABLE t (a)"));
+  EXPECT_EQ(foreign.code, Code::kInvalid);
+  EXPECT_THAT(foreign.message, HasSubstr("another program"));
+  { const TestStore s(folder.db()); }
+  { Connection(folder.db()).exec("PRAGMA user_version = 7"); }
+  const sdk::Status newer = open_error(folder.db());
+  EXPECT_EQ(newer.code, Code::kInvalid);
+  EXPECT_THAT(newer.message, AllOf(HasSubstr("version 7"), HasSubstr("newer egw")));
+}
+
+TEST(Faults, AFolderThatCannotBeMadeIsNamed) {
+  const Folder folder;
+  std::ofstream(folder.file("file")) << "";
+  const sdk::Status status = open_error(folder.file("file/egw.db"));
+  EXPECT_EQ(status.code, Code::kInvalid);
+  EXPECT_THAT(status.text(), AllOf(HasSubstr(folder.file("file")), HasSubstr("Not a directory")));
+}
+
+// Fills until a write is refused; answers whether all that was acknowledged is there after opening
+// the store again, and whether the words fit.
+int fill_until_full(const std::string& path) {
+  std::vector<std::string> stored;
+  sdk::Status refusal;
+  {
+    TestStore s(path);
+    for (int i = 0; i < 2000 && refusal.ok(); ++i) {
+      const std::string name = "g" + std::to_string(i);
+      const Answer a = s.create(gateway(), "", name, {{"spec", std::string(20'000, 'x')}});
+      if (a.ok()) stored.push_back(name);
+      refusal = a.status;
+    }
+    if (refusal.code != Code::kUnavailable) return 10;
+    if (refusal.message.find("no space left") == std::string::npos) return 11;
+    if (refusal.what != path) return 12;
+    for (const std::string& name : stored) {
+      if (!s.get(gateway(), "", name).ok()) return 13;
+    }
+    if (s.create(gateway(), "", "again", {{"spec", std::string(20'000, 'x')}}).ok()) return 14;
+  }
+  if (stored.size() < 5) return 15;
+  TestStore again(path);
+  for (const std::string& name : stored) {
+    if (!again.get(gateway(), "", name).ok()) return 16;
+  }
+  return again.list(gateway()).objects.size() == stored.size() ? 0 : 17;
+}
+
+// Runs the body in a process of its own, so that limits and mounts end with it.
+int in_child(const std::function<int()>& body) {
+  std::fflush(stdout);
+  const pid_t pid = ::fork();
+  if (pid == 0) {
+    int code = 99;
+    try {
+      code = body();
+    } catch (const std::exception& e) {
+      std::fprintf(stderr, "%s\n", e.what());
+    }
+    _exit(code);
+  }
+  int status = 0;
+  ::waitpid(pid, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+TEST(Faults, FileSizeLimit) {
+  const Folder folder;
+  EXPECT_EQ(in_child([&] {
+              ::signal(SIGXFSZ, SIG_IGN);
+              const struct rlimit limit = {1'500'000, 1'500'000};
+              if (::setrlimit(RLIMIT_FSIZE, &limit) != 0) return 50;
+              return fill_until_full(folder.db());
+            }),
+            0);
+}
+
+TEST(Faults, FullDisk) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root for a small file system of its own";
+  const Folder folder;
+  EXPECT_EQ(in_child([&] {
+              const std::string disk = folder.file("disk");
+              fs::create_directory(disk);
+              if (::unshare(CLONE_NEWNS) != 0) return 51;
+              if (::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return 52;
+              if (::mount("egw", disk.c_str(), "tmpfs", 0, "size=1500k") != 0) return 53;
+              return fill_until_full(disk + "/egw.db");
+            }),
+            0);
+}
+
+}  // namespace
+}  // namespace egw::local::test

@@ -1,0 +1,244 @@
+// Subscriptions: order, filters, snapshots, reconnects, and how fast a change crosses processes.
+#include <gmock/gmock.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "support.hpp"
+
+namespace egw::local::test {
+namespace {
+
+using sdk::WriteOp;
+using testing::AnyOf;
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+json on_node(const std::string& node, const std::string& app = "web") {
+  return {{"metadata", {{"labels", {{"app", app}}}}}, {"spec", {{"nodeName", node}}}};
+}
+
+class Watch : public testing::Test {
+ protected:
+  Folder folder;
+  TestStore s{folder.db()};
+};
+
+TEST_F(Watch, SnapshotThenChangesInOrder) {
+  ASSERT_TRUE(s.create(gateway(), "", "a", json::object()).ok());
+  ASSERT_TRUE(s.create(node(), "", "other-kind", json::object()).ok());
+  Recorder r(s.store, gateway());
+  ASSERT_TRUE(r.wait("SYNCED"));
+  ASSERT_TRUE(s.create(gateway(), "", "b", json::object()).ok());
+  ASSERT_TRUE(r.wait("UPSERT b"));
+  ASSERT_TRUE(s.update(gateway(), "", "a", {{"spec", {{"x", 1}}}}).ok());
+  ASSERT_TRUE(r.wait("UPSERT a"));
+  ASSERT_TRUE(s.remove(gateway(), "", "b").ok());
+  ASSERT_TRUE(r.wait("DELETE b"));
+  const auto events = r.events();
+  EXPECT_THAT(r.take(),
+              ElementsAre("SNAPSHOT", "UPSERT a", "SYNCED", "UPSERT b", "UPSERT a", "DELETE b"));
+  EXPECT_EQ(json::parse(events[4].object)["spec"]["x"], 1);
+  EXPECT_EQ(json::parse(events[5].object)["metadata"]["name"], "b") << "the last document known";
+  EXPECT_EQ(events[5].revision, 5U);
+}
+
+TEST_F(Watch, DeleteAndCreateAgainAreBothSeen) {
+  ASSERT_TRUE(s.create(gateway(), "", "a", json::object()).ok());
+  Recorder r(s.store, gateway());
+  ASSERT_TRUE(r.wait("SYNCED"));
+  ASSERT_TRUE(s.remove(gateway(), "", "a").ok());
+  ASSERT_TRUE(s.create(gateway(), "", "a", json::object()).ok());
+  EXPECT_TRUE(r.wait("DELETE a"));
+  EXPECT_TRUE(r.wait("UPSERT a"));
+}
+
+TEST_F(Watch, AnObjectThatStopsMatchingIsDeleted) {
+  ASSERT_TRUE(s.create(pod(), "d", "p1", on_node("n1")).ok());
+  ASSERT_TRUE(s.create(pod(), "d", "p2", on_node("n2")).ok());
+  Recorder by_field(s.store, pod(), "", "", "spec.nodeName=n1");
+  Recorder by_label(s.store, pod(), "", "", "", "app in (web,db)");
+  Recorder by_name(s.store, pod(), "d", "p2");
+  ASSERT_TRUE(by_field.wait("SYNCED"));
+  ASSERT_TRUE(by_label.wait("SYNCED"));
+  ASSERT_TRUE(by_name.wait("SYNCED"));
+  ASSERT_TRUE(s.update(pod(), "d", "p1", on_node("n9")).ok());
+  ASSERT_TRUE(by_field.wait("DELETE d/p1"));
+  ASSERT_TRUE(s.update(pod(), "d", "p2", on_node("n1", "cache")).ok());
+  ASSERT_TRUE(by_field.wait("UPSERT d/p2"));
+  ASSERT_TRUE(by_label.wait("DELETE d/p2"));
+  ASSERT_TRUE(s.remove(pod(), "d", "p1").ok());
+  ASSERT_TRUE(s.remove(pod(), "d", "p2").ok());
+  ASSERT_TRUE(by_field.wait("DELETE d/p2"));
+  ASSERT_TRUE(by_label.wait("DELETE d/p1"));
+  ASSERT_TRUE(by_name.wait("DELETE d/p2"));
+  EXPECT_THAT(by_field.take(), ElementsAre("SNAPSHOT", "UPSERT d/p1", "SYNCED", "DELETE d/p1",
+                                           "UPSERT d/p2", "DELETE d/p2"));
+  EXPECT_THAT(by_label.take(), ElementsAre("SNAPSHOT", "UPSERT d/p1", "UPSERT d/p2", "SYNCED",
+                                           "UPSERT d/p1", "DELETE d/p2", "DELETE d/p1"));
+  EXPECT_THAT(by_name.take(),
+              ElementsAre("SNAPSHOT", "UPSERT d/p2", "SYNCED", "UPSERT d/p2", "DELETE d/p2"));
+}
+
+TEST_F(Watch, ABookmarkTellsTheRevisionOfOthersChanges) {
+  Recorder r(s.store, gateway());
+  ASSERT_TRUE(r.wait("SYNCED"));
+  ASSERT_TRUE(s.create(node(), "", "n", json::object()).ok());
+  EXPECT_TRUE(r.wait(
+      [](const Recorder::Event& e) { return e.type == EGW_EVENT_REVISION && e.revision == 1; }));
+}
+
+TEST_F(Watch, UnsubscribeFromInsideAnEventEndsIt) {
+  struct Context {
+    LocalStore* store;
+    std::uint64_t number = 0;
+    std::atomic<int> events{0};
+  } context{&s.store};
+  ASSERT_TRUE(s.create(gateway(), "", "a", json::object()).ok());
+  Recorder probe(s.store, gateway());
+  ASSERT_TRUE(probe.wait("SYNCED"));
+  sdk::Query q;
+  q.kind = gateway();
+  const egw_event_sink sink{&context, [](void* ctx, const egw_event*) {
+                              auto* c = static_cast<Context*>(ctx);
+                              if (c->number == 0) return;  // SNAPSHOT may come before the number
+                              ++c->events;
+                              c->store->unsubscribe(c->number);
+                            }};
+  context.number = s.store.subscribe(q, sdk::EventSink(sink)).value();
+  ASSERT_TRUE(s.create(gateway(), "", "b", json::object()).ok());
+  ASSERT_TRUE(probe.wait("UPSERT b"));
+  ASSERT_TRUE(s.create(gateway(), "", "c", json::object()).ok());
+  ASSERT_TRUE(probe.wait("UPSERT c"));
+  EXPECT_LE(context.events, 1);
+}
+
+TEST_F(Watch, WhoeverFellBehindTheLogGetsASnapshot) {
+  TestStore small(folder.db(), {{"keptRevisions", 20}});
+  ASSERT_TRUE(s.create(gateway(), "", "a", json::object()).ok());
+  // A process that is stopped while more is written than the log keeps.
+  Process watcher({"watch", folder.db()});
+  ASSERT_EQ(watcher.line(), "synced");
+  watcher.stop();
+  for (int i = 0; i < 100; ++i) {
+    ASSERT_TRUE(small.update(gateway(), "", "a", {{"spec", {{"n", i}}}}).ok());
+  }
+  watcher.signal(SIGCONT);
+  EXPECT_NE(watcher.line(), "synced") << "the object, in its newest state";
+  EXPECT_EQ(watcher.line(), "synced") << "a second snapshot";
+  watcher.say("end");
+  EXPECT_EQ(watcher.wait(), 0);
+  Connection c(folder.db());
+  EXPECT_LE(c.query_int("SELECT count(*) FROM changes"), 22);
+}
+
+TEST(WatchSpeed, ChangesCrossProcessesFast) {
+  const Folder folder("/tmp");  // the disk's flush is part of the figure
+  TestStore s(folder.db());
+  Process watcher({"watch", folder.db()});
+  ASSERT_EQ(watcher.line(), "synced");
+  ASSERT_TRUE(s.create(gateway(), "", "a", json::object()).ok());
+  const auto now = [] {
+    return static_cast<double>(std::chrono::steady_clock::now().time_since_epoch().count());
+  };
+  std::vector<double> whole, after_commit;
+  for (int i = 0; i < 200; ++i) {
+    const double begin = now();
+    ASSERT_TRUE(s.update(gateway(), "", "a", {{"spec", {{"n", i}}}}).ok());
+    const double stored = now();
+    const std::string line = watcher.line();
+    ASSERT_FALSE(line.empty()) << "change " << i << " was not seen";
+    whole.push_back((std::stod(line) - begin) / 1e6);
+    after_commit.push_back(std::max(0.0, (std::stod(line) - stored) / 1e6));
+  }
+  watcher.say("end");
+  EXPECT_EQ(watcher.wait(), 0);
+  std::printf(
+      "change seen by another process: after the write returned p50 %.2f ms, p99 %.2f ms; "
+      "with the write and the disk's flush p50 %.2f ms, p99 %.2f ms\n",
+      quantile(after_commit, 0.5), quantile(after_commit, 0.99), quantile(whole, 0.5),
+      quantile(whole, 0.99));
+  EXPECT_LT(quantile(after_commit, 0.99), 100);
+}
+
+TEST_F(Watch, TheGateCutsOffAndConnectsAgain) {
+  const std::string gate = folder.file("gate");
+  TestStore gated(folder.db(), {{"gate", gate}});
+  Recorder r(gated.store, gateway());
+  ASSERT_TRUE(r.wait("DISCONNECTED"));
+  EXPECT_THAT(r.events().back().message, HasSubstr(gate));
+  EXPECT_EQ(gated.create(gateway(), "", "a", json::object()).status.code, sdk::Code::kUnavailable);
+  EXPECT_EQ(gated.store.health().code, sdk::Code::kUnavailable);
+  ASSERT_TRUE(s.create(gateway(), "", "a", json::object()).ok());
+
+  std::ofstream(gate) << "";
+  ASSERT_TRUE(r.wait("SYNCED"));
+  EXPECT_THAT(r.take(), ElementsAre("DISCONNECTED", "SNAPSHOT", "UPSERT a", "SYNCED"));
+  EXPECT_TRUE(gated.create(gateway(), "", "b", json::object()).ok());
+  ASSERT_TRUE(r.wait("UPSERT b"));
+
+  const auto before = std::chrono::steady_clock::now();
+  std::filesystem::remove(gate);
+  ASSERT_TRUE(r.wait("DISCONNECTED"));
+  EXPECT_LT(std::chrono::steady_clock::now() - before, 500ms);
+  ASSERT_TRUE(s.remove(gateway(), "", "a").ok());
+  std::ofstream(gate) << "";
+  ASSERT_TRUE(r.wait("SYNCED"));
+  EXPECT_THAT(r.take(), ElementsAre("UPSERT b", "DISCONNECTED", "SNAPSHOT", "UPSERT b", "SYNCED"));
+}
+
+TEST_F(Watch, AClosedGateAtTheStartNeedsNoDatabase) {
+  const std::string gate = folder.file("gate");
+  TestStore gated(folder.file("later.db"), {{"gate", gate}});
+  EXPECT_FALSE(std::filesystem::exists(folder.file("later.db")));
+  std::ofstream(gate) << "";
+  EXPECT_TRUE(gated.create(gateway(), "", "a", json::object()).ok());
+}
+
+TEST(WatchSpeed, TenThousandObjects) {
+  const Folder folder;
+  TestStore s(folder.db());
+  const auto since = [](auto begin) {
+    return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin)
+        .count();
+  };
+  json object = on_node("n1");
+  object["spec"]["padding"] = std::string(600, 'x');
+  auto begin = std::chrono::steady_clock::now();
+  for (int i = 0; i < 10'000; ++i) {
+    object["spec"]["nodeName"] = "n" + std::to_string(i % 100);
+    ASSERT_TRUE(s.create(pod(), "d", "p" + std::to_string(i), object).ok());
+  }
+  std::printf("10,000 creates in memory: %.0f ms\n", since(begin));
+  begin = std::chrono::steady_clock::now();
+  sdk::Query q;
+  q.kind = pod();
+  int count = 0;
+  const egw_object_sink counting{
+      &count, [](void* ctx, std::uint64_t, egw_str) { ++*static_cast<int*>(ctx); }, nullptr};
+  ASSERT_TRUE(s.store.list(q, sdk::ObjectSink(counting)).ok());
+  const double list_ms = since(begin);
+  EXPECT_EQ(count, 10'000);
+  begin = std::chrono::steady_clock::now();
+  q.fields = "spec.nodeName=n7";
+  count = 0;
+  ASSERT_TRUE(s.store.list(q, sdk::ObjectSink(counting)).ok());
+  const double filtered_ms = since(begin);
+  EXPECT_EQ(count, 100);
+  begin = std::chrono::steady_clock::now();
+  Recorder all(s.store, pod());
+  ASSERT_TRUE(all.wait("SYNCED"));
+  const double snapshot_ms = since(begin);
+  EXPECT_EQ(all.events().size(), 10'002U);
+  begin = std::chrono::steady_clock::now();
+  { const TestStore again(folder.db()); }
+  const double open_ms = since(begin);
+  std::printf("list %.1f ms, by field %.1f ms, snapshot %.1f ms, another opening %.1f ms\n",
+              list_ms, filtered_ms, snapshot_ms, open_ms);
+  EXPECT_LT(list_ms, 500);
+  EXPECT_LT(snapshot_ms, 1000);
+}
+
+}  // namespace
+}  // namespace egw::local::test
