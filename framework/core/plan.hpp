@@ -4,8 +4,8 @@
 //
 // A plan over the result of the last one writes nothing, but for what needs a thing that the last
 // one made: the status of an object just created, and metadata (finalizers, annotations) of an
-// object whose status was just written (SetMeta is never in one plan with a status write to the same
-// object, so each write carries the revision that is in the world). The third writes nothing.
+// object whose status was just written (SetMeta is never in one plan with a status write to the
+// same object, so each write carries the revision that is in the world). The third writes nothing.
 #pragma once
 
 #include <compare>
@@ -23,8 +23,8 @@ namespace egw::core {
 // What the leader has seen of a node's heartbeats, on its own steady clock (ms). The leader never
 // compares two machines' clocks: it notes when *it* saw the value change.
 struct HeartbeatSeen {
-  std::int64_t value_ms = 0;    // status.lastHeartbeatTime as last seen
-  std::int64_t changed_ms = 0;  // when that value was first seen here, steady clock
+  std::int64_t value_ms = 0;            // status.lastHeartbeatTime as last seen
+  std::int64_t changed_ms = 0;          // when that value was first seen here, steady clock
   bool changed_while_watching = false;  // it is not the value that was there when watching began
 };
 
@@ -41,32 +41,46 @@ struct PlanInput {
   const model::Settings* settings = nullptr;
   std::map<std::string, HeartbeatSeen> heartbeats;  // by node; kept by observe()
   std::map<MovingEip, std::int64_t> moving;  // when first seen here, steady ms; kept by observe()
-  std::int64_t now_ms = 0;       // steady clock of this process
-  std::int64_t wall_ms = 0;      // Unix time, for condition and event time stamps only
+  std::int64_t now_ms = 0;                   // steady clock of this process
+  std::int64_t wall_ms = 0;                  // Unix time, for condition and event time stamps only
   std::int64_t watching_since_ms = 0;  // steady: when this leader began to see the store without a
                                        // gap; nobody is declared dead before one eviction timeout
   std::uint64_t term = 0;
   std::string identity;  // this leader's name, for EgressClusterInfo.status.leader
 };
 
-// Brings input.heartbeats and input.moving up to date with *input.world at input.now_ms. The runtime
-// keeps one PlanInput per leadership and calls this before each plan() and after each batch of
-// tunnel events (a heartbeat counts from when it is observed).
+// Brings input.heartbeats and input.moving up to date with *input.world at input.now_ms. The
+// runtime keeps one PlanInput per leadership and calls this before each plan() and after each batch
+// of tunnel events (a heartbeat counts from when it is observed).
 void observe(PlanInput& input);
 
 // Writes, in the order in which they must be made. A failed one (conflict) ends the batch; the next
 // plan, from the newer state, does the rest.
-struct CreateTunnel { std::string node; };
-struct DeleteTunnel { std::string node; };
+struct CreateTunnel {
+  std::string node;
+};
+struct DeleteTunnel {
+  std::string node;
+};
 struct CreateClusterInfo {
   std::string name;
   model::EgressClusterInfo::Spec spec;  // from the settings for "default"
 };
-struct DeleteClusterInfo { std::string name; };
-struct WriteTunnel { model::EgressTunnel tunnel; };              // status
-struct WriteClusterInfo { model::EgressClusterInfo info; };      // status
-struct WriteGateway { model::EgressGateway gateway; };           // status
-struct WritePolicy { model::EgressPolicy policy; };              // status; kind by meta.ns
+struct DeleteClusterInfo {
+  std::string name;
+};
+struct WriteTunnel {
+  model::EgressTunnel tunnel;
+};  // status
+struct WriteClusterInfo {
+  model::EgressClusterInfo info;
+};  // status
+struct WriteGateway {
+  model::EgressGateway gateway;
+};  // status
+struct WritePolicy {
+  model::EgressPolicy policy;
+};                // status; kind by meta.ns
 struct SetMeta {  // finalizers and annotations of a stored object
   model::Kind kind;
   model::Key key;

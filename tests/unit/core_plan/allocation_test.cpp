@@ -1,0 +1,257 @@
+// Which EIP a policy gets.
+#include <gmock/gmock.h>
+
+#include "unit/core_plan/cluster.hpp"
+
+namespace egw::test {
+namespace {
+
+using testing::HasSubstr;
+
+TEST(PlanAllocation, DefaultEipIsShared) {
+  Cluster c;
+  c.nodes(2);
+  c.gateway("g", {"10.0.0.1-10.0.0.4"}, {}, "10.0.0.3");
+  c.policy("ns", "a", "g");
+  c.policy("", "b", "g");
+  c.start();
+  EXPECT_EQ(c.status("a").ipv4, "10.0.0.3");
+  EXPECT_EQ(c.status("b", "").ipv4, "10.0.0.3");
+  const model::EipStatus* e = c.eip("g", "10.0.0.3");
+  ASSERT_NE(e, nullptr);
+  EXPECT_EQ(e->policies, (std::vector<model::PolicyRef>{{"a", "ns"}, {"b", ""}}));
+  EXPECT_EQ(c.status("a").node, c.status("b", "").node);
+}
+
+// Left over from the reference implementation: it never programmed the second one.
+TEST(PlanAllocation, SecondPolicyOnAPlacedDefaultEip) {
+  Cluster c;
+  c.nodes(2);
+  c.gateway("g", {"10.0.0.1-10.0.0.4"}, {}, "10.0.0.1");
+  c.policy("ns", "a", "g");
+  c.start();
+  const std::uint32_t id = c.eip("g", "10.0.0.1")->id;
+  c.policy("ns", "b", "g");
+  c.settle();
+  EXPECT_EQ(c.status("b").ipv4, "10.0.0.1");
+  EXPECT_EQ(c.eip("g", "10.0.0.1")->id, id);
+  EXPECT_EQ(c.eip("g", "10.0.0.1")->policies.size(), 2U);
+}
+
+TEST(PlanAllocation, APoolWithoutDefaultUsesItsFirst) {
+  Cluster c;
+  c.nodes(1);
+  c.gateway("g", {"10.0.0.8/30"}, {"fd00::8/126"});
+  c.policy("ns", "a", "g");
+  c.start();
+  EXPECT_EQ(c.status("a").ipv4, "10.0.0.9");
+  EXPECT_EQ(c.status("a").ipv6, "fd00::8");
+}
+
+TEST(PlanAllocation, AChangedDefaultDoesNotChangeWhatAPolicyHas) {
+  Cluster c;
+  c.nodes(1);
+  c.gateway("g", {"10.0.0.1-10.0.0.4"}, {}, "10.0.0.1");
+  c.policy("ns", "a", "g");
+  c.start();
+  c.world.gateways["g"].spec.ippools.ipv4_default_eip = "10.0.0.2";
+  c.policy("ns", "b", "g");
+  c.settle();
+  EXPECT_EQ(c.status("a").ipv4, "10.0.0.1");
+  EXPECT_EQ(c.status("b").ipv4, "10.0.0.2");
+}
+
+TEST(PlanAllocation, RoundRobinGoesRoundThePool) {
+  Cluster c;
+  c.nodes(1);
+  c.gateway("g", {"10.0.0.1-10.0.0.3"});
+  for (const char* p : {"a", "b"}) c.rr(p, "g");
+  c.start();
+  EXPECT_EQ(c.status("a").ipv4, "10.0.0.1");
+  EXPECT_EQ(c.status("b").ipv4, "10.0.0.2");
+  c.drop_policy("b");
+  c.rr("c", "g");
+  c.settle();
+  EXPECT_EQ(c.status("c").ipv4, "10.0.0.3") << "goes on, although .2 is free";
+  c.rr("d", "g");
+  c.settle();
+  EXPECT_EQ(c.status("d").ipv4, "10.0.0.2");
+}
+
+TEST(PlanAllocation, RoundRobinLeavesOutWhatAnyPolicyHolds) {
+  Cluster c;
+  c.nodes(1);
+  c.gateway("g", {"10.0.0.1-10.0.0.4"}, {}, "10.0.0.1");
+  c.policy("ns", "d", "g");
+  c.named("e", "g", "10.0.0.2");
+  c.rr("a", "g");
+  c.rr("b", "g");
+  c.start();
+  EXPECT_EQ(c.status("a").ipv4, "10.0.0.3");
+  EXPECT_EQ(c.status("b").ipv4, "10.0.0.4");
+}
+
+TEST(PlanAllocation, WaitsForAFreeEipAndIsServedAsSoonAsThereIsOne) {
+  Cluster c;
+  c.nodes(1);
+  c.gateway("g", {"10.0.0.1-10.0.0.2"});
+  for (const char* p : {"a", "b", "c", "d"}) c.rr(p, "g");
+  c.start();
+  EXPECT_EQ(c.reason("c"), "NoFreeEip");
+  EXPECT_EQ(c.status("c").ipv4, "");
+  EXPECT_EQ(c.count("NoFreeEip"), 2) << "told once for each";
+  const std::uint32_t id = c.eip("g", "10.0.0.1")->id;
+  c.drop_policy("a");
+  c.settle();
+  EXPECT_EQ(c.status("c").ipv4, "10.0.0.1") << "the oldest that waits";
+  EXPECT_EQ(c.reason("c"), "Allocated");
+  EXPECT_EQ(c.reason("d"), "NoFreeEip");
+  EXPECT_EQ(c.eip("g", "10.0.0.1")->id, id) << "the EIP lived on";
+  EXPECT_TRUE(c.info().retired.empty());
+  c.world.gateways["g"].spec.ippools.ipv4.push_back("10.0.0.9");
+  c.settle();
+  EXPECT_EQ(c.status("d").ipv4, "10.0.0.9");
+}
+
+TEST(PlanAllocation, NamedEipIsGivenAndShared) {
+  Cluster c;
+  c.nodes(1);
+  c.gateway("g", {"10.0.0.1-10.0.0.4"});
+  c.named("a", "g", "10.0.0.4");
+  c.named("b", "g", "10.0.0.4");
+  c.start();
+  EXPECT_EQ(c.status("a").ipv4, "10.0.0.4");
+  EXPECT_EQ(c.eip("g", "10.0.0.4")->policies.size(), 2U);
+}
+
+TEST(PlanAllocation, NamedEipOutsideThePool) {
+  Cluster c;
+  c.nodes(1);
+  c.gateway("g", {"10.0.0.1-10.0.0.4"});
+  c.named("a", "g", "10.0.0.9");
+  c.start();
+  EXPECT_EQ(c.reason("a"), "EipNotInPool");
+  c.world.gateways["g"].spec.ippools.ipv4.push_back("10.0.0.9");
+  c.settle();
+  EXPECT_EQ(c.status("a").ipv4, "10.0.0.9");
+}
+
+TEST(PlanAllocation, AnAddressTakenOutOfThePoolIsGivenUp) {
+  Cluster c;
+  c.nodes(1);
+  c.gateway("g", {"10.0.0.1-10.0.0.2"});
+  c.rr("a", "g");
+  c.rr("b", "g");
+  c.start();
+  c.world.gateways["g"].spec.ippools.ipv4 = {"10.0.0.2-10.0.0.3"};
+  c.settle();
+  EXPECT_EQ(c.status("a").ipv4, "10.0.0.3");
+  EXPECT_EQ(c.status("b").ipv4, "10.0.0.2");
+}
+
+TEST(PlanAllocation, GatewayNotFound) {
+  Cluster c;
+  c.nodes(1);
+  c.policy("ns", "a", "g");
+  c.start();
+  EXPECT_EQ(c.reason("a"), "GatewayNotFound");
+  c.gateway("g", {"10.0.0.1"});
+  c.settle();
+  EXPECT_EQ(c.status("a").ipv4, "10.0.0.1");
+}
+
+TEST(PlanAllocation, EmptyPool) {
+  Cluster c;
+  c.nodes(1);
+  c.gateway("g", {});
+  c.policy("ns", "a", "g");
+  c.start();
+  EXPECT_EQ(c.reason("a"), "EmptyPool");
+}
+
+TEST(PlanAllocation, OneBadEntryOrPolicyStopsNobodyElse) {
+  Cluster c;
+  c.nodes(1);
+  c.gateway("g", {"nonsense", "10.0.0.1-10.0.0.2"});
+  c.named("bad", "g", "::ffff:1.2.3.4");
+  c.rr("a", "g");
+  c.start();
+  EXPECT_EQ(c.status("a").ipv4, "10.0.0.1");
+  EXPECT_EQ(c.reason("bad"), "EipNotInPool");
+  ASSERT_NE(c.condition("g", "InvalidPool"), nullptr);
+  EXPECT_THAT(c.condition("g", "InvalidPool")->message, HasSubstr("spec.ippools.ipv4[0]"));
+}
+
+TEST(PlanAllocation, IpUsageCountsAddressesAndSaturates) {
+  Cluster c;
+  c.nodes(1);
+  c.gateway("g", {"10.0.0.0/29"}, {"fd00::/64"});
+  c.gateway("small", {"10.1.0.1"}, {});
+  c.rr("a", "g");
+  c.rr("b", "g");
+  c.policy("ns", "d", "small");
+  c.start();
+  constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
+  EXPECT_EQ(c.world.gateways["g"].status.ip_usage, (model::IpUsage{6, 4, kMost, kMost}));
+  EXPECT_EQ(c.world.gateways["small"].status.ip_usage, (model::IpUsage{1, 0, 0, 0}));
+}
+
+TEST(PlanAllocation, TwoGatewaysWithOneAddressTheYoungerLoses) {
+  Cluster c;
+  c.nodes(1);
+  c.gateway("young", {"10.0.0.5-10.0.0.9"}).meta.created_ms = 500;
+  c.gateway("old", {"10.0.0.1-10.0.0.5"}).meta.created_ms = 400;
+  c.named("a", "young", "10.0.0.5");
+  c.rr("b", "young");
+  c.named("d", "old", "10.0.0.5");
+  c.start();
+  EXPECT_EQ(c.reason("a"), "PoolConflict");
+  EXPECT_EQ(c.status("b").ipv4, "10.0.0.6");
+  EXPECT_EQ(c.status("d").ipv4, "10.0.0.5");
+  ASSERT_NE(c.condition("young", "PoolConflict"), nullptr);
+  EXPECT_THAT(c.condition("young", "PoolConflict")->message, HasSubstr("10.0.0.5"));
+  EXPECT_EQ(c.condition("old", "PoolConflict"), nullptr);
+}
+
+TEST(PlanAllocation, AnAddressAlreadyGivenStaysWithTheGatewayThatGaveIt) {
+  Cluster c;
+  c.nodes(1);
+  c.gateway("old", {"10.0.0.1"});
+  c.gateway("young", {"10.0.0.5"});
+  c.policy("ns", "a", "young");
+  c.start();
+  EXPECT_EQ(c.status("a").ipv4, "10.0.0.5");
+  c.world.gateways["old"].spec.ippools.ipv4.push_back("10.0.0.5");  // a race with admission
+  c.named("b", "old", "10.0.0.5");
+  c.settle();
+  EXPECT_EQ(c.status("a").ipv4, "10.0.0.5");
+  EXPECT_EQ(c.reason("b"), "EipNotInPool");
+}
+
+TEST(PlanAllocation, ADeletedGatewayServesUntilNobodyUsesIt) {
+  Cluster c;
+  c.nodes(1);
+  c.gateway("g", {"10.0.0.1"});
+  c.policy("ns", "a", "g");
+  c.policy("", "b", "g");
+  c.start();
+  c.delete_gateway("g");
+  c.settle();
+  EXPECT_EQ(c.status("a").ipv4, "10.0.0.1");
+  ASSERT_NE(c.condition("g", "Deleting"), nullptr);
+  EXPECT_THAT(c.condition("g", "Deleting")->message, HasSubstr("b, ns/a"));
+  c.policy("ns", "late", "g");
+  c.settle();
+  EXPECT_EQ(c.reason("late"), "GatewayDeleting");
+  c.drop_policy("late");
+  c.drop_policy("a");
+  c.settle();
+  EXPECT_TRUE(c.world.gateways.contains("g"));
+  c.drop_policy("b", "");
+  c.settle();
+  EXPECT_FALSE(c.world.gateways.contains("g"));
+  ASSERT_EQ(c.info().retired.size(), 1U) << "its id went before it did";
+}
+
+}  // namespace
+}  // namespace egw::test
