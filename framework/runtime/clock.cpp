@@ -5,6 +5,7 @@
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <chrono>
+#include <deque>
 #include <utility>
 
 namespace egw::runtime {
@@ -89,26 +90,38 @@ asio::awaitable<void> Wakeup::wait(std::int64_t until_ms) {
   pending_ = false;
 }
 
+struct AsyncMutex::State {
+  asio::any_io_executor executor;
+  bool locked = false;
+  std::deque<std::shared_ptr<asio::steady_timer>> waiting;
+};
+
+AsyncMutex::AsyncMutex(asio::any_io_executor executor)
+    : state_(std::make_shared<State>(State{std::move(executor), false, {}})) {}
+
 asio::awaitable<AsyncMutex::Guard> AsyncMutex::lock() {
-  if (locked_) {
-    auto turn = std::make_shared<asio::steady_timer>(executor_, steady_clock::time_point::max());
-    waiting_.push_back(turn);
-    // unlock() takes the timer out of the queue and leaves `locked_` set: the lock is handed over.
-    while (std::find(waiting_.begin(), waiting_.end(), turn) != waiting_.end()) {
+  const auto state = state_;
+  if (state->locked) {
+    auto turn =
+        std::make_shared<asio::steady_timer>(state->executor, steady_clock::time_point::max());
+    state->waiting.push_back(turn);
+    // Unlocking takes the timer out of the queue and leaves `locked` set: the lock is handed over.
+    while (std::find(state->waiting.begin(), state->waiting.end(), turn) != state->waiting.end()) {
       co_await turn->async_wait(asio::as_tuple(asio::use_awaitable));
     }
   }
-  locked_ = true;
-  co_return Guard(this);
+  state->locked = true;
+  co_return Guard(state);
 }
 
-void AsyncMutex::unlock() {
-  if (waiting_.empty()) {
-    locked_ = false;
+AsyncMutex::Guard::~Guard() {
+  if (!state_) return;
+  if (state_->waiting.empty()) {
+    state_->locked = false;
     return;
   }
-  const auto turn = std::move(waiting_.front());
-  waiting_.pop_front();
+  const auto turn = std::move(state_->waiting.front());
+  state_->waiting.pop_front();
   turn->cancel();
 }
 

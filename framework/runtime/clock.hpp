@@ -6,10 +6,10 @@
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <limits>
 #include <memory>
+#include <utility>
 
 namespace egw::runtime {
 
@@ -48,31 +48,27 @@ class Wakeup {
   bool pending_ = false;
 };
 
-// Serialises coroutines, first come first served.
+// Serialises coroutines, first come first served. A Guard may outlive the mutex.
 class AsyncMutex {
+  struct State;
+
  public:
   class Guard {
    public:
-    explicit Guard(AsyncMutex* mutex) : mutex_(mutex) {}
-    Guard(Guard&& other) noexcept : mutex_(std::exchange(other.mutex_, nullptr)) {}
+    explicit Guard(std::shared_ptr<State> state) : state_(std::move(state)) {}
+    Guard(Guard&&) noexcept = default;
     Guard& operator=(Guard&&) = delete;
-    ~Guard() {
-      if (mutex_ != nullptr) mutex_->unlock();
-    }
+    ~Guard();
 
    private:
-    AsyncMutex* mutex_;
+    std::shared_ptr<State> state_;
   };
 
-  explicit AsyncMutex(boost::asio::any_io_executor executor) : executor_(std::move(executor)) {}
+  explicit AsyncMutex(boost::asio::any_io_executor executor);
   boost::asio::awaitable<Guard> lock();
 
  private:
-  void unlock();
-
-  boost::asio::any_io_executor executor_;
-  bool locked_ = false;
-  std::deque<std::shared_ptr<boost::asio::steady_timer>> waiting_;
+  std::shared_ptr<State> state_;
 };
 
 // Doubling delays with +-25 % jitter, so that many nodes do not come back at once.

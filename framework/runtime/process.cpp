@@ -1,0 +1,151 @@
+// What every process of egw has in common, and run_controller, run_purge (process.hpp). run_agent:
+// process_agent.cpp.
+#include "egw/runtime/process.hpp"
+
+#include <unistd.h>
+
+#include <boost/asio/post.hpp>
+#include <csignal>
+#include <utility>
+
+#include "egw/core/admission.hpp"
+#include "egw/host/plugin_host.hpp"
+#include "egw/runtime/admin_client.hpp"
+#include "egw/runtime/controller.hpp"
+#include "egw/runtime/endpoints.hpp"
+#include "egw/runtime/process_parts.hpp"
+#include "egw/runtime/spawn.hpp"
+#include "egw/runtime/sysctls.hpp"
+
+namespace egw::runtime {
+namespace asio = boost::asio;
+
+host::AdmitReply admit_with(const model::Settings& settings, const host::AdmitRequest& request) {
+  core::AdmitOp op = core::AdmitOp::kUpdate;
+  switch (request.op) {
+    case host::AdmitRequest::Op::kCreate:
+      op = core::AdmitOp::kCreate;
+      break;
+    case host::AdmitRequest::Op::kUpdate:
+      break;
+    case host::AdmitRequest::Op::kDelete:
+      op = core::AdmitOp::kDelete;
+      break;
+  }
+  core::ObjectReader reader;
+  reader.get = request.get;
+  reader.list = request.list;
+  host::AdmitReply reply;
+  auto answer = core::admit(op, request.kind, request.old_object, request.new_object, reader,
+                            settings, reply.object);
+  reply.admitted = answer.admitted;
+  reply.warnings = std::move(answer.warnings);
+  reply.denials = std::move(answer.denials);
+  return reply;
+}
+
+namespace {
+
+asio::awaitable<void> control(Controller& controller, asio::io_context& loop) {
+  co_await controller.run();
+  loop.stop();
+}
+
+asio::awaitable<void> purge_one(host::Datapath& datapath, Result<void>& result,
+                                asio::io_context& loop) {
+  result = co_await datapath.purge();
+  loop.stop();
+}
+
+// Controllers may share a machine and a state folder: the first has the plain name.
+std::string controller_role(const RuntimeConfig& config, FolderLock& lock) {
+  const std::string role = "controller";
+  if (lock.take(config.state_dir / (role + ".lock"))) return role;
+  return role + "-" + std::to_string(::getpid());
+}
+
+}  // namespace
+
+int run_controller(const RuntimeConfig& config) {
+  Process process(config, "controller");
+  if (auto made = make_state_dir(config.state_dir); !made) return process.refuse(made.error());
+  FolderLock lock;
+  const std::string role = controller_role(config, lock);
+
+  host::PluginHost plugins(config.plugin_dir, process.executor(), process.plugin_log());
+  auto store = process.open_store(plugins);
+  if (!store) return process.refuse(store.error());
+  const std::string identity = process.identity();
+  auto election = plugins.open_leader_election(config.leader_election.name,
+                                               config.leader_election.config, identity);
+  if (!election) return process.refuse(election.error());
+
+  Metrics metrics("controller", kVersion);
+  ControllerOptions options;
+  options.settings = config.settings;
+  options.identity = identity;
+  Controller controller(process.executor(), process.clock(), process.log(), metrics,
+                        std::move(options), **store, **election);
+  HealthChecks checks;
+  checks.ready = [&controller] { return controller.synced(); };
+  checks.started = checks.ready;
+  auto served = process.serve(
+      health_endpoints(std::move(checks)), metrics_endpoints(metrics, nullptr),
+      admin_endpoints(controller, process.log()), admin_socket(config.state_dir, role));
+  if (!served) return process.refuse(served.error());
+
+  process.on_stop([&](unsigned) {
+    process.watchdog().arm(kStopTime);
+    controller.stop();
+  });
+  process.log().info("controller started", {{"identity", identity}, {"version", kVersion}});
+  spawn(process.executor(), control(controller, process.loop()));
+  return process.run();
+}
+
+Result<void> run_purge(const RuntimeConfig& config, const std::string& datapath) {
+  Process process(config, "purge");
+  if (auto made = make_state_dir(config.state_dir); !made) return made;
+  FolderLock lock;
+  if (!lock.take(config.state_dir / "agent.lock")) {
+    return fail(Errc::kConflict, config.state_dir.string(),
+                "an agent runs with this state folder: stop it first, or it would program the "
+                "node again");
+  }
+  host::PluginHost plugins(config.plugin_dir, process.executor(), process.plugin_log());
+  std::vector<PluginChoice> chosen;
+  const auto recorded = read_datapath_record(config.state_dir);
+  const auto choose = [&](const std::string& name) {
+    PluginChoice choice{name};
+    if (name == config.datapath.name) choice.config = config.datapath.config;
+    if (recorded && recorded->name == name) choice.config = recorded->config;
+    chosen.push_back(std::move(choice));
+  };
+  if (datapath == "all") {
+    for (const auto& plugin : plugins.list()) {
+      if (plugin.kind == host::PluginKind::kDatapath && plugin.problem.empty()) choose(plugin.name);
+    }
+  } else {
+    choose(datapath.empty() ? config.datapath.name : datapath);
+  }
+  for (const auto& choice : chosen) {
+    auto opened = plugins.open_datapath(choice.name, choice.config,
+                                        datapath_dir(config.state_dir, choice.name));
+    if (!opened) return tl::unexpected(opened.error());
+    Result<void> result;
+    spawn(process.executor(), purge_one(**opened, result, process.loop()));
+    process.loop().restart();
+    process.loop().run();
+    if (!result) return result;
+    process.log().info("purged", {{"datapath", choice.name}});
+  }
+  Sysctls sysctls("/proc/sys", config.state_dir / "sysctls.json", true, process.log());
+  if (auto restored = sysctls.restore(); !restored) return restored;
+  if (recorded && (datapath == "all" || chosen.front().name == recorded->name)) {
+    std::error_code ignored;
+    std::filesystem::remove(config.state_dir / kDatapathRecord, ignored);
+  }
+  return {};
+}
+
+}  // namespace egw::runtime

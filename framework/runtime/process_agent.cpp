@@ -1,0 +1,212 @@
+// run_agent: the agent with its plugins, announcer, uplink watch and servers (process.hpp).
+#include <boost/asio/post.hpp>
+#include <utility>
+
+#include "egw/host/plugin_host.hpp"
+#include "egw/net/announcer.hpp"
+#include "egw/net/uplink.hpp"
+#include "egw/runtime/admin_client.hpp"
+#include "egw/runtime/agent.hpp"
+#include "egw/runtime/endpoints.hpp"
+#include "egw/runtime/process.hpp"
+#include "egw/runtime/process_parts.hpp"
+#include "egw/runtime/spawn.hpp"
+
+namespace egw::runtime {
+namespace asio = boost::asio;
+
+namespace {
+
+constexpr std::int64_t kUplinkAgainMs = 2000;
+
+class RealAnnouncer final : public AnnouncerPort {
+ public:
+  explicit RealAnnouncer(std::unique_ptr<net::Announcer> announcer)
+      : announcer_(std::move(announcer)) {}
+  void set(std::vector<net::AnnouncedEip> eips) override { announcer_->set(std::move(eips)); }
+  void set_gateway_macs(std::vector<model::Mac> macs) override {
+    announcer_->set_gateway_macs(std::move(macs));
+  }
+  void confirm(const model::Address& address) override { announcer_->confirm(address); }
+  void mute(bool on) override { announcer_->mute(on); }
+  [[nodiscard]] net::AnnouncerCounters counters() const override { return announcer_->counters(); }
+
+ private:
+  std::unique_ptr<net::Announcer> announcer_;
+};
+
+// Follows the uplink by the method that the agent asks for, and tries again where that fails.
+class UplinkFollower {
+ public:
+  UplinkFollower(asio::any_io_executor executor, Clock& clock, Logger& log)
+      : executor_(std::move(executor)), clock_(clock), log_(log) {}
+
+  void to(Agent* agent) { agent_ = agent; }
+  void follow(const std::string& method) {
+    method_ = method;
+    watch_.reset();
+    again_.reset();
+    ++round_;
+    auto watch = net::UplinkWatch::start(method, [this, round = round_](const auto& state) {
+      asio::post(executor_, [this, round, state] {
+        if (round == round_ && agent_ != nullptr) agent_->on_uplink(state);
+      });
+    });
+    if (watch) {
+      watch_ = std::move(*watch);
+      return;
+    }
+    log_.error("cannot follow the uplink", {{"error", watch.error().to_string()}});
+    asio::post(executor_, [this, round = round_] {
+      if (round == round_ && agent_ != nullptr) agent_->on_uplink({});
+    });
+    again_ = clock_.call_at(clock_.steady_ms() + kUplinkAgainMs, [this] { follow(method_); });
+  }
+  void stop() {
+    agent_ = nullptr;
+    again_.reset();
+    watch_.reset();
+  }
+
+ private:
+  asio::any_io_executor executor_;
+  Clock& clock_;
+  Logger& log_;
+  Agent* agent_ = nullptr;
+  std::string method_;
+  unsigned round_ = 0;
+  std::unique_ptr<net::UplinkWatch> watch_;
+  std::unique_ptr<Timer> again_;
+};
+
+// The datapath that programmed this node before, when it is another one now: it takes its kernel
+// state away after the new one has put its own in place.
+class Predecessor {
+ public:
+  Predecessor(const RuntimeConfig& config, host::PluginHost& plugins, Logger& log)
+      : config_(config), log_(log) {
+    auto recorded = read_datapath_record(config.state_dir);
+    if (!recorded || recorded->name == config.datapath.name) return;
+    auto opened = plugins.open_datapath(recorded->name, recorded->config,
+                                        datapath_dir(config.state_dir, recorded->name));
+    name_ = recorded->name;
+    if (opened) {
+      datapath_ = std::move(*opened);
+    } else {
+      log_.warn("the datapath used before cannot be opened: run `egw purge --datapath NAME` later",
+                {{"datapath", name_}, {"error", opened.error().to_string()}});
+    }
+  }
+
+  // Run once, after the first apply. Keeps the old record when its state could not be removed.
+  asio::awaitable<void> replace(Agent& agent) {
+    if (datapath_) {
+      auto purged = co_await datapath_->purge();
+      if (!purged) {
+        log_.error("the former datapath did not remove its state",
+                   {{"datapath", name_}, {"error", purged.error().to_string()}});
+        co_return;
+      }
+      log_.info("former datapath purged", {{"datapath", name_}});
+      agent.apply_all();  // what both shared may have gone with it
+    }
+    if (auto kept = write_datapath_record(config_.state_dir, config_.datapath); !kept) {
+      log_.warn("cannot note the datapath in use", {{"error", kept.error().to_string()}});
+    }
+  }
+
+ private:
+  const RuntimeConfig& config_;
+  Logger& log_;
+  std::string name_;
+  std::unique_ptr<host::Datapath> datapath_;
+};
+
+Result<std::unique_ptr<net::Announcer>> start_announcer(const model::Settings& settings,
+                                                        Process& process, Agent** agent) {
+  net::AnnouncerOptions options;
+  options.exclude = settings.announce_exclude;
+  options.tunnel_device = settings.vxlan_name;
+  Logger& log = process.log();
+  net::Announcer::OnClaim on_claim = [executor = process.executor(),
+                                      agent](const net::Claim& claim) {
+    asio::post(executor, [agent, claim] {
+      if (*agent != nullptr) (*agent)->on_claim(claim);
+    });
+  };
+  net::Announcer::Log on_log = [&log](int level, const std::string& message) {
+    log.log(static_cast<LogLevel>(std::clamp(level, 0, 3)), message, {{"part", "announcer"}});
+  };
+  return net::Announcer::start(std::move(options), std::move(on_claim), std::move(on_log));
+}
+
+asio::awaitable<void> serve_node(Agent& agent, asio::io_context& loop) {
+  co_await agent.run();
+  loop.stop();
+}
+
+void stop_agent(const RuntimeConfig& config, Process& process, Agent& agent, unsigned times) {
+  const bool drain = config.drain_on_stop && times == 1;
+  process.watchdog().arm(drain ? config.drain_timeout + kStopTime : kStopTime);
+  agent.stop(drain);
+}
+
+}  // namespace
+
+int run_agent(const RuntimeConfig& config) {
+  Process process(config, "agent");
+  if (auto made = make_state_dir(config.state_dir); !made) return process.refuse(made.error());
+  FolderLock lock;
+  if (!lock.take(config.state_dir / "agent.lock")) {
+    return process.refuse(
+        Error{Errc::kUnavailable, config.state_dir.string(),
+              "another agent runs with this state folder (or it is not writable): "
+              "stop that one or set another folder",
+              0});
+  }
+  host::PluginHost plugins(config.plugin_dir, process.executor(), process.plugin_log());
+  auto store = process.open_store(plugins);
+  if (!store) return process.refuse(store.error());
+  auto datapath = plugins.open_datapath(config.datapath.name, config.datapath.config,
+                                        datapath_dir(config.state_dir, config.datapath.name));
+  if (!datapath) return process.refuse(datapath.error());
+  Predecessor predecessor(config, plugins, process.log());
+
+  Agent* claims_go_to = nullptr;
+  auto announcer = start_announcer(config.settings, process, &claims_go_to);
+  if (!announcer) return process.refuse(announcer.error());
+  RealAnnouncer announcer_port(std::move(*announcer));
+  UplinkFollower uplink(process.executor(), process.clock(), process.log());
+
+  Metrics metrics("agent", kVersion);
+  AgentOptions options;
+  options.settings = config.settings;
+  options.node_name = config.node_name;
+  options.state_dir = config.state_dir;
+  options.drain_timeout_ms =
+      std::chrono::duration_cast<std::chrono::milliseconds>(config.drain_timeout).count();
+  AgentPorts ports{**store, **datapath, announcer_port,
+                   [&uplink](const std::string& method) { uplink.follow(method); },
+                   [&] { spawn(process.executor(), predecessor.replace(*claims_go_to)); }};
+  Agent agent(process.executor(), process.clock(), process.log(), metrics, std::move(options),
+              std::move(ports));
+  claims_go_to = &agent;
+  uplink.to(&agent);
+
+  HealthChecks checks;
+  checks.ready = [&agent] { return agent.ready(); };
+  checks.started = [&agent] { return agent.started(); };
+  auto served =
+      process.serve(health_endpoints(std::move(checks)), metrics_endpoints(metrics, &agent),
+                    admin_endpoints(agent, process.log()), admin_socket(config.state_dir, "agent"));
+  if (!served) return process.refuse(served.error());
+  process.on_stop([&](unsigned times) { stop_agent(config, process, agent, times); });
+  process.log().info("agent started", {{"node", config.node_name}, {"version", kVersion}});
+  spawn(process.executor(), serve_node(agent, process.loop()));
+  const int code = process.run();
+  uplink.stop();
+  claims_go_to = nullptr;
+  return code;
+}
+
+}  // namespace egw::runtime

@@ -1,0 +1,204 @@
+// Pieces of a process (process_parts.hpp).
+#include "egw/runtime/process_parts.hpp"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <fstream>
+#include <utility>
+
+#include "egw/runtime/endpoints.hpp"
+#include "egw/runtime/process.hpp"
+#include "egw/runtime/sysctls.hpp"
+
+namespace egw::runtime {
+namespace fs = std::filesystem;
+
+Result<void> make_state_dir(const fs::path& folder) {
+  std::error_code error;
+  if (fs::is_directory(folder, error)) return {};
+  fs::create_directories(folder, error);
+  if (!error) fs::permissions(folder, fs::perms::owner_all, error);
+  if (error) {
+    return fail(Errc::kUnavailable, folder.string(),
+                "the state folder cannot be made: choose another one or create it", error.value());
+  }
+  return {};
+}
+
+fs::path datapath_dir(const fs::path& state_dir, const std::string& name) {
+  return state_dir / ("datapath-" + name);
+}
+
+std::optional<PluginChoice> read_datapath_record(const fs::path& state_dir) {
+  std::ifstream in(state_dir / kDatapathRecord);
+  if (!in) return std::nullopt;
+  const auto record = nlohmann::json::parse(in, nullptr, false);
+  if (!record.is_object() || !record.contains("name") || !record["name"].is_string()) {
+    return std::nullopt;
+  }
+  PluginChoice choice{record["name"].get<std::string>()};
+  choice.config = record.value("config", nlohmann::json::object());
+  return choice;
+}
+
+Result<void> write_datapath_record(const fs::path& state_dir, const PluginChoice& choice) {
+  const nlohmann::json record = {{"name", choice.name}, {"config", choice.config}};
+  return write_file(state_dir / kDatapathRecord, record.dump(1) + "\n");
+}
+
+// ---- FolderLock, Watchdog
+// ------------------------------------------------------------------------
+
+FolderLock::~FolderLock() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+bool FolderLock::take(const fs::path& file) {
+  const int fd = ::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  if (fd < 0) return false;
+  if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
+    ::close(fd);
+    return false;
+  }
+  fd_ = fd;
+  return true;
+}
+
+Watchdog::~Watchdog() {
+  {
+    const std::lock_guard lock(mutex_);
+    disarmed_ = true;
+  }
+  changed_.notify_all();
+  if (thread_.joinable()) thread_.join();
+}
+
+void Watchdog::arm(std::chrono::seconds patience) {
+  {
+    const std::lock_guard lock(mutex_);
+    deadline_ = std::chrono::steady_clock::now() + patience;
+  }
+  if (thread_.joinable()) {
+    changed_.notify_all();
+  } else {
+    thread_ = std::thread([this] { wait(); });
+  }
+}
+
+void Watchdog::wait() {
+  std::unique_lock lock(mutex_);
+  while (!disarmed_ && std::chrono::steady_clock::now() < deadline_) {
+    changed_.wait_until(lock, deadline_);
+  }
+  if (disarmed_) return;
+  log_.error("a plugin did not let go in time: leaving without it");
+  ::_exit(1);
+}
+
+// ---- Process
+// -------------------------------------------------------------------------------------
+
+Process::Process(const RuntimeConfig& config, std::string role)
+    : config_(config),
+      role_(std::move(role)),
+      log_(config.log_format, config.log_level),
+      watchdog_(log_),
+      loop_(1),
+      clock_(make_clock(loop_.get_executor())),
+      signals_(loop_) {
+  std::signal(SIGPIPE, SIG_IGN);
+}
+
+Process::~Process() = default;
+
+host::LogFn Process::plugin_log() {
+  return [this](int level, std::string_view plugin, std::string_view message) {
+    log_.log(static_cast<LogLevel>(std::clamp(level, 0, 3)), message, {{"plugin", plugin}});
+  };
+}
+
+std::string Process::identity() const {
+  if (!config_.identity.empty()) return config_.identity;
+  return config_.node_name + "-" + std::to_string(::getpid());
+}
+
+Result<std::unique_ptr<host::StateStore>> Process::open_store(host::PluginHost& plugins) {
+  host::AdmitFn admit = [settings = config_.settings](const host::AdmitRequest& request) {
+    return admit_with(settings, request);
+  };
+  return plugins.open_state_store(config_.state_store.name, config_.state_store.config,
+                                  std::move(admit));
+}
+
+Result<void> Process::serve(std::shared_ptr<HttpHandler> health,
+                            std::shared_ptr<HttpHandler> metrics,
+                            std::shared_ptr<HttpHandler> admin, const fs::path& socket) {
+  const auto listen = [&](const Listen& where,
+                          std::shared_ptr<HttpHandler> handler) -> Result<void> {
+    if (where.port == 0) return {};
+    auto server = serve_tcp(executor(), where.address, where.port, std::move(handler));
+    if (!server) return tl::unexpected(server.error());
+    servers_.push_back(std::move(*server));
+    return {};
+  };
+  const bool shared = config_.health.port != 0 && config_.health.port == config_.metrics.port &&
+                      config_.health.address == config_.metrics.address;
+  if (shared) {
+    if (auto ok = listen(config_.health, either(health, metrics)); !ok) return ok;
+  } else {
+    if (auto ok = listen(config_.health, health); !ok) return ok;
+    if (auto ok = listen(config_.metrics, metrics); !ok) return ok;
+  }
+  auto server = serve_unix(executor(), socket, either(std::move(admin), std::move(metrics)));
+  if (!server) return tl::unexpected(server.error());
+  servers_.push_back(std::move(*server));
+  return {};
+}
+
+void Process::on_stop(std::function<void(unsigned)> stop) {
+  stop_ = std::move(stop);
+  signals_.add(SIGTERM);
+  signals_.add(SIGINT);
+  wait_for_signal();
+}
+
+void Process::wait_for_signal() {
+  signals_.async_wait([this](const boost::system::error_code& error, int number) {
+    if (error) return;
+    log_.info("stopping", {{"signal", std::to_string(number)}});
+    stop_(++signals_seen_);
+    wait_for_signal();
+  });
+}
+
+int Process::run() {
+  int code = 0;
+  try {
+    loop_.run();
+  } catch (const std::exception& error) {
+    log_.error("stopping because of an unexpected failure", {{"error", error.what()}});
+    watchdog_.arm(kStopTime);
+    code = 1;
+  }
+  servers_.clear();
+  return code;
+}
+
+// What another start, at another time, could bring to work is 1; the rest is configuration.
+int Process::refuse(const Error& error) {
+  log_.error(error.to_string(), {{"role", role_}});
+  servers_.clear();
+  switch (error.code) {
+    case Errc::kUnavailable:
+    case Errc::kTimeout:
+    case Errc::kConflict:
+      return 1;
+    default:
+      return 2;
+  }
+}
+
+}  // namespace egw::runtime

@@ -1,0 +1,109 @@
+// The pieces from which process.cpp and process_agent.cpp put a process together.
+#pragma once
+
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <chrono>
+#include <condition_variable>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "egw/host/plugin_host.hpp"
+#include "egw/runtime/clock.hpp"
+#include "egw/runtime/config.hpp"
+#include "egw/runtime/http_server.hpp"
+#include "egw/runtime/logging.hpp"
+
+namespace egw::runtime {
+
+inline constexpr const char* kVersion = EGW_VERSION;
+// A process that has been asked to stop is gone after this, whatever a plugin does.
+inline constexpr std::chrono::seconds kStopTime{9};
+inline constexpr const char* kDatapathRecord = "datapath.json";
+
+// Makes the folder (mode 0700) if it is not there.
+[[nodiscard]] Result<void> make_state_dir(const std::filesystem::path& folder);
+[[nodiscard]] std::filesystem::path datapath_dir(const std::filesystem::path& state_dir,
+                                                 const std::string& name);
+// The datapath that programmed this node last.
+[[nodiscard]] std::optional<PluginChoice> read_datapath_record(
+    const std::filesystem::path& state_dir);
+[[nodiscard]] Result<void> write_datapath_record(const std::filesystem::path& state_dir,
+                                                 const PluginChoice& choice);
+
+// A lock that the kernel drops when the process is gone (flock(2)).
+class FolderLock {
+ public:
+  FolderLock() = default;
+  ~FolderLock();
+  FolderLock(const FolderLock&) = delete;
+  FolderLock& operator=(const FolderLock&) = delete;
+  [[nodiscard]] bool take(const std::filesystem::path& file);
+
+ private:
+  int fd_ = -1;
+};
+
+// Ends the process when it takes too long over stopping.
+class Watchdog {
+ public:
+  explicit Watchdog(Logger& log) : log_(log) {}
+  ~Watchdog();
+  void arm(std::chrono::seconds patience);  // again: the new time counts
+
+ private:
+  void wait();
+  Logger& log_;
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::chrono::steady_clock::time_point deadline_;
+  bool disarmed_ = false;
+  std::thread thread_;
+};
+
+class Process {
+ public:
+  Process(const RuntimeConfig& config, std::string role);
+  ~Process();
+
+  [[nodiscard]] Logger& log() { return log_; }
+  [[nodiscard]] Clock& clock() { return *clock_; }
+  [[nodiscard]] Watchdog& watchdog() { return watchdog_; }
+  [[nodiscard]] boost::asio::io_context& loop() { return loop_; }
+  [[nodiscard]] boost::asio::any_io_executor executor() { return loop_.get_executor(); }
+  [[nodiscard]] host::LogFn plugin_log();
+  [[nodiscard]] std::string identity() const;
+
+  Result<std::unique_ptr<host::StateStore>> open_store(host::PluginHost& plugins);
+  // Health and metrics on the configured ports, the admin API at `socket`.
+  Result<void> serve(std::shared_ptr<HttpHandler> health, std::shared_ptr<HttpHandler> metrics,
+                     std::shared_ptr<HttpHandler> admin, const std::filesystem::path& socket);
+  // SIGTERM or SIGINT; `times` counts from 1.
+  void on_stop(std::function<void(unsigned times)> stop);
+  // Runs the loop until it is stopped; the exit code.
+  int run();
+  // Logs why the process cannot run; the exit code.
+  int refuse(const Error& error);
+
+ private:
+  void wait_for_signal();
+
+  const RuntimeConfig& config_;
+  std::string role_;
+  Logger log_;
+  Watchdog watchdog_;
+  boost::asio::io_context loop_;
+  std::unique_ptr<Clock> clock_;
+  boost::asio::signal_set signals_;
+  std::function<void(unsigned)> stop_;
+  unsigned signals_seen_ = 0;
+  std::vector<std::unique_ptr<HttpServer>> servers_;
+};
+
+}  // namespace egw::runtime
