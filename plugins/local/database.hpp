@@ -51,6 +51,7 @@ class Database {
   [[nodiscard]] const std::string& path() const { return path_; }
   [[nodiscard]] const std::string& gate() const { return gate_; }
   [[nodiscard]] std::string signal_path() const { return path_ + "-signal"; }
+  [[nodiscard]] std::string leader_path() const { return path_ + "-leader"; }
 
  private:
   void open_file(SteadyTime deadline);

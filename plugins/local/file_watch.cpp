@@ -49,7 +49,7 @@ void FileWatch::wake() {
   if (::write(event_.get(), &one, sizeof(one)) < 0) return;
 }
 
-void FileWatch::wait(std::chrono::milliseconds longest) {
+bool FileWatch::wait(std::chrono::milliseconds longest) {
   const auto until = std::chrono::steady_clock::now() + longest;
   if (!armed_) arm();
   for (;;) {
@@ -66,9 +66,10 @@ void FileWatch::wait(std::chrono::milliseconds longest) {
       ours = ::read(event_.get(), &count, sizeof(count)) == sizeof(count);
     }
     if ((fds[0].revents & POLLIN) != 0 && drain()) ours = true;
-    if (ours) return;
+    if (ours) return true;
   }
   arm();  // the time is over: also a chance to find files that were replaced unseen
+  return false;
 }
 
 // Reads all events. Whether one concerns our files: the folder may be full of others'.

@@ -17,8 +17,8 @@ class FileWatch {
   // write. names: files whose appearing and vanishing wakes. Throws sdk::Failure.
   FileWatch(std::string content, bool closed, std::vector<std::string> names);
 
-  // Until something happened to the files or wake() was called, or the time is over.
-  void wait(std::chrono::milliseconds longest);
+  // Until something happened to the files or wake() was called (true), or the time is over (false).
+  bool wait(std::chrono::milliseconds longest);
   void wake();  // any thread
 
  private:

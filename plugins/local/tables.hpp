@@ -92,6 +92,7 @@ struct OfficeRow {
   std::uint64_t epoch = 0;
   std::uint64_t stamp = 0;
   bool locked = false;
+  friend bool operator==(const OfficeRow&, const OfficeRow&) = default;
 };
 
 class Office {

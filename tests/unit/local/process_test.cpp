@@ -50,7 +50,7 @@ TEST(Processes, FirstOpeningsAtOnceMakeOneDatabase) {
 }
 
 TEST(Processes, KilledInTheMiddleOfWritesLosesNothingAcknowledged) {
-  const Folder folder("/tmp");
+  const Folder folder;
   std::uint64_t last_value = 0, last_revision = 0;
   for (int round = 0; round < 50; ++round) {
     Process writer({"write", folder.db(), "g"});

@@ -7,6 +7,7 @@
 #include <iostream>
 #include <map>
 
+#include "election.hpp"
 #include "support.hpp"
 
 namespace egw::local::test {
@@ -97,6 +98,37 @@ int hold_lock(const Arguments& a) {
   return 0;
 }
 
+// DB IDENTITY STAMP_TIMEOUT [GATE]: stands for the office and tells what happens. Input: "write
+// TERM" writes with that term and tells the status code; "resign"; anything else ends the process.
+int campaign(const Arguments& a) {
+  json config = {{"path", a[1]}, {"stampTimeout", std::stod(a[3])}};
+  if (a.size() > 4) config["gate"] = a[4];
+  TestStore store(a[1]);
+  LocalElection election(config.dump(), a[2], sdk::Host());
+  const egw_election_sink sink{
+      nullptr, [](void*, std::uint64_t epoch) { tell("elected " + std::to_string(epoch)); },
+      [](void*, egw_str reason) { tell("lost " + std::string(sdk::view(reason))); },
+      [](void*, egw_str holder, std::uint64_t epoch) {
+        tell("observed " + std::string(sdk::view(holder)) + " " + std::to_string(epoch));
+      }};
+  if (!election.campaign(sdk::ElectionSink(sink)).ok()) return 1;
+  for (std::string line; std::getline(std::cin, line);) {
+    if (line == "resign") {
+      election.resign();
+      tell("resigned");
+    } else if (line.substr(0, 6) == "write ") {
+      TestStore::Options options;
+      options.term = std::stoull(line.substr(6));
+      const Answer answer = store.write(sdk::WriteOp::kUpdate, gateway(), "", "g",
+                                        {{"spec", {{"by", a[2]}}}}, options);
+      tell("wrote " + std::to_string(static_cast<int>(answer.status.code)));
+    } else {
+      break;
+    }
+  }
+  return 0;
+}
+
 }  // namespace
 
 int run_role(const std::vector<std::string>& arguments) {
@@ -104,7 +136,8 @@ int run_role(const std::vector<std::string>& arguments) {
   const std::map<std::string, int (*)(const Arguments&)> roles = {{"write", write_until_killed},
                                                                   {"increment", increment},
                                                                   {"watch", watch},
-                                                                  {"hold_lock", hold_lock}};
+                                                                  {"hold_lock", hold_lock},
+                                                                  {"campaign", campaign}};
   const auto role = roles.find(arguments.at(0));
   if (role == roles.end()) return 2;
   try {

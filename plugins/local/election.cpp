@@ -1,0 +1,48 @@
+// See election.hpp.
+#include "election.hpp"
+
+namespace egw::local {
+
+using namespace std::chrono_literals;
+
+namespace {
+constexpr auto kOpenPatience = 5s;
+constexpr auto kReadPatience = 2s;
+}  // namespace
+
+LocalElection::LocalElection(std::string_view config_json, std::string_view identity,
+                             sdk::Host host)
+    : config_(parse_election_config(config_json)),
+      identity_(identity),
+      host_(host),
+      database_(config_.path, config_.gate) {
+  if (identity_.empty() || identity_.size() > 300) {
+    throw sdk::Failure(sdk::Code::kInvalid, "a candidate's identity must have 1 to 300 characters",
+                       identity_.substr(0, 300));
+  }
+  database_.open(std::chrono::steady_clock::now() + kOpenPatience);
+}
+
+sdk::Status LocalElection::campaign(sdk::ElectionSink sink) {
+  if (campaign_ != nullptr) {
+    return sdk::fail(sdk::Code::kInvalid, "the campaign is under way already; resign first",
+                     identity_);
+  }
+  campaign_ = std::make_unique<Campaign>(config_, identity_, sink, host_);
+  return sdk::ok();
+}
+
+void LocalElection::resign() { campaign_.reset(); }
+
+sdk::Status LocalElection::health() {
+  try {
+    (void)database_.use(std::chrono::steady_clock::now() + kReadPatience).office->read();
+  } catch (const SqlError& error) {
+    return database_.failed(error);
+  } catch (const sdk::Failure& failure) {
+    return failure.status();
+  }
+  return sdk::ok();
+}
+
+}  // namespace egw::local
