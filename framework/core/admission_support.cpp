@@ -105,12 +105,12 @@ std::string joined(const std::vector<std::string>& names) {
 }
 
 model::Labels namespace_labels(const ObjectReader& reader, const std::string& name) {
-  model::Labels labels;
   if (const auto doc = reader.get(Kind::kNamespace, {"", name})) {
-    if (auto ns = model::decode<model::Namespace>(*doc)) labels = std::move(ns->meta.labels);
+    if (const auto ns = model::decode<model::Namespace>(*doc)) {
+      return model::namespace_labels(&*ns, name);
+    }
   }
-  labels.try_emplace("kubernetes.io/metadata.name", name);
-  return labels;
+  return model::namespace_labels(nullptr, name);
 }
 
 std::vector<OwnPrefix> cluster_prefixes(const ObjectReader& reader) {
@@ -140,12 +140,14 @@ std::vector<Pair> known_pairs(const json& gateway_doc) {
     const auto b = Address::parse(v6);
     if (a && b) out.push_back({*a, *b});
   };
-  add(gateway->spec.ippools.ipv4_default_eip, gateway->spec.ippools.ipv6_default_eip);
   const auto add_all = [&](const std::vector<model::EipStatus>& eips) {
     for (const auto& eip : eips) add(eip.ipv4, eip.ipv6);
   };
   for (const auto& node : gateway->status.node_list) add_all(node.eips);
   add_all(gateway->status.unplaced);
+  const auto v4 = Address::parse(gateway->spec.ippools.ipv4_default_eip);
+  const auto v6 = Address::parse(gateway->spec.ippools.ipv6_default_eip);
+  if (v4 && v6 && contradiction(out, *v4, *v6) == nullptr) out.push_back({*v4, *v6});
   return out;
 }
 

@@ -54,8 +54,7 @@ void inherit(nlohmann::json& to, const nlohmann::json& from, const char* key);
 [[nodiscard]] std::vector<std::string> users_of(const ObjectReader& reader,
                                                 const std::string& gateway, std::size_t most);
 [[nodiscard]] std::string joined(const std::vector<std::string>& names);
-// Labels of a namespace as selectors see them: with kubernetes.io/metadata.name, which Kubernetes
-// sets on every one, also where the store does not hold the Namespace.
+// Labels of a namespace as selectors see them (model::namespace_labels).
 [[nodiscard]] model::Labels namespace_labels(const ObjectReader& reader, const std::string& name);
 
 // A prefix that belongs to the cluster, and what it is, for messages.
@@ -70,7 +69,8 @@ struct OwnPrefix {
 struct Pair {
   model::Address v4, v6;
 };
-// The pairs of a gateway: its defaults, then those recorded in its status.
+// The pairs of a gateway: those recorded in its status, and its defaults unless one of them has
+// another partner there.
 [[nodiscard]] std::vector<Pair> known_pairs(const nlohmann::json& gateway_doc);
 // The first pair that holds exactly one of the two addresses: it contradicts them being a pair.
 [[nodiscard]] const Pair* contradiction(const std::vector<Pair>& pairs, const model::Address& v4,

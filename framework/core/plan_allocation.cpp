@@ -122,8 +122,8 @@ bool Allocator::namespace_allowed(const EgressPolicy& p) const {
   const auto& allowed = g_.gateway->spec.allowed_namespaces;
   if (!allowed || p.meta.ns.empty()) return true;
   const auto ns = d_.world.namespaces.find(p.meta.ns);
-  return allowed->matches(ns == d_.world.namespaces.end() ? model::Labels{}
-                                                          : ns->second.meta.labels);
+  return allowed->matches(
+      model::namespace_labels(ns == d_.world.namespaces.end() ? nullptr : &ns->second, p.meta.ns));
 }
 
 bool Allocator::still_due(const EgressPolicy& p, const Entry& e) const {

@@ -167,6 +167,13 @@ const Condition* find_condition(const Conditions& conditions, std::string_view t
   return it == conditions.end() ? nullptr : &*it;
 }
 
+Labels namespace_labels(const Namespace* stored, const std::string& name) {
+  Labels labels;
+  if (stored != nullptr) labels = stored->meta.labels;
+  labels[std::string(kNamespaceNameLabel)] = name;
+  return labels;
+}
+
 std::string format_time(std::int64_t unix_ms) {
   const Broken t = break_down(unix_ms);
   return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z", t.year, t.month, t.day, t.hour,

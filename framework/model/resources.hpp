@@ -219,11 +219,16 @@ struct Namespace {
   ObjectMeta meta;
 };
 
+// A namespace's labels as selectors see them: with kubernetes.io/metadata.name, which in Kubernetes
+// every one has and nobody can change; also where the store holds no such Namespace (null).
+[[nodiscard]] Labels namespace_labels(const Namespace* stored, const std::string& name);
+
 // ---- names that others rely on ---------------------------------------------------------------
 inline constexpr std::string_view kGroup = "egressgateway.spidernet.io";
 inline constexpr std::string_view kGatewayFinalizer = "egressgateway.spidernet.io/egressgateway";
 inline constexpr std::string_view kTunnelFinalizer = "egressgateway.spidernet.io/egresstunnel";
 inline constexpr std::string_view kNamespaceDefaultLabel = "spidernet.io/egressgateway-default";
+inline constexpr std::string_view kNamespaceNameLabel = "kubernetes.io/metadata.name";
 inline constexpr std::string_view kMoveAnnotation = "egressgateway.spidernet.io/move";
 inline constexpr std::string_view kDrainAnnotation = "egressgateway.spidernet.io/drain";
 inline constexpr std::string_view kClusterInfoName = "default";

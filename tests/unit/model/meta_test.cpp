@@ -6,6 +6,8 @@
 
 #include <set>
 
+#include "egw/model/resources.hpp"
+
 namespace egw::model {
 namespace {
 
@@ -67,6 +69,16 @@ TEST(Conditions, TransitionTimeChangesWithTheStatusOnly) {
   EXPECT_TRUE(remove_condition(c, "Ready"));
   EXPECT_FALSE(remove_condition(c, "Ready"));
   EXPECT_EQ(c.size(), 1U);
+}
+
+TEST(Namespaces, HaveTheirNameAsLabel) {
+  EXPECT_EQ(namespace_labels(nullptr, "shop"), (Labels{{"kubernetes.io/metadata.name", "shop"}}));
+  Namespace ns;
+  ns.meta.labels = {{"team", "a"}};
+  EXPECT_EQ(namespace_labels(&ns, "shop"),
+            (Labels{{"kubernetes.io/metadata.name", "shop"}, {"team", "a"}}));
+  ns.meta.labels = {{"kubernetes.io/metadata.name", "other"}};
+  EXPECT_EQ(namespace_labels(&ns, "shop"), (Labels{{"kubernetes.io/metadata.name", "shop"}}));
 }
 
 TEST(Times, KnownValues) {
