@@ -144,7 +144,8 @@ asio::awaitable<bool> Programmer::probe() {
     refused = findings.error().to_string();
   } else {
     for (const auto& finding : *findings) {
-      if (!finding.ok) log_.warn(finding.message, {{"probe", finding.code}});
+      if (finding.ok) continue;
+      refused += (refused.empty() ? "" : "; ") + finding.code + ": " + finding.message;
     }
   }
   if (refused != status_.refused) {
@@ -315,16 +316,13 @@ void Programmer::first_apply_done() {
   keeper_.left_before(foreign, clock_.steady_ms());
 }
 
-// A hung plugin answers kTimeout once and kUnavailable until it returns: both are missed deadlines.
+// A hung plugin answers kTimeout once and kUnavailable until it returns; the host counts how many
+// deadlines that is.
 void Programmer::failed(const Error& error) {
   const std::string text = error.to_string();
   std::int64_t delay = back_off_.next_ms();
-  if (error.code == Errc::kTimeout || error.code == Errc::kUnavailable) {
-    ++status_.missed;
-    delay = std::max<std::int64_t>(delay, 1000);
-  } else {
-    status_.missed = 0;
-  }
+  if (error.code == Errc::kTimeout || error.code == Errc::kUnavailable) delay += 1000;
+  status_.missed = datapath_.missed_deadlines();
   if (text != status_.error) {
     log_.error("the datapath could not be programmed, trying again", {{"error", text}});
   }

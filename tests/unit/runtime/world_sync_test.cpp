@@ -1,0 +1,183 @@
+// WorldSync against a store in memory: snapshots, resync, broken objects, reconnection.
+#include "egw/runtime/world_sync.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "support/memory_store.hpp"
+#include "support/virtual_time.hpp"
+
+namespace egw::runtime {
+namespace {
+
+using model::Kind;
+using nlohmann::json;
+using testing::ElementsAre;
+
+json pod(const std::string& name, const std::string& node, const std::string& ip) {
+  return {{"apiVersion", "v1"},
+          {"kind", "Pod"},
+          {"metadata", {{"name", name}, {"namespace", "default"}}},
+          {"spec", {{"nodeName", node}}},
+          {"status", {{"podIP", ip}}}};
+}
+
+json gateway(const std::string& name) {
+  return {{"apiVersion", "egressgateway.spidernet.io/v1beta1"},
+          {"kind", "EgressGateway"},
+          {"metadata", {{"name", name}}},
+          {"spec",
+           {{"ippools", {{"ipv4", {"10.6.1.55"}}}},
+            {"nodeSelector", {{"selector", {{"matchLabels", {{"egress", "true"}}}}}}}}}};
+}
+
+class WorldSyncTest : public testing::Test {
+ protected:
+  WorldSyncTest() {
+    host::Query gateways;
+    gateways.kind = Kind::kEgressGateway;
+    host::Query pods;
+    pods.kind = Kind::kPod;
+    pods.fields = "spec.nodeName=n1";
+    WorldSync::Options options;
+    options.queries = {gateways, pods};
+    options.on_change = [this] { ++woken; };
+    sync = std::make_unique<WorldSync>(loop.executor(), loop.clock, log, metrics, store,
+                                       std::move(options));
+  }
+  ~WorldSyncTest() override {
+    sync.reset();
+    loop.settle();
+  }
+  void start() {
+    sync->start();
+    loop.settle();
+  }
+
+  test::VirtualLoop loop;
+  Logger log{LogFormat::kText, LogLevel::kError};
+  Metrics metrics{"agent", "test"};
+  std::shared_ptr<test::MemoryContent> content = std::make_shared<test::MemoryContent>();
+  test::MemoryStore store{loop.executor(), content};
+  std::unique_ptr<WorldSync> sync;
+  int woken = 0;
+};
+
+TEST_F(WorldSyncTest, SnapshotThenChanges) {
+  content->put(Kind::kPod, pod("a", "n1", "10.1.0.1"));
+  content->put(Kind::kPod, pod("b", "n2", "10.1.0.2"));
+  EXPECT_FALSE(sync->synced());
+  start();
+  EXPECT_TRUE(sync->synced());
+  EXPECT_TRUE(sync->connected());
+  EXPECT_TRUE(sync->take_changes().everything);
+  ASSERT_EQ(sync->world().pods.size(), 1U);
+  EXPECT_EQ(sync->world().pods.begin()->first.name, "a");
+
+  const int before = woken;
+  content->put(Kind::kPod, pod("c", "n1", "10.1.0.3"));
+  content->put(Kind::kPod, pod("c", "n1", "10.1.0.3"));  // unchanged: no event
+  loop.settle();
+  EXPECT_EQ(woken, before + 1);
+  const auto changes = sync->take_changes();
+  EXPECT_FALSE(changes.everything);
+  EXPECT_THAT(changes.pods, ElementsAre(model::Key{"default", "c"}));
+  EXPECT_EQ(sync->revision(Kind::kPod), content->revision);
+
+  content->remove(Kind::kPod, {"default", "c"});
+  loop.settle();
+  EXPECT_THAT(sync->take_changes().pods, ElementsAre(model::Key{"default", "c"}));
+  EXPECT_EQ(sync->world().pods.size(), 1U);
+}
+
+TEST_F(WorldSyncTest, BrokenObjectKeepsItsLastGoodVersion) {
+  content->put(Kind::kEgressGateway, gateway("good"));
+  content->put(Kind::kEgressGateway, gateway("other"));
+  start();
+  (void)sync->take_changes();
+  json broken = content->read(Kind::kEgressGateway, {"", "good"});
+  broken["spec"]["ippools"]["ipv4"] = 7;
+  content->put_raw(Kind::kEgressGateway, {"", "good"}, broken);
+  auto more = gateway("other");
+  more["spec"]["clusterDefault"] = true;
+  content->put(Kind::kEgressGateway, more);
+  loop.settle();
+  EXPECT_THAT(sync->world().gateways.at("good").spec.ippools.ipv4, ElementsAre("10.6.1.55"));
+  EXPECT_TRUE(sync->world().gateways.at("other").spec.cluster_default);
+  EXPECT_NE(metrics.text().find("egw_decode_errors_total{kind=\"EgressGateway\"} 1"),
+            std::string::npos);
+
+  // Nor does a resync drop it.
+  store.disconnect();
+  loop.settle();
+  store.reconnect();
+  loop.settle();
+  EXPECT_TRUE(sync->world().gateways.contains("good"));
+}
+
+TEST_F(WorldSyncTest, StoreAwayKeepsTheWorldAndResyncPrunes) {
+  content->put(Kind::kEgressGateway, gateway("stays"));
+  content->put(Kind::kEgressGateway, gateway("goes"));
+  start();
+  (void)sync->take_changes();
+  loop.advance(500);
+  const auto first_since = sync->connected_since_ms();
+  store.disconnect();
+  loop.settle();
+  EXPECT_FALSE(sync->connected());
+  EXPECT_EQ(sync->connected_since_ms(), 0);
+  EXPECT_EQ(sync->trouble(), "cut off");
+  EXPECT_TRUE(sync->synced());
+  EXPECT_EQ(sync->world().gateways.size(), 2U);
+  EXPECT_FALSE(sync->pending());
+
+  content->remove(Kind::kEgressGateway, {"", "goes"});
+  content->put(Kind::kEgressGateway, gateway("comes"));
+  loop.advance(1000);
+  EXPECT_EQ(sync->world().gateways.size(), 2U) << "no event while disconnected";
+  store.reconnect();
+  loop.settle();
+  EXPECT_TRUE(sync->connected());
+  EXPECT_GT(sync->connected_since_ms(), first_since);
+  EXPECT_TRUE(sync->world().gateways.contains("comes"));
+  EXPECT_FALSE(sync->world().gateways.contains("goes"));
+  EXPECT_TRUE(sync->take_changes().everything);
+}
+
+TEST_F(WorldSyncTest, RefusedSubscriptionIsTriedAgain) {
+  store.refuse_subscriptions = 3;
+  start();
+  EXPECT_FALSE(sync->synced());
+  loop.advance(10'000);
+  EXPECT_TRUE(sync->synced());
+}
+
+TEST_F(WorldSyncTest, AdoptedObjectIsNotOvertakenByAnOlderEvent) {
+  start();
+  const auto first = content->put(Kind::kEgressGateway, gateway("g"));  // its event is under way
+  auto newer = gateway("g");
+  newer["spec"]["clusterDefault"] = true;
+  const auto second = content->put(Kind::kEgressGateway, newer);
+  ASSERT_GT(second.revision, first.revision);
+  const auto external = sync->external_changes();
+  sync->adopt(Kind::kEgressGateway, second);
+  EXPECT_TRUE(sync->world().gateways.at("g").spec.cluster_default);
+  EXPECT_TRUE(sync->take_changes().gateways);
+  loop.settle();
+  EXPECT_TRUE(sync->world().gateways.at("g").spec.cluster_default);
+  EXPECT_FALSE(sync->pending()) << "both events bring nothing new";
+  EXPECT_EQ(sync->external_changes(), external);
+}
+
+TEST_F(WorldSyncTest, NothingArrivesAfterStop) {
+  start();
+  const int before = woken;
+  content->put(Kind::kEgressGateway, gateway("late"));
+  sync->stop();
+  loop.settle();
+  EXPECT_EQ(woken, before);
+  EXPECT_TRUE(sync->world().gateways.empty());
+}
+
+}  // namespace
+}  // namespace egw::runtime
