@@ -86,7 +86,14 @@ class PlanApplier {
   void on(const core::WriteClusterInfo& w) {
     status(world_.cluster_infos, w.info.meta.name, w.info);
   }
-  void on(const core::WriteGateway& w) { status(world_.gateways, w.gateway.meta.name, w.gateway); }
+  void on(const core::WriteGateway& w) {
+    const auto it = world_.gateways.find(w.gateway.meta.name);
+    if (it != world_.gateways.end() && w.gateway.status.term < it->second.status.term) {
+      conflict_ = "the term of gateway " + w.gateway.meta.name + " falls";  // the CEL rule
+      return;
+    }
+    status(world_.gateways, w.gateway.meta.name, w.gateway);
+  }
   void on(const core::WritePolicy& w) { status(world_.policies, w.policy.meta.key(), w.policy); }
   void on(const core::SetMeta& w) {
     if (w.kind == model::Kind::kEgressGateway) meta(world_.gateways, w.key.name, w);
