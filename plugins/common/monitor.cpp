@@ -1,0 +1,212 @@
+#include "monitor.hpp"
+
+#include <linux/fib_rules.h>
+#include <linux/if_link.h>
+#include <linux/neighbour.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/rtnetlink.h>
+#include <net/if.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <vector>
+
+namespace egw::common {
+namespace {
+
+constexpr std::array<int, 6> kRouteGroups{RTNLGRP_LINK,       RTNLGRP_NEIGH,     RTNLGRP_IPV4_ROUTE,
+                                          RTNLGRP_IPV6_ROUTE, RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_RULE};
+
+void join(const NetlinkSocket& socket, int group) {
+  setsockopt(socket.fd(), SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof(group));
+}
+
+std::string_view nft_word(int type) {
+  switch (type) {
+    case NFT_MSG_NEWTABLE:
+      return "table added";
+    case NFT_MSG_DELTABLE:
+      return "table removed";
+    case NFT_MSG_NEWCHAIN:
+      return "chain added";
+    case NFT_MSG_DELCHAIN:
+      return "chain removed";
+    case NFT_MSG_NEWRULE:
+      return "rule added";
+    case NFT_MSG_DELRULE:
+      return "rule removed";
+    case NFT_MSG_NEWSET:
+      return "set added";
+    case NFT_MSG_DELSET:
+      return "set removed";
+    case NFT_MSG_NEWSETELEM:
+      return "element added";
+    case NFT_MSG_DELSETELEM:
+      return "element removed";
+    case NFT_MSG_NEWOBJ:
+      return "counter added";
+    case NFT_MSG_DELOBJ:
+      return "counter removed";
+    default:
+      return {};
+  }
+}
+
+}  // namespace
+
+Monitor::Monitor(std::function<void(const std::string&)> drifted)
+    : drifted_(std::move(drifted)), stop_event_(::eventfd(0, EFD_CLOEXEC)) {
+  if (stop_event_ < 0) {
+    throw sdk::Failure(sdk::Code::kInternal, "no event descriptor", "monitor", errno);
+  }
+  thread_ = std::thread([this] { run(); });
+}
+
+Monitor::~Monitor() {
+  const std::uint64_t one = 1;
+  [[maybe_unused]] const ssize_t n = ::write(stop_event_, &one, sizeof(one));
+  thread_.join();
+  ::close(stop_event_);
+}
+
+void Monitor::watch(Watched watched) {
+  const std::lock_guard lock(mutex_);
+  watched_ = std::move(watched);
+}
+
+void Monitor::run() {
+  auto route = NetlinkSocket::open(NETLINK_ROUTE);
+  auto netfilter = NetlinkSocket::open(NETLINK_NETFILTER);
+  if (!route || !netfilter) {
+    drifted_("the kernel's events cannot be watched");
+    return;
+  }
+  for (const int group : kRouteGroups) join(*route, group);
+  join(*netfilter, NFNLGRP_NFTABLES);
+  std::array<pollfd, 3> fds{
+      {{stop_event_, POLLIN, 0}, {route->fd(), POLLIN, 0}, {netfilter->fd(), POLLIN, 0}}};
+  for (;;) {
+    if (::poll(fds.data(), fds.size(), -1) < 0 && errno != EINTR) return;
+    if (fds[0].revents != 0) return;
+    if (fds[1].revents != 0) read(*route, false);
+    if (fds[2].revents != 0) read(*netfilter, true);
+  }
+}
+
+void Monitor::read(NetlinkSocket& socket, bool netfilter) {
+  std::vector<char> buffer(64 * 1024);
+  std::string what;
+  for (;;) {
+    const ssize_t n = ::recv(socket.fd(), buffer.data(), buffer.size(), MSG_DONTWAIT);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0 && errno == ENOBUFS) {
+      what = "events were lost";
+      continue;
+    }
+    if (n <= 0) break;
+    int rest = static_cast<int>(n);
+    const std::lock_guard lock(mutex_);
+    for (auto* h = reinterpret_cast<nlmsghdr*>(buffer.data()); nlmsg_ok(h, rest);
+         h = nlmsg_next(h, &rest)) {
+      if (netfilter) {
+        judge_netfilter(h, what);
+      } else {
+        judge_route(h, what);
+      }
+    }
+  }
+  if (!what.empty()) drifted_(what);
+}
+
+void Monitor::judge_route(const nlmsghdr* h, std::string& what) {
+  if (watched_.index == 0) return;
+  const bool ours = watched_.ports.count(h->nlmsg_pid) != 0;
+  switch (h->nlmsg_type) {
+    case RTM_DELLINK:
+    case RTM_NEWLINK: {
+      const auto* i = static_cast<const ifinfomsg*>(nlmsg_data(h));
+      if (i->ifi_index != watched_.index || i->ifi_family != AF_UNSPEC || ours) return;
+      if (h->nlmsg_type == RTM_DELLINK) {
+        what = "tunnel device " + watched_.device + " removed";
+      } else if ((i->ifi_flags & IFF_UP) == 0) {
+        what = "tunnel device " + watched_.device + " set down";
+      }
+      return;
+    }
+    case RTM_NEWROUTE:
+    case RTM_DELROUTE: {
+      const auto* r = static_cast<const rtmsg*>(nlmsg_data(h));
+      if (r->rtm_protocol == kRouteProtocol && !ours) {
+        what = h->nlmsg_type == RTM_DELROUTE ? "route removed" : "route added";
+      }
+      return;
+    }
+    case RTM_NEWRULE:
+    case RTM_DELRULE: {
+      const Attributes a(h, sizeof(fib_rule_hdr), FRA_MAX);
+      if (a.u8(FRA_PROTOCOL) == kRouteProtocol && !ours) {
+        what = h->nlmsg_type == RTM_DELRULE ? "rule removed" : "rule added";
+      }
+      return;
+    }
+    case RTM_NEWNEIGH:
+    case RTM_DELNEIGH:
+      judge_neighbour(h, what);
+      return;
+    default:
+      return;
+  }
+}
+
+void Monitor::judge_neighbour(const nlmsghdr* h, std::string& what) const {
+  const auto* n = static_cast<const ndmsg*>(nlmsg_data(h));
+  if (n->ndm_ifindex != watched_.index) return;
+  const bool removed = h->nlmsg_type == RTM_DELNEIGH;
+  const Attributes a(h, sizeof(ndmsg), NDA_MAX);
+  const sdk::Address address = a.address(NDA_DST);
+  sdk::Mac mac{};
+  const auto bytes = a.bytes(NDA_LLADDR);
+  if (bytes.size() == mac.size()) std::memcpy(mac.data(), bytes.data(), mac.size());
+  if (n->ndm_family == AF_BRIDGE) {
+    const auto at = watched_.fdb.find(mac);
+    const bool wanted = at != watched_.fdb.end() && at->second == address;
+    if (removed == wanted) what = removed ? "FDB entry removed" : "FDB entry added";
+    return;
+  }
+  const auto at = watched_.neighbours.find(address);
+  if (at == watched_.neighbours.end()) return;
+  if (removed || (n->ndm_state & NUD_PERMANENT) == 0 || at->second != mac) {
+    what = removed ? "neighbour removed" : "neighbour changed";
+  }
+}
+
+void Monitor::judge_netfilter(const nlmsghdr* h, std::string& what) {
+  if (NFNL_SUBSYS_ID(h->nlmsg_type) != NFNL_SUBSYS_NFTABLES || watched_.nft_table.empty()) return;
+  const int type = NFNL_MSG_TYPE(h->nlmsg_type);
+  if (type == NFT_MSG_NEWGEN) {
+    // The end of a transaction: says who it was.
+    if (!pending_.empty()) {
+      const Attributes a(h, sizeof(nfgenmsg), NFTA_GEN_MAX);
+      what = "nftables " + pending_;
+      if (a.has(NFTA_GEN_PROC_NAME)) {
+        what += " by " + std::string(a.text(NFTA_GEN_PROC_NAME)) + " (process " +
+                std::to_string(a.be32(NFTA_GEN_PROC_PID)) + ")";
+      }
+    }
+    pending_.clear();
+    return;
+  }
+  if (watched_.ports.count(h->nlmsg_pid) != 0) return;
+  const std::string_view word = nft_word(type);
+  // Attribute 1 of every object is the name of its table.
+  if (word.empty() || Attributes(h, sizeof(nfgenmsg), 1).text(1) != watched_.nft_table) return;
+  pending_ = word;
+}
+
+}  // namespace egw::common

@@ -1,0 +1,56 @@
+// Watches the kernel's change events for objects of ours that somebody else changed or removed, and
+// says in a word what happened. A thread; changes that come from our own sockets are not reported.
+// Called by datapath plugins.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <set>
+#include <string>
+#include <thread>
+
+#include "egw/sdk/datapath.hpp"
+#include "netlink.hpp"
+#include "rtnl.hpp"
+
+namespace egw::common {
+
+class Monitor {
+ public:
+  struct Watched {
+    std::string device;  // the tunnel device
+    int index = 0;
+    std::string nft_table;          // its name in every family; empty: nftables is not watched
+    std::set<std::uint32_t> ports;  // netlink ports of our own sockets
+    // Neighbours and FDB entries are reported by the kernel without a sender: a change is ours when
+    // it agrees with this.
+    std::map<sdk::Mac, sdk::Address> fdb;         // MAC -> underlay
+    std::map<sdk::Address, sdk::Mac> neighbours;  // tunnel address -> MAC
+  };
+  // drifted: called from the monitor's thread, once for what lay ready to be read.
+  explicit Monitor(std::function<void(const std::string& what)> drifted);
+  ~Monitor();
+  Monitor(const Monitor&) = delete;
+  Monitor& operator=(const Monitor&) = delete;
+
+  // Replaces what is watched. Call before the kernel is changed accordingly.
+  void watch(Watched watched);
+
+ private:
+  void run();
+  void read(NetlinkSocket& socket, bool netfilter);
+  void judge_route(const nlmsghdr* h, std::string& what);
+  void judge_netfilter(const nlmsghdr* h, std::string& what);
+  void judge_neighbour(const nlmsghdr* h, std::string& what) const;
+
+  std::function<void(const std::string&)> drifted_;
+  mutable std::mutex mutex_;
+  Watched watched_;
+  int stop_event_ = -1;
+  std::string pending_;  // nftables changes seen since the last NEWGEN
+  std::thread thread_;
+};
+
+}  // namespace egw::common

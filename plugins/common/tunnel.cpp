@@ -1,0 +1,296 @@
+#include "tunnel.hpp"
+
+#include <fcntl.h>
+#include <linux/ethtool.h>
+#include <linux/if_link.h>
+#include <linux/rtnetlink.h>
+#include <linux/sockios.h>
+#include <net/if.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+
+namespace egw::common {
+namespace {
+
+// Marks a device as ours, so that purge finds it without knowing its name.
+constexpr std::string_view kAlias = "egw tunnel";
+constexpr std::uint32_t kOverheadV4 = 50;  // outer IPv4 20, UDP 8, VXLAN 8, inner Ethernet 14
+constexpr std::uint32_t kOverheadV6 = 70;
+
+void must(int err, std::string_view what, std::string_view device) {
+  if (err == 0) return;
+  throw sdk::Failure(sdk::Code::kInternal, std::string(what),
+                     "tunnel device " + std::string(device), err);
+}
+
+bool same_fixed_attributes(const Link& link, const TunnelSpec& spec) {
+  return link.vni == spec.vni && link.port == spec.port && link.local == spec.underlay &&
+         !link.learning && link.gbp && !link.external;
+}
+
+int remove_link(NetlinkSocket& socket, int index) {
+  ifinfomsg h{};
+  h.ifi_index = index;
+  Message m(RTM_DELLINK, 0);
+  m.header(h);
+  return socket.request(m);
+}
+
+struct Fd {
+  int fd;
+  explicit Fd(int f) : fd(f) {}
+  Fd(const Fd&) = delete;
+  Fd& operator=(const Fd&) = delete;
+  ~Fd() {
+    if (fd >= 0) ::close(fd);
+  }
+};
+
+}  // namespace
+
+TunnelSpec tunnel_spec(const sdk::NodeConfig& node) {
+  TunnelSpec out;
+  out.name = node.tunnel_device;
+  out.vni = node.tunnel_vni;
+  out.port = node.tunnel_port;
+  out.mac = node.tunnel_mac;
+  out.underlay = node.underlay;
+  out.parent_device = node.parent_device;
+  out.v4 = node.tunnel_v4;
+  out.v6 = node.tunnel_v6;
+  out.checksum_offload = !node.disable_checksum_offload;
+  return out;
+}
+
+std::string read_sysctl(const std::string& key) {
+  const Fd f(::open(("/proc/sys/" + key).c_str(), O_RDONLY | O_CLOEXEC));
+  char text[256];
+  const ssize_t n = f.fd < 0 ? -1 : ::read(f.fd, text, sizeof(text));
+  if (n <= 0) return {};
+  std::string out(text, static_cast<std::size_t>(n));
+  while (!out.empty() && out.back() == '\n') out.pop_back();
+  return out;
+}
+
+bool write_sysctl(const std::string& key, std::string_view value) {
+  if (read_sysctl(key) == value) return true;
+  const Fd f(::open(("/proc/sys/" + key).c_str(), O_WRONLY | O_CLOEXEC));
+  return f.fd >= 0 &&
+         ::write(f.fd, value.data(), value.size()) == static_cast<ssize_t>(value.size());
+}
+
+int set_checksum_offload(const std::string& device, bool on) {
+  const Fd s(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  if (s.fd < 0) return errno;
+  ifreq request{};
+  std::strncpy(request.ifr_name, device.c_str(), IFNAMSIZ - 1);
+  ethtool_value value{};
+  value.cmd = ETHTOOL_GTXCSUM;
+  request.ifr_data = reinterpret_cast<char*>(&value);
+  if (::ioctl(s.fd, SIOCETHTOOL, &request) != 0) return errno;
+  if ((value.data != 0) == on) return 0;
+  value.cmd = ETHTOOL_STXCSUM;
+  value.data = on ? 1 : 0;
+  return ::ioctl(s.fd, SIOCETHTOOL, &request) != 0 ? errno : 0;
+}
+
+Link Tunnel::create(const TunnelSpec& spec, std::uint32_t mtu) {
+  ifinfomsg h{};
+  Message m(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL);
+  m.header(h)
+      .text(IFLA_IFNAME, spec.name)
+      .attr(IFLA_ADDRESS, spec.mac.data(), spec.mac.size())
+      .u32(IFLA_MTU, mtu);
+  nlattr* info = m.begin(IFLA_LINKINFO);
+  m.text(IFLA_INFO_KIND, "vxlan");
+  nlattr* data = m.begin(IFLA_INFO_DATA);
+  m.u32(IFLA_VXLAN_ID, spec.vni)
+      .be16(IFLA_VXLAN_PORT, spec.port)
+      .u8(IFLA_VXLAN_LEARNING, 0)
+      .attr(IFLA_VXLAN_GBP, nullptr, 0)
+      .address(spec.underlay.is_v4() ? IFLA_VXLAN_LOCAL : IFLA_VXLAN_LOCAL6, spec.underlay);
+  m.end(data).end(info);
+  must(socket_.request(m), "cannot be made", spec.name);
+  auto link = find_link(socket_, spec.name);
+  if (!link) must(ENODEV, "has gone again", spec.name);
+  return *link;
+}
+
+Link Tunnel::ensure_device(const TunnelSpec& spec, Result& result, Repairs& repairs) {
+  const auto parent = find_link(socket_, spec.parent_device);
+  if (!parent) {
+    throw sdk::Failure(sdk::Code::kUnavailable, "the underlay interface does not exist",
+                       spec.parent_device, ENODEV);
+  }
+  const std::uint32_t overhead = spec.underlay.is_v4() ? kOverheadV4 : kOverheadV6;
+  result.mtu = std::max<std::uint32_t>(parent->mtu, overhead + 576) - overhead;
+  std::optional<Link> link = find_link(socket_, spec.name);
+  if (link && link->kind != "vxlan") {
+    throw sdk::Failure(sdk::Code::kConflict,
+                       "is a device of kind '" + link->kind +
+                           "' that is not egw's; rename it or set feature.vxlan.name",
+                       "tunnel device " + spec.name);
+  }
+  if (link && !same_fixed_attributes(*link, spec)) {
+    host_.warn("tunnel device " + spec.name + " has other fixed attributes (id " +
+               std::to_string(link->vni) + ", port " + std::to_string(link->port) + ", local " +
+               link->local.text() + (link->gbp ? "" : ", no GBP") +
+               (link->learning ? ", learning" : "") + "): replaced");
+    must(remove_link(socket_, link->index), "cannot be removed", spec.name);
+    link.reset();
+    if (before_ == spec) ++repairs["tunnel device"];
+  } else if (!link && before_ == spec) {
+    ++repairs["tunnel device"];
+  }
+  if (!link) {
+    link = create(spec, result.mtu);
+    result.created = true;
+    addresses_before_.clear();
+    fdb_before_.clear();
+    neighbours_before_.clear();
+  }
+  return *link;
+}
+
+// MTU, MAC, alias, addresses, state: what can be changed on a device that stays.
+void Tunnel::settle(const TunnelSpec& spec, const Link& link, std::uint32_t mtu, Repairs& repairs) {
+  const std::string v6 = "net/ipv6/conf/" + spec.name + "/";
+  const std::string v4 = "net/ipv4/conf/" + spec.name + "/";
+  write_sysctl(v6 + "disable_ipv6", "0");
+  write_sysctl(v6 + "addr_gen_mode", "1");  // no link-local address of the kernel's own
+  write_sysctl(v6 + "accept_ra", "0");
+  write_sysctl(v4 + "accept_redirects", "0");
+  write_sysctl(v4 + "send_redirects", "0");
+  // Packets from the tunnel carry a mark with which the reverse path leads back into it.
+  write_sysctl(v4 + "src_valid_mark", "1");
+  const bool differs = link.mtu != mtu || link.mac != spec.mac || link.alias != kAlias || !link.up;
+  if (differs) {
+    const bool settled = before_ == spec && index_before_ == link.index && link.alias == kAlias;
+    if (settled && link.mtu == mtu) ++repairs["tunnel device"];
+    ifinfomsg h{};
+    h.ifi_index = link.index;
+    h.ifi_flags = IFF_UP;
+    h.ifi_change = IFF_UP;
+    Message m(RTM_NEWLINK, 0);
+    m.header(h).u32(IFLA_MTU, mtu).text(IFLA_IFALIAS, kAlias);
+    if (link.mac != spec.mac) m.attr(IFLA_ADDRESS, spec.mac.data(), spec.mac.size());
+    must(socket_.request(m), "MTU, MAC or state cannot be set", spec.name);
+  }
+  if (const int err = set_checksum_offload(spec.name, spec.checksum_offload); err != 0) {
+    host_.warn("tunnel device " + spec.name +
+               ": checksum offload cannot be switched: " + std::strerror(err));
+  }
+  std::set<LinkAddress> wanted;
+  if (spec.v4) wanted.insert(LinkAddress{spec.v4});
+  if (spec.v6) wanted.insert(LinkAddress{spec.v6});
+  const auto failed = sync(
+      socket_, wanted, addresses(socket_, link.index),
+      index_before_ == link.index ? &addresses_before_ : nullptr, "tunnel address", repairs,
+      [&](const LinkAddress& a) { return add(a, link.index); },
+      [&](const LinkAddress& a) { return remove(a, link.index); });
+  if (!failed.empty()) {
+    must(failed[0].second, "address " + failed[0].first.prefix.text() + " cannot be set",
+         spec.name);
+  }
+  addresses_before_ = std::move(wanted);
+}
+
+Tunnel::Result Tunnel::apply(const TunnelSpec& spec, const std::vector<TunnelPeer>& peers,
+                             const std::vector<TunnelNextHop>& hops, Repairs& repairs) {
+  Result result;
+  if (before_ && before_->name != spec.name) remove_tunnels(socket_, spec.name);
+  const Link link = ensure_device(spec, result, repairs);
+  settle(spec, link, result.mtu, repairs);
+  result.index = link.index;
+  const bool same_device = index_before_ == link.index;
+  index_before_ = link.index;
+  if (!same_device) {
+    fdb_before_.clear();
+    neighbours_before_.clear();
+  }
+  sync_peers(peers, hops, true, result, repairs);
+  before_ = spec;
+  return result;
+}
+
+void Tunnel::forget() {
+  before_.reset();
+  fdb_before_.clear();
+  neighbours_before_.clear();
+  addresses_before_.clear();
+  index_before_ = 0;
+}
+
+void Tunnel::update_peers(const std::vector<TunnelPeer>& peers,
+                          const std::vector<TunnelNextHop>& hops, Result& result) {
+  Repairs none;
+  sync_peers(peers, hops, false, result, none);
+}
+
+void Tunnel::sync_peers(const std::vector<TunnelPeer>& peers,
+                        const std::vector<TunnelNextHop>& hops, bool read, Result& result,
+                        Repairs& repairs) {
+  std::set<Neighbour> fdb, near;
+  std::map<sdk::Mac, std::string> by_mac;
+  std::map<sdk::Address, std::string> by_address;
+  for (const TunnelPeer& p : peers) {
+    fdb.insert(Neighbour{AF_BRIDGE, p.underlay, p.mac, true});
+    by_mac.emplace(p.mac, p.name);
+    for (const sdk::Address& a : {p.v4, p.v6}) {
+      if (!a) continue;
+      near.insert(Neighbour{static_cast<std::uint8_t>(a.af()), a, p.mac, true});
+      by_address.emplace(a, p.name);
+    }
+  }
+  for (const TunnelNextHop& hop : hops) {
+    near.insert(Neighbour{static_cast<std::uint8_t>(hop.address.af()), hop.address, hop.mac, true});
+  }
+  const int index = index_before_;
+  const auto make = [&](const Neighbour& n) { return add(n, index); };
+  const auto unmake = [&](const Neighbour& n) { return remove(n, index); };
+  std::set<Neighbour> actual_fdb = fdb_before_, actual_near = neighbours_before_;
+  if (read) {
+    actual_fdb = neighbours(socket_, AF_BRIDGE, index);
+    actual_near = neighbours(socket_, AF_INET, index);
+    actual_near.merge(neighbours(socket_, AF_INET6, index));
+    // An entry that the kernel is resolving or has given up is neither ours nor in the way.
+    std::erase_if(actual_near, [](const Neighbour& n) { return !n.permanent; });
+  }
+  const bool known = !fdb_before_.empty() || !neighbours_before_.empty();
+  for (const auto& [n, err] : sync(socket_, fdb, actual_fdb, known ? &fdb_before_ : nullptr,
+                                   "FDB entry", repairs, make, unmake)) {
+    result.failures.push_back({by_mac[n.mac], err, "FDB entry to " + n.address.text()});
+    fdb.erase(n);
+  }
+  for (const auto& [n, err] :
+       sync(socket_, near, actual_near, known ? &neighbours_before_ : nullptr, "neighbour", repairs,
+            make, unmake)) {
+    result.failures.push_back({by_address[n.address], err, "neighbour " + n.address.text()});
+    near.erase(n);
+  }
+  fdb_before_ = std::move(fdb);
+  neighbours_before_ = std::move(near);
+}
+
+std::optional<Link> find_tunnel(NetlinkSocket& socket) {
+  for (const Link& link : all_links(socket)) {
+    if (link.kind == "vxlan" && link.alias == kAlias) return link;
+  }
+  return std::nullopt;
+}
+
+int remove_tunnels(NetlinkSocket& socket, std::string_view except) {
+  int first = 0;
+  for (const Link& link : all_links(socket)) {
+    if (link.kind != "vxlan" || link.alias != kAlias || link.name == except) continue;
+    const int err = remove_link(socket, link.index);
+    if (err != 0 && err != ENODEV && first == 0) first = err;
+  }
+  return first;
+}
+
+}  // namespace egw::common

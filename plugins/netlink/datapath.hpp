@@ -1,0 +1,85 @@
+// The netlink datapath: libnl for device, neighbours, routes and rules; nftables for everything
+// that looks at packets. The way of a packet: README.md. One instance, one thread (the host's),
+// plus the threads of Sweeper and Monitor.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/conntrack.hpp"
+#include "common/monitor.hpp"
+#include "common/rtnl.hpp"
+#include "common/tunnel.hpp"
+#include "desired.hpp"
+#include "egw/sdk/datapath.hpp"
+#include "flows.hpp"
+#include "nft.hpp"
+#include "tables.hpp"
+
+namespace egw::netlink {
+
+// The plugin's own configuration. Throws sdk::Failure that names the key.
+[[nodiscard]] Numbers parse_config(std::string_view json);
+// JSON Schema of it.
+extern const std::string_view kSchema;
+
+// What is wrong with a node's configuration; ok when it can be programmed.
+[[nodiscard]] sdk::Status check_node(const sdk::NodeConfig& node);
+
+class NetlinkDatapath : public sdk::Datapath {
+ public:
+  static constexpr std::uint64_t kCapabilities = EGW_CAP_POST_DNAT;
+
+  NetlinkDatapath(std::string_view config, std::string_view state_dir, sdk::DatapathHost host);
+  ~NetlinkDatapath() override;
+  static sdk::Status probe(std::string_view config, const sdk::NodeConfig& node,
+                           sdk::ProbeSink& out);
+
+  sdk::Status apply(const sdk::Change& change, sdk::ApplyReport& report) override;
+  sdk::Status sysctls(sdk::SysctlSink& out) override;
+  sdk::Outcome<std::string> observe() override;
+  sdk::Status counters(sdk::CounterSink& out) override;
+  sdk::Status health() override;
+  sdk::Status forget(const sdk::Address& eip) override;
+  sdk::Status purge() override;
+
+ private:
+  sdk::Status apply_all(const sdk::Change& change, sdk::ApplyReport& report);
+  sdk::Status apply_step(const sdk::Change& change, sdk::ApplyReport& report);
+  // The device; ok() false leaves what can be done without it to be done.
+  sdk::Status program_tunnel(const sdk::State& state, const Desired& desired,
+                             sdk::ApplyReport& report, common::Repairs& repairs, bool& fresh);
+  void program_routes(const Desired& desired, common::Repairs& repairs);
+  void learn_peer_numbers(const sdk::NodeConfig& node);
+  void watch(const sdk::State& state, const Desired& desired);
+  [[nodiscard]] std::vector<SourceChange> touched_sources(const sdk::Change& change) const;
+  void settle_sources(std::vector<SourceChange>& changes) const;
+  [[nodiscard]] std::string verdict(const sdk::Address& a, std::uint32_t class_id) const;
+  void report_failures(const std::vector<ObjectFailure>& objects,
+                       const std::vector<Nft::ElementFailure>& elements, sdk::ApplyReport& report);
+  void check_endpoints(const sdk::Change& change, const sdk::DatapathState& held,
+                       std::vector<ObjectFailure>& failures) const;
+
+  sdk::DatapathHost host_;
+  Numbers numbers_;
+  common::NetlinkSocket route_;
+  std::unique_ptr<Nft> nft_;
+  common::Tunnel tunnel_;
+  Tables tables_;
+  common::Sweeper sweeper_;
+  std::unique_ptr<common::Monitor> monitor_;
+
+  sdk::DatapathState held_;
+  std::optional<Desired> desired_;  // as programmed; empty: nothing, or in doubt
+  PeerNumbers peer_numbers_;
+  std::uint32_t mtu_ = 1450;
+  int device_ = 0;
+  std::set<common::Route> routes_;  // as programmed
+  std::set<common::Rule> rules_;
+};
+
+}  // namespace egw::netlink

@@ -1,0 +1,101 @@
+// The nftables text of the packet path: chains, sets and counters of our three tables for one node.
+// Pure: same node, same text. README.md explains every chain. Used by desired.cpp.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "egw/sdk/datapath_state.hpp"
+#include "layout.hpp"
+
+namespace egw::netlink {
+
+struct Hook {
+  std::string type, hook;  // "filter", "prerouting"
+  std::uint32_t hook_number = 0;
+  std::int32_t priority = 0;
+  std::string device;  // netdev
+  friend bool operator==(const Hook&, const Hook&) = default;
+};
+
+struct Chain {
+  std::string name;
+  std::optional<Hook> hook;
+  std::vector<std::string> rules;
+  // Of hook and rules: what the rules' comments carry, so that a restarted agent recognises them.
+  [[nodiscard]] std::uint64_t fingerprint() const;
+};
+
+// Sets and maps whose elements are written one by one (by netlink, not as text).
+enum class Dyn : std::uint8_t {
+  kSource,    // ip, ip6: endpoint -> verdict
+  kGuarded,   // ip, ip6: EIPs that this node may serve: nobody connects to them
+  kOwn,       // ip, ip6: addresses that translated packets may leave with
+  kIdNat,     // ip, ip6: mark (id) -> address
+  kZoneNat,   // ip, ip6: conntrack zone (id) -> address
+  kZone,      // ip, ip6: mark (id) -> conntrack zone
+  kPeer,      // ip, ip6: inner source MAC -> verdict that notes the peer's number
+  kOuter,     // family of the underlay: outer source . inner source MAC
+  kOwnerMac,  // netdev: mark (id) -> MAC of the owner
+  kBackMac,   // netdev: mark (peer number) -> MAC of the peer
+};
+inline constexpr std::size_t kDynCount = 10;
+
+struct SetSpec {
+  std::string name;
+  bool map = false;
+  std::string header;  // "type ipv4_addr : verdict"
+  std::uint32_t key_length = 0;
+  std::uint32_t data_length = 0;  // 0 for verdicts and plain sets
+  bool verdict = false;
+  bool interval = false;
+};
+
+// What an egress id means to a packet of this node's pods.
+enum class Mode : std::uint8_t { kDrop, kSteer, kOwn };
+
+class Ruleset {
+ public:
+  Ruleset() = default;
+  Ruleset(const sdk::NodeConfig& node, std::uint32_t tunnel_mtu);
+
+  void set_device(bool present) { device_ = present; }
+  [[nodiscard]] bool enabled(Table t) const;  // the family is translated
+  [[nodiscard]] bool carries(Table t) const;  // the underlay is of this family
+  [[nodiscard]] std::vector<Chain> fixed_chains(Table t) const;
+  [[nodiscard]] Chain egress_chain(Table t, std::uint32_t id, Mode mode) const;
+  [[nodiscard]] Chain peer_chain(std::uint32_t number) const;
+  // name: "c" + content; jumps into the map "d" + the same.
+  [[nodiscard]] Chain class_chain(Table t, const std::string& name) const;
+  [[nodiscard]] std::vector<std::pair<Dyn, SetSpec>> sets(Table t) const;
+  [[nodiscard]] static SetSpec class_map(Table t, const std::string& class_name);
+  [[nodiscard]] static SetSpec cluster_set(Table t);
+  [[nodiscard]] static std::vector<std::string> counters(Table t);
+  // Destinations that are never steered besides the cluster's own: link-local, multicast, ...
+  [[nodiscard]] static std::vector<sdk::Prefix> never_steered(Table t);
+  [[nodiscard]] const Marks& marks() const { return marks_; }
+
+  static constexpr std::string_view kDropChain = "drop_it";
+  static constexpr std::string_view kNodeIpChain = "node_ip";
+  static constexpr std::string_view kClusterSet = "cluster";
+
+ private:
+  [[nodiscard]] std::vector<Chain> ip_chains(Table t) const;
+  [[nodiscard]] std::vector<Chain> netdev_chains() const;
+  void add_prerouting(Table t, std::vector<Chain>& out) const;
+  void add_postrouting(Table t, std::vector<Chain>& out) const;
+  [[nodiscard]] std::string mark_is(Slot s) const;
+  // "meta mark set meta mark & keep | value", foreign bits kept but for `cleared`.
+  [[nodiscard]] std::string set_mark(std::uint32_t cleared, std::uint32_t value) const;
+  [[nodiscard]] std::string steerable(Table t) const;
+
+  sdk::NodeConfig node_;
+  Marks marks_;
+  std::uint32_t mtu_ = 1450;
+  bool device_ = true;
+};
+
+}  // namespace egw::netlink
