@@ -156,6 +156,9 @@ sdk::Status Nft::make_context() {
   if (context_ == nullptr) return sdk::fail(sdk::Code::kInternal, "libnftables does not start");
   nft_ctx_buffer_output(context_);
   nft_ctx_buffer_error(context_);
+  // Its socket gets a port with its first message.
+  (void)nft_run_cmd_from_buffer(context_, "list tables");
+  (void)nft_ctx_get_output_buffer(context_);
   context_port_ = 0;
   for (const std::uint32_t port : nfnetlink_ports()) {
     if (before.count(port) == 0) context_port_ = port;

@@ -129,11 +129,11 @@ class Rig:
             net.add(self.ns(node))
             net.sysctl(self.ns(node), net__ipv4__ip_forward=1, net__ipv6__conf__all__forwarding=1)
             self._attach(node, self.address(node), self.address(node, 6))
-            net.batch(self.ns(node), f"route add default via {SERVER4}", f"-6 route add default via {SERVER6}")
+            net.batch(self.ns(node), f"route add default via {SERVER4}", f"route add default via {SERVER6}")
             # The outside knows the pods' networks, so that a packet with a pod's address is answered
             # and therefore seen.
             net.batch(self.ns("srv"), f"route add 10.244.{i}.0/24 via {self.address(node)}",
-                      f"-6 route add fd00:244:{i}::/64 via {self.address(node, 6)}")
+                      f"route add fd00:244:{i}::/64 via {self.address(node, 6)}")
         self.serve()
 
     def serve(self, port=7000, ns=None):
@@ -162,15 +162,10 @@ class Rig:
         return json.loads(process.communicate(timeout=20)[0].splitlines()[-1])
 
     def answering(self, eip, node):
-        """The node answers for the EIP on the underlay, as the announcer would (proxy neighbour)."""
-        family = "-6 " if ":" in eip else ""
-        for other in self.nodes:
-            net.run("ip", "-n", self.ns(other), *f"{family}neigh del proxy {eip} dev eth0".split(), check=False)
+        """The server finds the EIP at the node, as after the announcer's gratuitous announcement."""
         if node:
-            net.batch(self.ns(node), f"{family}neigh add proxy {eip} dev eth0")
-            net.sysctl(self.ns(node), net__ipv4__neigh__eth0__proxy_delay=0, net__ipv6__neigh__eth0__proxy_delay=0,
-                       net__ipv6__conf__eth0__proxy_ndp=1)
-            net.run("ip", "-n", self.ns("srv"), *f"{family}neigh flush to {eip}".split(), check=False)
+            links = json.loads(net.run("ip", "-n", self.ns(node), "-j", "link", "show", "eth0"))
+            net.batch(self.ns("srv"), f"neigh replace {eip} lladdr {links[0]['address']} dev eth0 nud permanent")
 
     def pod(self, node, mtu=1500):
         i, k = self.index(node), 10 + sum(1 for p in self.pods if p.node == node)
@@ -178,11 +173,11 @@ class Rig:
         net.add(self.ns(name))
         net.veth(self.ns(name), "eth0", self.ns(node), host)
         net.batch(self.ns(node), f"link set {host} mtu {mtu} up", f"addr add 10.244.{i}.1/32 dev {host}",
-                  f"route add {v4}/32 dev {host}", f"-6 addr add fe80::1/64 dev {host} nodad",
-                  f"-6 route add {v6}/128 dev {host}")
+                  f"route add {v4}/32 dev {host}", f"addr add fe80::1/64 dev {host} nodad",
+                  f"route add {v6}/128 dev {host}")
         net.batch(self.ns(name), f"link set eth0 mtu {mtu} up", f"addr add {v4}/32 dev eth0",
                   f"addr add {v6}/128 dev eth0 nodad", f"route add 10.244.{i}.1 dev eth0",
-                  f"route add default via 10.244.{i}.1", "-6 route add default via fe80::1 dev eth0")
+                  f"route add default via 10.244.{i}.1", "route add default via fe80::1 dev eth0")
         pod = Pod(self, name, node, v4, v6, host)
         self.pods.append(pod)
         return pod
