@@ -141,7 +141,10 @@ class Converter {
 bool needs_quotes(const std::string& s) {
   if (s.empty() || s.size() > 1024) return true;
   static const std::regex kWords("(y|n|yes|no|on|off|true|false|null|~|<<|=)", std::regex::icase);
-  static const std::regex kNumberLike(R"([-+]?[.0-9][-+.0-9_:eEoxXa-fA-F]*)");
+  static const std::regex kNumberLike(
+      "[-+]?(0x[0-9a-f_]*|0o[0-7_]*|0b[01_]*|[0-9][0-9_]*(e[-+]?[0-9]*)?|"
+      "[0-9_]*[.][0-9_]*(e[-+]?[0-9]*)?|[0-9][0-9_]*(:[0-9]{1,2})+([.][0-9_]*)?)",
+      std::regex::icase);
   static const std::regex kDateLike(R"([0-9]{4}-[0-9]{1,2}-[0-9]{1,2}.*)");
   static const std::regex kInf(R"([-+]?\.(inf|nan))", std::regex::icase);
   if (std::regex_match(s, kWords) || std::regex_match(s, kNumberLike) ||
@@ -163,6 +166,7 @@ bool needs_quotes(const std::string& s) {
 void emit(YAML::Emitter& out, const json& value) {
   switch (value.type()) {
     case json::value_t::object:
+      if (value.empty()) out << YAML::Flow;
       out << YAML::BeginMap;
       for (const auto& [key, item] : value.items()) {
         out << YAML::Key;
@@ -173,6 +177,7 @@ void emit(YAML::Emitter& out, const json& value) {
       out << YAML::EndMap;
       return;
     case json::value_t::array:
+      if (value.empty()) out << YAML::Flow;
       out << YAML::BeginSeq;
       for (const auto& item : value) emit(out, item);
       out << YAML::EndSeq;
@@ -183,8 +188,11 @@ void emit(YAML::Emitter& out, const json& value) {
       out << s;
       return;
     }
+    case json::value_t::null:
+      out << YAML::Null;
+      return;
     default:
-      out << value.dump();  // number, true, false, null: JSON's spelling is YAML's
+      out << value.dump();  // number, true, false: JSON's spelling is YAML's
   }
 }
 
@@ -254,6 +262,7 @@ Result<json> read_yaml_value(std::string_view text, const std::string& source) {
 std::string write_yaml(const json& document) {
   YAML::Emitter out;
   out.SetIndent(2);
+  out.SetNullFormat(YAML::LowerNull);
   emit(out, document);
   std::string text = out.c_str();
   text += '\n';

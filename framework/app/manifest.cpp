@@ -1,0 +1,250 @@
+// Objects from files (manifest.hpp).
+#include "egw/app/manifest.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <filesystem>
+
+#include "egw/app/schema.hpp"
+#include "egw/app/table.hpp"
+#include "egw/app/yaml.hpp"
+#include "egw/model/resources.hpp"
+
+namespace egw::app {
+namespace {
+
+using model::Kind;
+using nlohmann::json;
+
+constexpr std::size_t kMaxFile = 256UL * 1024 * 1024;
+
+std::string string_at(const json& document, const char* pointer) {
+  const json::json_pointer p(pointer);
+  if (!document.contains(p) || !document.at(p).is_string()) return "";
+  return document.at(p).get<std::string>();
+}
+
+const model::KindInfo* kind_of(const json& document) {
+  const std::string api = string_at(document, "/apiVersion");
+  const std::string kind = string_at(document, "/kind");
+  for (const auto& k : model::all_kinds()) {
+    if (k.kind == kind && k.api_version() == api) return &k;
+  }
+  return nullptr;
+}
+
+std::string known_kinds() {
+  std::string out;
+  for (const auto& k : model::all_kinds()) out += (out.empty() ? "" : ", ") + std::string(k.kind);
+  return out;
+}
+
+Error unknown_kind(const json& document, const std::string& source) {
+  const std::string api = string_at(document, "/apiVersion");
+  const std::string kind = string_at(document, "/kind");
+  if (api.empty() || kind.empty()) {
+    return {Errc::kInvalid, source, "apiVersion and kind must be given, as strings"};
+  }
+  for (const auto& k : model::all_kinds()) {
+    if (k.kind == kind) {
+      return {Errc::kInvalid, source,
+              fmt::format("apiVersion of {} is \"{}\"; expected {}", kind, api, k.api_version())};
+    }
+  }
+  std::vector<std::string> names;
+  for (const auto& k : model::all_kinds()) names.emplace_back(k.kind);
+  const std::string guess = nearest(kind, names);
+  return {Errc::kInvalid, source,
+          guess.empty()
+              ? fmt::format("unknown kind {} ({}); expected one of {}", kind, api, known_kinds())
+              : fmt::format("unknown kind {}; did you mean {}?", kind, guess)};
+}
+
+void add_documents(const std::string& path, const std::string& ns,
+                   std::vector<Result<Manifest>>& out) {
+  auto text = read_text(path, kMaxFile);
+  if (!text) return out.emplace_back(tl::unexpected(std::move(text.error()))), void();
+  const std::string name = path == "-" ? "standard input" : path;
+  auto documents = read_yaml(*text, name, kMaxFile);
+  if (!documents) return out.emplace_back(tl::unexpected(std::move(documents.error()))), void();
+  if (documents->empty()) {
+    return out.emplace_back(fail(Errc::kInvalid, name, "holds no object")), void();
+  }
+  for (std::size_t i = 0; i < documents->size(); ++i) {
+    json& document = (*documents)[i];
+    const std::string source =
+        documents->size() == 1 ? name : fmt::format("{} document {}", name, i + 1);
+    const bool is_list = document.is_object() && string_at(document, "/kind") == "List" &&
+                         document.contains("items") && document["items"].is_array();
+    if (!is_list) {
+      out.push_back(to_manifest(std::move(document), ns, source));
+      continue;
+    }
+    for (std::size_t k = 0; k < document["items"].size(); ++k) {
+      out.push_back(to_manifest(std::move(document["items"][k]), ns,
+                                fmt::format("{} item {}", source, k + 1)));
+    }
+  }
+}
+
+// Fields that admission looks up when they are not given; leaving them out asks for no change.
+std::vector<json::json_pointer> looked_up(Kind kind) {
+  switch (kind) {
+    case Kind::kEgressGateway:
+      return {json::json_pointer("/spec/ippools/ipv4DefaultEIP"),
+              json::json_pointer("/spec/ippools/ipv6DefaultEIP")};
+    case Kind::kEgressPolicy:
+    case Kind::kEgressClusterPolicy:
+      return {json::json_pointer("/spec/egressGatewayName"),
+              json::json_pointer("/spec/egressIP/ipv4"), json::json_pointer("/spec/egressIP/ipv6")};
+    default:
+      return {};
+  }
+}
+
+// Whether the value's parent is a map, or nothing yet, so that the value can be set.
+bool settable(const json& document, const json::json_pointer& pointer) {
+  for (auto p = pointer.parent_pointer(); !p.empty(); p = p.parent_pointer()) {
+    if (document.contains(p)) return document.at(p).is_object();
+  }
+  return document.is_object();
+}
+
+}  // namespace
+
+std::string Manifest::label() const { return resource_name(kind) + "/" + key.name; }
+
+Result<Manifest> to_manifest(json document, const std::string& ns, const std::string& source) {
+  if (!document.is_object()) {
+    return fail(Errc::kInvalid, source, "expected an object with apiVersion, kind and metadata");
+  }
+  const model::KindInfo* kind = kind_of(document);
+  if (kind == nullptr) return tl::unexpected(unknown_kind(document, source));
+  Manifest out{kind->id, {"", string_at(document, "/metadata/name")}, {}, source};
+  if (out.key.name.empty()) {
+    return fail(Errc::kInvalid, source, fmt::format("{}: metadata.name must be given", kind->kind));
+  }
+  const std::string own = string_at(document, "/metadata/namespace");
+  if (!kind->namespaced) {
+    if (!own.empty()) {
+      return fail(Errc::kInvalid, source,
+                  fmt::format("{} {} is cluster-wide; leave out metadata.namespace", kind->kind,
+                              out.key.name));
+    }
+  } else {
+    if (!own.empty() && !ns.empty() && own != ns) {
+      return fail(Errc::kInvalid, source,
+                  fmt::format("{} {} names the namespace {}, but -n says {}", kind->kind,
+                              out.key.name, own, ns));
+    }
+    out.key.ns = !own.empty() ? own : !ns.empty() ? ns : "default";
+    document["metadata"]["namespace"] = out.key.ns;
+  }
+  out.document = std::move(document);
+  return out;
+}
+
+std::vector<Result<Manifest>> read_manifests(const std::vector<std::string>& paths,
+                                             const std::string& ns) {
+  std::vector<Result<Manifest>> out;
+  for (const auto& path : paths) {
+    std::error_code error;
+    if (path == "-" || !std::filesystem::is_directory(path, error)) {
+      add_documents(path, ns, out);
+      continue;
+    }
+    std::vector<std::string> files;
+    for (std::filesystem::directory_iterator it(path, error), last; !error && it != last;
+         it.increment(error)) {
+      const auto extension = it->path().extension();
+      if (extension == ".yaml" || extension == ".yml" || extension == ".json") {
+        files.push_back(it->path());
+      }
+    }
+    if (error || files.empty()) {
+      out.emplace_back(fail(
+          Errc::kInvalid, path,
+          error ? "cannot be read: " + error.message() : "holds no *.yaml, *.yml or *.json file"));
+      continue;
+    }
+    std::sort(files.begin(), files.end());
+    for (const auto& file : files) add_documents(file, ns, out);
+  }
+  return out;
+}
+
+json merge_applied(Kind kind, const json& stored, const json& wanted) {
+  json out = wanted;
+  json metadata = stored.value("metadata", json::object());
+  const json given = wanted.value("metadata", json::object());
+  if (given.contains("labels")) metadata["labels"] = given["labels"];
+  if (given.contains("annotations")) {
+    json annotations = given["annotations"];
+    const json before = metadata.value("annotations", json::object());
+    for (const auto& [name, value] : before.items()) {
+      const bool request = name.starts_with(std::string(model::kGroup) + "/");
+      if (request && annotations.is_object() && !annotations.contains(name)) {
+        annotations[name] = value;
+      }
+    }
+    metadata["annotations"] = std::move(annotations);
+  }
+  out["metadata"] = std::move(metadata);
+  out.erase("status");
+  if (stored.contains("status")) out["status"] = stored["status"];
+  for (const auto& pointer : looked_up(kind)) {
+    if (!out.contains(pointer) && stored.contains(pointer) && settable(out, pointer)) {
+      out[pointer] = stored.at(pointer);
+    }
+  }
+  return out;
+}
+
+bool same_but_status(const json& a, const json& b) {
+  const auto reduced = [](json document) {
+    document.erase("status");
+    if (document.contains("metadata") && document["metadata"].is_object()) {
+      for (const char* key : {"resourceVersion", "generation", "managedFields"}) {
+        document["metadata"].erase(key);
+      }
+      // Empty and absent are the same.
+      for (const char* key : {"labels", "annotations", "finalizers"}) {
+        auto& metadata = document["metadata"];
+        if (metadata.contains(key) && metadata[key].empty()) metadata.erase(key);
+      }
+    }
+    return document;
+  };
+  return reduced(a) == reduced(b);
+}
+
+Result<std::vector<Kind>> parse_kinds(const std::string& text) {
+  std::vector<Kind> out;
+  std::size_t begin = 0;
+  for (;;) {
+    const std::size_t comma = text.find(',', begin);
+    const std::string word = text.substr(begin, comma - begin);
+    const model::KindInfo* kind = model::find_kind(word);
+    if (kind == nullptr) {
+      std::vector<std::string> names;
+      std::string shorts;
+      for (const auto& k : model::all_kinds()) {
+        names.emplace_back(k.plural);
+        names.emplace_back(k.singular);
+        shorts += (shorts.empty() ? "" : ", ") + std::string(k.short_name);
+      }
+      const std::string guess = nearest(word, names);
+      return fail(Errc::kInvalid, "",
+                  guess.empty()
+                      ? fmt::format("there is no kind \"{}\"; known: {}", word, shorts)
+                      : fmt::format("there is no kind \"{}\"; did you mean \"{}\"?", word, guess));
+    }
+    if (std::find(out.begin(), out.end(), kind->id) == out.end()) out.push_back(kind->id);
+    if (comma == std::string::npos) return out;
+    begin = comma + 1;
+  }
+}
+
+}  // namespace egw::app

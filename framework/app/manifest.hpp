@@ -1,0 +1,44 @@
+// Objects from files: what `apply -f` and `delete -f` read, and how `apply` merges one with what is
+// stored.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "egw/model/meta.hpp"
+#include "egw/model/result.hpp"
+
+namespace egw::app {
+
+struct Manifest {
+  model::Kind kind;
+  model::Key key;
+  nlohmann::json document;
+  std::string source;                       // "FILE" or "FILE document 3"
+  [[nodiscard]] std::string label() const;  // "egresspolicy.egressgateway.spidernet.io/web"
+};
+
+// Every document of the files, folders (*.yaml, *.yml, *.json, sorted) and "-", `List`s taken
+// apart. One that is refused stands as an error in its place. ns: -n, empty: not given.
+[[nodiscard]] std::vector<Result<Manifest>> read_manifests(const std::vector<std::string>& paths,
+                                                           const std::string& ns);
+
+// Checks one document. source as above.
+[[nodiscard]] Result<Manifest> to_manifest(nlohmann::json document, const std::string& ns,
+                                           const std::string& source);
+
+// What `apply` writes: everything but metadata and status as in `wanted`; labels and annotations as
+// in `wanted` where it gives them; the rest of the metadata, the status, and what admission filled
+// in and the manifest leaves out (gateway, EIPs, default EIPs) as stored. Requests to the leader
+// (annotations of egw's own group) stay.
+[[nodiscard]] nlohmann::json merge_applied(model::Kind kind, const nlohmann::json& stored,
+                                           const nlohmann::json& wanted);
+
+// Equal but for what the store itself writes (revision, generation) and the status.
+[[nodiscard]] bool same_but_status(const nlohmann::json& a, const nlohmann::json& b);
+
+// "KIND" (also "a,b,c") from the command line. kInvalid with a suggestion.
+[[nodiscard]] Result<std::vector<model::Kind>> parse_kinds(const std::string& text);
+
+}  // namespace egw::app

@@ -1,0 +1,168 @@
+// A verb's connection to the configured state store (session.hpp).
+#include "egw/app/session.hpp"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <csignal>
+#include <mutex>
+#include <optional>
+
+#include "egw/host/plugin_host.hpp"
+#include "egw/runtime/process.hpp"
+
+namespace egw::app {
+namespace {
+
+namespace asio = boost::asio;
+
+// Messages of plugins, for people: warnings and errors, more only when --log-level asks for it.
+host::LogFn log_to(Console& console, const Config& config) {
+  const int lowest = config.runtime.log_level < runtime::LogLevel::kInfo
+                         ? static_cast<int>(config.runtime.log_level)
+                         : std::max(static_cast<int>(config.runtime.log_level),
+                                    static_cast<int>(runtime::LogLevel::kWarn));
+  auto mutex = std::make_shared<std::mutex>();
+  return [&console, lowest, mutex](int level, std::string_view plugin, std::string_view message) {
+    if (level < lowest) return;
+    const std::lock_guard lock(*mutex);
+    const auto name = runtime::to_string(static_cast<runtime::LogLevel>(std::min(level, 3)));
+    // Not through Console: this may be another thread.
+    const std::string line = fmt::format("{}: {}: {}\n", name, plugin, message);
+    (void)!::write(STDERR_FILENO, line.data(), line.size());
+  };
+}
+
+}  // namespace
+
+struct Session::Impl {
+  asio::io_context io{1};
+  asio::executor_work_guard<asio::io_context::executor_type> work{io.get_executor()};
+  std::unique_ptr<host::PluginHost> host;
+  std::unique_ptr<host::StateStore> store;
+  int out_fd = STDOUT_FILENO;
+
+  // Runs the loop until the operation is done.
+  template <class T>
+  T run(asio::awaitable<T> operation) {
+    std::optional<T> result;
+    std::exception_ptr thrown;
+    asio::co_spawn(io, std::move(operation), [&](std::exception_ptr e, T value) {
+      thrown = e;
+      result.emplace(std::move(value));
+      io.stop();
+    });
+    while (!result) {  // a watch that ends meanwhile stops the loop, too
+      io.restart();
+      io.run();
+    }
+    if (thrown) std::rethrow_exception(thrown);
+    return *std::move(result);
+  }
+};
+
+Session::Session() : impl_(std::make_unique<Impl>()) {}
+Session::~Session() {
+  impl_->store.reset();
+  impl_->host.reset();
+}
+
+Result<std::unique_ptr<Session>> Session::open(const Config& config, Console& console) {
+  std::unique_ptr<Session> session(new Session());
+  Impl& impl = *session->impl_;
+  const auto& rt = config.runtime;
+  impl.out_fd = console.out_fd();
+  impl.host = std::make_unique<host::PluginHost>(rt.plugin_dir, impl.io.get_executor(),
+                                                 log_to(console, config));
+  auto admit = [settings = rt.settings](const host::AdmitRequest& request) {
+    return runtime::admit_with(settings, request);
+  };
+  auto store =
+      impl.host->open_state_store(rt.state_store.name, rt.state_store.config, std::move(admit));
+  if (!store) return tl::unexpected(std::move(store.error()));
+  impl.store = *std::move(store);
+  return session;
+}
+
+Result<host::StoredObject> Session::get(model::Kind kind, model::Key key) {
+  return impl_->run(impl_->store->get(kind, std::move(key)));
+}
+
+Result<std::vector<host::StoredObject>> Session::list(host::Query query) {
+  return impl_->run(impl_->store->list(std::move(query)));
+}
+
+Result<host::WriteOutcome> Session::write(host::WriteRequest request) {
+  return impl_->run(impl_->store->write(std::move(request)));
+}
+
+Result<void> Session::watch(
+    std::vector<host::Query> queries,
+    std::function<bool(std::size_t index, const host::StoreEvent&)> on_event) {
+  Impl& impl = *impl_;
+  std::vector<std::unique_ptr<host::Subscription>> subscriptions;
+  bool ended = false;
+  const auto end = [&] {
+    ended = true;
+    impl.io.stop();
+  };
+  asio::signal_set signals(impl.io, SIGINT, SIGTERM);
+  signals.async_wait([&](boost::system::error_code error, int) {
+    if (!error) end();
+  });
+  // A file or a terminal cannot be waited for, or never fails: then only the signals end it.
+  asio::posix::stream_descriptor out(impl.io);
+  boost::system::error_code unused;
+  out.assign(::dup(impl.out_fd), unused);
+  if (out.is_open()) {
+    out.async_wait(asio::posix::stream_descriptor::wait_error,
+                   [&](boost::system::error_code error) {
+                     if (!error) end();
+                   });
+  }
+  for (std::size_t i = 0; i < queries.size() && !ended; ++i) {
+    auto handler = [&on_event, &end, &ended, i](const host::StoreEvent& event) {
+      if (!ended && !on_event(i, event)) end();
+    };
+    auto subscription = impl.run(impl.store->subscribe(std::move(queries[i]), std::move(handler)));
+    if (!subscription) return tl::unexpected(std::move(subscription.error()));
+    subscriptions.push_back(*std::move(subscription));
+  }
+  if (!ended) {
+    impl.io.restart();
+    impl.io.run();
+  }
+  subscriptions.clear();
+  return {};
+}
+
+struct PluginFolder::Impl {
+  asio::io_context io{1};
+  std::unique_ptr<host::PluginHost> host;
+};
+
+PluginFolder::PluginFolder(const Config& config, Console& console)
+    : impl_(std::make_unique<Impl>()) {
+  impl_->host = std::make_unique<host::PluginHost>(
+      config.runtime.plugin_dir, impl_->io.get_executor(), log_to(console, config));
+}
+PluginFolder::~PluginFolder() { impl_->host.reset(); }
+const host::PluginHost& PluginFolder::host() const { return *impl_->host; }
+
+int exit_code_of(const Error& opening) {
+  switch (opening.code) {
+    case Errc::kUnavailable:
+    case Errc::kTimeout:
+    case Errc::kConflict:
+      return 1;
+    default:
+      return 2;
+  }
+}
+
+}  // namespace egw::app

@@ -1,0 +1,182 @@
+// What `egw status` says (status.hpp).
+#include "egw/app/status.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+#include "egw/app/table.hpp"
+
+namespace egw::app {
+namespace {
+
+using nlohmann::json;
+
+// Conditions that are good when true; every other one says what is wrong when it is true.
+constexpr std::array<std::string_view, 4> kGood{"Ready", "Allocated", "Placed", "TunnelReachable"};
+// Conditions that tell what happened or is under way, good or not.
+constexpr std::array<std::string_view, 4> kNews{"LastMove", "MoveDone", "Drained", "Deleting"};
+
+bool is_problem(const model::Condition& c) {
+  const auto in = [&c](const auto& list) {
+    return std::find(list.begin(), list.end(), c.type) != list.end();
+  };
+  if (in(kNews)) return false;
+  return in(kGood) ? !c.status : c.status;
+}
+
+void add_problem(json& status, const std::string& object, std::string_view reason,
+                 const std::string& message) {
+  status["problems"].push_back({{"object", object}, {"reason", reason}, {"message", message}});
+}
+
+void add_conditions(json& status, const std::string& object, const model::Conditions& conditions) {
+  for (const auto& c : conditions) {
+    if (is_problem(c)) {
+      const std::string what = c.reason.empty() || c.reason == c.type
+                                   ? c.type
+                                   : fmt::format("{} ({})", c.type, c.reason);
+      add_problem(status, object, what, c.message);
+    }
+  }
+}
+
+json policies_json(const std::vector<model::PolicyRef>& policies) {
+  json out = json::array();
+  for (const auto& p : policies) out.push_back(p.ns.empty() ? p.name : p.ns + "/" + p.name);
+  return out;
+}
+
+void add_eip(json& status, const std::string& gateway, const std::string& node,
+             const std::string& node_status, const model::EipStatus& eip) {
+  status["eips"].push_back({{"gateway", gateway},
+                            {"ipv4", eip.ipv4},
+                            {"ipv6", eip.ipv6},
+                            {"useNodeIP", eip.use_node_ip},
+                            {"id", eip.id},
+                            {"epoch", eip.epoch},
+                            {"node", node},
+                            {"nodeStatus", node_status},
+                            {"movingFrom", eip.moving_from},
+                            {"policies", policies_json(eip.policies)}});
+}
+
+void add_gateway(json& status, const model::EgressGateway& gateway) {
+  const std::string& name = gateway.meta.name;
+  for (const auto& node : gateway.status.node_list) {
+    for (const auto& eip : node.eips) add_eip(status, name, node.name, node.status, eip);
+  }
+  for (const auto& eip : gateway.status.unplaced) add_eip(status, name, "", "", eip);
+  add_conditions(status, "egressgateway/" + name, gateway.status.conditions);
+  if (const auto* move = model::find_condition(gateway.status.conditions, "LastMove")) {
+    status["moves"].push_back({{"gateway", name},
+                               {"time", model::format_time(move->transition_ms)},
+                               {"message", move->message}});
+  }
+}
+
+void add_tunnel(json& status, const model::EgressTunnel& tunnel, const StatusInput& input) {
+  const auto& s = tunnel.status;
+  const std::int64_t age = input.now_ms - s.last_heartbeat_ms;
+  json entry{{"node", tunnel.meta.name},
+             {"phase", model::to_string(s.phase)},
+             {"ipv4", s.ipv4},
+             {"ipv6", s.ipv6},
+             {"heartbeatAgeMs", s.last_heartbeat_ms == 0 ? json() : json(age)}};
+  status["tunnels"].push_back(std::move(entry));
+  const std::string object = "egresstunnel/" + tunnel.meta.name;
+  const auto limit = input.settings.eip_eviction_timeout + 2 * input.settings.tunnel_monitor_period;
+  if (s.phase != model::TunnelPhase::kReady) {
+    add_problem(status, object, model::to_string(s.phase),
+                s.last_heartbeat_ms == 0 ? "its agent has not reported yet"
+                                         : fmt::format("last heartbeat {} ago", format_age(age)));
+  } else if (age > limit.count()) {
+    add_problem(status, object, "HeartbeatOld",
+                fmt::format("last heartbeat {} ago and no leader has judged it; is a controller "
+                            "running?",
+                            format_age(age)));
+  }
+  add_conditions(status, object, s.conditions);
+}
+
+std::string or_none(const json& value) {
+  const std::string text = value.is_string() ? value.get<std::string>() : value.dump();
+  return text.empty() || text == "null" ? "<none>" : text;
+}
+
+std::string joined(const json& list, std::size_t most) {
+  std::string out;
+  for (std::size_t i = 0; i < list.size() && i < most; ++i) {
+    out += (i == 0 ? "" : ",") + list[i].get<std::string>();
+  }
+  if (list.size() > most) out += fmt::format(" and {} more", list.size() - most);
+  return out.empty() ? "<none>" : out;
+}
+
+std::string section(const std::string& title, Table table) {
+  return "\n" + title + "\n" + table.format();
+}
+
+}  // namespace
+
+json make_status(const StatusInput& input) {
+  json status{{"leader", {{"holder", ""}, {"term", 0}}},
+              {"eips", json::array()},
+              {"tunnels", json::array()},
+              {"problems", json::array()},
+              {"moves", json::array()}};
+  for (const auto& info : input.infos) {
+    if (info.meta.name != model::kClusterInfoName) continue;
+    status["leader"] = {{"holder", info.status.leader}, {"term", info.status.term}};
+    add_conditions(status, "egressclusterinfo/" + info.meta.name, info.status.conditions);
+  }
+  if (status["leader"]["holder"] == "") {
+    add_problem(status, "leader", "NoLeader", "no controller has led yet; start egw controller");
+  }
+  for (const auto& tunnel : input.tunnels) add_tunnel(status, tunnel, input);
+  for (const auto& gateway : input.gateways) add_gateway(status, gateway);
+  for (const auto& policy : input.policies) {
+    const std::string object = policy.meta.ns.empty()
+                                   ? "egressclusterpolicy/" + policy.meta.name
+                                   : "egresspolicy/" + policy.meta.ns + "/" + policy.meta.name;
+    add_conditions(status, object, policy.status.conditions);
+  }
+  status["healthy"] = status["problems"].empty();
+  return status;
+}
+
+std::string status_text(const json& status) {
+  std::string out = fmt::format("Leader: {}, term {}\n", or_none(status["leader"]["holder"]),
+                                status["leader"]["term"].dump());
+  Table tunnels({"NODE", "PHASE", "HEARTBEAT", "IPV4", "IPV6"});
+  for (const auto& t : status["tunnels"]) {
+    const json& age = t["heartbeatAgeMs"];
+    tunnels.add({or_none(t["node"]), or_none(t["phase"]),
+                 age.is_null() ? "<none>" : format_age(age.get<std::int64_t>()) + " ago",
+                 or_none(t["ipv4"]), or_none(t["ipv6"])});
+  }
+  if (!tunnels.empty()) out += section("Tunnels:", std::move(tunnels));
+  Table eips({"GATEWAY", "IPV4", "IPV6", "NODE", "STATUS", "EPOCH", "POLICIES"});
+  for (const auto& e : status["eips"]) {
+    const bool own = e["useNodeIP"].get<bool>();
+    const std::string from = e["movingFrom"].get<std::string>();
+    eips.add({or_none(e["gateway"]), own ? "(node's)" : or_none(e["ipv4"]),
+              own ? "(node's)" : or_none(e["ipv6"]), or_none(e["node"]),
+              from.empty() ? or_none(e["nodeStatus"]) : "moving from " + from, e["epoch"].dump(),
+              joined(e["policies"], 5)});
+  }
+  if (!eips.empty()) out += section("Egress IPs:", std::move(eips));
+  Table moves({"TIME", "GATEWAY", "MOVE"});
+  for (const auto& m : status["moves"]) {
+    moves.add({or_none(m["time"]), or_none(m["gateway"]), or_none(m["message"])});
+  }
+  if (!moves.empty()) out += section("Last moves:", std::move(moves));
+  Table problems({"OBJECT", "REASON", "MESSAGE"});
+  for (const auto& p : status["problems"]) {
+    problems.add({or_none(p["object"]), or_none(p["reason"]), or_none(p["message"])});
+  }
+  return out + (problems.empty() ? "\nHealthy.\n" : section("Problems:", std::move(problems)));
+}
+
+}  // namespace egw::app

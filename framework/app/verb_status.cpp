@@ -1,0 +1,122 @@
+// `egw status`: is everything well, and if not, what is wrong.
+#include <fmt/format.h>
+
+#include <chrono>
+
+#include "egw/app/console.hpp"
+#include "egw/app/status.hpp"
+#include "egw/app/verbs.hpp"
+#include "egw/app/yaml.hpp"
+#include "egw/model/codec.hpp"
+#include "egw/runtime/admin_client.hpp"
+
+namespace egw::app {
+namespace {
+
+using nlohmann::json;
+
+template <class R, class Out>
+Result<void> read_all(Session& session, std::vector<Out>& out) {
+  auto listed = session.list(host::Query{R::kKind, "", "", "", ""});
+  if (!listed) return tl::unexpected(std::move(listed.error()));
+  for (const auto& object : *listed) {
+    auto decoded = model::decode<R>(object.document);
+    if (!decoded) return tl::unexpected(std::move(decoded.error()));
+    out.push_back(*std::move(decoded));
+  }
+  return {};
+}
+
+Result<StatusInput> gather(Session& session) {
+  StatusInput in;
+  Result<void> ok = read_all<model::EgressGateway>(session, in.gateways);
+  if (ok) ok = read_all<model::EgressPolicy>(session, in.policies);
+  if (ok) ok = read_all<model::EgressClusterPolicy>(session, in.policies);
+  if (ok) ok = read_all<model::EgressTunnel>(session, in.tunnels);
+  if (ok) ok = read_all<model::EgressClusterInfo>(session, in.infos);
+  if (!ok) return tl::unexpected(std::move(ok.error()));
+  return in;
+}
+
+std::string text_of(const json& document) {
+  return document.dump(4, ' ', false, json::error_handler_t::replace) + "\n";
+}
+
+// Asks the processes of this node by their admin sockets; the store is not needed.
+int local_status(Context& context, const Config& config) {
+  json answers = json::object();
+  std::string why;
+  for (const char* role : {"agent", "controller"}) {
+    const auto socket = runtime::admin_socket(config.runtime.state_dir, role);
+    auto answer = runtime::admin_call(socket, "/state");
+    if (!answer) {
+      why += fmt::format("{}{}", why.empty() ? "" : "; ", answer.error().to_string());
+      continue;
+    }
+    json state = json::parse(*answer, nullptr, false);
+    if (state.is_discarded()) {
+      context.console.error(fmt::format("{}: the answer is not JSON", socket.string()));
+      return kRefused;
+    }
+    answers[role] = std::move(state);
+  }
+  if (answers.empty()) {
+    context.console.error(fmt::format("no agent and no controller answers here: {}", why));
+    return kRefused;
+  }
+  const bool as_json = context.args.get("output") == "json";
+  context.console.out(as_json ? text_of(answers) : write_yaml(answers));
+  return finish(context, kDone);
+}
+
+int run(Context& context) {
+  const std::string format = context.args.get("output");
+  if (!format.empty() && format != "json") {
+    return usage_error(context, "status", fmt::format("-o is \"{}\"; expected json", format));
+  }
+  int code = kDone;
+  const auto config = load(context, code);
+  if (config == nullptr) return code;
+  if (context.args.has("local")) return local_status(context, *config);
+  auto session = Session::open(*config, context.console);
+  if (!session) {
+    context.console.error(session.error().to_string());
+    return exit_code_of(session.error());
+  }
+  auto input = gather(**session);
+  if (!input) {
+    context.console.error(input.error().to_string());
+    return kRefused;
+  }
+  using namespace std::chrono;
+  input->now_ms = duration_cast<milliseconds>(system_clock::now().time_since_epoch()).count();
+  input->settings = config->runtime.settings;
+  const json status = make_status(*input);
+  context.console.out(format == "json" ? text_of(status) : status_text(status));
+  return finish(context, status["healthy"].get<bool>() ? kDone : kRefused);
+}
+
+}  // namespace
+
+Verb status_verb() {
+  Verb v;
+  v.name = "status";
+  v.usage = "[-o json] [--local]";
+  v.summary = "Say who leads, who owns which EIP, and what is wrong";
+  v.details =
+      "Exit code 1 when something is wrong: it is then listed under Problems.\n"
+      "--local asks the agent and the controller of this node themselves, without the store.\n\n"
+      "examples:\n"
+      "  egw status\n"
+      "  egw status -o json\n"
+      "  egw status --local";
+  v.options = {
+      {"output", 'o', "json", "the same as JSON"},
+      {"local", 0, "", "what this node's agent and controller say of themselves"},
+      {"state-dir", 0, "DIR", "with --local: the state folder of the node"},
+  };
+  v.run = run;
+  return v;
+}
+
+}  // namespace egw::app

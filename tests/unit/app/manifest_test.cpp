@@ -1,0 +1,173 @@
+// Manifests: what is refused and how it is said, merging with what is stored, the samples.
+#include "egw/app/manifest.hpp"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "egw/app/yaml.hpp"
+#include "egw/model/codec.hpp"
+
+namespace egw::app {
+namespace {
+
+using model::Kind;
+using nlohmann::json;
+
+json yaml(const std::string& text) { return read_yaml(text, "test", 1 << 20).value().at(0); }
+
+std::string refusal(const std::string& text, const std::string& ns = "") {
+  const auto manifest = to_manifest(yaml(text), ns, "FILE");
+  return manifest ? "(accepted)" : manifest.error().to_string();
+}
+
+const std::string kApi = "apiVersion: egressgateway.spidernet.io/v1beta1\n";
+
+TEST(Manifest, Refusals) {
+  EXPECT_EQ(refusal("[1]"), "FILE: expected an object with apiVersion, kind and metadata");
+  EXPECT_EQ(refusal("kind: EgressGateway"), "FILE: apiVersion and kind must be given, as strings");
+  EXPECT_EQ(refusal("apiVersion: v1\nkind: EgressGateway"),
+            "FILE: apiVersion of EgressGateway is \"v1\"; expected "
+            "egressgateway.spidernet.io/v1beta1");
+  EXPECT_EQ(refusal(kApi + "kind: EgresGateway"),
+            "FILE: unknown kind EgresGateway; did you mean EgressGateway?");
+  EXPECT_EQ(refusal("apiVersion: apps/v1\nkind: Deployment"),
+            "FILE: unknown kind Deployment (apps/v1); expected one of EgressGateway, EgressPolicy, "
+            "EgressClusterPolicy, EgressTunnel, EgressEndpointSlice, EgressClusterEndpointSlice, "
+            "EgressClusterInfo, Node, Pod, Namespace");
+  EXPECT_EQ(refusal(kApi + "kind: EgressGateway\nmetadata: {}"),
+            "FILE: EgressGateway: metadata.name must be given");
+  EXPECT_EQ(refusal(kApi + "kind: EgressGateway\nmetadata: {name: g, namespace: x}"),
+            "FILE: EgressGateway g is cluster-wide; leave out metadata.namespace");
+  EXPECT_EQ(refusal(kApi + "kind: EgressPolicy\nmetadata: {name: p, namespace: x}", "y"),
+            "FILE: EgressPolicy p names the namespace x, but -n says y");
+}
+
+TEST(Manifest, NamespaceOfTheObjectThenOptionThenDefault) {
+  const std::string own = kApi + "kind: EgressPolicy\nmetadata: {name: p, namespace: x}";
+  const std::string none = kApi + "kind: EgressPolicy\nmetadata: {name: p}";
+  EXPECT_EQ(to_manifest(yaml(own), "", "F")->key.to_string(), "x/p");
+  EXPECT_EQ(to_manifest(yaml(none), "y", "F")->key.to_string(), "y/p");
+  EXPECT_EQ(to_manifest(yaml(none), "", "F")->key.to_string(), "default/p");
+  EXPECT_EQ(to_manifest(yaml(none), "", "F")->document["metadata"]["namespace"], "default");
+  EXPECT_EQ(to_manifest(yaml(none), "", "F")->label(), "egresspolicy.egressgateway.spidernet.io/p");
+  EXPECT_EQ(to_manifest(yaml("apiVersion: v1\nkind: Node\nmetadata: {name: n}"), "y", "F")->label(),
+            "node/n");
+}
+
+TEST(Manifest, FoldersListsAndSeveralDocuments) {
+  const auto dir =
+      std::filesystem::temp_directory_path() / ("egw-manifest-test-" + std::to_string(::getpid()));
+  std::filesystem::create_directory(dir);
+  std::ofstream(dir / "b.yaml") << "apiVersion: v1\nkind: Node\nmetadata: {name: b1}\n---\n\n---\n"
+                                   "apiVersion: v1\nkind: Nod\nmetadata: {name: b2}\n";
+  std::ofstream(dir / "a.json") << R"({"apiVersion": "v1", "kind": "List", "items": [
+      {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "a1"}},
+      {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "a2"}}]})";
+  std::ofstream(dir / "c.txt") << "not read";
+  std::vector<std::string> said;
+  for (const auto& m : read_manifests({dir, "/nonexistent.yaml"}, "")) {
+    std::string line = m ? m->label() : m.error().to_string();
+    if (const auto at = line.find(dir.string()); at != std::string::npos) {
+      line.replace(at, dir.string().size(), "DIR");
+    }
+    said.push_back(line);
+  }
+  std::filesystem::remove_all(dir);
+  EXPECT_THAT(said, testing::ElementsAre(
+                        "node/a1", "node/a2", "node/b1",
+                        "DIR/b.yaml document 2: unknown kind Nod; did you mean Node?",
+                        "/nonexistent.yaml: cannot be opened (No such file or directory)"));
+}
+
+TEST(Manifest, MergeReplacesWhatIsGivenAndKeepsTheRest) {
+  const json stored = yaml(R"(
+metadata:
+  name: p
+  uid: u1
+  resourceVersion: "7"
+  labels: {old: "1"}
+  annotations: {mine: "1", egressgateway.spidernet.io/move: x}
+  finalizers: [egressgateway.spidernet.io/egressgateway]
+spec:
+  egressGatewayName: egw
+  egressIP: {ipv4: 10.6.1.56, allocatorPolicy: default}
+  appliedTo: {podSelector: {matchLabels: {app: a}}}
+  destSubnet: [10.0.0.0/8]
+status: {node: n2}
+)");
+  const json wanted = yaml(R"(
+metadata: {name: p, annotations: {other: "2"}}
+spec: {appliedTo: {podSelector: {matchLabels: {app: b}}}}
+status: {node: n9}
+)");
+  EXPECT_EQ(merge_applied(Kind::kEgressPolicy, stored, wanted), yaml(R"(
+metadata:
+  name: p
+  uid: u1
+  resourceVersion: "7"
+  labels: {old: "1"}
+  annotations: {other: "2", egressgateway.spidernet.io/move: x}
+  finalizers: [egressgateway.spidernet.io/egressgateway]
+spec:
+  egressGatewayName: egw
+  egressIP: {ipv4: 10.6.1.56}
+  appliedTo: {podSelector: {matchLabels: {app: b}}}
+status: {node: n2}
+)"));
+}
+
+TEST(Manifest, MergeOfASpecThatIsNoMapLeavesItToAdmission) {
+  const json stored = yaml("{metadata: {name: p}, spec: {egressGatewayName: egw}}");
+  const json wanted = yaml("{metadata: {name: p}, spec: 3}");
+  EXPECT_EQ(merge_applied(Kind::kEgressPolicy, stored, wanted)["spec"], 3);
+}
+
+TEST(Manifest, SameButStatus) {
+  const json a = yaml("{metadata: {name: p, resourceVersion: '1', labels: {}}, spec: {x: 1}}");
+  const json b = yaml(
+      "{metadata: {name: p, resourceVersion: '2', generation: 3}, spec: {x: 1}, status: {y: 1}}");
+  EXPECT_TRUE(same_but_status(a, b));
+  EXPECT_FALSE(same_but_status(a, yaml("{metadata: {name: p}, spec: {x: 2}}")));
+  EXPECT_FALSE(same_but_status(a, yaml("{metadata: {name: p, labels: {l: v}}, spec: {x: 1}}")));
+}
+
+TEST(Manifest, Kinds) {
+  EXPECT_THAT(parse_kinds("egw,egp,EgressGateway").value(),
+              testing::ElementsAre(Kind::kEgressGateway, Kind::kEgressPolicy));
+  EXPECT_EQ(parse_kinds("egressgatewys").error().message,
+            "there is no kind \"egressgatewys\"; did you mean \"egressgateways\"?");
+  EXPECT_EQ(parse_kinds("").error().message,
+            "there is no kind \"\"; known: egw, egp, egcp, egt, egep, egcep, egci, no, po, ns");
+}
+
+// The manifests of the documentation, decoded as the program does it.
+TEST(Manifest, SamplesDecodeWithoutUnknownFields) {
+  int seen = 0;
+  for (const auto& m : read_manifests({EGW_SOURCE_DIR "/config/manifests"}, "")) {
+    ASSERT_TRUE(m) << m.error().to_string();
+    ++seen;
+    EXPECT_THAT(model::find_unknown_fields(m->kind, m->document), testing::IsEmpty()) << m->source;
+    if (m->kind == Kind::kEgressGateway) {
+      const auto gateway = model::decode<model::EgressGateway>(m->document);
+      ASSERT_TRUE(gateway) << gateway.error().to_string();
+      EXPECT_TRUE(gateway->spec.cluster_default);
+      EXPECT_EQ(gateway->spec.ippools.ipv4.size(), 2U);
+      EXPECT_EQ(gateway->spec.ippools.ipv6.size(), 2U);
+      EXPECT_EQ(gateway->spec.ippools.ipv4_default_eip, "10.6.1.56");
+      EXPECT_EQ(gateway->spec.ippools.ipv6_default_eip, "fd00::55");
+      EXPECT_TRUE(gateway->spec.node_selector.matches({{"egress", "true"}}));
+    } else if (m->kind == Kind::kEgressPolicy) {
+      EXPECT_TRUE(model::decode<model::EgressPolicy>(m->document));
+    } else {
+      EXPECT_TRUE(model::decode<model::EgressClusterPolicy>(m->document));
+    }
+  }
+  EXPECT_EQ(seen, 3);
+}
+
+}  // namespace
+}  // namespace egw::app
