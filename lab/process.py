@@ -6,7 +6,7 @@ A pid alone may have been reused by the time it is signalled; the start time in 
 import json
 import os
 import select
-import signal
+from signal import SIGKILL, SIGSTOP, SIGTERM
 import subprocess
 import time
 
@@ -70,15 +70,15 @@ class Process:
                 pass
         return ended
 
-    def stop(self, number=signal.SIGTERM, timeout=12):
+    def stop(self, number=SIGTERM, timeout=12):
         """Ends the process; with SIGKILL if it does not go by itself. Returns the seconds it took."""
         begin = time.monotonic()
         if self.running():
             self.signal(number)
-            if number == signal.SIGSTOP:
+            if number == SIGSTOP:
                 return 0.0
             if not self.wait(timeout):
-                self.signal(signal.SIGKILL)
+                self.signal(SIGKILL)
                 self.wait(5)
         if os.path.exists(self.record):
             os.unlink(self.record)
