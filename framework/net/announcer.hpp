@@ -1,7 +1,7 @@
-// Announcer: answers ARP and NDP for the EIPs that this node owns, announces them, and notices other
-// machines that claim them (RFC 5227, RFC 4861). Runs on a thread of its own with pre-opened sockets,
-// so that answers leave within 1 ms whatever the rest of the agent does. No EIP is ever made a local
-// address.
+// Announcer: answers ARP and NDP for the EIPs that this node owns, announces them, and notices
+// other machines that claim them (RFC 5227, RFC 4861). Runs on a thread of its own with pre-opened
+// sockets, so that answers leave within 1 ms whatever the rest of the agent does. No EIP is ever
+// made a local address.
 #pragma once
 
 #include <chrono>
@@ -23,8 +23,8 @@ struct AnnouncedEip {
   friend bool operator==(const AnnouncedEip&, const AnnouncedEip&) = default;
 };
 
-// Somebody else claims an EIP of ours (a gratuitous ARP, an ARP request or reply with it as sender, an
-// unsolicited neighbour advertisement, a DAD probe).
+// Somebody else claims an EIP of ours (a gratuitous ARP, an ARP request or reply with it as sender,
+// an unsolicited neighbour advertisement, a DAD probe).
 struct Claim {
   model::Address address;
   model::Mac mac{};
@@ -33,9 +33,10 @@ struct Claim {
 };
 
 struct AnnouncerOptions {
-  std::vector<std::string> exclude;    // regular expressions on interface names, anchored both ends
-  std::string tunnel_device;           // ours: never announced on
-  std::vector<std::chrono::milliseconds> announce_at{  // after taking an EIP over
+  std::vector<std::string> exclude;  // regular expressions on interface names, anchored both ends
+  std::string tunnel_device;         // ours: never announced on
+  std::vector<std::chrono::milliseconds> announce_at{
+      // after taking an EIP over
       std::chrono::milliseconds{0}, std::chrono::milliseconds{50}, std::chrono::milliseconds{200},
       std::chrono::milliseconds{1000}, std::chrono::milliseconds{3000}};
   std::chrono::milliseconds probe_wait{100};  // how long a conflicting answer is waited for
@@ -51,14 +52,15 @@ class Announcer {
   // on_claim, log: called on the announcer's thread; must not block.
   using OnClaim = std::function<void(const Claim&)>;
   using Log = std::function<void(int level, std::string message)>;
-  static Result<std::unique_ptr<Announcer>> start(AnnouncerOptions options, OnClaim on_claim, Log log);
+  static Result<std::unique_ptr<Announcer>> start(AnnouncerOptions options, OnClaim on_claim,
+                                                  Log log);
   ~Announcer();  // stops answering at once
 
-  // Replaces the set of EIPs owned. What is new is (probed and) announced, what is gone is no longer
-  // answered when this returns.
+  // Replaces the set of EIPs owned. What is new is (probed and) announced, what is gone is no
+  // longer answered when this returns.
   void set(std::vector<AnnouncedEip> eips);
-  // MACs of the uplinks of other gateways: a claim by one of these means that the EIP has moved; the
-  // announcer yields (stops answering) until confirm().
+  // MACs of the uplinks of other gateways: a claim by one of these means that the EIP has moved;
+  // the announcer yields (stops answering) until confirm().
   void set_gateway_macs(std::vector<model::Mac> macs);
   // The store confirms that `address` is still ours after we yielded: answer and announce again.
   void confirm(const model::Address& address);

@@ -29,10 +29,10 @@ struct UplinkState {
 
 class UplinkWatch {
  public:
-  // on_change: on the watch's own thread, at once for carrier loss, with the new state; also once at
-  // start.
-  static Result<std::unique_ptr<UplinkWatch>> start(std::string method,
-                                                    std::function<void(const UplinkState&)> on_change);
+  // on_change: on the watch's own thread, at once for carrier loss, with the new state; also once
+  // at start.
+  static Result<std::unique_ptr<UplinkWatch>> start(
+      std::string method, std::function<void(const UplinkState&)> on_change);
   ~UplinkWatch();
 
  private:
