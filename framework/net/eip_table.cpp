@@ -213,6 +213,7 @@ std::vector<EipTable::Due> EipTable::due(TimePoint now, std::size_t limit) {
           activate(address, eip, now);
           break;
         }
+        if (eip.step == 0) eip.since = now;  // the wait begins when the question is asked
         ++eip.step;
         schedule(address, eip,
                  eip.since + options_.probe_wait * static_cast<int>(eip.step) / int{kProbes});
