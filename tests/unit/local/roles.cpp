@@ -1,5 +1,6 @@
 // What the processes do that the tests start: each role is a function of its arguments and talks
 // through standard input and output.
+#include <sched.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -88,6 +89,12 @@ int watch(const Arguments& a) {
   return 0;
 }
 
+// DB: as watch, in a network and a mount namespace of its own.
+int watch_elsewhere(const Arguments& a) {
+  if (::unshare(CLONE_NEWNET | CLONE_NEWNS) != 0) return 1;
+  return watch(a);
+}
+
 // DB: holds SQLite's write lock until told to end.
 int hold_lock(const Arguments& a) {
   Connection connection(a[1]);
@@ -133,11 +140,9 @@ int campaign(const Arguments& a) {
 
 int run_role(const std::vector<std::string>& arguments) {
   ::signal(SIGPIPE, SIG_DFL);
-  const std::map<std::string, int (*)(const Arguments&)> roles = {{"write", write_until_killed},
-                                                                  {"increment", increment},
-                                                                  {"watch", watch},
-                                                                  {"hold_lock", hold_lock},
-                                                                  {"campaign", campaign}};
+  const std::map<std::string, int (*)(const Arguments&)> roles = {
+      {"write", write_until_killed},        {"increment", increment}, {"watch", watch},
+      {"watch_elsewhere", watch_elsewhere}, {"hold_lock", hold_lock}, {"campaign", campaign}};
   const auto role = roles.find(arguments.at(0));
   if (role == roles.end()) return 2;
   try {

@@ -143,7 +143,7 @@ TEST(WatchSpeed, ChangesCrossProcessesFast) {
     return static_cast<double>(std::chrono::steady_clock::now().time_since_epoch().count());
   };
   std::vector<double> whole, after_commit;
-  for (int i = 0; i < 200; ++i) {
+  for (int i = 0; i < 100; ++i) {
     const double begin = now();
     ASSERT_TRUE(s.update(gateway(), "", "a", {{"spec", {{"n", i}}}}).ok());
     const double stored = now();
@@ -160,6 +160,25 @@ TEST(WatchSpeed, ChangesCrossProcessesFast) {
       quantile(after_commit, 0.5), quantile(after_commit, 0.99), quantile(whole, 0.5),
       quantile(whole, 0.99));
   EXPECT_LT(quantile(after_commit, 0.99), 100);
+}
+
+// Network namespaces have their own loopback and abstract sockets, mount namespaces their own
+// mounts; an inode is the same everywhere.
+TEST_F(Watch, ChangesCrossNetworkAndMountNamespaces) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root to make namespaces";
+  Process watcher({"watch_elsewhere", folder.db()});
+  ASSERT_EQ(watcher.line(), "synced");
+  std::vector<double> ms;
+  ASSERT_TRUE(s.create(gateway(), "", "a", json::object()).ok());
+  for (int i = 0; i < 10; ++i) {
+    const auto begin = std::chrono::steady_clock::now();
+    ASSERT_TRUE(s.update(gateway(), "", "a", {{"spec", {{"n", i}}}}).ok());
+    ASSERT_FALSE(watcher.line().empty());
+    ms.push_back(std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin)
+                     .count());
+  }
+  // The slow look at the database, which needs no signal, comes once a second.
+  EXPECT_LT(quantile(ms, 0.5), 100);
 }
 
 TEST_F(Watch, TheGateCutsOffAndConnectsAgain) {
@@ -206,11 +225,20 @@ TEST(WatchSpeed, TenThousandObjects) {
   json object = on_node("n1");
   object["spec"]["padding"] = std::string(600, 'x');
   auto begin = std::chrono::steady_clock::now();
-  for (int i = 0; i < 10'000; ++i) {
-    object["spec"]["nodeName"] = "n" + std::to_string(i % 100);
-    ASSERT_TRUE(s.create(pod(), "d", "p" + std::to_string(i), object).ok());
+  for (int i = 0; i < 200; ++i) {
+    ASSERT_TRUE(s.create(node(), "", "n" + std::to_string(i), object).ok());
   }
-  std::printf("10,000 creates in memory: %.0f ms\n", since(begin));
+  std::printf("a create in memory: %.3f ms\n", since(begin) / 200);
+  {
+    Session direct(folder.db());
+    direct.prepare();
+    Transaction all(direct.connection, Transaction::Mode::kWrite);
+    for (std::uint64_t i = 0; i < 10'000; ++i) {
+      object["spec"]["nodeName"] = "n" + std::to_string(i % 100);
+      direct.objects->put({"", "Pod", "d", "p" + std::to_string(i)}, 200 + i, object.dump());
+    }
+    all.commit();
+  }
   begin = std::chrono::steady_clock::now();
   sdk::Query q;
   q.kind = pod();
