@@ -27,9 +27,14 @@ struct AdmitAnswer {
   std::vector<std::string> denials;  // each: field path, value, what would be accepted
 };
 
-// old_object: null on create; new_object: null on delete. When admitted, `object` (never null then,
-// but for a delete) receives the document to store: new_object with defaults filled in and unknown
-// fields kept. Kinds that egw does not own (Node, Pod, Namespace) are checked for shape only.
+// old_object: null on create; new_object: null on delete. When admitted, `object` receives the
+// document to store (nothing on delete): new_object with defaults filled in. On an update what
+// cannot change, and a pool's default EIPs, are taken from the old object where the new one leaves
+// them out. The status is neither taken nor judged: `object` has the old one's, or none. Finalizers
+// are taken as given; ours is added when an EgressGateway is created. An update that leaves the
+// spec as it is (labels, finalizers) is not asked about the spec. A field that the kind does not
+// know is a denial. Kinds that egw does not own (Node, Pod, Namespace) are checked for shape only
+// and passed on unchanged. Never throws for what is in a document, be it the reader's.
 AdmitAnswer admit(AdmitOp op, model::Kind kind, const nlohmann::json& old_object,
                   const nlohmann::json& new_object, const ObjectReader& reader,
                   const model::Settings& settings, nlohmann::json& object);

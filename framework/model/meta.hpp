@@ -59,10 +59,10 @@ struct ObjectMeta {
   std::string name;
   std::string ns;
   std::string uid;
-  std::uint64_t revision = 0;      // metadata.resourceVersion
+  std::uint64_t revision = 0;  // metadata.resourceVersion
   std::int64_t generation = 0;
-  std::int64_t created_ms = 0;     // creationTimestamp, Unix ms; 0: not stored yet
-  std::int64_t deleted_ms = 0;     // deletionTimestamp; 0: not being deleted
+  std::int64_t created_ms = 0;  // creationTimestamp, Unix ms; 0: not stored yet
+  std::int64_t deleted_ms = 0;  // deletionTimestamp; 0: not being deleted
   Labels labels;
   Labels annotations;
   std::vector<std::string> finalizers;
@@ -73,7 +73,7 @@ struct ObjectMeta {
 struct Condition {
   std::string type;
   bool status = false;
-  std::string reason;   // CamelCase, stable
+  std::string reason;  // CamelCase, stable
   std::string message;
   std::int64_t transition_ms = 0;
   friend bool operator==(const Condition&, const Condition&) = default;

@@ -34,9 +34,9 @@ struct EipStatus {
   std::string ipv4;
   std::string ipv6;
   bool use_node_ip = false;
-  std::uint32_t id = 0;         // 1..16383
-  std::uint64_t epoch = 0;      // grows with every change of owner
-  std::string moving_from;      // planned move in progress: the former owner
+  std::uint32_t id = 0;             // 1..16383
+  std::uint64_t epoch = 0;          // grows with every change of owner
+  std::string moving_from;          // planned move in progress: the former owner
   std::vector<PolicyRef> policies;  // sorted
   friend bool operator==(const EipStatus&, const EipStatus&) = default;
 };
@@ -60,8 +60,8 @@ struct EgressGateway {
   struct Spec {
     bool cluster_default = false;
     IpPools ippools;
-    LabelSelector node_selector;               // spec.nodeSelector.selector
-    std::string node_selector_policy;          // no meaning: warn
+    LabelSelector node_selector;                      // spec.nodeSelector.selector
+    std::string node_selector_policy;                 // no meaning: warn
     std::optional<LabelSelector> allowed_namespaces;  // absent: all
     friend bool operator==(const Spec&, const Spec&) = default;
   } spec;
@@ -70,7 +70,8 @@ struct EgressGateway {
     std::vector<GatewayNode> node_list;  // sorted by name
     std::vector<EipStatus> unplaced;     // EIPs whose policies wait for a Ready node
     IpUsage ip_usage;
-    std::string round_robin_last;  // new: where allocator rr stands; its next search begins after it
+    std::string
+        round_robin_last;  // new: where allocator rr stands; its next search begins after it
     Conditions conditions;
     friend bool operator==(const Status&, const Status&) = default;
   } status;
@@ -115,7 +116,12 @@ struct EgressClusterPolicy : EgressPolicy {
 
 // ---- EgressTunnel ----------------------------------------------------------------------------
 enum class TunnelPhase : std::uint8_t {
-  kPending, kInit, kFailed, kReady, kHeartbeatTimeout, kNodeNotReady
+  kPending,
+  kInit,
+  kFailed,
+  kReady,
+  kHeartbeatTimeout,
+  kNodeNotReady
 };
 [[nodiscard]] std::string_view to_string(TunnelPhase phase);
 
@@ -163,8 +169,8 @@ struct RetiredId {
   friend bool operator==(const RetiredId&, const RetiredId&) = default;
 };
 
-// One object named "default"; further shards of the peer table are named "peers-N", N >= 1, and hold
-// status.peers only.
+// One object named "default"; further shards of the peer table are named "peers-N", N >= 1, and
+// hold status.peers only.
 struct EgressClusterInfo {
   static constexpr Kind kKind = Kind::kEgressClusterInfo;
   ObjectMeta meta;
@@ -210,8 +216,8 @@ struct Pod {
   ObjectMeta meta;
   std::string node_name;
   bool host_network = false;
-  bool finished = false;          // phase Succeeded or Failed
-  std::vector<Address> ips;       // status.podIPs, else status.podIP
+  bool finished = false;     // phase Succeeded or Failed
+  std::vector<Address> ips;  // status.podIPs, else status.podIP
 };
 
 struct Namespace {

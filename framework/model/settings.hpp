@@ -20,8 +20,8 @@ struct TunnelInterfaceRule {
 struct Settings {
   bool enable_ipv4 = true;
   bool enable_ipv6 = false;
-  Prefix tunnel_v4;  // tunnelIpv4Subnet, 172.31.0.0/16
-  Prefix tunnel_v6;  // tunnelIpv6Subnet, fd11::/112
+  Prefix tunnel_v4;                                            // tunnelIpv4Subnet, 172.31.0.0/16
+  Prefix tunnel_v6;                                            // tunnelIpv6Subnet, fd11::/112
   std::string tunnel_detect_method = "defaultRouteInterface";  // or "interface=NAME"
   std::vector<TunnelInterfaceRule> tunnel_detect_custom;
   Family underlay = Family::kV4;  // tunnelUnderlay
@@ -30,7 +30,7 @@ struct Settings {
   std::uint32_t vxlan_id = 100;
   bool vxlan_disable_checksum_offload = false;
   std::vector<std::string> announce_exclude{"^cali.*"};  // regular expressions, anchored both ends
-  bool failover = true;  // gatewayFailover.enable
+  bool failover = true;                                  // gatewayFailover.enable
   std::chrono::milliseconds tunnel_monitor_period{5000};
   std::chrono::milliseconds tunnel_update_period{5000};
   std::chrono::milliseconds eip_eviction_timeout{15000};

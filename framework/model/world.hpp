@@ -13,13 +13,13 @@ namespace egw::model {
 
 struct World {
   std::map<std::string, EgressGateway> gateways;
-  std::map<Key, EgressPolicy> policies;  // both kinds; Key.ns empty: EgressClusterPolicy
+  std::map<Key, EgressPolicy> policies;         // both kinds; Key.ns empty: EgressClusterPolicy
   std::map<std::string, EgressTunnel> tunnels;  // agents: their own only
   std::map<std::string, EgressClusterInfo> cluster_infos;
-  std::map<std::string, Node> nodes;            // agents: their own only
+  std::map<std::string, Node> nodes;  // agents: their own only
   std::map<std::string, Namespace> namespaces;
-  std::map<Key, Pod> pods;                      // agents: of their node; controller: none
-  std::uint64_t revision = 0;                   // the newest seen
+  std::map<Key, Pod> pods;     // agents: of their node; controller: none
+  std::uint64_t revision = 0;  // the newest seen
 };
 
 // What changed since the last look, by kind; `everything` after a resync.
