@@ -195,6 +195,19 @@ void read_plugins(Reader& r, Config& config) {
   }
 }
 
+// Keys of the design that nothing reads yet: refused where somebody would rely on them.
+void read_unserved(Reader& r, Config& config) {
+  r.get("agent.bootDrop", config.runtime.settings.boot_drop);
+  if (config.runtime.settings.boot_drop) {
+    r.refuse("agent.bootDrop",
+             "is true, but this version cannot drop before the first programming; expected false");
+  }
+  if (r.tree().has("feature.maxNumberEndpointPerSlice")) {
+    config.warnings.push_back(r.tree().where("feature.maxNumberEndpointPerSlice") +
+                              ": has no effect, because egw writes no endpoint slices");
+  }
+}
+
 void read_listen(Reader& r, const std::string& role, std::uint16_t health, std::uint16_t metrics,
                  RoleConfig& out) {
   std::string address = "0.0.0.0";
@@ -316,7 +329,7 @@ Result<Config> load_config(const ConfigInput& input) {
   read_cluster(reader, settings);
   read_failover(reader, settings);
   reader.get("feature.manageForwarding", settings.manage_forwarding);
-  reader.get("agent.bootDrop", settings.boot_drop);
+  read_unserved(reader, config);
   reader.mask("marks.slotMask", 4, 8, settings.slot_mask);
   reader.mask("marks.ctMask", 4, 32, settings.ct_mask);
   read_plugins(reader, config);

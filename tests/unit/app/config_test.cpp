@@ -207,6 +207,13 @@ TEST_F(ConfigTest, BackendModeReachesTheIptablesDatapathOnly) {
               HasSubstr("feature.iptables.backendMode: has no effect with the datapath netlink"));
 }
 
+TEST_F(ConfigTest, EndpointSlicesAreNotWritten) {
+  const auto c = load("feature: {maxNumberEndpointPerSlice: 50}");
+  ASSERT_TRUE(c) << c.error().to_string();
+  ASSERT_EQ(c->warnings.size(), 1U);
+  EXPECT_THAT(c->warnings[0], HasSubstr("feature.maxNumberEndpointPerSlice: has no effect"));
+}
+
 TEST_F(ConfigTest, MasksAreNumbersOrText) {
   const auto c = load("marks: {slotMask: 0xf0000, ctMask: '0x00FF0000'}");
   ASSERT_TRUE(c) << c.error().to_string();
@@ -263,6 +270,9 @@ const Refusal kRefusals[] = {
     {"DatapathTwice", "feature: {datapathMode: ebpf}\nplugins: {datapath: {name: netlink}}",
      "FILE: feature.datapathMode is \"ebpf\" and plugins.datapath.name is \"netlink\"; they mean "
      "the same, give one of them"},
+    {"BootDrop", "agent: {bootDrop: true}",
+     "FILE: agent.bootDrop: is true, but this version cannot drop before the first programming; "
+     "expected false"},
     {"BadRegex", "feature: {announcedInterfacesToExclude: ['br(']}",
      "FILE: feature.announcedInterfacesToExclude: \"br(\" is not a regular expression "
      "(Mismatched '(' and ')' in regular expression); a name that begins with br- is matched by "
