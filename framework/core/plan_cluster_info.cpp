@@ -187,9 +187,9 @@ void finish_default(Draft& d, std::vector<PeerInfo> peers) {
   info.status.peers = std::move(peers);
   find_prefixes(d, info);
   set_conditions(d, info.status.conditions);
-  d.ids.store(info.status, d.ids.exhausted(), d.world.revision);
+  d.ids.store(info.status, d.ids.exhausted());
   if (info.status == d.info->status) return;
-  d.ids.store(info.status, true, d.world.revision);
+  d.ids.store(info.status, true);
   d.infos_first.emplace_back(WriteClusterInfo{std::move(info)});
 }
 

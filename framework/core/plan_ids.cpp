@@ -27,6 +27,10 @@ void each_id(const model::World& world, F&& f) {
 void IdSpace::load(const model::World& world, const model::EgressClusterInfo& info,
                    std::uint64_t min_realised) {
   std::uint32_t highest = 0;
+  revision_ = world.revision;
+  for (const auto& [name, gateway] : world.gateways) {
+    revision_ = std::max(revision_, gateway.meta.revision);
+  }
   each_id(world, [&](std::uint32_t id) {
     if (id == 0 || id > kMaxEgressId) return;
     state_[id] |= kUsed;
@@ -61,8 +65,7 @@ void IdSpace::retire(std::uint32_t id) {
   if (id != 0 && id <= kMaxEgressId) state_[id] |= kGone;
 }
 
-void IdSpace::store(model::EgressClusterInfo::Status& status, bool tidy,
-                    std::uint64_t revision) const {
+void IdSpace::store(model::EgressClusterInfo::Status& status, bool tidy) const {
   status.next_egress_id = next_;
   std::vector<model::RetiredId> kept;
   std::array<bool, kMaxEgressId + 1> listed{};
@@ -72,7 +75,7 @@ void IdSpace::store(model::EgressClusterInfo::Status& status, bool tidy,
     const bool in_use = (s & kUsed) != 0 && (s & kGone) == 0;
     if ((s & kGiven) != 0) continue;
     if (tidy && ((s & kPast) != 0 || in_use)) continue;
-    if (tidy && r.revision == 0 && (s & kUsed) == 0) r.revision = revision;
+    if (tidy && r.revision == 0 && (s & kUsed) == 0) r.revision = revision_;
     listed[r.id] = true;
     kept.push_back(r);
   }

@@ -52,12 +52,13 @@ class IdSpace {
   // Brings next_egress_id and retired up to date; tidying (forgetting ids that are past, noting the
   // revision of those that have just gone) is done only when something else changes or ids are
   // scarce, because every node reads this object.
-  void store(model::EgressClusterInfo::Status& status, bool tidy, std::uint64_t revision) const;
+  void store(model::EgressClusterInfo::Status& status, bool tidy) const;
 
  private:
   enum : std::uint8_t { kUsed = 1, kBlocked = 2, kGiven = 4, kGone = 8, kPast = 16 };
   std::array<std::uint8_t, kMaxEgressId + 1> state_{};
   std::uint32_t next_ = 1;
+  std::uint64_t revision_ = 0;  // of the world
   bool exhausted_ = false;
 };
 
