@@ -84,6 +84,7 @@ struct Controller::Impl {
   bool tunnel_matters(const EgressTunnel* before, const EgressTunnel& after);
   void on_gate();
   void take_office();
+  [[nodiscard]] std::uint64_t highest_stored_term() const;
   [[nodiscard]] bool in_charge() const {
     return !stopping && gate.leading() && input.term != 0 && sync.connected();
   }
@@ -130,18 +131,22 @@ void Controller::Impl::on_gate() {
   wakeup.notify();
 }
 
-// The term is greater than any that is stored, so that no write of a predecessor can pass after
-// ours (decision record: term and epoch).
-void Controller::Impl::take_office() {
-  std::uint64_t term = gate.epoch();
+std::uint64_t Controller::Impl::highest_stored_term() const {
+  std::uint64_t term = 0;
   for (const auto& [name, gateway] : sync.world().gateways) {
     term = std::max(term, gateway.status.term);
   }
   for (const auto& [name, cluster_info] : sync.world().cluster_infos) {
     term = std::max(term, cluster_info.status.term);
   }
+  return term;
+}
+
+// The term is greater than any that is stored, so that no write of a predecessor can pass after
+// ours (decision record: term and epoch).
+void Controller::Impl::take_office() {
   input = {};
-  input.term = term + 1;
+  input.term = std::max(gate.epoch(), highest_stored_term()) + 1;
   input.identity = options.identity;
   input.world = &sync.world();
   input.settings = &options.settings;
@@ -185,6 +190,11 @@ asio::awaitable<void> Controller::Impl::run(std::shared_ptr<Impl> self) {
 
 asio::awaitable<void> Controller::Impl::round() {
   (void)sync.take_changes();  // a plan looks at everything
+  if (highest_stored_term() > input.term) {
+    log.warn("another controller has led with a higher term: leaving office");
+    gate.depose();
+    co_return;
+  }
   input.now_ms = clock.steady_ms();
   input.wall_ms = clock.wall_ms();
   input.watching_since_ms = std::max(leading_since, sync.connected_since_ms());

@@ -1,0 +1,283 @@
+// Controllers and agents together: deaths, planned moves, drains, changes of leader.
+#include "cluster.hpp"
+
+namespace egw::test {
+namespace {
+
+using testing::HasSubstr;
+using FailoverTest = ClusterTest;
+
+TEST_F(FailoverTest, DeadGatewayLosesItsEipInTime) {
+  start_cluster();
+  loop.advance(5000);
+  const std::string node = owner();
+  const std::string next = other(node);
+  kill_agent(node);
+  const auto killed = loop.clock.steady_ms();
+  while (owner() == node && loop.clock.steady_ms() - killed < 10'000) loop.advance(10);
+  const auto gap = loop.clock.steady_ms() - killed;
+  EXPECT_EQ(owner(), next);
+  EXPECT_TRUE(agents[next]->announces(kEip));
+  EXPECT_EQ(phase(node), "HeartbeatTimeout");
+  EXPECT_LE(gap, 3000 + 100) << "the leader wakes for the deadline";
+  EXPECT_GE(gap, 1900);
+  const json state = controllers["c1"]->controller->state();
+  ASSERT_FALSE(state["moves"].empty());
+  EXPECT_EQ(state["moves"][0]["from"], node);
+  EXPECT_EQ(state["moves"][0]["to"], next);
+
+  // It comes back: Ready, and the EIP stays where it is.
+  start_agent(node);
+  loop.advance(3000);
+  EXPECT_EQ(phase(node), "Ready");
+  EXPECT_EQ(owner(), next);
+}
+
+TEST_F(FailoverTest, HeartbeatsAloneAreNotPlannedFor) {
+  start_cluster();
+  loop.advance(5000);
+  const auto plans = [&] {
+    const std::string text = controllers["c1"]->metrics.text();
+    const std::string key = "egw_plan_seconds_count ";
+    const auto at = text.find("\n" + key);
+    return std::stol(text.substr(at + 1 + key.size()));
+  };
+  const auto before = plans();
+  const auto writes = controllers["c1"]->store.attempts;
+  loop.advance(20'000);  // 60 heartbeats, 20 monitor periods
+  EXPECT_LE(plans() - before, 22);
+  EXPECT_GE(plans() - before, 18);
+  EXPECT_EQ(controllers["c1"]->store.attempts, writes);
+}
+
+TEST_F(FailoverTest, PlannedMoveHandsOver) {
+  start_cluster();
+  loop.advance(2000);
+  const std::string node = owner();
+  const std::string next = other(node);
+  // The new owner's datapath is slow: nobody may announce before it is done, the old one goes on.
+  agents[next]->datapath.close_gate();
+  json gateway = content->read(Kind::kEgressGateway, {"", "egw"});
+  gateway["metadata"]["annotations"]["egressgateway.spidernet.io/move"] =
+      json{{"eip", kEip}, {"to", next}}.dump();
+  content->put(Kind::kEgressGateway, gateway);
+  loop.settle();
+  ASSERT_EQ(owner(), next);
+  EXPECT_TRUE(agents[node]->announces(kEip));
+  EXPECT_FALSE(agents[next]->announces(kEip));
+  agents[next]->datapath.open_gate();
+  loop.settle();
+  EXPECT_TRUE(agents[next]->announces(kEip)) << "all have realised it: movingFrom is cleared";
+  ASSERT_FALSE(agents[next]->announcer.eips.empty());
+  EXPECT_FALSE(agents[next]->announcer.eips[0].probe_first);
+  // The old owner hears the announcement.
+  net::Claim claim;
+  claim.address = model::Address::parse(kEip).value();
+  claim.mac = agents[next]->uplink.mac;
+  claim.from_gateway = true;
+  EXPECT_TRUE(agents[node]->announces(kEip));
+  agents[node]->agent->on_claim(claim);
+  loop.settle();
+  EXPECT_FALSE(agents[node]->announces(kEip));
+  const json after = content->read(Kind::kEgressGateway, {"", "egw"});
+  EXPECT_FALSE(after["metadata"].contains("annotations") &&
+               after["metadata"]["annotations"].contains("egressgateway.spidernet.io/move"));
+}
+
+TEST_F(FailoverTest, DrainHandsOverThenStops) {
+  start_cluster();
+  loop.advance(2000);
+  const std::string node = owner();
+  const std::string next = other(node);
+  agents[node]->agent->stop(true);
+  loop.advance(300);
+  EXPECT_EQ(owner(), next);
+  EXPECT_TRUE(agents[next]->announces(kEip));
+  loop.advance(3000);
+  EXPECT_TRUE(agents[node]->ended);
+  EXPECT_TRUE(tunnel(node)["metadata"]["annotations"].contains("egressgateway.spidernet.io/drain"));
+  agents.erase(node);
+  loop.settle();
+  // Its next start ends the drain.
+  start_agent(node);
+  loop.advance(1000);
+  EXPECT_FALSE(
+      tunnel(node)["metadata"].contains("annotations") &&
+      tunnel(node)["metadata"]["annotations"].contains("egressgateway.spidernet.io/drain"));
+  EXPECT_EQ(phase(node), "Ready");
+}
+
+TEST_F(FailoverTest, DrainWithNobodyToTakeOverEndsByItsTimeout) {
+  start_cluster();
+  const std::string node = owner();
+  kill_agent(other(node));
+  loop.advance(5000);
+  ASSERT_EQ(owner(), node);
+  agents[node]->agent->stop(true);
+  loop.advance(29'000);
+  EXPECT_FALSE(agents[node]->ended);
+  EXPECT_TRUE(agents[node]->announces(kEip));
+  loop.advance(2000);
+  EXPECT_TRUE(agents[node]->ended);
+}
+
+TEST_F(FailoverTest, SecondStopEndsADrain) {
+  start_cluster();
+  const std::string node = owner();
+  kill_agent(other(node));
+  loop.advance(5000);
+  agents[node]->agent->stop(true);
+  loop.advance(100);
+  EXPECT_FALSE(agents[node]->ended);
+  agents[node]->agent->stop(true);
+  loop.settle();
+  EXPECT_TRUE(agents[node]->ended);
+}
+
+TEST_F(FailoverTest, NewLeaderMovesNothingWithoutNeed) {
+  start_cluster();
+  start_controller("c2");
+  loop.advance(3000);
+  const std::string node = owner();
+  const json before = content->read(Kind::kEgressGateway, {"", "egw"});
+  EXPECT_TRUE(controllers["c1"]->controller->leading());
+  EXPECT_FALSE(controllers["c2"]->controller->leading());
+  controllers["c1"]->controller->stop();
+  loop.settle();
+  EXPECT_TRUE(controllers["c1"]->ended);
+  EXPECT_TRUE(controllers["c2"]->controller->leading());
+  loop.advance(10'000);
+  EXPECT_EQ(owner(), node);
+  const json after = content->read(Kind::kEgressGateway, {"", "egw"});
+  EXPECT_EQ(after["status"]["nodeList"], before["status"]["nodeList"]);
+  EXPECT_GT(controllers["c2"]->controller->state()["term"],
+            before.value("/status/term"_json_pointer, 0));
+  // It is a working leader.
+  kill_agent(node);
+  loop.advance(5000);
+  EXPECT_EQ(owner(), other(node));
+}
+
+TEST_F(FailoverTest, ALeaderThatTookOverWaitsAWholeTimeout) {
+  start_cluster();
+  loop.advance(2000);
+  const std::string node = owner();
+  kill_agent(node);
+  loop.advance(2000);  // the old leader would act within a second
+  start_controller("c2");
+  controllers["c1"]->controller->stop();
+  loop.settle();
+  ASSERT_TRUE(controllers["c2"]->controller->leading());
+  loop.advance(2900);
+  EXPECT_EQ(owner(), node);
+  loop.advance(200);
+  EXPECT_EQ(owner(), other(node));
+}
+
+TEST_F(FailoverTest, NoWriteOfADeposedLeaderPasses) {
+  start_cluster();
+  start_controller("c2");
+  loop.advance(2000);
+  office.depose();
+  loop.settle();
+  EXPECT_FALSE(controllers["c1"]->controller->leading());
+  EXPECT_TRUE(controllers["c2"]->controller->leading());
+  const auto attempts = controllers["c1"]->store.attempts;
+  kill_agent(owner());
+  loop.advance(6000);
+  EXPECT_EQ(controllers["c1"]->store.attempts, attempts);
+  std::uint64_t term = 0;
+  for (const auto& write : controllers["c2"]->store.writes) {
+    EXPECT_GE(write.term, term);
+    term = write.term;
+  }
+  EXPECT_EQ(term, content->term);
+}
+
+TEST_F(FailoverTest, ALeaderOfAnOldTermStandsAgainWithAHigherOne) {
+  start_cluster();
+  content->term = 1000;  // somebody has led whom this one did not hear of
+  json gateway = content->read(Kind::kEgressGateway, {"", "egw"});
+  gateway["status"]["term"] = 1000;
+  content->put_status(Kind::kEgressGateway, {"", "egw"}, gateway["status"]);
+  const auto attempts = controllers["c1"]->store.attempts;
+  kill_agent(owner());
+  loop.advance(4000);
+  EXPECT_LE(controllers["c1"]->store.attempts - attempts, 20) << "it does not spin";
+  loop.advance(20'000);
+  EXPECT_GT(controllers["c1"]->controller->state()["term"], 1000);
+  EXPECT_TRUE(controllers["c1"]->controller->leading());
+}
+
+TEST_F(FailoverTest, AConflictIsPlannedAgainNotRepeated) {
+  start_cluster();
+  loop.advance(2000);
+  const std::string node = owner();
+  auto& store = controllers["c1"]->store;
+  int meddled = 0;
+  store.before_write = [&](const host::WriteRequest& request) {
+    if (request.kind != Kind::kEgressGateway || meddled++ > 0) return;
+    json gateway = content->read(Kind::kEgressGateway, {"", "egw"});
+    gateway["metadata"]["labels"]["touched"] = "true";
+    content->put(Kind::kEgressGateway, gateway);
+  };
+  const int attempts = store.attempts;
+  kill_agent(node);
+  loop.advance(3200);
+  EXPECT_EQ(owner(), other(node));
+  EXPECT_GE(meddled, 2);
+  EXPECT_LE(store.attempts - attempts, 30);
+}
+
+TEST_F(FailoverTest, AnOutageOfTheStoreDeclaresNobodyDead) {
+  start_cluster();
+  loop.advance(2000);
+  const std::string node = owner();
+  for (auto& [name, rig] : agents) rig->store.disconnect();
+  controllers["c1"]->store.disconnect();
+  loop.advance(60'000);
+  // The leader is back first; the agents need a while.
+  controllers["c1"]->store.reconnect();
+  loop.advance(2500);
+  EXPECT_EQ(owner(), node);
+  for (auto& [name, rig] : agents) rig->store.reconnect();
+  loop.advance(5000);
+  EXPECT_EQ(owner(), node);
+  for (const char* name : {"n1", "g1", "g2"}) EXPECT_EQ(phase(name), "Ready") << name;
+}
+
+TEST_F(FailoverTest, ManyPoliciesDoNotDelayAMove) {
+  start_cluster();
+  for (int i = 0; i < 300; ++i) {
+    add_policy("p" + std::to_string(i), "198.51." + std::to_string(i % 256) + ".0/24");
+  }
+  loop.advance(5000);
+  const std::string node = owner();
+  kill_agent(node);
+  auto& store = controllers["c1"]->store;
+  store.writes.clear();
+  loop.advance(4000);
+  ASSERT_EQ(owner(), other(node));
+  // The gateway's status is written before any policy's.
+  for (const auto& write : store.writes) {
+    if (write.kind == Kind::kEgressGateway) break;
+    EXPECT_NE(write.kind, Kind::kEgressPolicy);
+  }
+  const json policy = content->read(Kind::kEgressPolicy, {"default", "p299"});
+  EXPECT_EQ(policy["status"]["node"], other(node));
+}
+
+TEST_F(FailoverTest, ScrapesTellWhatHappened) {
+  start_cluster();
+  const std::string node = owner();
+  kill_agent(node);
+  loop.advance(5000);
+  const std::string text = controllers["c1"]->metrics.text();
+  EXPECT_THAT(text, HasSubstr("egw_leader 1"));
+  EXPECT_THAT(text, HasSubstr("egw_notices_total{reason=\"HeartbeatTimeout\"} 1"));
+  EXPECT_THAT(text, HasSubstr("egw_tunnels{phase=\"HeartbeatTimeout\"} 1"));
+  EXPECT_THAT(text, HasSubstr("egw_moves_total{why="));
+}
+
+}  // namespace
+}  // namespace egw::test
