@@ -12,6 +12,7 @@ is named after it: namespaces NAME-*, and its folder below the run folder.
 import fcntl
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -124,14 +125,14 @@ class Cluster:
             net.add(self.ns(node))
             net.sysctl(self.ns(node), net__ipv4__ip_forward=1, net__ipv6__conf__all__forwarding=1)
             self._attach(node, self.address(node), self.address(node, 6))
-            net.batch(self.ns(node), f"route add default via {SERVER4}", f"-6 route add default via {SERVER6}")
+            net.batch(self.ns(node), f"route add default via {SERVER4}", f"route add default via {SERVER6}")
             net.batch(self.ns("srv"), f"route add 10.244.{i}.0/24 via {self.address(node)}",
-                      f"-6 route add fd00:244:{i}::/64 via {self.address(node, 6)}")
+                      f"route add fd00:244:{i}::/64 via {self.address(node, 6)}")
         for node in self.nodes:
             for i, other in enumerate(self.nodes, 1):
                 if other != node:
                     net.batch(self.ns(node), f"route add 10.244.{i}.0/24 via {self.address(other)}",
-                              f"-6 route add fd00:244:{i}::/64 via {self.address(other, 6)}")
+                              f"route add fd00:244:{i}::/64 via {self.address(other, 6)}")
         for i in range(self.controllers):
             net.add(self.ns(f"ctl{i}"))
 
@@ -168,11 +169,11 @@ class Cluster:
         net.add(self.ns(name))
         net.veth(self.ns(name), "eth0", self.ns(node), host)
         net.batch(self.ns(node), f"link set {host} up", f"addr add 10.244.{i}.1/32 dev {host}",
-                  f"route add {v4}/32 dev {host}", f"-6 addr add fe80::1/64 dev {host} nodad",
-                  f"-6 route add {v6}/128 dev {host}")
+                  f"route add {v4}/32 dev {host}", f"addr add fe80::1/64 dev {host} nodad",
+                  f"route add {v6}/128 dev {host}")
         net.batch(self.ns(name), "link set eth0 up", f"addr add {v4}/32 dev eth0",
                   f"addr add {v6}/128 dev eth0 nodad", f"route add 10.244.{i}.1 dev eth0",
-                  f"route add default via 10.244.{i}.1", "-6 route add default via fe80::1 dev eth0")
+                  f"route add default via 10.244.{i}.1", "route add default via fe80::1 dev eth0")
         self.pods[name] = {"node": node, "ipv4": v4, "ipv6": v6, "labels": labels, "namespace": namespace}
         self.save()
         if store:
@@ -295,13 +296,15 @@ class Cluster:
         return [os.path.join(self.bin, "egw-probe"), *args]
 
     def server_start(self):
-        self._server = subprocess.Popen(net.inside(self.ns("srv"), *self.probe("server", "--port", str(PORT))),
-                                        stdout=open(os.path.join(self.dir, "server.json"), "wb"))
-        record = os.path.join(self.dir, "pids", "server")
-        os.makedirs(os.path.dirname(record), exist_ok=True)
-        from lab.process import start_time
-        with open(record, "w", encoding="ascii") as f:
-            json.dump([self._server.pid, start_time(self._server.pid)], f)
+        """The outside server; its log's last line is its report, written when it ends."""
+        os.makedirs(os.path.join(self.dir, "pids"), exist_ok=True)
+        log = os.path.join(self.dir, "server.json")
+        server = Process(os.path.join(self.dir, "pids", "server"))
+        lines = count_lines(log)
+        server.start(self.ns("srv"), self.probe("server", "--port", str(PORT)), log)
+        while count_lines(log) == lines:  # its line "ready"
+            if server.wait(0.01):
+                raise RuntimeError(f"the outside server did not start: {log}")
 
     def server_stop(self):
         """Ends the server and returns what it saw: {"sources": {address: {packets, ...}}, "resets"}."""
@@ -367,7 +370,6 @@ class Traffic:
 
 def documents(stream, deadline):
     """JSON documents from a pipe as they arrive, until the pipe ends or the deadline passes."""
-    import select
     decoder, text = json.JSONDecoder(), ""
     while True:
         left = deadline - time.monotonic()
@@ -385,6 +387,13 @@ def documents(stream, deadline):
                 break
             text = text[end:]
             yield document
+
+
+def count_lines(path):
+    if not os.path.exists(path):
+        return 0
+    with open(path, "rb") as f:
+        return f.read().count(b"\n")
 
 
 def owner_in(gateway, eip):
