@@ -197,4 +197,18 @@ struct Cluster {
   }
 };
 
+// One EIP on n1 that has just been asked to move to n3.
+struct Moving : Cluster {
+  Moving() {
+    nodes(3);
+    gateway("g", {"10.0.0.1"});
+    policy("ns", "a", "g");
+    start();
+    world.gateways["g"].meta.annotations[std::string(model::kMoveAnnotation)] =
+        R"({"eip": "10.0.0.1", "to": "n3"})";
+    touch(world, world.gateways["g"].meta);
+    step();
+  }
+};
+
 }  // namespace egw::test

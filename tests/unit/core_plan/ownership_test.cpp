@@ -1,0 +1,201 @@
+// The numbered decisions of the design on ownership: 18 (who loses an EIP), 19, 20 (planned moves).
+#include <gmock/gmock.h>
+
+#include "unit/core_plan/cluster.hpp"
+
+namespace egw::test {
+namespace {
+
+using testing::HasSubstr;
+
+// 18. An EIP leaves a node only for another Ready node.
+TEST(PlanDecision18, NoReadyNodeKeepsTheOwner) {
+  Cluster c;
+  c.nodes(2);
+  c.gateway("g", {"10.0.0.1-10.0.0.2"});
+  c.rr("a", "g");
+  c.rr("b", "g");
+  c.start();
+  c.world.nodes["n1"].ready = false;
+  c.settle();
+  EXPECT_EQ(c.owner("g", "10.0.0.1"), "n2");
+  c.world.nodes["n2"].ready = false;
+  c.settle();
+  EXPECT_EQ(c.owner("g", "10.0.0.1"), "n2");
+  EXPECT_EQ(c.owner("g", "10.0.0.2"), "n2");
+  ASSERT_NE(c.condition("g", "OwnerNotReady"), nullptr);
+  EXPECT_THAT(c.condition("g", "OwnerNotReady")->message, HasSubstr("10.0.0.1 on n2"));
+  EXPECT_EQ(find_condition(c.status("a").conditions, "Placed")->reason, "OwnerNotReady");
+  EXPECT_EQ(c.condition("g", "Ready")->status, false);
+  // After a total outage everybody has the same EIP; the first node that is back takes them.
+  c.world.nodes["n1"].ready = true;
+  c.settle();
+  c.beat("n1");
+  c.settle();
+  EXPECT_EQ(c.owner("g", "10.0.0.1"), "n1");
+  EXPECT_EQ(c.status("a").ipv4, "10.0.0.1");
+  EXPECT_EQ(c.status("b").ipv4, "10.0.0.2");
+  EXPECT_EQ(c.condition("g", "OwnerNotReady"), nullptr);
+}
+
+TEST(PlanDecision18, AnOwnerThatIsGoneLosesItEvenToNobody) {
+  Cluster c;
+  c.nodes(1);
+  c.gateway("g", {"10.0.0.1"});
+  c.policy("ns", "a", "g");
+  c.start();
+  c.world.nodes["n1"].meta.labels.clear();
+  c.settle();
+  EXPECT_EQ(c.owner("g", "10.0.0.1"), "");
+  EXPECT_EQ(c.status("a").ipv4, "10.0.0.1") << "still its own";
+  EXPECT_EQ(c.status("a").node, "");
+  c.node("n2");
+  c.settle();
+  c.beat("n2");
+  c.settle();
+  EXPECT_EQ(c.owner("g", "10.0.0.1"), "n2");
+  c.world.nodes.erase("n2");
+  c.settle();
+  EXPECT_EQ(c.owner("g", "10.0.0.1"), "");
+  EXPECT_EQ(c.world.gateways["g"].status.unplaced.size(), 1U);
+}
+
+TEST(PlanDecision18, StoreSuspectMovesNothing) {
+  Cluster c;
+  c.nodes(5);
+  c.gateway("g", {"10.0.0.1-10.0.0.5"});
+  for (int i = 0; i < 5; ++i) c.rr("p" + std::to_string(i), "g");
+  c.start();
+  c.live(60000, {"n1", "n2", "n3"});
+  EXPECT_TRUE(c.moves.empty());
+  EXPECT_EQ(c.phase("n1"), "Ready");
+  EXPECT_EQ(c.count("HeartbeatTimeout"), 0);
+  EXPECT_EQ(c.count("StoreSuspect"), 1) << "told once";
+  ASSERT_NE(find_condition(c.info().conditions, "StoreSuspect"), nullptr);
+  EXPECT_TRUE(find_condition(c.info().conditions, "StoreSuspect")->status);
+  c.world.nodes["n1"].ready = false;  // the same store says so: as doubtful
+  c.settle();
+  EXPECT_TRUE(c.moves.empty());
+  EXPECT_EQ(c.phase("n1"), "Ready");
+  c.world.nodes["n1"].ready = true;
+  c.live(2000, {"n3"});  // heartbeats come again, but n3 is really dead
+  EXPECT_FALSE(find_condition(c.info().conditions, "StoreSuspect")->status);
+  EXPECT_EQ(c.phase("n3"), "Ready") << "a whole timeout for the others to be heard";
+  c.live(17000, {"n3"});
+  EXPECT_EQ(c.phase("n3"), "HeartbeatTimeout");
+  ASSERT_EQ(c.moves.size(), 1U);
+  EXPECT_EQ(c.moves[0].from, "n3");
+}
+
+TEST(PlanDecision18, HalfOfTheTunnelsOrTwoAreNotSuspicious) {
+  for (const int nodes : {3, 6}) {
+    Cluster c;
+    c.nodes(nodes);
+    c.gateway("g", {"10.0.0.1-10.0.0.6"});
+    for (int i = 0; i < 6; ++i) c.rr("p" + std::to_string(i), "g");
+    c.start();
+    std::vector<std::string> dead{"n1", "n2"};
+    if (nodes == 6) dead.push_back("n3");
+    c.live(17000, dead);
+    EXPECT_EQ(c.count("StoreSuspect"), 0);
+    EXPECT_EQ(c.moves.size(), nodes == 3 ? 4U : 3U);
+  }
+}
+
+TEST(PlanDecision18, OneAfterTheOtherWithinATimeoutIsAsSuspicious) {
+  Cluster c;
+  c.nodes(5);
+  c.gateway("g", {"10.0.0.1-10.0.0.5"});
+  for (int i = 0; i < 5; ++i) c.rr("p" + std::to_string(i), "g");
+  c.start();
+  c.live(4000, {"n1"});
+  c.live(4000, {"n1", "n2"});
+  c.live(30000, {"n1", "n2", "n3"});
+  EXPECT_EQ(c.count("HeartbeatTimeout"), 2) << "the third made it doubtful";
+  EXPECT_EQ(c.phase("n3"), "Ready");
+}
+
+TEST(PlanDecision18, LongDeadTunnelsSayNothingAboutTheStore) {
+  Cluster c;
+  c.nodes(9);
+  c.gateway("g", {"10.0.0.1-10.0.0.9"});
+  for (int i = 0; i < 9; ++i) c.rr("p" + std::to_string(i), "g");
+  c.start();
+  const std::vector<std::string> dead{"n1", "n2", "n3", "n4"};
+  c.live(60000, dead);
+  EXPECT_EQ(c.count("HeartbeatTimeout"), 4);
+  // A new leader sees the four dead as long as it watches; the fifth that dies is believed.
+  c.input.term = 2;
+  c.input.heartbeats.clear();
+  c.input.watching_since_ms = c.input.now_ms;
+  c.live(2000, dead);
+  c.live(20000, {"n1", "n2", "n3", "n4", "n5"});
+  EXPECT_EQ(c.phase("n5"), "HeartbeatTimeout");
+  EXPECT_EQ(c.count("StoreSuspect"), 0);
+}
+
+// 19. The uplink's MAC is in the peer table, by which claims are told apart.
+TEST(PlanDecision19, PeersCarryTheUplinksMac) {
+  Cluster c;
+  c.nodes(1);
+  c.start();
+  ASSERT_EQ(c.info().peers.size(), 1U);
+  EXPECT_EQ(c.info().peers[0].parent_mac, "02:00:00:00:00:01");
+}
+
+// 20. Planned moves: the old owner is named until everybody knows, at the latest 2 s.
+TEST(PlanDecision20, PlannedMoveNamesTheFormerOwner) {
+  Moving c;
+  EXPECT_EQ(c.owner("g", "10.0.0.1"), "n3");
+  EXPECT_EQ(c.eip("g", "10.0.0.1")->epoch, 2U);
+  EXPECT_EQ(c.eip("g", "10.0.0.1")->moving_from, "n1");
+  EXPECT_EQ(c.moves.at(0).why, "Requested");
+}
+
+TEST(PlanDecision20, MovingFromGoesWhenEveryReadyTunnelHasRealisedIt) {
+  Moving c;
+  c.beat("n1");
+  c.beat("n2");
+  c.settle();
+  EXPECT_EQ(c.eip("g", "10.0.0.1")->moving_from, "n1") << "n3 has not said so";
+  c.beat("n3");
+  c.settle();
+  c.beat_all();  // the annotation's removal was a revision more
+  c.settle();
+  EXPECT_EQ(c.eip("g", "10.0.0.1")->moving_from, "");
+  EXPECT_EQ(c.eip("g", "10.0.0.1")->epoch, 2U);
+}
+
+TEST(PlanDecision20, MovingFromGoesAfterTwoSecondsAtTheLatest) {
+  Moving c;
+  const std::int64_t moved_at = c.input.now_ms;
+  c.settle();
+  EXPECT_EQ(c.last.wake_ms, moved_at + 2000);
+  c.pass(1999);
+  c.settle();
+  EXPECT_EQ(c.eip("g", "10.0.0.1")->moving_from, "n1");
+  c.pass(1);
+  c.settle();
+  EXPECT_EQ(c.eip("g", "10.0.0.1")->moving_from, "");
+}
+
+TEST(PlanDecision20, MovingFromGoesWithTheFormerOwner) {
+  Moving c;
+  c.world.nodes["n1"].ready = false;
+  c.settle();
+  EXPECT_EQ(c.eip("g", "10.0.0.1")->moving_from, "");
+  EXPECT_EQ(c.owner("g", "10.0.0.1"), "n3");
+}
+
+TEST(PlanDecision20, AFailureDuringAPlannedMoveIsAnUnplannedMove) {
+  Moving c;
+  c.settle();  // the annotation is gone
+  c.world.nodes["n3"].ready = false;
+  c.settle();
+  EXPECT_EQ(c.owner("g", "10.0.0.1"), "n1");
+  EXPECT_EQ(c.eip("g", "10.0.0.1")->moving_from, "");
+  EXPECT_EQ(c.eip("g", "10.0.0.1")->epoch, 3U);
+}
+
+}  // namespace
+}  // namespace egw::test
