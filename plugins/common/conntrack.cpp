@@ -26,13 +26,17 @@ Message conntrack_message(int type, int family, std::size_t reserve = 512) {
   return m;
 }
 
+// The kernel's filter by address is for IPv4 only: for IPv6 it answers with the entries that do not
+// match (ctnetlink_filter_match_tuple() takes ipv6_addr_cmp()'s 0 for "differs"; seen on 6.18).
+bool filters(const std::optional<sdk::Address>& address) { return address && address->is_v4(); }
+
 void put_filter(Message& m, const Sweep& what) {
   std::uint32_t original = 0, reply = 0;
-  if (what.source || what.zone) {
+  if (filters(what.source) || what.zone) {
     nlattr* tuple = m.begin(CTA_TUPLE_ORIG);
-    if (what.source) {
+    if (filters(what.source)) {
       nlattr* ip = m.begin(CTA_TUPLE_IP);
-      m.address(what.source->is_v4() ? CTA_IP_V4_SRC : CTA_IP_V6_SRC, *what.source).end(ip);
+      m.address(CTA_IP_V4_SRC, *what.source).end(ip);
       original |= kFilterIpSource;
     }
     if (what.zone) {
@@ -41,10 +45,10 @@ void put_filter(Message& m, const Sweep& what) {
     }
     m.end(tuple);
   }
-  if (what.translated) {
+  if (filters(what.translated)) {
     nlattr* tuple = m.begin(CTA_TUPLE_REPLY);
     nlattr* ip = m.begin(CTA_TUPLE_IP);
-    m.address(what.translated->is_v4() ? CTA_IP_V4_DST : CTA_IP_V6_DST, *what.translated);
+    m.address(CTA_IP_V4_DST, *what.translated);
     m.end(ip).end(tuple);
     reply |= kFilterIpDestination;
   }
@@ -55,7 +59,7 @@ void put_filter(Message& m, const Sweep& what) {
 // Negative: errno of the dump.
 int sweep_family(NetlinkSocket& socket, const Sweep& what, int family) {
   Message request = conntrack_message(IPCTNL_MSG_CT_GET, family);
-  if (what.source || what.zone || what.translated) put_filter(request, what);
+  if (filters(what.source) || what.zone || filters(what.translated)) put_filter(request, what);
   std::vector<Message> deletions;
   const auto each = [&](const nlmsghdr* h) {
     const Attributes a(h, sizeof(nfgenmsg), CTA_MAX);

@@ -12,14 +12,18 @@ state is and the plugin makes the kernels agree.
 import itertools
 import json
 import os
+import socket
+import struct
 import subprocess
 import sys
 import tempfile
+import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
-sys.path.insert(0, ROOT)
+sys.path[:0] = [ROOT, os.path.dirname(os.path.abspath(__file__))]
 
-from lab import net  # noqa: E402  (the path must be set first)
+import sockets  # noqa: E402  (the path must be set first)
+from lab import net  # noqa: E402
 
 SERVER4, SERVER6 = "10.6.0.100", "fd00::100"
 BUILD = os.environ.get("EGW_BUILD_DIR", os.path.join(ROOT, "build", "release"))
@@ -84,7 +88,7 @@ class Rig:
         self.nodes = [f"n{i}" for i in range(1, nodes + 1)]
         self.datapath, self.config, self.mtu = datapath, config or {}, mtu
         self.pods, self.egresses, self.classes, self.endpoints = [], {}, {}, {}
-        self.drivers, self.processes, self.generation = {}, [], 0
+        self.drivers, self.processes, self.generation, self.generations = {}, [], 0, {}
         self.node_extra, self.cluster_prefixes = {}, ["10.244.0.0/16", "fd00:244::/32"]
         self.state = tempfile.mkdtemp(prefix="egw-rig-")
 
@@ -161,6 +165,33 @@ class Rig:
         process.terminate()
         return json.loads(process.communicate(timeout=20)[0].splitlines()[-1])
 
+    def sysctl(self, node, values):
+        """{"net/ipv4/conf/egress.vxlan/rp_filter": 1}: with slashes, since device names have dots."""
+        net.enter(self.ns(node), "sh", "-ec", "; ".join(f"echo {v} > /proc/sys/{k}" for k, v in values.items()))
+
+    def ping(self, node, target, source, timeout=0.5):
+        """Whether an ICMP echo of the node itself is answered."""
+        v6 = ":" in target
+        make = (socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) if v6 else \
+            (socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
+        s = sockets.inside(self.ns(node), lambda: socket.socket(*make))
+        s.bind((source, 0))
+        body = struct.pack("!BBHHH", 128 if v6 else 8, 0, 0, 77, 1) + b"egw"
+        body = body[:2] + struct.pack("!H", 0 if v6 else sockets.checksum(body)) + body[4:]
+        s.sendto(body, (target, 0))
+        end = time.monotonic() + timeout
+        while (left := end - time.monotonic()) > 0:
+            s.settimeout(left)
+            try:
+                data = s.recv(2000)[0 if v6 else 20:]
+            except TimeoutError:
+                break
+            if data[0] == (129 if v6 else 0) and data[4:8] == body[4:8]:
+                s.close()
+                return True
+        s.close()
+        return False
+
     def answering(self, eip, node):
         """The server finds the EIP at the node, as after the announcer's gratuitous announcement."""
         if node:
@@ -219,11 +250,12 @@ class Rig:
     def change(self, node):
         """The full desired state of a node."""
         self.generation += 1
+        self.generations[node] = self.generation
         peers = [{"name": n, "underlay": self.address(n), "tunnelIPv4": f"172.31.0.{self.index(n)}",
                   "tunnelIPv6": f"fd11::{self.index(n):x}", "mac": self.mac(n),
                   "podCIDRs": [f"10.244.{self.index(n)}.0/24", f"fd00:244:{self.index(n)}::/64"]}
                  for n in self.nodes if n != node]
-        egresses = [{"id": e["id"], "kind": e["kind"], "ipv4": e["ipv4"], "ipv6": e["ipv6"],
+        egresses = [{"id": e["id"], "kind": e["kind"], **{k: e[k] for k in ("ipv4", "ipv6") if e[k]},
                      "mayServe": node in e["gateways"],
                      "owner": "none" if e["owner"] is None else "self" if e["owner"] == node else "peer",
                      "ownerPeer": e["owner"] if e["owner"] not in (None, node) else ""}
@@ -250,6 +282,7 @@ class Rig:
 
     def delta(self, node, **fields):
         """A step from the node's present generation: delta("n1", endpoints=[...], deleted={...})."""
-        base, self.generation = self.generation, self.generation + 1
+        self.generation += 1
+        base, self.generations[node] = self.generations[node], self.generation
         return self.driver(node).ask("apply", change={"version": 1, "full": False, "generation": self.generation,
                                                       "base": base, **fields})

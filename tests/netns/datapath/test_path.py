@@ -1,17 +1,7 @@
 """The way of a packet: client node, standby gateway, owner; both families; moves."""
 
 import pytest
-from rig import Rig
-
-EIP4, EIP6 = "10.6.1.56", "fd00::56"
-ALL = [("0.0.0.0/0", 7), ("::/0", 7)]
-
-
-@pytest.fixture(name="rig")
-def fixture_rig():
-    with Rig(nodes=3) as rig:
-        rig.egress(7, EIP4, EIP6, owner="n2")
-        yield rig
+from conftest import ALL, EIP4, EIP6
 
 
 @pytest.mark.parametrize("node", ["n1", "n2", "n3"], ids=["client", "owner", "standby"])

@@ -1,0 +1,247 @@
+"""Beside others on the same node: masquerade rules, services, NetworkPolicy, marks, reverse path filters."""
+
+import itertools
+import time
+
+import pytest
+import sockets
+from conftest import ALL, EIP4, EIP6
+from rig import SERVER4, SERVER6, net
+
+MASQUERADE = {
+    "nftables": "nft add table inet cni; nft add chain inet cni post '{ type nat hook postrouting priority 100; }'; "
+                "nft add rule inet cni post ip saddr 10.244.0.0/16 ip daddr != 10.244.0.0/16 masquerade; "
+                "nft add rule inet cni post ip6 saddr fd00:244::/32 ip6 daddr != fd00:244::/32 masquerade",
+    "iptables-nft": "iptables-nft -w -t nat -A POSTROUTING -s 10.244.0.0/16 ! -d 10.244.0.0/16 -j MASQUERADE; "
+                    "ip6tables-nft -w -t nat -A POSTROUTING -s fd00:244::/32 ! -d fd00:244::/32 -j MASQUERADE",
+    "iptables-legacy": "iptables-legacy -w -t nat -A POSTROUTING -s 10.244.0.0/16 ! -d 10.244.0.0/16 -j MASQUERADE; "
+                       "ip6tables-legacy -w -t nat -A POSTROUTING -s fd00:244::/32 ! -d fd00:244::/32 -j MASQUERADE",
+}
+
+
+def sh(rig, node, command):
+    net.enter(rig.ns(node), "sh", "-ec", command)
+
+
+@pytest.mark.parametrize("flavour", MASQUERADE)
+@pytest.mark.parametrize("before", [True, False], ids=["before-egw", "after-egw"])
+def test_masquerade_of_a_cni(rig, flavour, before):
+    """On every node, before and after ours: steered packets keep their way, others are masqueraded."""
+    pods = [rig.pod(n) for n in rig.nodes]
+    other = rig.pod("n1")
+    for pod in pods:
+        rig.steer(pod, ALL)
+    if before:
+        for node in rig.nodes:
+            sh(rig, node, MASQUERADE[flavour])
+    rig.apply()
+    if not before:
+        for node in rig.nodes:
+            sh(rig, node, MASQUERADE[flavour])
+    for pod in pods:
+        assert pod.source(4) == EIP4 and pod.source(6) == EIP6, pod.name
+    assert other.source(4) == rig.address("n1") and other.source(6) == rig.address("n1", 6)
+
+
+DNAT = {
+    "nftables": ("nft add table {f} kube; nft add chain {f} kube pre '{{ type nat hook prerouting priority -100; }}'; "
+                 "nft add rule {f} kube pre {f} daddr {vip} udp dport 80 dnat to {to}"),
+    "iptables": "{t} -w -t nat -A PREROUTING -d {vip} -p udp --dport 80 -j DNAT --to-destination {to}",
+}
+
+
+@pytest.mark.parametrize("flavour", DNAT)
+def test_a_service_that_leads_to_a_pod_is_not_steered(rig, pod, flavour):
+    """A service's external address: the destination is outside by its looks, a pod in truth."""
+    backend = rig.pod("n1")
+    server = [sockets.udp(backend.ns, bind=(a, 8080)) for a in (backend.ipv4, backend.ipv6)]
+    for s, f, vip, to, t in ((server[0], "ip", "203.0.113.9", f"{backend.ipv4}:8080", "iptables-nft"),
+                             (server[1], "ip6", "2001:db8::9", f"[{backend.ipv6}]:8080", "ip6tables-nft")):
+        sh(rig, "n1", DNAT[flavour].format(f=f, vip=vip, to=to, t=t))
+        client = sockets.udp(pod.ns, to=(vip, 80))
+        client.send(b"hello")
+        s.settimeout(1)
+        data, peer = s.recvfrom(100)
+        assert data == b"hello" and peer[0] in (pod.ipv4, pod.ipv6)
+        s.sendto(b"back", peer)
+        client.settimeout(1)
+        assert client.recv(100) == b"back"
+        client.close()
+        s.close()
+    assert pod.source(4) == EIP4 and pod.source(6) == EIP6
+
+
+def test_a_service_that_leads_outside_is_judged_by_its_endpoint(rig):
+    """POST_DNAT: the endpoint behind the service decides, not the service's address."""
+    pod = rig.pod("n1")
+    rig.steer(pod, [(SERVER4 + "/32", 7)])
+    rig.apply()
+    sh(rig, "n1", DNAT["nftables"].format(f="ip", vip="198.51.100.7", to=f"{SERVER4}:7000"))
+    assert pod.source(4, to="198.51.100.7", port=80) == EIP4
+
+
+def test_a_destination_local_to_the_host_is_never_steered(rig, pod):
+    """ipvs: the service's address is one of the host's own."""
+    net.batch(rig.ns("n1"), "addr add 203.0.113.50/32 dev lo")
+    server = sockets.udp(rig.ns("n1"), bind=("203.0.113.50", 80))
+    client = sockets.udp(pod.ns, to=("203.0.113.50", 80))
+    client.send(b"x")
+    server.settimeout(1)
+    assert server.recvfrom(10)[1][0] == pod.ipv4
+    client.close()
+    server.close()
+
+
+@pytest.mark.parametrize("tool", ["iptables-nft", "iptables-legacy", "nft"])
+def test_network_policy_still_decides(rig, pod, tool):
+    """FORWARD: established passes, what comes from pods and is not allowed is dropped."""
+    if tool == "nft":
+        sh(rig, "n1", "nft add table ip np; nft add chain ip np forwarded '{ type filter hook forward priority 0; }'; "
+                      "nft add rule ip np forwarded ct state established,related accept; "
+                      f"nft add rule ip np forwarded iifname {pod.host} udp dport 7000 accept; "
+                      f"nft add rule ip np forwarded iifname {pod.host} drop; nft add rule ip np forwarded oifname {pod.host} drop")
+    else:
+        sh(rig, "n1", f"{tool} -w -A FORWARD -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT; "
+                      f"{tool} -w -A FORWARD -i {pod.host} -p udp --dport 7000 -j ACCEPT; "
+                      f"{tool} -w -A FORWARD -i {pod.host} -j DROP; {tool} -w -A FORWARD -o {pod.host} -j DROP")
+    rig.serve(7001)
+    assert pod.source(4) == EIP4
+    assert pod.source(4, 0.2, port=7001) is None
+
+
+def test_a_connection_from_outside_is_answered_natively(rig, pod):
+    """Its replies take the way they always took: not through the gateway, with the pod's own address."""
+    for address, family in ((pod.ipv4, 4), (pod.ipv6, 6)):
+        listener = sockets.listen(pod.ns, address, 8080)
+        outside = sockets.connect(rig.ns("srv"), address, 8080)
+        inside, peer = listener.accept()
+        assert peer[0] == (SERVER4 if family == 4 else SERVER6)
+        capture = sockets.Capture(rig.ns("n2"), "egress.vxlan")
+        inside.send(b"hello")
+        assert outside.recv(100) == b"hello"
+        outside.send(b"x" * 1000)
+        assert len(inside.recv(2000)) == 1000
+        frames = [f for f in capture.stop() if capture.source(f[1]) == address]
+        assert frames == []
+        for s in (inside, outside, listener):
+            s.close()
+    # UDP that begins outside likewise.
+    server = sockets.udp(pod.ns, bind=(pod.ipv4, 9000))
+    client = sockets.udp(rig.ns("srv"), to=(pod.ipv4, 9000))
+    client.send(b"?")
+    server.settimeout(1)
+    _, peer = server.recvfrom(10)
+    server.sendto(b"!", peer)
+    client.settimeout(1)
+    assert client.recv(10) == b"!"
+    server.close()
+    client.close()
+
+
+# A foreign rule sets bits in mangle prerouting; another one counts them at the very end of the way.
+FOREIGN = (0x00010000, 0x00004000, 0x00008000, 0x0000c000, 0x00000539, 0x00000200, 0x00000080)
+
+
+@pytest.mark.parametrize("bits", FOREIGN, ids=hex)
+def test_foreign_mark_bits_survive(rig, bits):
+    """On packets that do not enter the tunnel: of a bystander, of a pod on the owner, on the gateway's way out."""
+    for node in ("n1", "n2"):
+        sh(rig, node, "nft -f - <<E\ntable ip foreign {\n"
+                      f"chain pre {{ type filter hook prerouting priority -150; iifname pod* meta mark set meta mark "
+                      f"or {bits:#x}; }}\n"
+                      f"chain post {{ type filter hook postrouting priority 300; oifname eth0 udp dport 7000 meta "
+                      f"mark and {bits | 0xff000000:#x} == {bits:#x} counter; oifname eth0 udp dport 7000 counter; }}"
+                      "\n}\nE")
+    bystander, local, remote = rig.pod("n1"), rig.pod("n2"), rig.pod("n1")
+    rig.steer(local, ALL)
+    rig.steer(remote, ALL)
+    rig.apply()
+
+    def counts(node):
+        text = net.enter(rig.ns(node), "nft", "list", "chain", "ip", "foreign", "post")
+        return [int(line.split("packets ")[1].split()[0]) for line in text.splitlines() if "packets" in line]
+
+    assert bystander.source(4) == bystander.ipv4
+    assert counts("n1") == [1, 1]
+    client = sockets.udp(local.ns, to=(SERVER4, 7000))
+    for _ in range(5):
+        sockets.ask(client, b"\0" * 64)
+    client.close()
+    marked, all_ = counts("n2")
+    # The connection's first packet carries the id in the low 14 bits instead.
+    assert all_ == 5 and marked >= (5 if bits & 0x3fff == 0 else 4)
+    assert remote.source(4) == EIP4 and local.source(4) == EIP4
+
+
+@pytest.mark.parametrize("id_", [0x200, 0x80, 0x539, 0x3fff])
+def test_ids_that_look_like_others_marks(rig, id_):
+    """Rules of Cilium, AWS and Istio that look at marks must not take our packets."""
+    rig.egresses.clear()
+    rig.egress(id_, EIP4, EIP6, owner="n2")
+    for node in rig.nodes:
+        net.batch(rig.ns(node), "rule add pref 9 fwmark 0x200/0xf00 lookup 2004",
+                  "route add blackhole default table 2004", "rule add pref 1024 fwmark 0x80/0x80 lookup 2005",
+                  "route add blackhole default table 2005", "rule add pref 100 fwmark 0x539 lookup 2006",
+                  "route add blackhole default table 2006")
+        net.batch(rig.ns(node), "rule add pref 99 fwmark 0x3000/0x3000 lookup 2004")
+    pods = [rig.pod(n) for n in rig.nodes]
+    for pod in pods:
+        rig.steer(pod, [("0.0.0.0/0", id_), ("::/0", id_)])
+    rig.apply()
+    for pod in pods:
+        assert pod.source(4) == EIP4 and pod.source(6) == EIP6, pod.name
+
+
+def test_kube_proxys_marks_do_not_matter(rig, pod):
+    """0x4000 set on every packet, masquerade for it at the end, as kube-proxy does for services."""
+    for node in rig.nodes:
+        sh(rig, node, "iptables-nft -w -t nat -A PREROUTING -s 10.244.0.0/16 -j MARK --or-mark 0x4000; "
+                      "iptables-nft -w -t nat -A POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN; "
+                      "iptables-nft -w -t nat -A POSTROUTING -j MARK --xor-mark 0x4000; "
+                      "iptables-nft -w -t nat -A POSTROUTING -j MASQUERADE --random-fully")
+    assert pod.source(4) == EIP4
+
+
+@pytest.mark.parametrize("all_", [0, 1])
+@pytest.mark.parametrize("strict", [0, 1, 2])
+def test_reverse_path_filters(rig, strict, all_):
+    """rp_filter on all, uplink, pod and tunnel device, times src_valid_mark; replies must be seen."""
+    pods = [rig.pod(n) for n in rig.nodes]
+    for pod in pods:
+        rig.steer(pod, ALL)
+    rig.apply()
+    for node in rig.nodes:
+        keys = {f"net/ipv4/conf/{d}/rp_filter": strict
+                for d in ("all", "eth0", "egress.vxlan", *[p.host for p in pods if p.node == node])}
+        rig.sysctl(node, {**keys, "net/ipv4/conf/all/src_valid_mark": all_})
+    # Without the server's route to the pods nothing but the tunnel leads back.
+    for i in range(1, 4):
+        net.batch(rig.ns("srv"), f"route del 10.244.{i}.0/24")
+    for pod in pods:
+        assert pod.source(4) == EIP4, pod.name
+        stream = rig.traffic(pod, 4, streams=1)
+        time.sleep(0.1)
+        report = rig.report(stream)
+        assert [s["source"] for s in report["sources"]] == [EIP4] and report["tcp_resets"] == 0, report
+
+
+@pytest.mark.parametrize("only,strict", itertools.product(["uplink", "pod", "tunnel"], [1, 2]))
+def test_reverse_path_filter_of_one_device(rig, pod, only, strict):
+    device = {"uplink": "eth0", "pod": pod.host, "tunnel": "egress.vxlan"}[only]
+    for node in rig.nodes:
+        if only != "pod" or node == "n1":
+            rig.sysctl(node, {"net/ipv4/conf/all/rp_filter": 0, f"net/ipv4/conf/{device}/rp_filter": strict,
+                              f"net/ipv4/conf/{device}/src_valid_mark": 1})
+    assert pod.source(4) == EIP4
+
+
+def test_firewalld_ipv6_reverse_path_filter(rig, pod):
+    for node in rig.nodes:
+        sh(rig, node, "nft -f - <<E\ntable inet firewalld {\n chain rpf { type filter hook prerouting priority "
+                      "mangle + 10; icmpv6 type { nd-router-advert, nd-neighbor-solicit } accept\n meta nfproto ipv6 "
+                      "fib saddr . mark . iif oif missing drop\n }\n}\nE")
+    assert pod.source(6) == EIP6
+    local = rig.pod("n2")
+    rig.steer(local, ALL)
+    rig.apply("n2")
+    assert local.source(6) == EIP6
