@@ -235,7 +235,7 @@ std::vector<bool> Compiler::Impl::slots_in_use() const {
 
 void Compiler::Impl::add_policy_findings(const detail::Policy& policy, bool in_use,
                                          std::vector<CompileFinding>& out) const {
-  const auto& gateway = policy.spec.gateway;
+  const auto& gateway = policy.gateway;
   if (policy.gateway_full) {
     out.push_back({policy.ref, "GatewayFull",
                    "EgressGateway " + gateway +
@@ -253,7 +253,7 @@ void Compiler::Impl::add_policy_findings(const detail::Policy& policy, bool in_u
     std::string why;
     if (!enabled) {
       // An empty destSubnet asks for the family only where pods have such addresses.
-      if (policy.spec.dest_subnet.empty() && !(in_use && pods.pods_with_disabled_family() != 0)) {
+      if (policy.all_destinations && !(in_use && pods.pods_with_disabled_family() != 0)) {
         return;
       }
       why = std::string("is switched off (feature.enable") + name + ")";

@@ -21,6 +21,10 @@ std::size_t hash_slots(const std::vector<std::uint32_t>& slots) {
   return static_cast<std::size_t>(hash);
 }
 
+std::uint64_t hash_name(std::uint32_t ns, std::string_view name) {
+  return std::hash<std::string_view>{}(name) ^ (ns * 0x9e3779b97f4a7c15ULL);
+}
+
 bool eligible(const model::Pod& pod, const std::string& node) {
   return pod.node_name == node && !pod.host_network && !pod.finished && !pod.ips.empty();
 }
@@ -95,8 +99,8 @@ void PodIndex::assign(Record& record, std::uint32_t set) {
 }
 
 void PodIndex::touch_addresses(const Record& record) {
-  touched_addresses_.insert(touched_addresses_.end(), record.addresses.begin(),
-                            record.addresses.end());
+  const auto addresses = record.addresses();
+  touched_addresses_.insert(touched_addresses_.end(), addresses.begin(), addresses.end());
 }
 
 std::uint32_t PodIndex::intern_namespace(const std::string& name) {
@@ -175,7 +179,7 @@ std::uint32_t PodIndex::hold_set_of(const PolicyStore& policies, const Record& r
   const auto& group = groups_[record.group];
   if (policies.uses_subnets()) {
     const auto& ns = namespaces_[group.ns];
-    auto slots = policies.select_by_address(ns.name, ns.labels, group.labels, record.addresses);
+    auto slots = policies.select_by_address(ns.name, ns.labels, group.labels, record.addresses());
     if (!slots.empty()) {
       const auto& base = sets_[group.set].slots;
       slots.insert(slots.end(), base.begin(), base.end());
@@ -187,32 +191,57 @@ std::uint32_t PodIndex::hold_set_of(const PolicyStore& policies, const Record& r
   return group.set;
 }
 
-void PodIndex::set_addresses(Pods::value_type& pod, std::vector<model::Address> addresses) {
-  auto& record = pod.second;
-  if (record.addresses == addresses) return;
+void PodIndex::set_addresses(std::uint32_t pod, std::vector<model::Address> addresses) {
+  auto& record = pods_[pod];
+  const auto old = record.addresses();
+  if (std::equal(old.begin(), old.end(), addresses.begin(), addresses.end())) return;
   touch_addresses(record);
-  for (const auto& address : record.addresses) {
-    const auto [begin, end] = claims_.equal_range(address);
-    for (auto it = begin; it != end; ++it) {
-      if (it->second == &pod) {
-        claims_.erase(it);
-        break;
-      }
-    }
+  for (const auto& address : old) claims_.erase(std::hash<model::Address>{}(address), pod);
+  record.more.reset();
+  record.count = static_cast<std::uint8_t>(std::min<std::size_t>(addresses.size(), 3));
+  if (addresses.size() > record.first.size()) {
+    record.more = std::make_unique<std::vector<model::Address>>(std::move(addresses));
+  } else {
+    std::copy(addresses.begin(), addresses.end(), record.first.begin());
   }
-  record.addresses = std::move(addresses);
-  for (const auto& address : record.addresses) claims_.emplace(address, &pod);
+  for (const auto& address : record.addresses()) {
+    claims_.insert(std::hash<model::Address>{}(address), pod);
+  }
   touch_addresses(record);
+}
+
+std::uint32_t PodIndex::find(std::uint32_t ns, std::string_view name) const {
+  std::uint32_t found = kNoPod;
+  pods_by_name_.find(hash_name(ns, name), [&](std::uint32_t pod) {
+    if (pods_[pod].ns != ns || pods_[pod].name_view() != name) return false;
+    found = pod;
+    return true;
+  });
+  return found;
+}
+
+std::uint32_t PodIndex::add(std::uint32_t ns, const std::string& name) {
+  std::uint32_t pod = 0;
+  if (free_pods_.empty()) {
+    pod = static_cast<std::uint32_t>(pods_.size());
+    pods_.emplace_back();
+  } else {
+    pod = free_pods_.back();
+    free_pods_.pop_back();
+  }
+  auto& record = pods_[pod];
+  record.used = true;
+  record.ns = ns;
+  record.name = std::make_unique<char[]>(name.size());
+  record.name_size = static_cast<std::uint32_t>(name.size());
+  std::copy(name.begin(), name.end(), record.name.get());
+  pods_by_name_.insert(hash_name(ns, name), pod);
+  ++namespaces_[ns].pods;
+  return pod;
 }
 
 void PodIndex::upsert(const model::World& world, const PolicyStore& policies,
                       const model::Pod& pod) {
-  const auto ns = intern_namespace(pod.meta.ns);
-  const auto [found, added] = pods_.try_emplace(Name{ns, pod.meta.name});
-  auto& record = found->second;
-  if (added) ++namespaces_[ns].pods;
-  record.seen = round_;
-
   std::vector<model::Address> addresses;
   addresses.reserve(pod.ips.size());
   bool disabled = false;
@@ -224,6 +253,12 @@ void PodIndex::upsert(const model::World& world, const PolicyStore& policies,
   }
   std::sort(addresses.begin(), addresses.end());
   addresses.erase(std::unique(addresses.begin(), addresses.end()), addresses.end());
+
+  const auto ns = intern_namespace(pod.meta.ns);
+  auto index = find(ns, pod.meta.name);
+  if (index == kNoPod) index = add(ns, pod.meta.name);
+  auto& record = pods_[index];
+  record.seen = round_;
   if (disabled != record.disabled_family) {
     record.disabled_family = disabled;
     if (disabled) {
@@ -238,7 +273,7 @@ void PodIndex::upsert(const model::World& world, const PolicyStore& policies,
     record.terminating = terminating;
     touch_addresses(record);  // decides who has an address that two pods claim
   }
-  set_addresses(*found, std::move(addresses));
+  set_addresses(index, std::move(addresses));
 
   const auto group = group_of(world, policies, ns, pod.meta.labels);
   if (group != record.group) {
@@ -246,22 +281,19 @@ void PodIndex::upsert(const model::World& world, const PolicyStore& policies,
     leave_group(record.group);
     record.group = group;
   }
-  assign(record, record.addresses.empty() ? 0 : hold_set_of(policies, record));
+  assign(record, record.count == 0 ? 0 : hold_set_of(policies, record));
 }
 
-void PodIndex::remove(Pods::iterator pod) {
-  auto& record = pod->second;
-  set_addresses(*pod, {});
+void PodIndex::remove(std::uint32_t pod) {
+  auto& record = pods_[pod];
+  set_addresses(pod, {});
   assign(record, 0);
   leave_group(record.group);
   if (record.disabled_family) --disabled_family_pods_;
-  leave_namespace(pod->first.ns);
-  pods_.erase(pod);
-}
-
-PodIndex::Pods::iterator PodIndex::find(const model::Key& key) {
-  const auto ns = namespace_by_name_.find(key.ns);
-  return ns == namespace_by_name_.end() ? pods_.end() : pods_.find(Name{ns->second, key.name});
+  pods_by_name_.erase(hash_name(record.ns, record.name_view()), pod);
+  leave_namespace(record.ns);
+  record = Record{};
+  free_pods_.push_back(pod);
 }
 
 void PodIndex::update(const model::World& world, const PolicyStore& policies,
@@ -269,14 +301,16 @@ void PodIndex::update(const model::World& world, const PolicyStore& policies,
   const auto source = world.pods.find(key);
   if (source != world.pods.end() && eligible(source->second, node)) {
     upsert(world, policies, source->second);
-  } else if (const auto pod = find(key); pod != pods_.end()) {
-    remove(pod);
+    return;
   }
+  const auto ns = namespace_by_name_.find(key.ns);
+  if (ns == namespace_by_name_.end()) return;
+  if (const auto pod = find(ns->second, key.name); pod != kNoPod) remove(pod);
 }
 
 // Groups as they are now are told apart by label keys that no longer are the ones that matter.
 void PodIndex::regroup() {
-  for (auto& [name, record] : pods_) {
+  for (auto& record : pods_) {
     leave_group(record.group);
     record.group = 0;
   }
@@ -284,10 +318,8 @@ void PodIndex::regroup() {
 }
 
 void PodIndex::drop_unseen() {
-  for (auto it = pods_.begin(); it != pods_.end();) {
-    const auto next = std::next(it);
-    if (it->second.seen != round_) remove(it);
-    it = next;
+  for (std::uint32_t pod = 0; pod < pods_.size(); ++pod) {
+    if (pods_[pod].used && pods_[pod].seen != round_) remove(pod);
   }
 }
 
@@ -295,7 +327,7 @@ void PodIndex::update_all(const model::World& world, const PolicyStore& policies
                           const std::string& node) {
   ++round_;
   regroup();
-  pods_.reserve(world.pods.size());
+  pods_by_name_.reserve(world.pods.size());
   claims_.reserve(world.pods.size());
   for (const auto& [key, pod] : world.pods) {
     if (eligible(pod, node)) upsert(world, policies, pod);
@@ -319,14 +351,14 @@ void PodIndex::rematch(const model::World& world, const PolicyStore& policies,
     release_set(group.set);
     group.set = set;
   }
-  for (auto& [name, record] : pods_) {
-    if (ns != nullptr && name.ns != only) continue;
-    assign(record, record.addresses.empty() ? 0 : hold_set_of(policies, record));
+  for (auto& record : pods_) {
+    if (!record.used || (ns != nullptr && record.ns != only)) continue;
+    assign(record, record.count == 0 ? 0 : hold_set_of(policies, record));
   }
 }
 
 void PodIndex::touch_pods_of(const std::vector<bool>& sets) {
-  for (const auto& [name, record] : pods_) {
+  for (const auto& record : pods_) {
     if (record.set != 0 && sets[record.set]) touch_addresses(record);
   }
 }
@@ -339,17 +371,21 @@ std::vector<model::Address> PodIndex::take_touched_addresses() {
 }
 
 std::uint32_t PodIndex::set_of(const model::Address& address) const {
-  const Pods::value_type* best = nullptr;
-  const auto rank = [this](const Pods::value_type& pod) {
-    return std::tuple<std::int64_t, bool, const std::string&, const std::string&>(
-        pod.second.created_ms, !pod.second.terminating, namespaces_[pod.first.ns].name,
-        pod.first.name);
+  const Record* best = nullptr;
+  const auto rank = [this](const Record& pod) {
+    return std::tuple<std::int64_t, bool, std::string_view, std::string_view>(
+        pod.created_ms, !pod.terminating, namespaces_[pod.ns].name, pod.name_view());
   };
-  const auto [begin, end] = claims_.equal_range(address);
-  for (auto it = begin; it != end; ++it) {
-    if (best == nullptr || rank(*best) < rank(*it->second)) best = it->second;
-  }
-  return best == nullptr ? 0 : best->second.set;
+  claims_.find(std::hash<model::Address>{}(address), [&](std::uint32_t pod) {
+    const auto& record = pods_[pod];
+    const auto addresses = record.addresses();
+    if (std::find(addresses.begin(), addresses.end(), address) != addresses.end() &&
+        (best == nullptr || rank(*best) < rank(record))) {
+      best = &record;
+    }
+    return false;
+  });
+  return best == nullptr ? 0 : best->set;
 }
 
 }  // namespace egw::core::detail

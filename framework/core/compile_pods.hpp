@@ -2,11 +2,17 @@
 // group that is matched once; groups and pods share sets of policies. Used by core::Compiler only.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <deque>
+#include <memory>
+#include <span>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
+#include "egw/core/compile_index.hpp"
 #include "egw/core/compile_policy.hpp"
 
 namespace egw::core::detail {
@@ -53,26 +59,28 @@ class PodIndex {
   [[nodiscard]] std::size_t address_count() const { return claims_.size(); }
 
  private:
-  struct Name {
-    std::uint32_t ns = 0;
-    std::string name;
-    friend bool operator==(const Name&, const Name&) = default;
-  };
-  struct NameHash {
-    std::size_t operator()(const Name& n) const noexcept {
-      return std::hash<std::string>{}(n.name) ^ (n.ns * 0x9e3779b97f4a7c15ULL);
-    }
-  };
+  // One per pod with an address: kept small, there are tens of thousands.
   struct Record {
-    std::vector<model::Address> addresses;  // of enabled families, sorted
-    std::int64_t created_ms = 0;
+    std::array<model::Address, 2> first;  // of enabled families, sorted; the rest is in `more`
+    std::uint8_t count = 0;               // of addresses; more than 2: all are in `more`
+    bool terminating = false;
+    bool disabled_family = false;
+    bool used = false;
+    std::uint32_t ns = 0;
     std::uint32_t group = 0;
     std::uint32_t set = 0;
     std::uint32_t seen = 0;
-    bool terminating = false;
-    bool disabled_family = false;
+    std::uint32_t name_size = 0;
+    std::int64_t created_ms = 0;
+    std::unique_ptr<char[]> name;
+    std::unique_ptr<std::vector<model::Address>> more;
+
+    [[nodiscard]] std::span<const model::Address> addresses() const {
+      return more ? std::span<const model::Address>(*more)
+                  : std::span<const model::Address>(first.data(), count);
+    }
+    [[nodiscard]] std::string_view name_view() const { return {name.get(), name_size}; }
   };
-  using Pods = std::unordered_map<Name, Record, NameHash>;
   struct Group {
     std::uint32_t ns = 0;
     model::Labels labels;  // those that matter
@@ -88,15 +96,17 @@ class PodIndex {
   };
 
   void upsert(const model::World& world, const PolicyStore& policies, const model::Pod& pod);
-  void remove(Pods::iterator pod);
-  [[nodiscard]] Pods::iterator find(const model::Key& key);
+  void remove(std::uint32_t pod);
+  // kNoPod: not there.
+  [[nodiscard]] std::uint32_t find(std::uint32_t ns, std::string_view name) const;
+  [[nodiscard]] std::uint32_t add(std::uint32_t ns, const std::string& name);
   [[nodiscard]] std::uint32_t intern_namespace(const std::string& name);
   const Namespace& read_namespace(const model::World& world, std::uint32_t ns);
   [[nodiscard]] std::uint32_t group_of(const model::World& world, const PolicyStore& policies,
                                        std::uint32_t ns, const model::Labels& labels);
   void leave_group(std::uint32_t group);
   void leave_namespace(std::uint32_t ns);
-  void set_addresses(Pods::value_type& pod, std::vector<model::Address> addresses);
+  void set_addresses(std::uint32_t pod, std::vector<model::Address> addresses);
   void touch_addresses(const Record& record);
   [[nodiscard]] std::uint32_t hold_set(std::vector<std::uint32_t> slots);
   void release_set(std::uint32_t set);
@@ -116,8 +126,11 @@ class PodIndex {
   std::vector<Namespace> namespaces_;
   std::vector<std::uint32_t> free_namespaces_;
   std::unordered_map<std::string, std::uint32_t> namespace_by_name_;
-  Pods pods_;
-  std::unordered_multimap<model::Address, Pods::value_type*> claims_;
+  static constexpr std::uint32_t kNoPod = UINT32_MAX;
+  std::deque<Record> pods_;
+  std::vector<std::uint32_t> free_pods_;
+  HashIndex pods_by_name_;
+  HashIndex claims_;  // by address
   std::vector<model::Address> touched_addresses_;
   std::size_t disabled_family_pods_ = 0;
   std::uint32_t round_ = 0;

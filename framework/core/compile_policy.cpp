@@ -39,21 +39,46 @@ const model::Requirement* most_selective(const model::LabelSelector& selector) {
   return best;
 }
 
-bool same_selection(const Policy& a, const model::EgressPolicy& b) {
-  return a.created_ms == b.meta.created_ms && a.spec.priority == b.spec.priority &&
-         a.spec.pod_selector == b.spec.pod_selector &&
-         a.spec.namespace_selector == b.spec.namespace_selector &&
-         a.spec.pod_subnet == b.spec.pod_subnet;
+Policy parse(const model::Key& key, const model::EgressPolicy& source) {
+  Policy out;
+  out.used = true;
+  out.ref = {key.name, key.ns};
+  out.revision = source.meta.revision;
+  out.created_ms = source.meta.created_ms;
+  const auto& spec = source.spec;
+  out.node_ip = spec.egress_ip.use_node_ip;
+  out.all_destinations = spec.dest_subnet.empty();
+  out.by_subnet = !spec.pod_subnet.empty();
+  out.failure = spec.failure_policy;
+  out.gateway = spec.gateway;
+  out.priority = spec.priority;
+  out.pod_selector = spec.pod_selector;
+  if (key.ns.empty()) out.namespace_selector = spec.namespace_selector;
+  out.destinations = parse_prefixes(spec.dest_subnet);
+  out.pod_subnets = parse_prefixes(spec.pod_subnet);
+  return out;
+}
+
+// Selects the same pods, at the same place in the order.
+bool same_selection(const Policy& a, const Policy& b) {
+  return a.created_ms == b.created_ms && a.priority == b.priority && a.by_subnet == b.by_subnet &&
+         a.pod_selector == b.pod_selector && a.namespace_selector == b.namespace_selector &&
+         a.pod_subnets == b.pod_subnets;
+}
+
+bool same_effect(const Policy& a, const Policy& b) {
+  return a.node_ip == b.node_ip && a.all_destinations == b.all_destinations &&
+         a.failure == b.failure && a.gateway == b.gateway && a.destinations == b.destinations;
 }
 
 bool selects_by_labels(const Policy& policy) {
-  return policy.spec.pod_selector || (policy.ref.ns.empty() && policy.spec.namespace_selector);
+  return policy.pod_selector || policy.namespace_selector;
 }
 
 }  // namespace
 
 bool Policy::has_family(model::Family family) const {
-  if (spec.dest_subnet.empty()) return true;
+  if (all_destinations) return true;
   return std::any_of(destinations.begin(), destinations.end(),
                      [family](const model::Prefix& prefix) { return prefix.family() == family; });
 }
@@ -117,22 +142,28 @@ PolicyStore::Delta PolicyStore::reconcile(
   Delta delta;
   ++round_;
   by_key_.reserve(policies.size());
+  slots_.reserve(policies.size());
   for (const auto& [key, source] : policies) {
     const auto [found, added] = by_key_.try_emplace(key, 0);
     if (added) found->second = new_slot();
     auto& policy = slots_[found->second];
-    policy.seen = round_;
-    if (!added && policy.created_ms == source.meta.created_ms && policy.spec == source.spec) {
-      continue;
+    // Statuses are written more often than specs: most revisions are known.
+    const bool known = !added && policy.revision != 0 && policy.revision == source.meta.revision;
+    if (!known) {
+      auto now = parse(key, source);
+      const bool same = !added && same_selection(policy, now);
+      if (!same) delta.selection = true;
+      if (same && same_effect(policy, now)) {
+        policy.revision = now.revision;
+      } else {
+        now.rank = policy.rank;
+        now.v4 = policy.v4;
+        now.v6 = policy.v6;
+        policy = std::move(now);
+        mark_dirty(found->second);
+      }
     }
-    if (added || !same_selection(policy, source)) delta.selection = true;
-    policy.used = true;
-    policy.ref = {key.name, key.ns};
-    policy.spec = source.spec;
-    policy.created_ms = source.meta.created_ms;
-    policy.destinations = parse_prefixes(source.spec.dest_subnet);
-    policy.pod_subnets = parse_prefixes(source.spec.pod_subnet);
-    mark_dirty(found->second);
+    policy.seen = round_;
   }
   if (by_key_.size() != policies.size()) {
     delta.selection = true;
@@ -161,34 +192,31 @@ void PolicyStore::sort_all() {
   std::sort(ordered_.begin(), ordered_.end(), [this](std::uint32_t left, std::uint32_t right) {
     const auto& a = slots_[left];
     const auto& b = slots_[right];
-    return std::forward_as_tuple(a.spec.priority, a.ref.ns.empty(), a.created_ms, a.ref.name,
-                                 a.ref.ns) < std::forward_as_tuple(b.spec.priority,
-                                                                   b.ref.ns.empty(), b.created_ms,
-                                                                   b.ref.name, b.ref.ns);
+    return std::forward_as_tuple(a.priority, a.ref.ns.empty(), a.created_ms, a.ref.name, a.ref.ns) <
+           std::forward_as_tuple(b.priority, b.ref.ns.empty(), b.created_ms, b.ref.name, b.ref.ns);
   });
   for (std::uint32_t rank = 0; rank < ordered_.size(); ++rank) slots_[ordered_[rank]].rank = rank;
 }
 
 void PolicyStore::index_policy(std::uint32_t slot) {
   const auto& policy = slots_[slot];
-  const auto& spec = policy.spec;
   const bool cluster_wide = policy.ref.ns.empty();
-  if (spec.pod_selector) {
-    for (const auto& requirement : spec.pod_selector->requirements) {
+  if (policy.pod_selector) {
+    for (const auto& requirement : policy.pod_selector->requirements) {
       label_keys_.insert(requirement.key);
     }
   }
-  if (!spec.pod_subnet.empty()) {
+  if (policy.by_subnet) {
     for (const auto& prefix : policy.pod_subnets) subnets_[prefix].push_back(slot);
     return;
   }
   if (!selects_by_labels(policy)) return;
   if (!cluster_wide) {
-    by_namespace_[policy.ref.ns].add(slot, &*spec.pod_selector);
-  } else if (spec.pod_selector && most_selective(*spec.pod_selector) != nullptr) {
-    by_pod_.add(slot, &*spec.pod_selector);
+    by_namespace_[policy.ref.ns].add(slot, &*policy.pod_selector);
+  } else if (policy.pod_selector && most_selective(*policy.pod_selector) != nullptr) {
+    by_pod_.add(slot, &*policy.pod_selector);
   } else {
-    by_ns_.add(slot, spec.namespace_selector ? &*spec.namespace_selector : nullptr);
+    by_ns_.add(slot, policy.namespace_selector ? &*policy.namespace_selector : nullptr);
   }
 }
 
@@ -217,12 +245,12 @@ void PolicyStore::mark_full_gateways(const EgressTable& gateways) {
   const auto count = [&](bool placed) {
     for (const auto slot : ordered_) {
       auto& policy = slots_[slot];
-      const auto gateway = gateways.gateways.find(policy.spec.gateway);
+      const auto gateway = gateways.gateways.find(policy.gateway);
       const bool has_place =
           gateway != gateways.gateways.end() &&
           gateway->second.placements.count({policy.ref.ns, policy.ref.name}) != 0;
       if (has_place == placed) {
-        policy.gateway_full = ++held[policy.spec.gateway] > kMaxPoliciesPerGateway;
+        policy.gateway_full = ++held[policy.gateway] > kMaxPoliciesPerGateway;
       }
     }
   };
@@ -239,7 +267,7 @@ void PolicyStore::decide(const EgressTable& gateways, const model::Settings& set
   }
   for (const auto slot : ordered_) {
     const auto& policy = slots_[slot];
-    const auto gateway = gateways.gateways.find(policy.spec.gateway);
+    const auto gateway = gateways.gateways.find(policy.gateway);
     const GatewayFacts* facts = gateway == gateways.gateways.end() ? nullptr : &gateway->second;
     const Placement* placement = nullptr;
     if (facts != nullptr && !policy.gateway_full) {
@@ -254,9 +282,9 @@ void PolicyStore::decide_one(std::uint32_t slot, const GatewayFacts* gateway,
                              const Placement* placement, const model::Settings& settings,
                              bool prefixes_known) {
   auto& policy = slots_[slot];
-  policy.waits_for_prefixes = policy.spec.dest_subnet.empty() && !prefixes_known;
+  policy.waits_for_prefixes = policy.all_destinations && !prefixes_known;
   policy.uncovered = 0;
-  const bool to_node = policy.spec.failure_policy == model::FailurePolicy::kNodeIp;
+  const bool to_node = policy.failure == model::FailurePolicy::kNodeIp;
   const Decision failure{to_node ? model::ActionKind::kNodeIp : model::ActionKind::kDrop, 0};
   const auto answer = [&](std::uint8_t family, bool enabled, bool pool) -> Decision {
     if (!enabled || policy.waits_for_prefixes) return {};
@@ -265,7 +293,7 @@ void PolicyStore::decide_one(std::uint32_t slot, const GatewayFacts* gateway,
       return {model::ActionKind::kEgress, placement->id};
     }
     // A gateway that is not there may yet turn out to have the family: nothing leaks meanwhile.
-    if (gateway == nullptr || pool || policy.spec.egress_ip.use_node_ip) return failure;
+    if (gateway == nullptr || pool || policy.node_ip) return failure;
     policy.uncovered = static_cast<std::uint8_t>(policy.uncovered | family);
     return {};
   };
@@ -280,13 +308,12 @@ void PolicyStore::decide_one(std::uint32_t slot, const GatewayFacts* gateway,
 bool PolicyStore::selects(std::uint32_t slot, const std::string& ns, const model::Labels& ns_labels,
                           const model::Labels& labels) const {
   const auto& policy = slots_[slot];
-  const auto& spec = policy.spec;
   if (policy.ref.ns.empty()) {
-    if (spec.namespace_selector && !spec.namespace_selector->matches(ns_labels)) return false;
+    if (policy.namespace_selector && !policy.namespace_selector->matches(ns_labels)) return false;
   } else if (policy.ref.ns != ns) {
     return false;
   }
-  return !spec.pod_selector || spec.pod_selector->matches(labels);
+  return !policy.pod_selector || policy.pod_selector->matches(labels);
 }
 
 void PolicyStore::sort_by_rank(std::vector<std::uint32_t>& slots) const {
@@ -315,7 +342,7 @@ std::vector<std::uint32_t> PolicyStore::select(const std::string& ns,
 
 std::vector<std::uint32_t> PolicyStore::select_by_address(
     const std::string& ns, const model::Labels& ns_labels, const model::Labels& labels,
-    const std::vector<model::Address>& addresses) const {
+    std::span<const model::Address> addresses) const {
   std::vector<std::uint32_t> slots;
   for (const auto& address : addresses) {
     for (const auto length : subnet_lengths_[address.is_v6() ? 1 : 0]) {
@@ -341,7 +368,7 @@ model::ClassTable PolicyStore::table(const std::vector<std::uint32_t>& slots) co
   };
   for (const auto slot : slots) {
     const auto& policy = slots_[slot];
-    if (policy.spec.dest_subnet.empty()) {
+    if (policy.all_destinations) {
       add(all_v4, policy.v4);
       add(all_v6, policy.v6);
     }

@@ -5,6 +5,8 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <unordered_set>
@@ -22,19 +24,27 @@ struct Decision {
   friend bool operator==(const Decision&, const Decision&) = default;
 };
 
+// What the compiler needs of a policy, parsed.
 struct Policy {
-  bool used = false;  // slot holds a policy
-  model::PolicyRef ref;
-  model::EgressPolicy::Spec spec;
-  std::int64_t created_ms = 0;
-  std::vector<model::Prefix> destinations;  // of spec.dest_subnet, minimal; not for an empty one
-  std::vector<model::Prefix> pod_subnets;
-  std::uint32_t rank = 0;  // position in the total order
-  std::uint64_t seen = 0;
-  Decision v4, v6;
+  bool used = false;              // slot holds a policy
+  bool node_ip = false;           // egressIP.useNodeIP
+  bool all_destinations = false;  // spec.destSubnet is empty
+  bool by_subnet = false;         // spec.podSubnet is given
+  model::FailurePolicy failure = model::FailurePolicy::kDrop;
   // Findings; the texts are made when somebody asks.
   bool gateway_full = false, waits_for_prefixes = false;
   std::uint8_t uncovered = 0;  // families (kHasV4, kHasV6) that the gateway does not cover
+  std::uint32_t rank = 0;      // position in the total order
+  Decision v4, v6;
+  model::PolicyRef ref;
+  std::string gateway;
+  std::uint64_t revision = 0;
+  std::int64_t created_ms = 0;
+  std::int64_t priority = 0;
+  std::optional<model::LabelSelector> pod_selector, namespace_selector;
+  std::vector<model::Prefix> destinations;  // minimal
+  std::vector<model::Prefix> pod_subnets;   // minimal
+  std::uint64_t seen = 0;
 
   [[nodiscard]] bool has_family(model::Family family) const;  // some destination is of the family
 };
@@ -83,7 +93,7 @@ class PolicyStore {
   // Policies that select the pod by podSubnet, best rank first.
   [[nodiscard]] std::vector<std::uint32_t> select_by_address(
       const std::string& ns, const model::Labels& ns_labels, const model::Labels& labels,
-      const std::vector<model::Address>& addresses) const;
+      std::span<const model::Address> addresses) const;
   void sort_by_rank(std::vector<std::uint32_t>& slots) const;
 
   // The class table of a set of policies, best rank first.

@@ -114,11 +114,13 @@ void change_policy(model::World& world, model::Changes& changes) {
       world.policies.erase(found);
     } else {
       set_policy_field(found->second, number(9));
+      found->second.meta.revision = ++world.revision;
     }
     return;
   }
   auto p = policy(key.ns, key.name, "gw");
   for (int field = 0; field < 9; ++field) set_policy_field(p, field);
+  p.meta.revision = ++world.revision;
   put(world, p);
 }
 
