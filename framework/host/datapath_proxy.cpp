@@ -150,7 +150,8 @@ awaitable<Result<ApplyOutcome>> need_full() {
 awaitable<Result<void>> health_of(std::shared_ptr<Instance> instance,
                                   std::function<Result<void>()> work) {
   auto degraded = instance->degraded();
-  Result<void> result = co_await call<void>(instance, "health", kCallDeadline, std::move(work));
+  Result<void> result =
+      co_await call<void>(instance, "health", instance->deadlines().call, std::move(work));
   if (result && degraded && instance->degraded()) co_return tl::unexpected<Error>(*degraded);
   co_return result;
 }
@@ -191,7 +192,8 @@ class PluginDatapath final : public Datapath {
       }
       return std::move(found.items);
     };
-    return call<std::vector<ProbeFinding>>(instance_, "probe", kCallDeadline, std::move(work));
+    return call<std::vector<ProbeFinding>>(instance_, "probe", instance_->deadlines().call,
+                                           std::move(work));
   }
 
   awaitable<Result<ApplyOutcome>> apply(model::Change change) override {
@@ -200,7 +202,7 @@ class PluginDatapath final : public Datapath {
                                                   change = std::move(change)] {
       return apply_now(ops, handle, label, change);
     };
-    return call<ApplyOutcome>(instance_, "apply", kApplyDeadline, std::move(work));
+    return call<ApplyOutcome>(instance_, "apply", instance_->deadlines().apply, std::move(work));
   }
 
   awaitable<Result<std::vector<SysctlNeed>>> sysctls() override {
@@ -233,7 +235,7 @@ class PluginDatapath final : public Datapath {
       if (!document) return fail(Errc::kInternal, label, "observe gave no readable JSON");
       return std::move(*document);
     };
-    return call<nlohmann::json>(instance_, "observe", kCallDeadline, std::move(work));
+    return call<nlohmann::json>(instance_, "observe", instance_->deadlines().call, std::move(work));
   }
 
   awaitable<Result<void>> health() override {
@@ -254,7 +256,7 @@ class PluginDatapath final : public Datapath {
       }
       return {};
     };
-    return call<void>(instance_, "forget", kCallDeadline, std::move(work));
+    return call<void>(instance_, "forget", instance_->deadlines().call, std::move(work));
   }
 
   awaitable<Result<void>> purge() override {
@@ -262,7 +264,7 @@ class PluginDatapath final : public Datapath {
         simple("purge", [](const Ops* ops, void* handle, const egw_error_sink* error) {
           return ops->purge(handle, error);
         });
-    return call<void>(instance_, "purge", kApplyDeadline, std::move(work));
+    return call<void>(instance_, "purge", instance_->deadlines().apply, std::move(work));
   }
 
   void on_drift(std::function<void(std::string)> callback) override {
@@ -297,7 +299,7 @@ class PluginDatapath final : public Datapath {
       if (auto error = text.error(status, name)) return tl::unexpected<Error>(std::move(*error));
       return std::move(out.items);
     };
-    return call<std::vector<T>>(instance_, name, kCallDeadline, std::move(work));
+    return call<std::vector<T>>(instance_, name, instance_->deadlines().call, std::move(work));
   }
 
   std::shared_ptr<Instance> instance_;
@@ -324,14 +326,14 @@ Result<std::unique_ptr<Datapath>> open_datapath(const Opening& opening,
   opening.worker->keep(context);
 
   const auto handle = open_instance(
-      opening.worker,
+      opening,
       [ops, context = context.get(), config = opening.config, state_dir](
           void** out, const egw_error_sink* error) {
         return ops->open(to_abi(config), to_abi(state_dir), &context->host, out, error);
       },
       ops->close);
   if (!handle) return tl::unexpected<Error>(handle.error());
-  auto instance = std::make_shared<Instance>(opening.worker, opening.executor,
+  auto instance = std::make_shared<Instance>(opening.worker, opening.executor, opening.deadlines,
                                              [ops, h = *handle] { ops->close(h); });
   return std::make_unique<PluginDatapath>(std::move(instance), listener, ops, *handle,
                                           opening.config, delta);

@@ -2,21 +2,20 @@
 
 #include <algorithm>
 
+#include "egw/host/text.hpp"
+
 namespace egw::host {
 namespace {
 
 constexpr std::chrono::seconds kForgetLate{60};
 
-std::string seconds(Worker::Clock::duration d) {
-  return std::to_string(std::chrono::round<std::chrono::seconds>(d).count()) + " s";
-}
-
 }  // namespace
 
 Instance::Instance(std::shared_ptr<Worker> worker, boost::asio::any_io_executor executor,
-                   std::function<void()> close_operation)
+                   Deadlines deadlines, std::function<void()> close_operation)
     : worker_(std::move(worker)),
       executor_(std::move(executor)),
+      deadlines_(deadlines),
       close_operation_(std::move(close_operation)) {}
 
 Instance::~Instance() { close(); }
@@ -28,7 +27,8 @@ std::optional<Error> Instance::refuse() const {
   if (!running || !running->overdue(now)) return std::nullopt;
   return Error{Errc::kUnavailable, worker_->label(),
                "Degraded: still busy with " + running->name + " after " +
-                   seconds(now - running->began) + " (deadline " + seconds(running->deadline) +
+                   duration_text(now - running->began) + " (deadline " +
+                   duration_text(running->deadline) +
                    "); no call is made until it comes back, restart egw if it does not",
                0};
 }
@@ -59,22 +59,23 @@ void Instance::in_time(const std::string& name) {
 }
 
 Error Instance::missed(const std::string& name, Worker::Milliseconds deadline) {
-  late_ = name + " missed its deadline of " + seconds(deadline);
+  late_ = name + " missed its deadline of " + duration_text(deadline);
   late_at_ = Worker::Clock::now();
   ++missed_;
   return {Errc::kTimeout, worker_->label(),
-          name + " did not come back within " + seconds(deadline) +
+          name + " did not come back within " + duration_text(deadline) +
               "; it still runs and may still take effect",
           0};
 }
 
 Error Instance::busy(const std::string& name) const {
   const auto running = worker_->running();
-  return {Errc::kUnavailable, worker_->label(),
-          name + " was not begun in time: busy with " +
-              (running ? running->name + " for " + seconds(Worker::Clock::now() - running->began)
-                       : std::string("earlier calls")),
-          0};
+  return {
+      Errc::kUnavailable, worker_->label(),
+      name + " was not begun in time: busy with " +
+          (running ? running->name + " for " + duration_text(Worker::Clock::now() - running->began)
+                   : std::string("earlier calls")),
+      0};
 }
 
 Error Instance::closed_error() const {
@@ -91,7 +92,7 @@ void Instance::close() {
     }
   }
   pending_.clear();
-  worker_->close(std::move(close_operation_), kClosePatience);
+  worker_->close(std::move(close_operation_), deadlines_.close);
 }
 
 }  // namespace egw::host

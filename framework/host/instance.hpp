@@ -16,11 +16,6 @@
 
 namespace egw::host {
 
-inline constexpr Worker::Milliseconds kCallDeadline{5000};
-inline constexpr Worker::Milliseconds kApplyDeadline{30000};
-inline constexpr Worker::Milliseconds kOpenDeadline{10000};
-inline constexpr Worker::Milliseconds kClosePatience{2000};
-
 class Instance : public std::enable_shared_from_this<Instance> {
  public:
   struct Pending {
@@ -32,13 +27,14 @@ class Instance : public std::enable_shared_from_this<Instance> {
 
   // close: the plugin's close operation; run on the worker's thread at the end.
   Instance(std::shared_ptr<Worker> worker, boost::asio::any_io_executor executor,
-           std::function<void()> close_operation);
+           Deadlines deadlines, std::function<void()> close_operation);
   ~Instance();
   Instance(const Instance&) = delete;
   Instance& operator=(const Instance&) = delete;
 
   [[nodiscard]] Worker& worker() { return *worker_; }
   [[nodiscard]] const boost::asio::any_io_executor& executor() const { return executor_; }
+  [[nodiscard]] const Deadlines& deadlines() const { return deadlines_; }
 
   // Why no call can be made now: closed, or a call that is past its deadline still runs.
   [[nodiscard]] std::optional<Error> refuse() const;
@@ -60,6 +56,7 @@ class Instance : public std::enable_shared_from_this<Instance> {
  private:
   std::shared_ptr<Worker> worker_;
   boost::asio::any_io_executor executor_;
+  Deadlines deadlines_;
   std::function<void()> close_operation_;
   std::list<std::weak_ptr<Pending>> pending_;
   std::string late_;  // what was missed; empty: nothing

@@ -94,12 +94,13 @@ awaitable<Result<void>> campaign(std::shared_ptr<Parts> parts, ElectionEvents ev
     }
     return {};
   };
-  auto result = co_await call<void>(parts->instance, "campaign", kCallDeadline, std::move(work));
+  auto result = co_await call<void>(parts->instance, "campaign", parts->instance->deadlines().call,
+                                    std::move(work));
   if (!result && parts->listener == mine) {
     parts->end();
     // It may have begun after all, when it came back too late.
     if (result.error().code == Errc::kTimeout) {
-      parts->instance->worker().enqueue("resign", kCallDeadline,
+      parts->instance->worker().enqueue("resign", parts->instance->deadlines().call,
                                         [ops, handle] { ops->resign(handle); });
     }
   }
@@ -113,8 +114,8 @@ awaitable<void> resign(std::shared_ptr<Parts> parts) {
     ops->resign(handle);
     return {};
   };
-  const auto result =
-      co_await call<void>(parts->instance, "resign", kCallDeadline, std::move(work));
+  const auto result = co_await call<void>(parts->instance, "resign",
+                                          parts->instance->deadlines().call, std::move(work));
   if (parts->listener == mine) parts->end();
   if (!result) parts->instance->worker().log(EGW_LOG_WARN, result.error().message);
 }
@@ -129,7 +130,8 @@ awaitable<Result<void>> health(std::shared_ptr<Parts> parts) {
     if (auto error = text.error(status, "health")) return tl::unexpected<Error>(std::move(*error));
     return {};
   };
-  auto result = co_await call<void>(parts->instance, "health", kCallDeadline, std::move(work));
+  auto result = co_await call<void>(parts->instance, "health", parts->instance->deadlines().call,
+                                    std::move(work));
   if (result && degraded && parts->instance->degraded()) co_return tl::unexpected<Error>(*degraded);
   co_return result;
 }
@@ -165,7 +167,7 @@ Result<std::unique_ptr<LeaderElection>> open_leader_election(const Opening& open
   const auto services = std::make_shared<egw_host>(host_services(*opening.worker));
   opening.worker->keep(services);
   const auto handle = open_instance(
-      opening.worker,
+      opening,
       [ops, services = services.get(), config = opening.config, identity](
           void** out, const egw_error_sink* error) {
         return ops->open(to_abi(config), to_abi(identity), services, out, error);
@@ -175,7 +177,7 @@ Result<std::unique_ptr<LeaderElection>> open_leader_election(const Opening& open
   const auto parts = std::make_shared<Parts>();
   parts->ops = ops;
   parts->handle = *handle;
-  parts->instance = std::make_shared<Instance>(opening.worker, opening.executor,
+  parts->instance = std::make_shared<Instance>(opening.worker, opening.executor, opening.deadlines,
                                                [ops, h = *handle] { ops->close(h); });
   return std::make_unique<PluginLeaderElection>(parts);
 }

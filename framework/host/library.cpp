@@ -21,7 +21,7 @@ namespace egw::host {
 namespace {
 
 namespace fs = std::filesystem;
-constexpr std::chrono::milliseconds kEntryPatience{5000};
+using Milliseconds = std::chrono::milliseconds;
 
 std::string file_name(PluginKind kind, const std::string& name) {
   return "egw-" + std::string(to_string(kind)) + "-" + name + ".so";
@@ -75,7 +75,7 @@ std::string check_place(const fs::path& folder, fs::path& file) {
   return wrong;
 }
 
-PluginInfo examine(const fs::path& folder, const fs::path& file) {
+PluginInfo examine(const fs::path& folder, const fs::path& file, Milliseconds patience) {
   PluginInfo info;
   info.file = file;
   PluginKind kind{};
@@ -90,7 +90,7 @@ PluginInfo examine(const fs::path& folder, const fs::path& file) {
   fs::path resolved = file;
   info.problem = check_place(folder, resolved);
   if (info.problem.empty()) info.problem = what_is_wrong_with_elf(resolved);
-  if (info.problem.empty()) info.problem = try_library(resolved, kind, name, info, kEntryPatience);
+  if (info.problem.empty()) info.problem = try_library(resolved, kind, name, info, patience);
   if (info.name.empty() || !info.problem.empty()) info.name = name;
   return info;
 }
@@ -113,11 +113,11 @@ std::string names_of(const fs::path& folder, PluginKind kind) {
 
 }  // namespace
 
-std::vector<PluginInfo> list_libraries(const fs::path& folder) {
+std::vector<PluginInfo> list_libraries(const fs::path& folder, Milliseconds patience) {
   std::vector<PluginInfo> out;
   std::error_code error;
   for (fs::directory_iterator it(folder, error), end; !error && it != end; it.increment(error)) {
-    if (it->path().extension() == ".so") out.push_back(examine(folder, it->path()));
+    if (it->path().extension() == ".so") out.push_back(examine(folder, it->path(), patience));
   }
   if (error) {
     PluginInfo info;
@@ -131,7 +131,8 @@ std::vector<PluginInfo> list_libraries(const fs::path& folder) {
   return out;
 }
 
-Result<PluginInfo> try_by_name(const fs::path& folder, PluginKind kind, const std::string& name) {
+Result<PluginInfo> try_by_name(const fs::path& folder, PluginKind kind, const std::string& name,
+                               Milliseconds patience) {
   const std::string key = config_key(kind) + ".name";
   if (!is_plugin_name(name)) {
     return fail(
@@ -145,11 +146,12 @@ Result<PluginInfo> try_by_name(const fs::path& folder, PluginKind kind, const st
                 "there is no " + file.string() + "; plugins of this kind in the folder: " +
                     names_of(folder, kind) + ": check the name and --plugin-dir");
   }
-  return examine(folder, file);
+  return examine(folder, file, patience);
 }
 
-Result<Library> load_library(const fs::path& folder, PluginKind kind, const std::string& name) {
-  auto tried = try_by_name(folder, kind, name);
+Result<Library> load_library(const fs::path& folder, PluginKind kind, const std::string& name,
+                             Milliseconds patience) {
+  auto tried = try_by_name(folder, kind, name, patience);
   if (!tried) return tl::unexpected(tried.error());
   const std::string file = tried->file.string();
   if (!tried->problem.empty()) return fail(Errc::kInvalid, file, tried->problem);

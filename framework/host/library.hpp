@@ -1,4 +1,5 @@
-// From a folder and a name to a checked, loaded library. Called by plugin_host.cpp.
+// From a folder and a name to a checked, loaded library. Called by plugin_host.cpp. patience: for a
+// library's entry.
 #pragma once
 
 #include <filesystem>
@@ -12,11 +13,13 @@ namespace egw::host {
 
 // The *.so files of the folder with what their trials say, sorted by kind and name. Opens none of
 // them in this process. A folder that cannot be read: one entry for the folder with the problem.
-[[nodiscard]] std::vector<PluginInfo> list_libraries(const std::filesystem::path& folder);
+[[nodiscard]] std::vector<PluginInfo> list_libraries(const std::filesystem::path& folder,
+                                                     std::chrono::milliseconds patience);
 
 // The same for one library. kNotFound: no such file; the message names what there is.
 [[nodiscard]] Result<PluginInfo> try_by_name(const std::filesystem::path& folder, PluginKind kind,
-                                             const std::string& name);
+                                             const std::string& name,
+                                             std::chrono::milliseconds patience);
 
 struct Library {
   PluginInfo info;
@@ -25,6 +28,7 @@ struct Library {
 
 // Tries the library, then opens it in this process.
 [[nodiscard]] Result<Library> load_library(const std::filesystem::path& folder, PluginKind kind,
-                                           const std::string& name);
+                                           const std::string& name,
+                                           std::chrono::milliseconds patience);
 
 }  // namespace egw::host

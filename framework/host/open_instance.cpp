@@ -32,13 +32,15 @@ egw_host host_services(Worker& worker) {
   return host;
 }
 
-Result<void*> open_instance(const std::shared_ptr<Worker>& worker,
+Result<void*> open_instance(const Opening& opening,
                             const std::function<std::int32_t(void**, const egw_error_sink*)>& open,
                             void (*close)(void*)) {
+  const auto& worker = opening.worker;
+  const auto patience = opening.deadlines.open;
   const auto attempt = std::make_shared<Attempt>();
   auto answer = attempt->answer.get_future();
   const std::string label = worker->label();
-  worker->enqueue("open", kOpenDeadline, [attempt, open, close, label] {
+  worker->enqueue("open", patience, [attempt, open, close, label] {
     void* handle = nullptr;
     Result<void*> result;
     try {
@@ -63,17 +65,16 @@ Result<void*> open_instance(const std::shared_ptr<Worker>& worker,
       close(*result);
     }
   });
-  if (answer.wait_for(kOpenDeadline) != std::future_status::ready) {
+  if (answer.wait_for(patience) != std::future_status::ready) {
     int pending = Attempt::kPending;
     if (attempt->state.compare_exchange_strong(pending, Attempt::kAbandoned)) {
       worker->close(nullptr, Worker::Milliseconds(0));
-      return fail(
-          Errc::kTimeout, label,
-          "open did not come back within " + std::to_string(kOpenDeadline.count() / 1000) + " s");
+      return fail(Errc::kTimeout, label,
+                  "open did not come back within " + duration_text(patience));
     }
   }
   Result<void*> result = answer.get();
-  if (!result) worker->close(nullptr, kClosePatience);
+  if (!result) worker->close(nullptr, opening.deadlines.close);
   return result;
 }
 

@@ -43,6 +43,7 @@ struct PluginHost::Impl {
   std::filesystem::path folder;
   boost::asio::any_io_executor executor;
   LogFn log;
+  Deadlines deadlines;
 
   struct Prepared {
     Opening opening;
@@ -51,7 +52,7 @@ struct PluginHost::Impl {
 
   // Everything up to the plugin's open operation.
   Result<Prepared> prepare(PluginKind kind, const std::string& name, const nlohmann::json& config) {
-    auto library = load_library(folder, kind, name);
+    auto library = load_library(folder, kind, name, deadlines.entry);
     if (!library) return tl::unexpected<Error>(std::move(library.error()));
     if (auto ok = check_config(library->info.config_schema, config, config_key(kind) + ".config");
         !ok) {
@@ -61,6 +62,7 @@ struct PluginHost::Impl {
     out.opening.worker =
         Worker::start(std::string(to_string(kind)) + " plugin " + name, executor, log);
     out.opening.executor = executor;
+    out.opening.deadlines = deadlines;
     out.opening.ops = library->ops;
     out.opening.config = config.is_null() ? "{}" : config.dump();
     out.info = std::move(library->info);
@@ -69,19 +71,22 @@ struct PluginHost::Impl {
 };
 
 PluginHost::PluginHost(std::filesystem::path plugin_dir, boost::asio::any_io_executor executor,
-                       LogFn log)
+                       LogFn log, Deadlines deadlines)
     : impl_(std::make_unique<Impl>()) {
   impl_->folder = std::move(plugin_dir);
   impl_->executor = std::move(executor);
   impl_->log = std::move(log);
+  impl_->deadlines = deadlines;
 }
 
 PluginHost::~PluginHost() = default;
 
-std::vector<PluginInfo> PluginHost::list() const { return list_libraries(impl_->folder); }
+std::vector<PluginInfo> PluginHost::list() const {
+  return list_libraries(impl_->folder, impl_->deadlines.entry);
+}
 
 Result<PluginInfo> PluginHost::inspect(PluginKind kind, const std::string& name) const {
-  return try_by_name(impl_->folder, kind, name);
+  return try_by_name(impl_->folder, kind, name, impl_->deadlines.entry);
 }
 
 Result<std::unique_ptr<StateStore>> PluginHost::open_state_store(const std::string& name,

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <boost/asio/any_io_executor.hpp>
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -49,10 +50,21 @@ struct AdmitReply {
 };
 using AdmitFn = std::function<AdmitReply(const AdmitRequest&)>;
 
+// How long the host waits: for an operation, for the end of a closed plugin, for a library's entry.
+struct Deadlines {
+  std::chrono::milliseconds apply{30000};  // also purge
+  std::chrono::milliseconds call{5000};    // every other operation
+  std::chrono::milliseconds open{10000};
+  std::chrono::milliseconds close{2000};
+  std::chrono::milliseconds entry{5000};
+};
+
 class PluginHost {
  public:
-  // executor: where all callbacks and completions run. log: thread-safe.
-  PluginHost(std::filesystem::path plugin_dir, boost::asio::any_io_executor executor, LogFn log);
+  // executor: where all callbacks and completions run; its context must outlive everything opened
+  // here. log: thread-safe.
+  PluginHost(std::filesystem::path plugin_dir, boost::asio::any_io_executor executor, LogFn log,
+             Deadlines deadlines = {});
   ~PluginHost();
 
   // All libraries in the folder, usable or not, sorted by kind and name.

@@ -1,6 +1,6 @@
 // The three proxies: an interface of this module implemented by a plugin's table of operations.
 // Called by plugin_host.cpp only. Each opens the plugin on the worker's thread and blocks for at
-// most kOpenDeadline.
+// most the deadline for it.
 #pragma once
 
 #include <memory>
@@ -16,6 +16,7 @@ struct Opening {
   boost::asio::any_io_executor executor;
   const void* ops = nullptr;
   std::string config;  // JSON text
+  Deadlines deadlines;
 };
 
 [[nodiscard]] Result<std::unique_ptr<StateStore>> open_state_store(const Opening& opening,
@@ -30,7 +31,7 @@ struct Opening {
 // Runs a plugin's open operation on the worker's thread. The handle, or why there is none; an open
 // that comes back too late is closed where it comes back.
 [[nodiscard]] Result<void*> open_instance(
-    const std::shared_ptr<Worker>& worker,
+    const Opening& opening,
     const std::function<std::int32_t(void** handle, const egw_error_sink* error)>& open,
     void (*close)(void* handle));
 

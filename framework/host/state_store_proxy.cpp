@@ -263,7 +263,7 @@ class PluginSubscription final : public Subscription {
   ~PluginSubscription() override {
     listener_->alive = false;
     feed_->over = true;
-    instance_->worker().enqueue("unsubscribe", kCallDeadline,
+    instance_->worker().enqueue("unsubscribe", instance_->deadlines().call,
                                 [feed = feed_, ops = ops_, handle = handle_] {
                                   if (!feed->subscribed) return;
                                   feed->subscribed = false;
@@ -302,7 +302,8 @@ awaitable<Result<std::unique_ptr<Subscription>>> subscribe_to(
     feed->subscribed = true;
     return {};
   };
-  auto result = co_await call<void>(instance, "subscribe", kCallDeadline, std::move(work));
+  auto result =
+      co_await call<void>(instance, "subscribe", instance->deadlines().call, std::move(work));
   if (!result) co_return tl::unexpected<Error>(std::move(result.error()));
   std::unique_ptr<Subscription> out = std::move(subscription);
   co_return std::move(out);
@@ -360,7 +361,8 @@ Result<WriteOutcome> write_now(const Ops* ops, void* handle, const std::string& 
 awaitable<Result<void>> health_of(std::shared_ptr<Instance> instance,
                                   std::function<Result<void>()> work) {
   const auto degraded = instance->degraded();
-  Result<void> result = co_await call<void>(instance, "health", kCallDeadline, std::move(work));
+  Result<void> result =
+      co_await call<void>(instance, "health", instance->deadlines().call, std::move(work));
   if (result && degraded && instance->degraded()) co_return tl::unexpected<Error>(*degraded);
   co_return result;
 }
@@ -395,7 +397,7 @@ class PluginStateStore final : public StateStore {
       if (auto error = text.error(status, "get")) return tl::unexpected<Error>(std::move(*error));
       return one_object(out, label, "get");
     };
-    return call<StoredObject>(instance_, "get", kCallDeadline, std::move(work));
+    return call<StoredObject>(instance_, "get", instance_->deadlines().call, std::move(work));
   }
 
   awaitable<Result<std::vector<StoredObject>>> list(Query query) override {
@@ -413,7 +415,8 @@ class PluginStateStore final : public StateStore {
       }
       return std::move(out.objects);
     };
-    return call<std::vector<StoredObject>>(instance_, "list", kCallDeadline, std::move(work));
+    return call<std::vector<StoredObject>>(instance_, "list", instance_->deadlines().call,
+                                           std::move(work));
   }
 
   awaitable<Result<WriteOutcome>> write(WriteRequest request) override {
@@ -459,7 +462,7 @@ Result<std::unique_ptr<StateStore>> open_state_store(const Opening& opening, Adm
   context->host.admit_ctx = context.get();
   opening.worker->keep(context);
   const auto handle = open_instance(
-      opening.worker,
+      opening,
       [ops, context = context.get(), config = opening.config](void** out,
                                                               const egw_error_sink* error) {
         return ops->open(to_abi(config), &context->host, out, error);
@@ -469,7 +472,7 @@ Result<std::unique_ptr<StateStore>> open_state_store(const Opening& opening, Adm
     context->revoke();
     return tl::unexpected<Error>(handle.error());
   }
-  auto instance = std::make_shared<Instance>(opening.worker, opening.executor,
+  auto instance = std::make_shared<Instance>(opening.worker, opening.executor, opening.deadlines,
                                              [ops, h = *handle] { ops->close(h); });
   return std::make_unique<PluginStateStore>(std::move(instance), context, ops, *handle);
 }

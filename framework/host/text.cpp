@@ -41,4 +41,12 @@ std::string plain_text(std::string_view s, std::size_t limit) {
   return out;
 }
 
+std::string duration_text(std::chrono::nanoseconds d) {
+  const auto ms = std::chrono::round<std::chrono::milliseconds>(d).count();
+  if (ms < 1000) return std::to_string(ms) + " ms";
+  const auto tenths = (ms + 50) / 100;
+  return std::to_string(tenths / 10) + (tenths % 10 == 0 ? "" : "." + std::to_string(tenths % 10)) +
+         " s";
+}
+
 }  // namespace egw::host

@@ -1,6 +1,7 @@
 // Strings that come from a plugin, made fit for logs and messages.
 #pragma once
 
+#include <chrono>
 #include <string>
 #include <string_view>
 
@@ -21,5 +22,8 @@ namespace egw::host {
 [[nodiscard]] inline std::string plain_text(egw_str s, std::size_t limit = 4096) {
   return plain_text(raw_view(s), limit);
 }
+
+// "5 s", "2.3 s", "200 ms".
+[[nodiscard]] std::string duration_text(std::chrono::nanoseconds d);
 
 }  // namespace egw::host

@@ -217,9 +217,8 @@ std::string try_library(const std::filesystem::path& file, PluginKind kind, cons
   const char stage = stream.empty() ? static_cast<char>(kOpening) : stream.back();
   if (status) return describe_end(*status, stage);
   if (!in_time) {
-    return "did not come back within " +
-           std::to_string(std::chrono::duration_cast<std::chrono::seconds>(patience).count()) +
-           " s " + doing(stage) + ": correct the plugin";
+    return "did not come back within " + duration_text(patience) + " " + doing(stage) +
+           ": correct the plugin";
   }
   return std::string("closed its files and did not end ") + doing(stage) + ": correct the plugin";
 }

@@ -6,15 +6,10 @@
 #include <boost/asio/post.hpp>
 #include <csignal>
 
-#include "egw/abi/types.h"
+#include "egw/host/text.hpp"
 
 namespace egw::host {
 namespace {
-
-std::string seconds(std::chrono::steady_clock::duration d) {
-  const auto tenths = std::chrono::duration_cast<std::chrono::milliseconds>(d).count() / 100;
-  return std::to_string(tenths / 10) + "." + std::to_string(tenths % 10) + " s";
-}
 
 // Threads that a plugin starts inherit the mask: the process's signals stay with the process.
 void block_signals() {
@@ -132,8 +127,8 @@ void Worker::run(Job job) {
     running_number_ = 0;
   }
   if (took > job.deadline) {
-    log(EGW_LOG_WARN, job.name + " came back after " + seconds(took) + ", its deadline was " +
-                          seconds(job.deadline));
+    log(EGW_LOG_WARN, job.name + " came back after " + duration_text(took) + ", its deadline was " +
+                          duration_text(job.deadline));
   }
 }
 
