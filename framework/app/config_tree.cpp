@@ -8,6 +8,7 @@
 
 #include "egw/app/schema.hpp"
 #include "egw/app/yaml.hpp"
+#include "egw/host/schema_check.hpp"
 
 namespace egw::app {
 namespace {
@@ -97,7 +98,10 @@ void take_ignored(json& document, const json& schema, const std::string& path,
 Result<void> ConfigTree::add(json document, const std::string& source) {
   const json schema = json::parse(config_schema_text());
   drop_empty(document, schema);
-  if (auto ok = check_schema(document, schema, source); !ok) return ok;
+  if (auto fault = host::find_schema_fault(document, schema)) {
+    return fail(Errc::kInvalid, fault->path.empty() ? source : source + ": " + fault->path,
+                std::move(fault->message));
+  }
   take_ignored(document, schema, "", ignored_);
   if (auto ok = use_short_spellings(document, source); !ok) return ok;
   merge(root_, std::move(document), "", source);

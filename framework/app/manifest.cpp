@@ -7,9 +7,9 @@
 #include <array>
 #include <filesystem>
 
-#include "egw/app/schema.hpp"
 #include "egw/app/table.hpp"
 #include "egw/app/yaml.hpp"
+#include "egw/host/schema_check.hpp"
 #include "egw/model/resources.hpp"
 
 namespace egw::app {
@@ -55,7 +55,7 @@ Error unknown_kind(const json& document, const std::string& source) {
   }
   std::vector<std::string> names;
   for (const auto& k : model::all_kinds()) names.emplace_back(k.kind);
-  const std::string guess = nearest(kind, names);
+  const std::string guess = host::nearest(kind, names);
   return {Errc::kInvalid, source,
           guess.empty()
               ? fmt::format("unknown kind {} ({}); expected one of {}", kind, api, known_kinds())
@@ -235,7 +235,7 @@ Result<std::vector<Kind>> parse_kinds(const std::string& text) {
         names.emplace_back(k.singular);
         shorts += (shorts.empty() ? "" : ", ") + std::string(k.short_name);
       }
-      const std::string guess = nearest(word, names);
+      const std::string guess = host::nearest(word, names);
       return fail(Errc::kInvalid, "",
                   guess.empty()
                       ? fmt::format("there is no kind \"{}\"; known: {}", word, shorts)

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <boost/program_options.hpp>
 
-#include "egw/app/schema.hpp"
+#include "egw/host/schema_check.hpp"
 
 namespace egw::app {
 namespace {
@@ -57,16 +57,25 @@ void describe(const std::vector<OptionSpec>& specs, po::options_description& out
   }
 }
 
-// The index of the first word that is neither a global option nor the value of one.
-std::size_t first_word(const std::vector<std::string>& argv) {
+bool takes_next_word(const std::string& word, const std::vector<OptionSpec>& options) {
+  return std::any_of(options.begin(), options.end(), [&](const OptionSpec& o) {
+    const bool same =
+        word == "--" + o.name || (o.letter != 0 && word == fmt::format("-{}", o.letter));
+    return same && !o.value.empty();
+  });
+}
+
+// The index of the verb: the first word that is neither an option nor the value of one. A verb's
+// own options may stand before it, too.
+std::size_t first_word(const std::vector<std::string>& argv, std::span<const Verb> verbs) {
   for (std::size_t i = 0; i < argv.size(); ++i) {
     const std::string& word = argv[i];
     if (word.size() < 2 || word[0] != '-') return i;
-    const auto& options = global_options();
-    const auto takes_next = [&](const OptionSpec& o) {
-      return !o.value.empty() && word == "--" + o.name;
-    };
-    if (std::any_of(options.begin(), options.end(), takes_next)) ++i;
+    if (takes_next_word(word, global_options()) ||
+        std::any_of(verbs.begin(), verbs.end(),
+                    [&](const Verb& v) { return takes_next_word(word, v.options); })) {
+      ++i;
+    }
   }
   return argv.size();
 }
@@ -102,7 +111,7 @@ Result<Found> find_verb(const std::vector<std::string>& argv, std::size_t at,
   }
   std::vector<std::string> names;
   for (const auto& v : verbs) names.push_back(v.name.substr(0, v.name.find(' ')));
-  const std::string guess = nearest(first, names);
+  const std::string guess = host::nearest(first, names);
   return fail(Errc::kInvalid, "egw",
               guess.empty()
                   ? fmt::format("unknown command \"{}\"; see: egw --help", first)
@@ -185,7 +194,7 @@ Result<CommandLine> parse_command_line(const std::vector<std::string>& argv,
                                        const std::string& env_plugin_dir) {
   CommandLine out;
   std::vector<std::string> words = argv;
-  const std::size_t at = first_word(argv);
+  const std::size_t at = first_word(argv, verbs);
   if (at < argv.size()) {
     auto found = find_verb(argv, at, verbs);
     if (!found) return tl::unexpected(std::move(found.error()));

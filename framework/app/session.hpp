@@ -52,8 +52,8 @@ class PluginFolder {
   std::unique_ptr<Impl> impl_;
 };
 
-// 1 for what may pass (a store that cannot be reached), 2 for what the operator has to put right; as
-// run_agent and run_controller have it.
+// 1 for what may pass (a store that cannot be reached), 2 for what the operator has to put right;
+// as run_agent and run_controller have it.
 [[nodiscard]] int exit_code_of(const Error& opening);
 
 }  // namespace egw::app

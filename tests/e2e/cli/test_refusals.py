@@ -138,7 +138,10 @@ def test_store_file(store):
 
 def test_store_where_no_file_can_be_made(store):
     refused(store.run("--set", "plugins.stateStore.config.path=/proc/egw.db", "get", "egw"), 2, "/proc/egw.db")
-    refused(store.run("--set", "plugins.stateStore.config.path=egw.db", "get", "egw"), 2, "plugins.stateStore.config.path")
+    refused(store.run("--set", "plugins.stateStore.config.path=egw.db", "get", "egw"), 2,
+            'plugins.stateStore.config.path: is "egw.db"; expected a string that matches ^/')
+    refused(store.run("--set", "plugins.stateStore.config.pth=/x", "get", "egw"), 2,
+            'plugins.stateStore.config.pth: unknown key; did you mean "path"?')
 
 
 def test_locked_store_is_named_and_changes_nothing(store):

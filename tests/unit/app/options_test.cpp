@@ -48,6 +48,17 @@ TEST(Options, AValueThatIsAVerbsNameIsAValue) {
   EXPECT_EQ(line->args.get("filename"), "-");
 }
 
+TEST(Options, AVerbsOwnOptionsMayStandBeforeIt) {
+  const auto agent = parse({"--node-name", "n1", "--drain", "agent"});
+  ASSERT_TRUE(agent) << agent.error().to_string();
+  EXPECT_EQ(agent->input.node_name, "n1");
+  const auto get = parse({"-n", "get", "get", "egp"});
+  ASSERT_TRUE(get) << get.error().to_string();
+  EXPECT_EQ(get->args.get("namespace"), "get");
+  EXPECT_EQ(refusal({"--drain", "get", "egp"}),
+            "egw get: unrecognised option '--drain'; see: egw get --help");
+}
+
 TEST(Options, ShortOptionsAsKubectlTakesThem) {
   const auto line = parse({"get", "egp", "-nshop", "-o=yaml", "-w", "-l", "app=a,b!=c"});
   ASSERT_TRUE(line) << line.error().to_string();

@@ -1,11 +1,10 @@
-// Checks a document against a JSON Schema (schema.hpp).
-#include "egw/app/schema.hpp"
+// Checks a document against a JSON Schema and says in words what is wrong (schema_check.hpp).
+#include "egw/host/schema_check.hpp"
 
 #include <fmt/format.h>
 
 #include <algorithm>
 #include <cctype>
-#include <optional>
 #include <regex>
 #include <valijson/adapters/nlohmann_json_adapter.hpp>
 #include <valijson/schema.hpp>
@@ -13,7 +12,7 @@
 #include <valijson/validation_results.hpp>
 #include <valijson/validator.hpp>
 
-namespace egw::app {
+namespace egw::host {
 namespace {
 
 using nlohmann::json;
@@ -80,11 +79,8 @@ std::string expected(const json& schema) {
   return "another value";
 }
 
-struct Fault {
-  std::string path, message;
-};
-
-std::optional<Fault> find_fault(const json& value, const json& schema, const std::string& path);
+std::optional<SchemaFault> find_fault(const json& value, const json& schema,
+                                      const std::string& path);
 
 std::string unknown_key(const std::string& key, const json& properties) {
   std::vector<std::string> names;
@@ -98,15 +94,16 @@ std::string unknown_key(const std::string& key, const json& properties) {
   return "unknown key; known here: " + all;
 }
 
-std::optional<Fault> fault_in_object(const json& value, const json& schema,
-                                     const std::string& path) {
+std::optional<SchemaFault> fault_in_object(const json& value, const json& schema,
+                                           const std::string& path) {
   static const json kNone = json::object();
   const json& properties = schema.contains("properties") ? schema["properties"] : kNone;
   for (const auto& [key, item] : value.items()) {
     const auto sub = properties.find(key);
     if (sub == properties.end()) {
-      if (schema.value("additionalProperties", json(true)) == json(false)) {
-        return Fault{join(path, key), unknown_key(key, properties)};
+      if (schema.value("additionalProperties", json(true)) == json(false) &&
+          !schema.contains("patternProperties")) {
+        return SchemaFault{join(path, key), unknown_key(key, properties)};
       }
       continue;
     }
@@ -115,7 +112,7 @@ std::optional<Fault> fault_in_object(const json& value, const json& schema,
   if (schema.contains("required")) {
     for (const auto& key : schema["required"]) {
       if (!value.contains(key.get<std::string>())) {
-        return Fault{join(path, key.get<std::string>()), "missing; it is required here"};
+        return SchemaFault{join(path, key.get<std::string>()), "missing; it is required here"};
       }
     }
   }
@@ -155,13 +152,14 @@ bool scalar_fits(const json& value, const json& schema) {
   return true;
 }
 
-std::optional<Fault> find_fault(const json& value, const json& schema, const std::string& path) {
+std::optional<SchemaFault> find_fault(const json& value, const json& schema,
+                                      const std::string& path) {
   if (!scalar_fits(value, schema)) {
     if (value.is_array() && schema.contains("maxItems") && schema.value("type", "") == "array") {
-      return Fault{path, fmt::format("has {} items; expected at most {}", value.size(),
-                                     schema["maxItems"].dump())};
+      return SchemaFault{path, fmt::format("has {} items; expected at most {}", value.size(),
+                                           schema["maxItems"].dump())};
     }
-    return Fault{path, fmt::format("is {}; expected {}", shown(value), expected(schema))};
+    return SchemaFault{path, fmt::format("is {}; expected {}", shown(value), expected(schema))};
   }
   if (value.is_object()) return fault_in_object(value, schema, path);
   if (value.is_array() && schema.contains("items")) {
@@ -193,36 +191,41 @@ std::size_t distance(std::string_view a, std::string_view b) {
   return d[a.size()][b.size()];
 }
 
-}  // namespace
-
-Result<void> check_schema(const json& document, const json& schema, const std::string& source) {
-  valijson::Schema compiled;
-  valijson::SchemaParser parser(valijson::SchemaParser::kDraft7);
-  valijson::adapters::NlohmannJsonAdapter schema_adapter(schema);
-  parser.populateSchema(schema_adapter, compiled);
-  valijson::Validator validator;
-  valijson::ValidationResults results;
-  valijson::adapters::NlohmannJsonAdapter target(document);
-  if (validator.validate(compiled, target, &results)) return {};
-  if (const auto fault = find_fault(document, schema, "")) {
-    const std::string where = fault->path.empty() ? source : source + ": " + fault->path;
-    return fail(Errc::kInvalid, where, fault->message);
+// valijson's context is {"<root>", "[path]", "[0]"}: made "path[0]".
+std::string path_of(const std::vector<std::string>& context) {
+  std::string out;
+  for (std::size_t i = 1; i < context.size(); ++i) {
+    const std::string& part = context[i];
+    const bool bracketed = part.size() > 2 && part.front() == '[' && part.back() == ']';
+    const std::string inner = bracketed ? part.substr(1, part.size() - 2) : part;
+    const bool index = inner.find_first_not_of("0123456789") == std::string::npos;
+    out = index ? out + "[" + inner + "]" : join(out, inner);
   }
-  valijson::ValidationResults::Error error;
-  results.popError(error);
-  return fail(Errc::kInvalid, source + ": " + error.context.back(), error.description);
+  return out;
 }
 
-const json* find_subschema(const json& schema, const std::vector<std::string>& path) {
-  const json* at = &schema;
-  for (const auto& key : path) {
-    const auto properties = at->find("properties");
-    if (properties == at->end()) return nullptr;
-    const auto sub = properties->find(key);
-    if (sub == properties->end()) return nullptr;
-    at = &*sub;
+}  // namespace
+
+std::optional<SchemaFault> find_schema_fault(const json& document, const json& schema) {
+  valijson::Schema compiled;
+  valijson::SchemaParser parser(valijson::SchemaParser::kDraft7);
+  parser.populateSchema(valijson::adapters::NlohmannJsonAdapter(schema), compiled);
+  valijson::Validator validator;
+  valijson::ValidationResults results;
+  const valijson::adapters::NlohmannJsonAdapter target(document);
+  if (validator.validate(compiled, target, &results)) return std::nullopt;
+  try {
+    if (auto fault = find_fault(document, schema, "")) return fault;
+  } catch (const std::exception&) {  // a form of a keyword that the words here do not know
   }
-  return at;
+  // No words for it: the deepest of valijson's findings.
+  valijson::ValidationResults::Error error;
+  valijson::ValidationResults::Error deepest;
+  while (results.popError(error)) {
+    if (deepest.description.empty() || error.context.size() > deepest.context.size())
+      deepest = error;
+  }
+  return SchemaFault{path_of(deepest.context), deepest.description};
 }
 
 std::string nearest(std::string_view word, const std::vector<std::string>& candidates) {
@@ -239,4 +242,4 @@ std::string nearest(std::string_view word, const std::vector<std::string>& candi
   return best;
 }
 
-}  // namespace egw::app
+}  // namespace egw::host
