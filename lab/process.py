@@ -13,14 +13,14 @@ import time
 from lab import net
 
 
-def start_time(pid):
-    """The process' start time in clock ticks since boot, None if it does not run."""
+def start_time(pid, dead=False):
+    """The process' start time in clock ticks since boot, None if it does not run (dead: a zombie counts)."""
     try:
         with open(f"/proc/{pid}/stat", encoding="ascii") as f:
             fields = f.read().rpartition(")")[2].split()
     except OSError:
         return None
-    return None if fields[0] in "ZX" else int(fields[19])
+    return None if fields[0] in "ZX" and not dead else int(fields[19])
 
 
 class Process:
@@ -58,8 +58,9 @@ class Process:
         except OSError:
             return True
         try:
-            if not self.running():
+            if start_time(self.pid, dead=True) != self.started:
                 return True
+            # A zombie's other threads may still be closing their files: only the pidfd knows the end.
             ended = bool(select.select([fd], [], [], timeout)[0])
         finally:
             os.close(fd)
