@@ -102,7 +102,9 @@ class EgressBuilder {
     model::Egress egress;
     egress.id = eip.id;
     egress.kind = eip.use_node_ip ? model::EgressKind::kNode : model::EgressKind::kAddress;
-    egress.may_serve = may_serve;
+    // Until a planned move is over, the former owner serves even if it is no longer one of the
+    // gateway's nodes: replies, and clients that have not turned yet, still come to it.
+    egress.may_serve = may_serve || eip.moving_from == node_;
     if (!eip.use_node_ip) {
       if (settings_.enable_ipv4) egress.v4 = address_or_none(eip.ipv4, model::Family::kV4);
       if (settings_.enable_ipv6) egress.v6 = address_or_none(eip.ipv6, model::Family::kV6);

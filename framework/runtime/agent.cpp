@@ -109,6 +109,7 @@ void Agent::Impl::on_world() {
   was_connected = sync.connected();
   choose_uplink();
   update_gateway_macs();
+  programmer.withdraw();
   programmer.wake();
   reporter.wake();
   upkeep_wakeup.notify();

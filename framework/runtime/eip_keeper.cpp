@@ -36,6 +36,15 @@ void EipKeeper::assign(const std::vector<core::OwnedEip>& owned,
   publish(now_ms);
 }
 
+void EipKeeper::withdraw(const std::set<model::Address>& ours,
+                         const std::set<model::Address>& handing_over, std::int64_t now_ms) {
+  std::vector<core::OwnedEip> kept;
+  for (const auto& [address, held] : owned_) {
+    if (ours.contains(address)) kept.push_back({address, held.id, held.moving_in});
+  }
+  if (kept.size() != owned_.size()) assign(kept, handing_over, now_ms);
+}
+
 bool EipKeeper::is_published(const model::Address& address) const {
   return std::any_of(published_.begin(), published_.end(),
                      [&](const net::AnnouncedEip& eip) { return eip.address == address; });

@@ -161,19 +161,25 @@ asio::awaitable<bool> Programmer::probe() {
   co_return refused.empty();
 }
 
-std::set<model::Address> Programmer::handing_over() const {
+// EIPs that the store gives to this node (`mine`), or that it hands over to another one.
+std::set<model::Address> Programmer::eips_of_node(bool mine) const {
   std::set<model::Address> addresses;
   for (const auto& [name, gateway] : sync_.world().gateways) {
     for (const auto& node : gateway.status.node_list) {
-      if (node.name == options_.node_name) continue;
+      if ((node.name == options_.node_name) != mine) continue;
       for (const auto& eip : node.eips) {
-        if (eip.moving_from != options_.node_name) continue;
+        if (!mine && eip.moving_from != options_.node_name) continue;
         if (auto v4 = model::Address::parse(eip.ipv4)) addresses.insert(*v4);
         if (auto v6 = model::Address::parse(eip.ipv6)) addresses.insert(*v6);
       }
     }
   }
   return addresses;
+}
+
+// An apply may take long: an EIP that has gone meanwhile is no longer answered for at once.
+void Programmer::withdraw() {
+  if (sync_.synced()) keeper_.withdraw(eips_of_node(true), handing_over(), clock_.steady_ms());
 }
 
 // One round: compile what has changed, give it to the datapath, say what is realised.
@@ -203,8 +209,13 @@ asio::awaitable<void> Programmer::step() {
     change.base = applied_generation_;  // steps without effect were not sent
     done = co_await apply(std::move(change));
   }
-  if (done) {
-    status_.generation = compiler_->generation();
+  // What failed for reasons of its own (a pod's address) holds nothing up; what others rely on does:
+  // they take `realised` as the word that this node steers and serves as the store says.
+  const bool relied_on = std::all_of(
+      status_.failures.begin(), status_.failures.end(),
+      [](const host::ApplyFailure& f) { return f.object.rfind("endpoint ", 0) == 0; });
+  if (done) status_.generation = compiler_->generation();
+  if (done && relied_on) {
     if (status_.realised != realised && owners_touched_) status_.realised_urgent = true;
     status_.realised = realised;
     owners_touched_ = false;
@@ -341,6 +352,8 @@ asio::awaitable<Result<std::vector<host::CounterValue>>> Programmer::counters() 
 }
 asio::awaitable<Result<void>> Programmer::forget(model::Address eip) {
   const auto lock = co_await mutex_.lock();
+  // It may have come back while an apply was running: its connections are live again.
+  if (keeper_.owns(eip)) co_return Result<void>{};
   co_return co_await datapath_.forget(eip);
 }
 

@@ -56,7 +56,9 @@ class Programmer {
 
   boost::asio::awaitable<void> run();  // until stop()
   void stop();
-  void wake();  // the World may have changed
+  void wake();
+  // Stops announcing what the store has taken away, whatever the datapath is busy with.
+  void withdraw();  // the World may have changed
   void set_local(core::LocalNode local);
   // The next apply is a full one, and at once.
   void apply_all();
@@ -80,7 +82,8 @@ class Programmer {
   void applied(const host::ApplyOutcome& outcome);
   void failed(const Error& error);
   [[nodiscard]] std::int64_t next_look() const;
-  [[nodiscard]] std::set<model::Address> handing_over() const;
+  [[nodiscard]] std::set<model::Address> eips_of_node(bool mine) const;
+  [[nodiscard]] std::set<model::Address> handing_over() const { return eips_of_node(false); }
   void first_apply_done();
 
   Clock& clock_;

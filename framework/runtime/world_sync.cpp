@@ -355,7 +355,7 @@ void WorldSync::Impl::upsert(Kind kind, const Key& key, const nlohmann::json& do
       case Kind::kEgressClusterEndpointSlice:
         break;
     }
-  } catch (const nlohmann::json::exception& error) {
+  } catch (const std::exception& error) {
     bad_object(kind, key, error.what());
   }
 }
@@ -454,6 +454,10 @@ std::uint64_t WorldSync::revision(Kind kind) const {
 void WorldSync::adopt(Kind kind, const host::StoredObject& object) {
   const auto meta = model::decode_meta(object.document);
   if (!meta) return;
+  // Events may have overtaken the answer: what they said of this revision stands, a deletion above
+  // all, which leaves nothing to compare with. A document on its way out needs its last event.
+  if (object.revision <= revision(kind)) return;
+  if (meta->deleted_ms != 0 && meta->finalizers.empty()) return;
   impl_->adopting = true;
   impl_->upsert(kind, meta->key(), object.document, object.revision, false);
   impl_->adopting = false;

@@ -146,6 +146,17 @@ TEST_F(CompileTest, PlannedMoveFromAKnownPeerIsTold) {
   EXPECT_THAT(compiler.owned(), ElementsAre(OwnedEip{ip("10.6.1.56"), 1, true}));
 }
 
+TEST_F(CompileTest, TheFormerOwnerServesUntilAPlannedMoveIsOver) {
+  auto entry = eip(1, "10.6.1.56", "", {});
+  entry.moving_from = "n1";  // which has left the selector
+  world.gateways["gw"].status.node_list = {{"n2", "Ready", {entry}}};
+  compile(compiler, world);
+  EXPECT_TRUE(state().egresses.at(1).may_serve);
+  world.gateways["gw"].status.node_list.front().eips.front().moving_from.clear();
+  compile(compiler, world);
+  EXPECT_FALSE(state().egresses.at(1).may_serve);
+}
+
 TEST_F(CompileTest, BadEgressIdsAreIgnoredAndReported) {
   add_policy("app", "zero", 0);
   add_policy("app", "big", 16384);

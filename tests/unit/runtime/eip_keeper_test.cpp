@@ -47,6 +47,22 @@ TEST_F(EipKeeperTest, WithdrawnBeforeTheKernelIsTouched) {
   EXPECT_THAT(announcer.eips, IsEmpty());
 }
 
+TEST_F(EipKeeperTest, WithdrawTakesAwayAndAddsNothing) {
+  keeper.assign({{a, 1, false}, {b, 2, false}}, {}, 100);
+  keeper.realised({}, 110);
+  keeper.withdraw({b, ip("10.6.1.99")}, {}, 200);
+  EXPECT_THAT(announcer.addresses(), ElementsAre("fd00::55"));
+  EXPECT_FALSE(keeper.owns(ip("10.6.1.99")));
+}
+
+TEST_F(EipKeeperTest, WithdrawLetsAPlannedMoveEndInItsOwnTime) {
+  keeper.assign({{a, 1, false}}, {}, 100);
+  keeper.realised({}, 110);
+  keeper.withdraw({}, {a}, 200);
+  EXPECT_FALSE(keeper.owns(a));
+  EXPECT_THAT(announcer.addresses(), ElementsAre("10.6.1.55")) << "until the new owner is heard";
+}
+
 TEST_F(EipKeeperTest, NewOwnerOfAPlannedMoveWaitsForTheLeader) {
   keeper.assign({{a, 1, true}}, {}, 1000);
   keeper.realised({}, 1010);

@@ -169,6 +169,16 @@ TEST_F(WorldSyncTest, AdoptedObjectIsNotOvertakenByAnOlderEvent) {
   EXPECT_EQ(sync->external_changes(), external);
 }
 
+TEST_F(WorldSyncTest, AnAnswerThatADeletionHasOvertakenBringsNothingBack) {
+  const auto written = content->put(Kind::kEgressGateway, gateway("g"));
+  start();
+  content->remove(Kind::kEgressGateway, {"", "g"});
+  loop.settle();
+  ASSERT_TRUE(sync->world().gateways.empty());
+  sync->adopt(Kind::kEgressGateway, written);
+  EXPECT_TRUE(sync->world().gateways.empty());
+}
+
 TEST_F(WorldSyncTest, NothingArrivesAfterStop) {
   start();
   const int before = woken;
