@@ -56,12 +56,19 @@ void put_filter(Message& m, const Sweep& what) {
   m.u32(CTA_FILTER_ORIG_FLAGS, original).u32(CTA_FILTER_REPLY_FLAGS, reply).end(filter);
 }
 
-// Negative: errno of the dump.
-int sweep_family(NetlinkSocket& socket, const Sweep& what, int family) {
-  Message request = conntrack_message(IPCTNL_MSG_CT_GET, family);
+}  // namespace
+
+// A dump walks the machine's whole table, whatever the filter: one for both families.
+int sweep(NetlinkSocket& socket, const Sweep& what) {
+  const sdk::Address* hint = what.source       ? &*what.source
+                             : what.translated ? &*what.translated
+                                               : nullptr;
+  Message request = conntrack_message(IPCTNL_MSG_CT_GET, hint != nullptr ? hint->af() : AF_UNSPEC);
   if (filters(what.source) || what.zone || filters(what.translated)) put_filter(request, what);
   std::vector<Message> deletions;
   const auto each = [&](const nlmsghdr* h) {
+    const int family = static_cast<const nfgenmsg*>(nlmsg_data(h))->nfgen_family;
+    if (family != AF_INET && family != AF_INET6) return;
     const Attributes a(h, sizeof(nfgenmsg), CTA_MAX);
     const Attributes original(a[CTA_TUPLE_ORIG], CTA_TUPLE_MAX);
     const Attributes reply(a[CTA_TUPLE_REPLY], CTA_TUPLE_MAX);
@@ -87,22 +94,6 @@ int sweep_family(NetlinkSocket& socket, const Sweep& what, int family) {
   }
   int deleted = 0;
   for (const int err : socket.requests(deletions)) deleted += err == 0 ? 1 : 0;
-  return deleted;
-}
-
-}  // namespace
-
-int sweep(NetlinkSocket& socket, const Sweep& what) {
-  int deleted = 0;
-  const sdk::Address* hint = what.source       ? &*what.source
-                             : what.translated ? &*what.translated
-                                               : nullptr;
-  for (const int family : {AF_INET, AF_INET6}) {
-    if (hint != nullptr && hint->af() != family) continue;
-    const int n = sweep_family(socket, what, family);
-    if (n < 0) return n;
-    deleted += n;
-  }
   return deleted;
 }
 

@@ -30,7 +30,8 @@ struct Sweep {
   std::function<bool(const Flow&)> doomed;
 };
 
-// Runs one sweep now. Entries deleted, or the errno of the dump as a negative number.
+// Runs one sweep now. How many entries it deleted, or the errno of the dump as a
+// negative number.
 int sweep(NetlinkSocket& socket, const Sweep& what);
 
 class Sweeper {

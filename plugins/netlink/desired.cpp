@@ -349,8 +349,8 @@ std::set<std::uint32_t> Desired::chain_ids() const {
 
 Chain Desired::egress_chain(Table t, std::uint32_t id) const {
   const auto at = egresses_.find(id);
-  return ruleset_.egress_chain(t, id,
-                               at == egresses_.end() ? Mode::kDrop : at->second.mode[index(t)]);
+  if (at == egresses_.end()) return ruleset_.egress_chain(t, id, Mode::kDrop, {});
+  return ruleset_.egress_chain(t, id, at->second.mode[index(t)], at->second.address[index(t)]);
 }
 
 void Desired::each_chain(Table t, const std::function<void(Chain)>& each) const {

@@ -138,13 +138,22 @@ void Ruleset::add_prerouting(Table t, std::vector<Chain>& out) const {
                  Hook{"route", "output", NF_INET_LOCAL_OUT, kRoutePriority, {}},
                  {"ct direction reply goto to_peer"}});
   out.push_back({std::string(kDropChain), {}, {steerable(t) + " " + counted("no_egress", "drop")}});
+  const sdk::Address& parent = t == Table::kIp ? node_.parent_v4 : node_.parent_v6;
+  out.push_back({std::string(kNodeIpChain), {}, own_rules(t, 0, parent)});
+}
+
+std::vector<std::string> Ruleset::own_rules(Table t, std::uint32_t id,
+                                            const sdk::Address& address) const {
+  const std::string match = steerable(t) + " ";
+  if (!address) return {match + counted("no_address", "drop")};
   const std::uint32_t slot = marks_.slot_mask();
-  out.push_back(
-      {std::string(kNodeIpChain),
-       {},
-       {"ct state established,related " + steerable(t) + " " +
-            set_mark(slot, marks_.value(Slot::kOwn)) + " accept",
-        steerable(t) + " " + set_mark(slot | kIdMask, marks_.value(Slot::kOwn)) + " accept"}});
+  const std::uint32_t own = marks_.value(Slot::kOwn);
+  return {// Bound to another source before its policy: dropped until its entry is gone.
+          "ct status snat ct reply " + std::string(keyword(t)) + " daddr != " + address.text() +
+              " " + match + counted("other_source", "drop"),
+          // The id is needed for the first packet only; foreign bits of the others stay.
+          "ct state established,related " + match + set_mark(slot, own) + " accept",
+          match + set_mark(slot | kIdMask, own | id) + " accept"};
 }
 
 void Ruleset::add_postrouting(Table t, std::vector<Chain>& out) const {
@@ -217,21 +226,18 @@ std::vector<Chain> Ruleset::netdev_chains() const {
   return out;
 }
 
-Chain Ruleset::egress_chain(Table t, std::uint32_t id, Mode mode) const {
+Chain Ruleset::egress_chain(Table t, std::uint32_t id, Mode mode,
+                            const sdk::Address& address) const {
   Chain out{"e" + std::to_string(id), {}, {}};
-  const std::uint32_t slot = marks_.slot_mask();
   const std::string match = steerable(t) + " ";
   switch (mode) {
     case Mode::kSteer:
-      out.rules.push_back(match + set_mark(slot | kIdMask, marks_.value(Slot::kSteer) | id) +
+      out.rules.push_back(match +
+                          set_mark(marks_.slot_mask() | kIdMask, marks_.value(Slot::kSteer) | id) +
                           " accept");
       break;
     case Mode::kOwn:
-      // The id is needed for the connection's first packet only; foreign bits of the others stay.
-      out.rules.push_back("ct state established,related " + match +
-                          set_mark(slot, marks_.value(Slot::kOwn)) + " accept");
-      out.rules.push_back(match + set_mark(slot | kIdMask, marks_.value(Slot::kOwn) | id) +
-                          " accept");
+      out.rules = own_rules(t, id, address);
       break;
     case Mode::kDrop:
       out.rules.push_back(match + counted("no_egress", "drop"));
@@ -303,8 +309,8 @@ std::vector<std::pair<Dyn, SetSpec>> Ruleset::sets(Table t) const {
 
 std::vector<std::string> Ruleset::counters(Table t) {
   if (t == Table::kNetdev) return {"not_steered", "no_owner", "no_peer"};
-  return {"forged",  "unknown_id", "to_eip",     "invalid",       "without_id",
-          "to_host", "no_egress",  "no_address", "not_by_tunnel", "not_translated"};
+  return {"forged",    "unknown_id", "to_eip",        "invalid",        "without_id",  "to_host",
+          "no_egress", "no_address", "not_by_tunnel", "not_translated", "other_source"};
 }
 
 std::vector<sdk::Prefix> Ruleset::never_steered(Table t) {
