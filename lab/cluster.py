@@ -41,7 +41,7 @@ class Cluster:
         self.nodes = [f"n{i}" for i in range(1, nodes + 1)]
         self.gateways = self.nodes[nodes - gateways:]
         self.dir = os.path.join(RUN, name)
-        self.pods = {}
+        self.pods, self._traffic = {}, []
         self.bin = os.path.join(build_dir(), "bin")
 
     # ---- life ------------------------------------------------------------------------------
@@ -91,6 +91,9 @@ class Cluster:
         return self
 
     def down(self):
+        for traffic in self._traffic:
+            traffic.process.kill()
+            traffic.process.wait()
         records = os.path.join(self.dir, "pids")
         if os.path.isdir(records):
             running = [Process(os.path.join(records, r)) for r in os.listdir(records)]
@@ -321,7 +324,8 @@ class Cluster:
         return done.stdout.strip() or None
 
     def traffic(self, pod, family=4, streams=0, interval_us=1000):
-        return Traffic(self, pod, family, streams, interval_us)
+        self._traffic.append(Traffic(self, pod, family, streams, interval_us))
+        return self._traffic[-1]
 
 
 class Daemon:

@@ -10,6 +10,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
@@ -328,14 +329,14 @@ class Client {
     every.it_interval.tv_nsec = (options_.interval_us % 1000000) * 1000L;
     every.it_value = every.it_interval;
     timerfd_settime(timer_.get(), 0, &every, nullptr);
-    const Fd epoll(epoll_create1(EPOLL_CLOEXEC));
-    for (int fd : {udp_.get(), sig.get(), timer_.get()}) add(epoll, fd);
-    for (const auto& s : streams_) add(epoll, s.fd.get());
+    epoll_ = Fd(epoll_create1(EPOLL_CLOEXEC));
+    for (int fd : {udp_.get(), sig.get(), timer_.get()}) add(epoll_, fd);
+    for (const auto& s : streams_) add(epoll_, s.fd.get());
     ready_line();
     const std::int64_t end = now_us() + static_cast<std::int64_t>(options_.duration_s * 1e6);
     while (now_us() < end) {
       epoll_event events[64];
-      const int n = epoll_wait(epoll.get(), events, 64, 1000);
+      const int n = epoll_wait(epoll_.get(), events, 64, 1000);
       for (int i = 0; i < n; ++i) {
         const int fd = events[i].data.fd;
         if (fd == sig.get()) return;
@@ -448,12 +449,15 @@ class Client {
     if (it == streams_.end() || !it->open) return;
     const ssize_t n = recv(fd, buf, sizeof buf, MSG_DONTWAIT);
     if (n > 0) it->last_us = now_us();
-    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) it->open = false;
+    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
+      it->open = false;
+      epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, fd, nullptr);  // it would stay readable for ever
+    }
   }
 
   ClientOptions options_;
   Fd udp_;
-  Fd timer_;
+  Fd timer_, epoll_;
   std::vector<Sent> sent_;
   std::vector<Stream> streams_;
   std::vector<std::pair<std::string, std::uint64_t>> order_;
@@ -522,6 +526,7 @@ int main(int argc, char** argv) try {
   if (options.to.empty()) throw std::invalid_argument("--to is missing");
   if (args[0] == "once") return once(options.to, options.port, timeout_s);
   if (args[0] != "client") throw std::invalid_argument("unknown mode " + args[0]);
+  prctl(PR_SET_PDEATHSIG, SIGTERM);  // no traffic outlives the test or lab that asked for it
   Client client(options);
   client.run();
   client.report();
