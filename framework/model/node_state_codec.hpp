@@ -2,15 +2,17 @@
 // datapath, and what the agent's admin API shows.
 //
 // {"version": 1, "full": bool, "generation": n, "base": n,
-//  "node": {"name", "enableIPv4", "enableIPv6", "disableChecksumOffload", "tunnelDevice", "vni", "port",
-//           "mac", "tunnelIPv4": "172.31.0.1/16", "tunnelIPv6", "parentDevice", "underlay", "parentIPv4",
-//           "parentIPv6", "slotMask", "ctMask", "clusterPrefixes": []},
+//  "node": {"name", "enableIPv4", "enableIPv6", "disableChecksumOffload", "tunnelDevice", "vni",
+//  "port",
+//           "mac", "tunnelIPv4": "172.31.0.1/16", "tunnelIPv6", "parentDevice", "underlay",
+//           "parentIPv4", "parentIPv6", "slotMask", "ctMask", "clusterPrefixes": []},
 //  "peers": [{"name", "underlay", "tunnelIPv4", "tunnelIPv6", "mac", "podCIDRs": []}],
-//  "egresses": [{"id", "kind": "address"|"node", "owner": "none"|"self"|"peer", "ownerPeer", "mayServe",
+//  "egresses": [{"id", "kind": "address"|"node", "owner": "none"|"self"|"peer", "ownerPeer",
+//  "mayServe",
 //                "ipv4", "ipv6"}],
-//  "classes": [{"id", "rules": [{"destination", "action": "egress"|"drop"|"nodeip"|"bypass", "egressID"}]}],
-//  "endpoints": [{"address", "class"}],
-//  "deleted": {"peers": [], "egresses": [], "classes": [], "endpoints": []}}
+//  "classes": [{"id", "rules": [{"destination", "action": "egress"|"drop"|"nodeip"|"bypass",
+//  "egressID"}]}], "endpoints": [{"address", "class"}], "deleted": {"peers": [], "egresses": [],
+//  "classes": [], "endpoints": []}}
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>

@@ -60,7 +60,8 @@ class Interfaces {
   [[nodiscard]] const std::map<unsigned, Interface>& all() const;  // by index
   [[nodiscard]] const Interface* find(unsigned index) const;
   [[nodiscard]] const Interface* find(const std::string& name) const;
-  // Indexes of interfaces that went since the last call; one may be in use again by a new interface.
+  // Indexes of interfaces that went since the last call; one may be in use again by a new
+  // interface.
   [[nodiscard]] std::vector<unsigned> take_removed();
   // Sorted: IPv4 before IPv6, best metric first.
   [[nodiscard]] const std::vector<DefaultRoute>& default_routes() const;

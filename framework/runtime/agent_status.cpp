@@ -82,8 +82,8 @@ TunnelPhase phase_of(const AgentView& view, TunnelPhase stored) {
   if (stored == TunnelPhase::kNodeNotReady) return stored;  // the controller's word
   if (!view.has_tunnel_address) return TunnelPhase::kPending;
   if (serious(view)) return TunnelPhase::kFailed;
-  // A restarted agent finds the kernel as its predecessor left it, still forwarding: giving up Ready
-  // here would move the node's EIPs for nothing.
+  // A restarted agent finds the kernel as its predecessor left it, still forwarding: giving up
+  // Ready here would move the node's EIPs for nothing.
   const bool forwards = stored == TunnelPhase::kReady && view.programmer->error.empty();
   if (!view.programmer->programmed && !forwards) return TunnelPhase::kInit;
   return TunnelPhase::kReady;

@@ -44,8 +44,8 @@ class EipKeeper {
               const std::set<model::Address>& handing_over, std::int64_t now_ms);
   // The store's word while the datapath is still busy with an older one: takes away what is in
   // neither set and changes nothing else.
-  void withdraw(const std::set<model::Address>& ours,
-                const std::set<model::Address>& handing_over, std::int64_t now_ms);
+  void withdraw(const std::set<model::Address>& ours, const std::set<model::Address>& handing_over,
+                std::int64_t now_ms);
   // The datapath holds everything assigned, except the egress ids in `failed`.
   void realised(const std::set<std::uint32_t>& failed, std::int64_t now_ms);
   // Somebody else claims an address. True if it concerns one that this node answers for.

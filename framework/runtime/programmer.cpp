@@ -209,11 +209,11 @@ asio::awaitable<void> Programmer::step() {
     change.base = applied_generation_;  // steps without effect were not sent
     done = co_await apply(std::move(change));
   }
-  // What failed for reasons of its own (a pod's address) holds nothing up; what others rely on does:
-  // they take `realised` as the word that this node steers and serves as the store says.
-  const bool relied_on = std::all_of(
-      status_.failures.begin(), status_.failures.end(),
-      [](const host::ApplyFailure& f) { return f.object.rfind("endpoint ", 0) == 0; });
+  // What failed for reasons of its own (a pod's address) holds nothing up; what others rely on
+  // does: they take `realised` as the word that this node steers and serves as the store says.
+  const bool relied_on =
+      std::all_of(status_.failures.begin(), status_.failures.end(),
+                  [](const host::ApplyFailure& f) { return f.object.rfind("endpoint ", 0) == 0; });
   if (done) status_.generation = compiler_->generation();
   if (done && relied_on) {
     if (status_.realised != realised && owners_touched_) status_.realised_urgent = true;

@@ -1,7 +1,7 @@
 // Words for schema faults, also of schemas that egw did not write (plugins').
-#include <gtest/gtest.h>
-
 #include "egw/host/schema_check.hpp"
+
+#include <gtest/gtest.h>
 
 namespace egw::host {
 namespace {
