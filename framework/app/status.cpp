@@ -76,11 +76,17 @@ void add_gateway(json& status, const model::EgressGateway& gateway) {
   }
 }
 
+bool is_draining(const model::EgressTunnel& tunnel) {
+  const auto found = tunnel.meta.annotations.find(std::string(model::kDrainAnnotation));
+  return found != tunnel.meta.annotations.end() && found->second != "false";
+}
+
 void add_tunnel(json& status, const model::EgressTunnel& tunnel, const StatusInput& input) {
   const auto& s = tunnel.status;
   const std::int64_t age = input.now_ms - s.last_heartbeat_ms;
   json entry{{"node", tunnel.meta.name},
              {"phase", model::to_string(s.phase)},
+             {"draining", is_draining(tunnel)},
              {"ipv4", s.ipv4},
              {"ipv6", s.ipv6},
              {"heartbeatAgeMs", s.last_heartbeat_ms == 0 ? json() : json(age)}};
@@ -152,7 +158,7 @@ std::string status_text(const json& status) {
   Table tunnels({"NODE", "PHASE", "HEARTBEAT", "IPV4", "IPV6"});
   for (const auto& t : status["tunnels"]) {
     const json& age = t["heartbeatAgeMs"];
-    tunnels.add({or_none(t["node"]), or_none(t["phase"]),
+    tunnels.add({or_none(t["node"]), or_none(t["phase"]) + (t["draining"] == true ? ",Drain" : ""),
                  age.is_null() ? "<none>" : format_age(age.get<std::int64_t>()) + " ago",
                  or_none(t["ipv4"]), or_none(t["ipv6"])});
   }

@@ -2,6 +2,8 @@
 #include <fmt/format.h>
 
 #include <chrono>
+#include <map>
+#include <utility>
 
 #include "egw/app/console.hpp"
 #include "egw/app/manifest.hpp"
@@ -198,12 +200,29 @@ int print_once(Context& context, Session& session, const Request& r) {
   return finish(context, code);
 }
 
+// What a watch has shown already: after an interruption the store sends everything again.
+class Printed {
+ public:
+  bool is_news(std::size_t query, const host::StoreEvent& event) {
+    const auto key = std::make_pair(query, event.key);
+    if (event.type == host::StoreEvent::Type::kDelete) return versions_.erase(key), true;
+    const json metadata = event.document.value("metadata", json::object());
+    const json version = metadata.value("resourceVersion", json());
+    auto& shown = versions_[key];
+    return std::exchange(shown, version) != version || version.is_null();
+  }
+
+ private:
+  std::map<std::pair<std::size_t, model::Key>, json> versions_;
+};
+
 int follow(Context& context, Session& session, const Request& r) {
   const std::string name = r.names.empty() ? "" : r.names[0];
   Printer printer(r, context.console);
   std::vector<host::Query> queries;
   for (const Kind kind : r.kinds) queries.push_back(query_of(r, kind, name));
   std::vector<bool> synced(queries.size(), false);
+  Printed printed;
   std::size_t seen = 0;
   int code = kDone;
   const auto on_event = [&](std::size_t i, const host::StoreEvent& event) {
@@ -212,7 +231,8 @@ int follow(Context& context, Session& session, const Request& r) {
       case Type::kUpsert:
       case Type::kDelete:
         ++seen;
-        if (event.document.is_object() && (synced[i] || !r.watch_only)) {
+        if (event.document.is_object() && printed.is_news(i, event) &&
+            (synced[i] || !r.watch_only)) {
           printer.add(r.kinds[i], event.document);
         }
         break;

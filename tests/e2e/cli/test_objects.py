@@ -186,6 +186,24 @@ def test_watch_ends_when_its_reader_goes_away(store):
     assert watch.end() == 0  # closes the pipe first
 
 
+def test_watch_over_an_interruption_shows_every_change_once(store, tmp_path):
+    store.apply(gateway())
+    gate = tmp_path / "gate"
+    gate.touch()
+    watch = store.watch("egw", "-o", "name", "--set", f"plugins.stateStore.config.gate={gate}")
+    watch.until("/egw\n")
+    gate.unlink()
+    line = watch.process.stderr.readline().decode()
+    assert line.startswith("the store cannot be reached: ") and str(gate) in line
+    store.apply(gateway("second", clusterDefault=False, ippools={"ipv4": ["10.6.1.80"]}))
+    gate.touch()
+    watch.until("/second\n")
+    watch.process.send_signal(signal.SIGINT)
+    watch.process.wait(10)
+    assert watch.text.count("/egw\n") == 1
+    assert watch.end() == 0
+
+
 def test_watch_of_what_is_not_there(store):
     done = store.run("get", "egw", "x", "-w")
     assert (done.returncode, done.stderr) == (1, 'Error: egressgateways "x" not found\n')

@@ -78,6 +78,19 @@ RC_GTEST_PROP(Yaml, EveryStringComesBackAsItWas, (const std::string& text)) {
   RC_ASSERT(yaml(write_yaml(document)) == document);
 }
 
+// Whatever comes, the answer is documents or one line.
+RC_GTEST_PROP(Yaml, AnyTextIsReadOrRefused, ()) {
+  const auto text = *rc::gen::container<std::string>(rc::gen::weightedOneOf<char>(
+      {{3, rc::gen::elementOf(std::string("{}[]:,-&*!|>'\"#%\n \t?~"))},
+       {1, rc::gen::inRange<char>(32, 126)}}));
+  const auto documents = read_yaml(text, "test", 1 << 20);
+  if (documents) {
+    for (const auto& d : *documents) RC_ASSERT(yaml(write_yaml(d)) == d || d.is_null());
+  } else {
+    RC_ASSERT(documents.error().to_string().find('\n') == std::string::npos);
+  }
+}
+
 TEST(Yaml, TrickyStringsComeBack) {
   for (const std::string s :
        {"true", "Null",  "~",     "1",        "-1",          "0x1f",  "1e5", ".5",    ".inf",
@@ -245,6 +258,14 @@ TEST(Status, Healthy) {
 }
 
 json problems_of(const StatusInput& in) { return make_status(in)["problems"]; }
+
+TEST(Status, SaysWhichNodeIsDrained) {
+  StatusInput in = healthy();
+  in.tunnels[0].meta.annotations[std::string(model::kDrainAnnotation)] = "2026-01-01T00:00:00Z";
+  EXPECT_EQ(make_status(in)["tunnels"][0]["draining"], true);
+  EXPECT_THAT(status_text(make_status(in)), testing::HasSubstr("n2     Ready,Drain   3s ago"));
+  EXPECT_EQ(make_status(in)["healthy"], true);
+}
 
 TEST(Status, NamesEveryProblem) {
   StatusInput in = healthy();
