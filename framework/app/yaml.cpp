@@ -5,21 +5,25 @@
 #include <fmt/format.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 #include <array>
 #include <cerrno>
 #include <charconv>
 #include <cmath>
+#include <map>
 #include <optional>
 #include <regex>
+#include <sstream>
+#include <stdexcept>
 
 namespace egw::app {
 namespace {
 
 using nlohmann::json;
 
-constexpr int kMaxDepth = 64;
+constexpr std::size_t kMaxDepth = 64;
 
 std::string at(const std::string& source, const YAML::Mark& mark) {
   return mark.is_null() ? source : fmt::format("{}:{}", source, mark.line + 1);
@@ -67,74 +71,126 @@ json plain_scalar(const std::string& s) {
   return s;
 }
 
-class Converter {
- public:
-  Converter(const std::string& source, std::size_t node_budget)
-      : source_(source), budget_(node_budget) {}
+// What the text may not hold; carries the place.
+struct Refused : std::runtime_error {
+  Refused(const YAML::Mark& where, const std::string& why) : std::runtime_error(why), mark(where) {}
+  YAML::Mark mark;
+};
 
-  Result<json> convert(const YAML::Node& node, int depth) {
-    if (budget_ == 0) {
-      return fail(Errc::kInvalid, at(source_, node.Mark()),
-                  "aliases expand to more than the file holds; write the values out");
-    }
-    --budget_;
-    if (depth > kMaxDepth) {
-      return fail(Errc::kInvalid, at(source_, node.Mark()),
-                  fmt::format("nested deeper than {} levels", kMaxDepth));
-    }
-    switch (node.Type()) {
-      case YAML::NodeType::Undefined:
-      case YAML::NodeType::Null:
-        return json(nullptr);
-      case YAML::NodeType::Scalar:
-        return scalar(node);
-      case YAML::NodeType::Sequence:
-        return sequence(node, depth);
-      case YAML::NodeType::Map:
-        return map(node, depth);
-    }
-    return json(nullptr);
+// Builds JSON from the parser's events. Bounds hold while the text is read: yaml-cpp's own nodes
+// share aliased parts without a bound, and its LoadAll() never ends on a stray "," between
+// documents.
+class Builder : public YAML::EventHandler {
+ public:
+  explicit Builder(std::size_t node_budget) : budget_(node_budget) {}
+
+  std::vector<json> documents;  // those that hold something
+
+  void OnDocumentStart(const YAML::Mark& mark) override {
+    if (mark.pos <= last_start_) throw Refused(mark, "not valid YAML: unexpected text");
+    last_start_ = mark.pos;
+    anchors_.clear();
+    used_ = 0;
   }
+  void OnDocumentEnd() override {
+    if (!document_.is_null()) documents.push_back(std::move(document_));
+    document_ = nullptr;
+  }
+  void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
+    spend(mark, 1);
+    place(mark, nullptr, anchor, 1);
+  }
+  void OnAlias(const YAML::Mark& mark, YAML::anchor_t anchor) override {
+    const auto found = anchors_.find(anchor);
+    if (found == anchors_.end()) throw Refused(mark, "an alias refers to itself");
+    spend(mark, found->second.nodes);
+    place(mark, found->second.value, 0, found->second.nodes);
+  }
+  void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                const std::string& value) override {
+    spend(mark, 1);
+    if (wants_key()) return take_key(mark, value);
+    if (tag.empty() || tag == "?") return place(mark, plain_scalar(value), anchor, 1);
+    if (tag == "!" || tag == "tag:yaml.org,2002:str") return place(mark, value, anchor, 1);
+    refuse_tag(mark, tag);
+  }
+  void OnSequenceStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                       YAML::EmitterStyle::value) override {
+    begin(mark, tag, anchor, json::array());
+  }
+  void OnSequenceEnd() override { end(); }
+  void OnMapStart(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
+                  YAML::EmitterStyle::value) override {
+    begin(mark, tag, anchor, json::object());
+  }
+  void OnMapEnd() override { end(); }
 
  private:
-  Result<json> scalar(const YAML::Node& node) {
-    const std::string& tag = node.Tag();
-    if (tag.empty() || tag == "?") return plain_scalar(node.Scalar());
-    if (tag == "!" || tag == "tag:yaml.org,2002:str") return json(node.Scalar());
-    return fail(Errc::kInvalid, at(source_, node.Mark()),
-                fmt::format("the tag {} is not supported; write a plain or quoted value", tag));
-  }
+  struct Open {
+    json value;
+    YAML::Mark mark;
+    YAML::anchor_t anchor;
+    std::size_t used_before;
+    std::optional<std::string> key;
+  };
+  struct Anchored {
+    json value;
+    std::size_t nodes;
+  };
 
-  Result<json> sequence(const YAML::Node& node, int depth) {
-    json out = json::array();
-    for (const auto& item : node) {
-      auto value = convert(item, depth + 1);
-      if (!value) return value;
-      out.push_back(*std::move(value));
+  [[noreturn]] static void refuse_tag(const YAML::Mark& mark, const std::string& tag) {
+    throw Refused(mark,
+                  fmt::format("the tag {} is not supported; write a plain or quoted value", tag));
+  }
+  void spend(const YAML::Mark& mark, std::size_t nodes) {
+    used_ += nodes;
+    if (used_ > budget_) {
+      throw Refused(mark, "aliases expand to more than the file holds; write the values out");
     }
-    return out;
   }
-
-  Result<json> map(const YAML::Node& node, int depth) {
-    json out = json::object();
-    for (const auto& pair : node) {
-      if (!pair.first.IsScalar()) {
-        return fail(Errc::kInvalid, at(source_, pair.first.Mark()), "a key must be a plain string");
-      }
-      const std::string& key = pair.first.Scalar();
-      if (out.contains(key)) {
-        return fail(Errc::kInvalid, at(source_, pair.first.Mark()),
-                    fmt::format("the key \"{}\" is given twice", key));
-      }
-      auto value = convert(pair.second, depth + 1);
-      if (!value) return value;
-      out[key] = *std::move(value);
+  [[nodiscard]] bool wants_key() const {
+    return !open_.empty() && open_.back().value.is_object() && !open_.back().key;
+  }
+  void take_key(const YAML::Mark& mark, const std::string& key) {
+    if (open_.back().value.contains(key)) {
+      throw Refused(mark, fmt::format("the key \"{}\" is given twice", key));
     }
-    return out;
+    open_.back().key = key;
+  }
+  void begin(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, json empty) {
+    if (wants_key()) throw Refused(mark, "a key must be a plain string");
+    if (!tag.empty() && tag != "?" && tag != "!") refuse_tag(mark, tag);
+    if (open_.size() >= kMaxDepth) {
+      throw Refused(mark, fmt::format("nested deeper than {} levels", kMaxDepth));
+    }
+    spend(mark, 1);
+    open_.push_back({std::move(empty), mark, anchor, used_ - 1, std::nullopt});
+  }
+  void end() {
+    Open done = std::move(open_.back());
+    open_.pop_back();
+    place(done.mark, std::move(done.value), done.anchor, used_ - done.used_before);
+  }
+  void place(const YAML::Mark& mark, json value, YAML::anchor_t anchor, std::size_t nodes) {
+    if (anchor != 0) anchors_[anchor] = {value, nodes};
+    if (open_.empty()) {
+      document_ = std::move(value);
+    } else if (open_.back().value.is_array()) {
+      open_.back().value.push_back(std::move(value));
+    } else if (wants_key()) {
+      throw Refused(mark, "a key must be a plain string");
+    } else {
+      open_.back().value[*open_.back().key] = std::move(value);
+      open_.back().key.reset();
+    }
   }
 
-  const std::string& source_;
   std::size_t budget_;
+  std::size_t used_ = 0;
+  int last_start_ = -1;
+  json document_;
+  std::vector<Open> open_;
+  std::map<YAML::anchor_t, Anchored> anchors_;
 };
 
 // What a YAML 1.1 or 1.2 reader would not take for the same string when it stands without quotes.
@@ -225,7 +281,7 @@ Result<std::vector<json>> read_yaml(std::string_view text, const std::string& so
   if (first != std::string_view::npos && text[first] == '{') {
     bool too_deep = false;
     const auto bound = [&too_deep](int depth, json::parse_event_t, json&) {
-      too_deep = too_deep || depth > kMaxDepth;
+      too_deep = too_deep || depth > static_cast<int>(kMaxDepth);
       return !too_deep;
     };
     json document = json::parse(text, bound, false);
@@ -237,18 +293,19 @@ Result<std::vector<json>> read_yaml(std::string_view text, const std::string& so
       return documents;
     }
   }
+  // Without aliases a text has fewer nodes than bytes.
+  Builder builder(text.size() + 1);
   try {
-    for (const YAML::Node& node : YAML::LoadAll(std::string(text))) {
-      if (!node.IsDefined() || node.IsNull()) continue;
-      // Without aliases a text has fewer nodes than bytes.
-      auto document = Converter(source, text.size() + 1).convert(node, 0);
-      if (!document) return tl::unexpected(std::move(document.error()));
-      documents.push_back(*std::move(document));
+    std::istringstream stream{std::string(text)};
+    YAML::Parser parser(stream);
+    while (parser.HandleNextDocument(builder)) {
     }
+  } catch (const Refused& e) {
+    return fail(Errc::kInvalid, at(source, e.mark), e.what());
   } catch (const YAML::Exception& e) {
     return fail(Errc::kInvalid, at(source, e.mark), "not valid YAML: " + e.msg);
   }
-  return documents;
+  return std::move(builder.documents);
 }
 
 Result<json> read_yaml_value(std::string_view text, const std::string& source) {

@@ -78,6 +78,31 @@ RC_GTEST_PROP(Yaml, EveryStringComesBackAsItWas, (const std::string& text)) {
   RC_ASSERT(yaml(write_yaml(document)) == document);
 }
 
+std::string refusal(const std::string& text) {
+  const auto documents = read_yaml(text, "F", 1 << 20);
+  return documents ? "(accepted)" : documents.error().to_string();
+}
+
+TEST(Yaml, Refusals) {
+  EXPECT_EQ(refusal(","), "F:1: not valid YAML: unexpected text") << "yaml-cpp alone never ends";
+  EXPECT_EQ(refusal("a: 1\na: 2"), "F:2: the key \"a\" is given twice");
+  EXPECT_EQ(refusal("? [a]\n: 1"), "F:1: a key must be a plain string");
+  EXPECT_EQ(refusal("? {a: b}\n: 1"), "F:1: a key must be a plain string");
+            "F:2: not valid YAML: the referenced anchor is not defined");
+  EXPECT_EQ(
+      refusal("a: !!binary x"),
+      "F:1: the tag tag:yaml.org,2002:binary is not supported; write a plain or quoted value");
+  EXPECT_EQ(refusal("a: !!set {b}"),
+            "F:1: the tag tag:yaml.org,2002:set is not supported; write a plain or quoted value");
+}
+
+TEST(Yaml, AnchorsAndDocuments) {
+  EXPECT_EQ(yaml("a: &x {b: [1, 2]}\nc: *x\nd: [*x, *x]"),
+            json::parse(R"({"a":{"b":[1,2]},"c":{"b":[1,2]},"d":[{"b":[1,2]},{"b":[1,2]}]})"));
+  EXPECT_EQ(read_yaml("a\n---\n---\n# nothing\n---\nb: !!str 1\n...\n", "F", 100)->size(), 2U);
+  EXPECT_EQ(yaml("80: x\ntrue: y\n"), json::parse(R"({"80":"x","true":"y"})"));
+}
+
 // Whatever comes, the answer is documents or one line.
 RC_GTEST_PROP(Yaml, AnyTextIsReadOrRefused, ()) {
   const auto text = *rc::gen::container<std::string>(rc::gen::weightedOneOf<char>(
