@@ -142,7 +142,8 @@ void Monitor::judge_route(const nlmsghdr* h, std::string& what) {
     case RTM_NEWROUTE:
     case RTM_DELROUTE: {
       const auto* r = static_cast<const rtmsg*>(nlmsg_data(h));
-      if (r->rtm_protocol == kRouteProtocol && !ours) {
+      const std::uint32_t table = Attributes(h, sizeof(rtmsg), RTA_TABLE).u32(RTA_TABLE);
+      if ((r->rtm_protocol == kRouteProtocol || table == watched_.route_table) && !ours) {
         what = h->nlmsg_type == RTM_DELROUTE ? "route removed" : "route added";
       }
       return;

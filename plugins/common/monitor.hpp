@@ -22,6 +22,7 @@ class Monitor {
   struct Watched {
     std::string device;  // the tunnel device
     int index = 0;
+    std::uint32_t route_table = 0;
     std::string nft_table;          // its name in every family; empty: nftables is not watched
     std::set<std::uint32_t> ports;  // netlink ports of our own sockets
     // Neighbours and FDB entries are reported by the kernel without a sender: a change is ours when

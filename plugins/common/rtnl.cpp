@@ -77,9 +77,11 @@ Message route_message(int type, int flags, const Route& route) {
   h.rtm_protocol = kRouteProtocol;
   h.rtm_scope = RT_SCOPE_UNIVERSE;
   h.rtm_type = route.type;
+  h.rtm_dst_len = route.destination.len;
   if (route.onlink) h.rtm_flags = RTNH_F_ONLINK;
   Message m(type, flags);
   m.header(h).u32(RTA_TABLE, route.table);
+  if (route.destination) m.address(RTA_DST, route.destination.address);
   if (route.metric != 0) m.u32(RTA_PRIORITY, route.metric);
   if (route.gateway) m.address(RTA_GATEWAY, route.gateway);
   // The kernel answers lo for IPv6 blackholes; they are asked for without a device.
@@ -140,7 +142,8 @@ std::vector<Link> all_links(NetlinkSocket& socket) {
 }
 
 std::string Route::text() const {
-  std::string out = type == RTN_BLACKHOLE ? "blackhole default" : "default";
+  std::string out = type == RTN_BLACKHOLE ? "blackhole " : "";
+  out += destination ? destination.text() : "default";
   if (gateway) out += " via " + gateway.text();
   if (device != 0) out += " dev #" + std::to_string(device);
   out += " table " + std::to_string(table);
@@ -168,7 +171,7 @@ std::set<Route> our_routes(NetlinkSocket& socket, std::uint8_t family) {
   std::set<Route> out;
   const auto each = [&](const nlmsghdr* answer) {
     const auto* r = static_cast<const rtmsg*>(nlmsg_data(answer));
-    // Older kernels do not filter; a route with a destination is not one that we make.
+    // Older kernels do not filter.
     if (answer->nlmsg_type != RTM_NEWROUTE || r->rtm_protocol != kRouteProtocol ||
         r->rtm_family != family) {
       return;
@@ -177,6 +180,7 @@ std::set<Route> our_routes(NetlinkSocket& socket, std::uint8_t family) {
     Route route;
     route.family = family;
     route.table = a.has(RTA_TABLE) ? a.u32(RTA_TABLE) : r->rtm_table;
+    if (a.has(RTA_DST)) route.destination = sdk::Prefix(a.address(RTA_DST), r->rtm_dst_len);
     route.type = r->rtm_type;
     route.metric = a.u32(RTA_PRIORITY);
     route.gateway = a.address(RTA_GATEWAY);

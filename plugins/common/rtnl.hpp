@@ -46,7 +46,8 @@ struct Link {
 struct Route {
   std::uint8_t family = 0;  // AF_INET, AF_INET6
   std::uint32_t table = 0;
-  std::uint8_t type = 0;  // RTN_UNICAST, RTN_BLACKHOLE
+  sdk::Prefix destination;  // none: default
+  std::uint8_t type = 0;    // RTN_UNICAST, RTN_BLACKHOLE
   std::uint32_t metric = 0;
   sdk::Address gateway;
   int device = 0;  // 0: none
@@ -112,7 +113,7 @@ using Repairs = std::map<std::string, std::uint64_t, std::less<>>;
 // must not) be removed.
 [[nodiscard]] inline bool replaces(const Route& wanted, const Route& actual) {
   return wanted.family == actual.family && wanted.table == actual.table &&
-         wanted.metric == actual.metric;
+         wanted.destination == actual.destination && wanted.metric == actual.metric;
 }
 [[nodiscard]] inline bool replaces(const Neighbour& wanted, const Neighbour& actual) {
   return wanted.family != AF_BRIDGE && wanted.family == actual.family &&

@@ -146,6 +146,7 @@ void NetlinkDatapath::watch(const sdk::State& state, const Desired& desired) {
   common::Monitor::Watched w;
   w.device = state.node.tunnel_device;
   w.index = device_;
+  w.route_table = numbers_.route_table;
   w.nft_table = std::string(kTable);
   w.ports.insert(route_.port());
   for (const std::uint32_t port : nft_->ports()) w.ports.insert(port);
@@ -202,11 +203,17 @@ void NetlinkDatapath::program_routes(const Desired& desired, common::Repairs& re
     rule(first + 3, unit << 3, unit << 3, {}, FR_ACT_TO_TBL, numbers_.route_table);
     rule(last, 0, 0, {}, FR_ACT_NOP, 0);
     if (device_ != 0 && desired.ruleset().enabled(t)) {
-      routes.insert(common::Route{af, numbers_.route_table, RTN_UNICAST, kRouteMetric, next_hop(t),
-                                  device_, t == Table::kIp});
+      routes.insert(common::Route{af,
+                                  numbers_.route_table,
+                                  {},
+                                  RTN_UNICAST,
+                                  kRouteMetric,
+                                  next_hop(t),
+                                  device_,
+                                  t == Table::kIp});
     }
     routes.insert(
-        common::Route{af, numbers_.route_table, RTN_BLACKHOLE, kLastMetric, {}, 0, false});
+        common::Route{af, numbers_.route_table, {}, RTN_BLACKHOLE, kLastMetric, {}, 0, false});
   }
   const auto must = [](const auto& failed) {
     if (failed.empty()) return;

@@ -1,0 +1,230 @@
+"""Restart, adoption, drift and purge: the kernel is left alone when it is right and put right when it is not."""
+
+import os
+import subprocess
+import time
+
+import pytest
+from conftest import ALL, EIP4, EIP6
+from rig import net
+
+
+class Watch:
+    """`nft monitor` and `ip monitor` on a node; stop() returns their lines."""
+
+    def __init__(self, rig, node):
+        self.node = node
+        self.files = {}
+        self.processes = []
+        for name, command in (("nft", ["nft", "monitor"]),
+                              ("ip", ["ip", "monitor", "link", "address", "route", "rule", "neigh"])):
+            path = os.path.join(rig.state, f"{node}-{name}.txt")
+            self.files[name] = path
+            with open(path, "w", encoding="utf-8") as out:
+                self.processes.append(subprocess.Popen(net.inside(rig.ns(node), *command), stdout=out,
+                                                       stderr=subprocess.STDOUT))
+        # Both are listening when a change that nobody minds has been written down.
+        mark = 0
+        while not all(os.path.getsize(p) for p in self.files.values()):
+            mark += 1
+            net.enter(rig.ns(node), "sh", "-c", f"ip rule add pref {20000 + mark} lookup main; "
+                      f"ip rule del pref {20000 + mark}; nft add table arp mark{mark}; nft delete table arp mark{mark}")
+            time.sleep(0.02)
+        time.sleep(0.1)
+        self.start = {n: os.path.getsize(p) for n, p in self.files.items()}
+
+    def stop(self):
+        time.sleep(0.1)  # what is under way: nothing tells that no line follows
+        for p in self.processes:
+            p.terminate()
+            p.wait()
+        lines = []
+        for name, path in self.files.items():
+            with open(path, encoding="utf-8") as f:
+                f.seek(self.start[name])
+                # Dynamic neighbours on other devices come and go by themselves.
+                lines += [line.strip() for line in f if line.strip() and "pod" not in line and " eth0 " not in line]
+        return lines
+
+
+@pytest.mark.parametrize("kill", [False, True], ids=["closed", "killed"])
+def test_a_restart_changes_nothing(rig, pod, kill):
+    """Under traffic through every node: no packet lost, monitors silent, peer numbers kept."""
+    local, standby = rig.pod("n2"), rig.pod("n3")
+    for p in (local, standby):
+        rig.steer(p, ALL + [("10.9.0.0/16", "drop")])
+    rig.apply()
+    assert local.source(4) == EIP4
+    watches = [Watch(rig, n) for n in rig.nodes]
+    traffic = [rig.traffic(p, family, streams=1) for p in (pod, local, standby) for family in (4, 6)]
+    time.sleep(0.1)
+    for node in rig.nodes:
+        rig.driver(node).stop(kill)
+        time.sleep(0.05)
+        rig.drivers.pop(node)
+        answer = rig.apply(node)[node]
+        assert answer["repaired"] == {}
+        again = rig.apply(node)[node]
+        assert again["repaired"] == {}
+    time.sleep(0.1)
+    reports = [rig.report(t) for t in traffic]
+    assert [w.stop() for w in watches] == [[], [], []]
+    for r in reports:
+        assert r["lost"] == 0 and r["tcp_resets"] == 0, r
+
+
+# What somebody does to the node, and what the report calls it.
+DRIFT = {
+    "element of src": ("n1", "nft delete element ip egw src '{{ {pod4} }}'", "nftables element"),
+    "element of src, IPv6": ("n1", "nft delete element ip6 egw src '{{ {pod6} }}'", "nftables element"),
+    "element changed": ("n1", "nft 'delete element ip egw src {{ {pod4} }}; add element ip egw src {{ {pod4} : goto "
+                              "drop_it }}'", "nftables element"),
+    "element added": ("n1", "nft add element ip egw src '{{ 10.244.1.99 : goto drop_it }}'", "nftables element"),
+    "owner": ("n1", "nft flush map netdev egw owner", "nftables element"),
+    "cluster prefix": ("n1", "nft delete element ip egw cluster '{{ 10.244.0.0/16 }}'", "nftables element"),
+    "class map": ("n1", "nft flush map ip egw {map}", "nftables element"),
+    "zone on the gateway": ("n2", "nft flush map ip egw zone", "nftables element"),
+    "rule removed": ("n1", "nft flush chain ip egw from_wire", "nftables rule"),
+    "rule added": ("n1", "nft insert rule ip egw classify accept", "nftables rule"),
+    "rule replaced": ("n1", "nft replace rule ip egw drop_it handle {handle} accept comment '\"{comment}\"'",
+                      "nftables rule"),
+    "chain removed": ("n1", "nft delete chain ip egw leave", "nftables chain"),
+    "chain added": ("n1", "nft add chain ip egw stranger", "nftables chain"),
+    "base chain moved": ("n1", "nft 'delete chain ip egw errors; add chain ip egw errors {{ type route hook output "
+                               "priority 7; }}'", "nftables chain"),
+    "table removed": ("n1", "nft delete table ip egw", "nftables table"),
+    "everything flushed": ("n1", "nft flush ruleset", "nftables table"),
+    "route removed": ("n1", "ip route flush table 6645623", "route"),
+    "route changed": ("n1", "ip route replace blackhole default metric 1024 table 6645623", "route"),
+    "route added": ("n1", "ip route add 10.0.0.0/8 via 172.31.0.2 table 6645623 proto 119", "route"),
+    "rule of ip removed": ("n1", "ip rule del pref 4", "rule"),
+    "rule of ip added": ("n1", "ip -6 rule add pref 77 fwmark 1 lookup 99 proto 119", "rule"),
+    "FDB removed": ("n1", "bridge fdb del 02:ee:0a:06:00:0c dev egress.vxlan dst 10.6.0.12 self", "FDB entry"),
+    "FDB changed": ("n1", "bridge fdb replace 02:ee:0a:06:00:0c dev egress.vxlan dst 10.6.0.13 self permanent",
+                    "FDB entry"),
+    "neighbour removed": ("n1", "ip neigh del 172.31.0.2 dev egress.vxlan", "neighbour"),
+    "neighbour changed": ("n1", "ip neigh replace 169.254.119.1 lladdr 02:00:00:00:00:09 dev egress.vxlan", "neighbour"),
+    "device removed": ("n1", "ip link del egress.vxlan", "tunnel device"),
+    "device down": ("n1", "ip link set egress.vxlan down", "tunnel device"),
+    "device with another id": ("n1", "ip link del egress.vxlan; ip link add egress.vxlan type vxlan id 7 dstport 7789 "
+                                     "local 10.6.0.11 nolearning gbp", "tunnel device"),
+    "address removed": ("n1", "ip addr flush dev egress.vxlan", "tunnel address"),
+}
+
+
+@pytest.mark.parametrize("what", DRIFT)
+def test_drift_is_noticed_and_repaired(rig, pod, what):
+    node, command, name = DRIFT[what]
+    rig.steer(pod, ALL + [("10.9.0.0/16", "drop"), ("10.10.0.0/16", "bypass")])
+    rig.apply()
+    assert pod.source(4) == EIP4 and pod.source(6) == EIP6
+    driver = rig.driver(node)
+    while driver.ask("drift", timeoutMs=0)["ok"]:
+        pass  # words about our own device, if any, do not count
+    listing = net.enter(rig.ns(node), "nft", "-a", "list", "table", "ip", "egw")
+    handle = comment = map_ = ""
+    lines = listing.splitlines()
+    for i, line in enumerate(lines):
+        if line.strip().startswith("chain drop_it"):
+            handle, comment = lines[i + 1].split("# handle ")[1], lines[i + 1].split('comment "')[1].split('"')[0]
+        if line.strip().startswith("map d"):
+            map_ = line.split()[1]
+    net.enter(rig.ns(node), "sh", "-ec", command.format(pod4=pod.ipv4, pod6=pod.ipv6, map=map_, handle=handle,
+                                                        comment=comment))
+    word = driver.ask("drift", timeoutMs=2000)
+    assert word["ok"], "the monitor did not notice"
+    answer = rig.apply(node)[node]
+    assert answer["repaired"].get(name, 0) >= 1, (answer, word)
+    assert rig.apply(node)[node]["repaired"] == {}
+    assert pod.source(4) == EIP4 and pod.source(6) == EIP6
+    rig.apply()
+
+
+def test_our_own_changes_are_no_drift(rig, pod):
+    """Full applies, steps, moves, peers that come and go: the monitor stays quiet."""
+    driver = rig.driver("n1")
+    while driver.ask("drift", timeoutMs=0)["ok"]:
+        pass
+    more = rig.pod("n1")
+    rig.steer(more, [("10.9.0.0/16", 7)])
+    rig.apply("n1")
+    rig.delta("n1", deleted={"endpoints": [more.ipv4]})
+    rig.egress(7, EIP4, EIP6, owner="n3")
+    rig.apply("n1")
+    rig.delta("n1", peers=[{"name": "n9", "underlay": "10.6.0.99", "tunnelIPv4": "172.31.0.99",
+                            "mac": "02:ee:00:00:00:99"}])
+    rig.delta("n1", deleted={"peers": ["n9"]})
+    rig.delta("n1", egresses=[{"id": 5, "owner": "self", "mayServe": True, "ipv4": "10.6.1.70"}])
+    rig.delta("n1", deleted={"egresses": [5]})
+    rig.apply("n1")
+    word = driver.ask("drift", timeoutMs=200)
+    assert not word["ok"], word
+    assert pod.source(4) == EIP4
+
+
+def leftovers(rig, node):
+    """Everything in the node's namespace that could be ours, as text."""
+    return net.enter(rig.ns(node), "sh", "-c", "nft list tables; ip rule; ip -6 rule; ip route show table all proto 119; "
+                     "ip -6 route show table all proto 119; ip -o link; bridge fdb show dev egress.vxlan 2>/dev/null; "
+                     "ip neigh show dev egress.vxlan 2>/dev/null; true")
+
+
+@pytest.mark.parametrize("fresh", [False, True], ids=["same-instance", "another-instance"])
+def test_purge_leaves_nothing(rig, fresh):
+    pods = [rig.pod(n) for n in rig.nodes]
+    net.enter(rig.ns("n1"), "nft", "add table ip others; add chain ip others c; add table inet egw2")
+    net.batch(rig.ns("n1"), "rule add pref 500 fwmark 0x10 lookup 500", "route add blackhole 10.99.0.0/16 table 500")
+    before = {n: leftovers(rig, n) for n in rig.nodes}
+    for pod in pods:
+        rig.steer(pod, ALL)
+    rig.apply()
+    assert pods[0].source(4) == EIP4
+    for node in rig.nodes:
+        assert leftovers(rig, node) != before[node]
+        if fresh:
+            rig.driver(node).stop(kill=True)
+            rig.drivers.pop(node)
+        rig.driver(node).must("purge")
+        assert leftovers(rig, node) == before[node]
+        rig.driver(node).must("purge")  # nothing to do is no error
+    for pod in pods:
+        assert pod.source(4) == pod.ipv4 and pod.source(6) == pod.ipv6
+    rig.apply()
+    assert pods[0].source(4) == EIP4
+
+
+def test_a_device_of_somebody_else_is_not_touched(rig):
+    net.batch(rig.ns("n1"), "link add egress.vxlan type veth peer name other")
+    answer = rig.driver("n1").ask("apply", change=rig.change("n1"))
+    assert not answer["ok"] and "egress.vxlan" in answer["error"] and "veth" in answer["error"], answer
+    assert "veth" in net.run("ip", "-n", rig.ns("n1"), "-d", "link", "show", "egress.vxlan")
+
+
+def test_an_old_device_is_replaced(rig):
+    net.batch(rig.ns("n1"), "link add egress.vxlan type vxlan id 100 dstport 4789 local 10.6.0.11")
+    pod = rig.pod("n1")
+    rig.steer(pod, ALL)
+    rig.apply()
+    assert pod.source(4) == EIP4
+
+
+def test_parent_mtu_is_followed(rig, pod):
+    for n in rig.nodes:
+        net.batch(rig.ns(n), "link set eth0 mtu 1400")
+    rig.apply()
+    for n in rig.nodes:
+        assert " mtu 1350 " in net.run("ip", "-n", rig.ns(n), "link", "show", "egress.vxlan")
+    listing = net.enter(rig.ns("n1"), "nft", "list", "table", "netdev", "egw")
+    assert "size set 1310" in listing and "size set 1290" in listing
+    assert pod.source(4) == EIP4
+
+
+def test_observe_and_health(rig, pod):
+    seen = rig.driver("n1").must("observe")["observed"]
+    assert seen["endpoints"] == {pod.ipv4: "e7", pod.ipv6: "e7"}
+    assert seen["egresses"]["7"]["ownerMac"] == rig.mac("n2")
+    assert seen["tunnel"]["up"] and seen["tunnel"]["mtu"] == 1450
+    assert rig.driver("n2").must("observe")["observed"]["egresses"]["7"] == {"v4": EIP4, "v6": EIP6}
+    assert rig.driver("n1").ask("health")["ok"]
+    net.batch(rig.ns("n1"), "link set egress.vxlan down")
+    assert not rig.driver("n1").ask("health")["ok"]
