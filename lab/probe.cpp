@@ -373,8 +373,10 @@ class Client {
       gap_at = last_ok;
     }
     json sources = json::array();  // in order of appearance
-    for (const auto& [address, count] : order_)
-      sources.push_back({{"source", address}, {"answers", count}});
+    for (const auto& run : order_) {
+      sources.push_back(
+          {{"source", run.source}, {"answers", run.answers}, {"first_us", run.first_us}});
+    }
     std::uint64_t resets = 0, stalled = 0;
     for (const auto& s : streams_) {
       if (!s.open)
@@ -437,8 +439,10 @@ class Client {
       std::memcpy(&sequence, buf, 8);
       if (sequence < sent_.size()) sent_[sequence].answered = true;
       const std::string source(buf + 16, static_cast<std::size_t>(n) - 16);
-      if (order_.empty() || order_.back().first != source) order_.emplace_back(source, 0);
-      ++order_.back().second;
+      if (order_.empty() || order_.back().source != source) {
+        order_.push_back({source, 0, now_us()});
+      }
+      ++order_.back().answers;
     }
   }
 
@@ -460,7 +464,12 @@ class Client {
   Fd timer_, epoll_;
   std::vector<Sent> sent_;
   std::vector<Stream> streams_;
-  std::vector<std::pair<std::string, std::uint64_t>> order_;
+  struct Run {  // answers in a row that name the same source
+    std::string source;
+    std::uint64_t answers = 0;
+    std::int64_t first_us = 0;
+  };
+  std::vector<Run> order_;
 };
 
 // ---- once ------------------------------------------------------------------------------------
