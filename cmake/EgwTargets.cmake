@@ -50,7 +50,7 @@ function(egw_unit_test name)
   add_executable(${name} ${sources})
   target_link_libraries(${name} PRIVATE ${ARG_LINK} GTest::gmock GTest::gtest_main rapidcheck)
   target_include_directories(${name} PRIVATE "${PROJECT_SOURCE_DIR}/tests")
-  add_test(NAME ${name} COMMAND ${name})
+  add_test(NAME ${name} COMMAND ${name} "--gtest_output=xml:${CMAKE_BINARY_DIR}/results/${name}.xml")
   set_tests_properties(${name} PROPERTIES LABELS ${ARG_LABEL} TIMEOUT ${ARG_TIMEOUT})
 endfunction()
 
@@ -62,7 +62,7 @@ add_custom_target(plugins)
 function(egw_pytest name)
   cmake_parse_arguments(ARG "" "FILE;LABEL;TIMEOUT;LOCK" "ENV" ${ARGN})
   add_test(NAME ${name}
-    COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider
+    COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider -o junit_logging=system-out
       --junitxml=${CMAKE_BINARY_DIR}/results/${name}.xml "${CMAKE_CURRENT_SOURCE_DIR}/${ARG_FILE}")
   set_tests_properties(${name} PROPERTIES LABELS ${ARG_LABEL} TIMEOUT "${ARG_TIMEOUT}"
     ENVIRONMENT "EGW_BUILD_DIR=${CMAKE_BINARY_DIR};PYTHONDONTWRITEBYTECODE=1;${ARG_ENV}")
