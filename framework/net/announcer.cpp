@@ -19,12 +19,12 @@
 #include <cstring>
 #include <map>
 #include <mutex>
-#include <regex>
 #include <thread>
 #include <utility>
 
 #include "egw/net/eip_table.hpp"
 #include "egw/net/interfaces.hpp"
+#include "egw/net/name_patterns.hpp"
 #include "egw/net/port.hpp"
 
 namespace egw::net {
@@ -73,7 +73,7 @@ struct Announcer::Impl {
   AnnouncerOptions options;
   OnClaim on_claim;
   Log log;
-  std::vector<std::regex> exclude;
+  NamePatterns exclude;
   std::unique_ptr<Interfaces> interfaces;
   Fd epoll, wake_fd;
   std::map<unsigned, Port> sockets;              // by interface
@@ -97,7 +97,6 @@ struct Announcer::Impl {
   void run();
   void turn(const std::array<epoll_event, 16>& events, int count);
   [[nodiscard]] int wait_ms();
-  [[nodiscard]] bool excluded(const std::string& name) const;
   [[nodiscard]] std::vector<PortInfo> eligible() const;
   void read_interfaces();
   void follow_interfaces();
@@ -113,14 +112,7 @@ struct Announcer::Impl {
 };
 
 Result<void> Announcer::Impl::open() {
-  for (const auto& pattern : options.exclude) {
-    try {
-      exclude.emplace_back(pattern, std::regex::ECMAScript | std::regex::optimize);
-    } catch (const std::regex_error& error) {
-      return fail(Errc::kInvalid, "feature.announcedInterfacesToExclude",
-                  "\"" + pattern + "\" is not a regular expression: " + error.what());
-    }
-  }
+  if (auto set = exclude.set(options.exclude); !set) return set;
   auto opened = Interfaces::open();
   if (!opened) return tl::unexpected(opened.error());
   interfaces = std::move(*opened);
@@ -160,11 +152,6 @@ void Announcer::Impl::wake() const {
   [[maybe_unused]] const auto written = write(wake_fd.get(), &one, sizeof one);
 }
 
-bool Announcer::Impl::excluded(const std::string& name) const {
-  return std::any_of(exclude.begin(), exclude.end(),
-                     [&](const auto& pattern) { return std::regex_match(name, pattern); });
-}
-
 // Interfaces with a carrier on which neighbours can be asked, and that have a subnet or the default
 // route: a node has hundreds of pods' devices with neither.
 std::vector<PortInfo> Announcer::Impl::eligible() const {
@@ -192,7 +179,7 @@ std::vector<PortInfo> Announcer::Impl::eligible() const {
     }
     std::sort(info.prefixes.begin(), info.prefixes.end());
     if (info.prefixes.empty() && !info.default_v4 && !info.default_v6) continue;
-    if (interface.name == options.tunnel_device || excluded(interface.name)) continue;
+    if (interface.name == options.tunnel_device || exclude.match(interface.name)) continue;
     out.push_back(std::move(info));
   }
   return out;

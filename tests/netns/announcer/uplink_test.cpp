@@ -97,7 +97,7 @@ TEST_F(UplinkTest, CarrierLossIsToldWithin100Milliseconds) {
   ASSERT_TRUE(wait([&] { return !states.back().carrier; }));
   const auto took = steady_clock::now() - begin;
   RecordProperty("carrier_loss_ms", static_cast<int>(took / milliseconds(1)));
-  EXPECT_LT(took, milliseconds(100)) << "the command itself included";
+  EXPECT_LT(took, milliseconds(100) * kSlower) << "the command itself included";
   {
     const std::lock_guard guard(lock);
     auto expected = before;

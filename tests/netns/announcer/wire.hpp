@@ -31,6 +31,13 @@ namespace egw::net::test {
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
+// Sanitizers make everything several times slower; times are bars for the product as built.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+inline constexpr int kSlower = 10;
+#else
+inline constexpr int kSlower = 1;
+#endif
+
 inline void sh(const std::string& command) {
   if (std::system(command.c_str()) != 0) throw std::runtime_error(command + " failed");
 }
