@@ -39,6 +39,7 @@ struct SysctlNeed {
 struct ProbeFinding {
   bool ok = true;
   std::string code, message;
+  bool advisory = false;  // not ok, and yet the plugin says that it can run
 };
 
 struct CounterValue {

@@ -189,6 +189,8 @@ class PluginDatapath final : public Datapath {
         if (status != EGW_UNSUPPORTED || !explained) {
           return tl::unexpected<Error>(std::move(*error));
         }
+      } else {
+        for (ProbeFinding& f : found.items) f.advisory = !f.ok;
       }
       return std::move(found.items);
     };

@@ -144,7 +144,9 @@ std::string Metrics::text() const {
   std::map<std::string, prometheus::MetricFamily> extra;
   for (const auto& [source, values] : external_) {
     for (const auto& value : values) {
-      auto& family = extra["egw_" + clean(value.name) + "_total"];
+      std::string name = "egw_" + clean(value.name);
+      if (!name.ends_with("_total")) name += "_total";
+      auto& family = extra[name];
       family.type = prometheus::MetricType::Counter;
       family.help = "Counted by the " + source + ".";
       prometheus::ClientMetric metric;

@@ -144,7 +144,7 @@ asio::awaitable<bool> Programmer::probe() {
     refused = findings.error().to_string();
   } else {
     for (const auto& finding : *findings) {
-      if (finding.ok) continue;
+      if (finding.ok || finding.advisory) continue;  // a sysctl that the host writes or reports
       refused += (refused.empty() ? "" : "; ") + finding.code + ": " + finding.message;
     }
   }

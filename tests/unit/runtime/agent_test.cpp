@@ -349,6 +349,25 @@ TEST_F(AgentTest, ProbeThatForbidsRunningIsAFailure) {
   EXPECT_EQ(rig.datapath.need_fulls, 0);
 }
 
+// E.g. forwarding that is off and that the host is allowed to switch on, or reports by its key.
+TEST_F(AgentTest, ProbeThatWarnsDoesNotKeepTheNodeFromRunning) {
+  start_controller("c1");
+  AgentRig& rig = start_agent("n1");
+  rig.datapath.findings = {{false, "Forwarding", "net/ipv4/ip_forward is 0", true}};
+  add_node("n1", false);
+  loop.advance(500);
+  EXPECT_EQ(phase("n1"), "Ready");
+  EXPECT_FALSE(condition_true("n1", "DatapathRefused"));
+}
+
+TEST(MetricsTest, ACounterOfAPluginEndsInTotalOnce) {
+  runtime::Metrics metrics("agent", "0");
+  metrics.external("datapath",
+                   {{"datapath_drops", "reason=forged", 1}, {"datapath_a_total", "", 2}});
+  EXPECT_THAT(metrics.text(), testing::HasSubstr("egw_datapath_drops_total{reason=\"forged\"} 1"));
+  EXPECT_THAT(metrics.text(), testing::HasSubstr("egw_datapath_a_total 2"));
+}
+
 TEST_F(AgentTest, MissingForwardingIsNamed) {
   add_node("n1", false);
   start_controller("c1");
