@@ -119,7 +119,8 @@ TEST_F(ConfigTest, TheSampleWithAllKeysIsTheDefaults) {
 TEST_F(ConfigTest, EverySampleLoadsWithoutAWarning) {
   int samples = 0;
   for (const auto& entry : std::filesystem::directory_iterator(EGW_SOURCE_DIR "/config")) {
-    if (entry.path().extension() != ".yaml") continue;
+    const std::string name = entry.path().filename();
+    if (!name.ends_with(".yaml") || name.ends_with("-objects.yaml")) continue;
     ++samples;
     ConfigInput input;
     input.file = entry.path();

@@ -147,6 +147,10 @@ TEST(Manifest, Kinds) {
 // The manifests of the documentation, decoded as the program does it.
 TEST(Manifest, SamplesDecodeWithoutUnknownFields) {
   int seen = 0;
+  for (const auto& m : read_manifests({EGW_SOURCE_DIR "/config/linux-gateway-objects.yaml"}, "")) {
+    ASSERT_TRUE(m) << m.error().to_string();
+    EXPECT_THAT(model::find_unknown_fields(m->kind, m->document), testing::IsEmpty()) << m->source;
+  }
   for (const auto& m : read_manifests({EGW_SOURCE_DIR "/config/manifests"}, "")) {
     ASSERT_TRUE(m) << m.error().to_string();
     ++seen;
