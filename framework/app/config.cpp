@@ -198,10 +198,6 @@ void read_plugins(Reader& r, Config& config) {
 // Keys of the design that nothing reads yet: refused where somebody would rely on them.
 void read_unserved(Reader& r, Config& config) {
   r.get("agent.bootDrop", config.runtime.settings.boot_drop);
-  if (config.runtime.settings.boot_drop) {
-    r.refuse("agent.bootDrop",
-             "is true, but this version cannot drop before the first programming; expected false");
-  }
   if (r.tree().has("feature.maxNumberEndpointPerSlice")) {
     config.warnings.push_back(r.tree().where("feature.maxNumberEndpointPerSlice") +
                               ": has no effect, because egw writes no endpoint slices");

@@ -31,6 +31,7 @@ struct NodeView {
   model::TunnelPhase phase = model::TunnelPhase::kPending;  // after this plan's writes
   bool ready = false;                                       // node Ready, phase Ready
   bool stale = false;  // heartbeat too old, while the phase still says Ready (StoreSuspect)
+  bool unreachable = false;  // most of its clients get no answer through the tunnel
   bool draining = false;
   bool lost = false;       // its EIPs shall move if another node can take them
   std::uint32_t load = 0;  // EIPs it holds, over all gateways

@@ -15,6 +15,7 @@ namespace {
 enum class Verdict : std::uint8_t { kStay, kMoveIfPossible, kMustLeave, kNew };
 
 std::string_view why_lost(const NodeView& n) {
+  if (n.unreachable) return "TunnelUnreachable";
   return n.node->ready ? to_string(n.phase) : to_string(model::TunnelPhase::kNodeNotReady);
 }
 

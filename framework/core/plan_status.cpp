@@ -32,8 +32,9 @@ void list_nodes(const Draft& d, GatewayDraft& g) {
     const NodeView& n = d.node(i);
     model::GatewayNode& node = s.node_list.emplace_back();
     node.name = n.name();
-    node.status = n.node->ready || d.suspect ? to_string(n.phase)
-                                             : to_string(model::TunnelPhase::kNodeNotReady);
+    node.status = n.unreachable                ? "Unreachable"
+                  : n.node->ready || d.suspect ? to_string(n.phase)
+                                               : to_string(model::TunnelPhase::kNodeNotReady);
     const auto entries = by_owner.find(i);
     if (entries == by_owner.end()) continue;
     sort_entries(entries->second);

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <map>
 #include <set>
 #include <utility>
 
@@ -22,6 +23,7 @@ using model::TunnelPhase;
 
 constexpr std::string_view kSuspect = "StoreSuspect";
 constexpr std::string_view kDrained = "Drained";
+constexpr std::string_view kReachable = "TunnelReachable";
 constexpr std::string_view kNoAddress = "NoTunnelAddress";
 
 std::int64_t timeout_ms(const Draft& d) { return d.settings.eip_eviction_timeout.count(); }
@@ -124,6 +126,33 @@ void judge_node(Draft& d, NodeView& n, std::int64_t grace) {
             (n.tunnel == nullptr || n.tunnel->meta.deleted_ms == 0);
   // Decision 25: without failover only the node's own state counts.
   n.lost = !d.suspect && (d.settings.failover ? !n.ready : !n.node->ready);
+}
+
+// Decision 15: a gateway that forwards nothing although it says Ready. Its clients ping it through
+// the tunnel; when most of them, and at least two, get no answer, it is not Ready. One client alone
+// may be at fault itself.
+void judge_reach(Draft& d) {
+  if (!d.settings.failover || d.suspect) return;
+  std::size_t clients = 0;
+  std::map<std::string_view, std::size_t> complaints;
+  for (const NodeView& n : d.nodes) {
+    if (!n.ready) continue;
+    if (find_condition(n.tunnel->status.conditions, kReachable) == nullptr) continue;
+    ++clients;
+    for (const std::string& name : n.tunnel->status.unreachable) ++complaints[name];
+  }
+  for (const auto& [name, count] : complaints) {
+    const int index = d.find_node(name);
+    if (index == kNobody || count < 2 || count * 2 <= clients) continue;
+    NodeView& n = d.node(index);
+    if (!n.ready) continue;
+    n.unreachable = true;
+    n.ready = false;
+    n.lost = true;
+    d.notice(Notice::Level::kWarning, Kind::kEgressTunnel, {"", n.name()}, "TunnelUnreachable",
+             fmt::format("{} of {} clients get no answer from this gateway through the tunnel",
+                         count, clients));
+  }
 }
 
 // ---- addresses and marks ---------------------------------------------------------------------
@@ -283,6 +312,7 @@ void look_at_nodes(Draft& d) {
     d.min_realised = std::min(d.min_realised, n.tunnel->status.realised.revision);
   }
   if (!any_ready) d.min_realised = 0;
+  judge_reach(d);
 }
 
 void finish_tunnels(Draft& d) {

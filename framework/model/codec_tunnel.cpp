@@ -34,6 +34,7 @@ void read_tunnel(const Cursor& c, EgressTunnel& out) {
   const Cursor realised = status["realised"];
   realised["term"].get_uint(out.status.realised.term);
   realised["revision"].get_uint(out.status.realised.revision);
+  status["unreachable"].get(out.status.unreachable);
   detail::read_conditions(status["conditions"], out.status.conditions);
 }
 
@@ -74,6 +75,7 @@ json encode_status(const EgressTunnel& resource) {
   if (s.realised != Realised{}) {
     out["realised"] = {{"term", s.realised.term}, {"revision", s.realised.revision}};
   }
+  put(out, "unreachable", s.unreachable);
   put_object(out, "conditions", detail::conditions_json(s.conditions));
   return out;
 }

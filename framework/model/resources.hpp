@@ -147,6 +147,7 @@ struct EgressTunnel {
     TunnelPhase phase = TunnelPhase::kPending;
     std::int64_t last_heartbeat_ms = 0;  // the agent's clock; only compared for being different
     Realised realised;
+    std::vector<std::string> unreachable;  // owners that do not answer through the tunnel; sorted
     Conditions conditions;
     friend bool operator==(const Status&, const Status&) = default;
   } status;

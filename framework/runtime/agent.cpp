@@ -66,6 +66,7 @@ Agent::Impl::Impl(asio::any_io_executor the_executor, Clock& the_clock, Logger& 
       reporter(the_executor, clock, log, metrics, sync, ports.store, reporter_options()),
       upkeep_wakeup(the_executor, clock),
       drain_wakeup(the_executor, clock),
+      reach_wakeup(the_executor, clock),
       done(the_executor, clock) {}
 
 TunnelReporter::Options Agent::Impl::reporter_options() {
@@ -93,6 +94,8 @@ AgentView Agent::Impl::view() const {
   if (programmer.compiler() != nullptr && programmer.status().programmed) {
     v.findings = programmer.compiler()->findings();
   }
+  v.pinged = reachability.asked_anybody();
+  v.unreachable = reachability.unreachable();
   v.wall_ms = clock.wall_ms();
   return v;
 }
@@ -110,6 +113,7 @@ void Agent::Impl::on_world() {
   choose_uplink();
   update_gateway_macs();
   programmer.withdraw();
+  hold_pods();
   programmer.wake();
   reporter.wake();
   upkeep_wakeup.notify();
@@ -141,6 +145,35 @@ void Agent::Impl::choose_uplink() {
   if (method == uplink_method) return;
   uplink_method = method;
   ports.watch_uplink(method);
+}
+
+// Nobody knows yet which pods have a policy: none gets out. What is inside is taken from the store
+// as it is; before that is known nothing is held.
+void Agent::Impl::hold_pods() {
+  if (!ports.hold_pods || pods_held || programmer.status().programmed || !sync.synced()) return;
+  const auto own = sync.world().nodes.find(options.node_name);
+  if (own == sync.world().nodes.end() || own->second.pod_cidrs.empty()) return;
+  std::vector<model::Prefix> pods;
+  std::vector<model::Prefix> inside;
+  const auto collect = [](const std::vector<std::string>& texts, std::vector<model::Prefix>& into) {
+    for (const auto& text : texts) {
+      if (const auto prefix = model::Prefix::parse(text)) into.push_back(*prefix);
+    }
+  };
+  const auto collect_both = [&](const model::EgressClusterInfo::Addresses& addresses) {
+    collect(addresses.ipv4, inside);
+    collect(addresses.ipv6, inside);
+  };
+  collect(own->second.pod_cidrs, pods);
+  collect(own->second.pod_cidrs, inside);
+  for (const auto& [name, info] : sync.world().cluster_infos) {
+    collect_both(info.status.cluster_ip);
+    for (const auto& [node, addresses] : info.status.node_ip) collect_both(addresses);
+    for (const auto& [node, addresses] : info.status.pod_cidr) collect_both(addresses);
+    collect(info.status.extra_cidr, inside);
+  }
+  pods_held = true;
+  ports.hold_pods(pods, inside);
 }
 
 void Agent::Impl::update_gateway_macs() {
@@ -287,6 +320,34 @@ std::int64_t Agent::Impl::expire_conflicts() {
   return next;
 }
 
+// Once per update period: do the owners of the EIPs that our pods use answer through the tunnel?
+asio::awaitable<void> Agent::Impl::reach(std::shared_ptr<Impl> self) {
+  const std::int64_t period = self->options.settings.tunnel_update_period.count();
+  while (!self->stopping) {
+    const std::int64_t next = self->clock.steady_ms() + period;
+    if (self->programmer.status().programmed && self->uplink_works) {
+      const auto asked = Reachability::owners_of(self->programmer.compiler()->state());
+      std::set<model::Address> answered;
+      if (!asked.empty()) {
+        std::vector<model::Address> targets;
+        for (const auto& [name, address] : asked) targets.push_back(address);
+        std::string device = self->options.settings.vxlan_name;
+        answered = co_await self->ports.pinger->ping(std::move(device), std::move(targets),
+                                                     std::min<std::int64_t>(period / 2, 1000));
+      }
+      if (self->reachability.round(asked, answered)) {
+        for (const auto& name : self->reachability.unreachable()) {
+          self->log.warn("an owner of EIPs does not answer through the tunnel", {{"node", name}});
+        }
+        self->reporter.wake();
+      }
+    }
+    while (!self->stopping && self->clock.steady_ms() < next) {
+      co_await self->reach_wakeup.wait(next);
+    }
+  }
+}
+
 // The annotation of a drain that this start ends.
 asio::awaitable<void> Agent::Impl::undrain(std::shared_ptr<Impl> self) {
   BackOff back_off(200, 5000, 1);
@@ -352,6 +413,7 @@ void Agent::Impl::halt() {
   reporter.stop();
   upkeep_wakeup.notify();
   drain_wakeup.notify();
+  reach_wakeup.notify();
   done.notify();
 }
 
@@ -374,6 +436,7 @@ asio::awaitable<void> Agent::Impl::run(std::shared_ptr<Impl> self) {
   start(self, self->reporter.run());
   start(self, upkeep(self));
   start(self, undrain(self));
+  if (self->ports.pinger != nullptr) start(self, reach(self));
   while (!self->stopping || self->loops > 0) co_await self->done.wait();
   self->sync.stop();
 }

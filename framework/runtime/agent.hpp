@@ -25,6 +25,7 @@
 #include "egw/runtime/eip_keeper.hpp"
 #include "egw/runtime/logging.hpp"
 #include "egw/runtime/metrics.hpp"
+#include "egw/runtime/reachability.hpp"
 
 namespace egw::runtime {
 
@@ -45,6 +46,13 @@ struct AgentPorts {
   std::function<void(const std::string& method)> watch_uplink;
   // The kernel has been programmed for the first time since the start.
   std::function<void()> on_programmed;
+  // agent.bootDrop: the node has not been programmed yet; its pods (by these prefixes) shall reach
+  // nothing but `inside` until on_programmed. Called once; absent: not wanted.
+  std::function<void(const std::vector<model::Prefix>& pods,
+                     const std::vector<model::Prefix>& inside)>
+      hold_pods = nullptr;
+  // Asks the owners of EIPs through the tunnel; nullptr: nobody does.
+  Pinger* pinger = nullptr;
 };
 
 class Agent {

@@ -107,6 +107,7 @@ json Agent::state() const {
               {"announced", addresses(in.keeper.announced())},
               {"yielded", addresses(in.keeper.yielded())},
               {"conflicts", std::move(conflicts)},
+              {"unreachable", in.reachability.unreachable()},
               {"draining", in.draining}};
   const auto own = in.sync.world().tunnels.find(in.options.node_name);
   if (own != in.sync.world().tunnels.end()) {

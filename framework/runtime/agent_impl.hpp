@@ -28,12 +28,14 @@ struct Agent::Impl {
   WorldSync sync;
   Programmer programmer;
   TunnelReporter reporter;
-  Wakeup upkeep_wakeup, drain_wakeup, done;
+  Wakeup upkeep_wakeup, drain_wakeup, reach_wakeup, done;
+  Reachability reachability;
 
   bool stopping = false;
   bool draining = false;
   bool was_connected = false;
   bool told_programmed = false;
+  bool pods_held = false;
   int loops = 0;
   bool uplink_known = false;
   bool uplink_works = false;
@@ -54,6 +56,7 @@ struct Agent::Impl {
   void on_claim(const net::Claim& claim);
   void choose_uplink();
   void update_gateway_macs();
+  void hold_pods();
   std::int64_t expire_conflicts();
   void halt();
 
@@ -63,6 +66,7 @@ struct Agent::Impl {
                                               boost::asio::awaitable<void> loop);
   static boost::asio::awaitable<void> upkeep(std::shared_ptr<Impl> self);
   static boost::asio::awaitable<void> confirm(std::shared_ptr<Impl> self);
+  static boost::asio::awaitable<void> reach(std::shared_ptr<Impl> self);
   static boost::asio::awaitable<void> undrain(std::shared_ptr<Impl> self);
   static boost::asio::awaitable<void> drain(std::shared_ptr<Impl> self);
 };

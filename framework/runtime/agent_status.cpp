@@ -78,6 +78,26 @@ void fill_conditions(const AgentView& view, model::Conditions& conditions) {
          }));
 }
 
+// The one condition that is good when it is True.
+void fill_reachable(const AgentView& view, model::EgressTunnel::Status& status) {
+  status.unreachable = view.unreachable;
+  if (!view.pinged) {
+    model::remove_condition(status.conditions, "TunnelReachable");
+    return;
+  }
+  Condition condition;
+  condition.type = "TunnelReachable";
+  condition.status = view.unreachable.empty();
+  condition.reason = condition.status ? "AllAnswer" : "NoAnswer";
+  if (!condition.status) {
+    condition.message = "no answer through the tunnel from " +
+                        listed(view.unreachable, [](const std::string& name) { return name; }) +
+                        ": look for FORWARD or INPUT rules there that drop the tunnel, and at the "
+                        "network between the nodes";
+  }
+  model::set_condition(status.conditions, std::move(condition), view.wall_ms);
+}
+
 TunnelPhase phase_of(const AgentView& view, TunnelPhase stored) {
   if (stored == TunnelPhase::kNodeNotReady) return stored;  // the controller's word
   if (!view.has_tunnel_address) return TunnelPhase::kPending;
@@ -138,6 +158,7 @@ void fill_status(const AgentView& view, model::EgressTunnel::Status& status) {
   }
   if (view.programmer->programmed) status.realised = view.programmer->realised;
   fill_conditions(view, status.conditions);
+  fill_reachable(view, status);
 }
 
 }  // namespace egw::runtime

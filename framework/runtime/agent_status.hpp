@@ -32,6 +32,8 @@ struct AgentView {
   model::Mac tunnel_mac{};
   std::map<model::Address, Conflict> conflicts;
   std::vector<core::CompileFinding> findings;
+  bool pinged = false;                   // owners have been asked through the tunnel
+  std::vector<std::string> unreachable;  // those that do not answer
   std::int64_t wall_ms = 0;
 };
 

@@ -41,7 +41,7 @@ bool only_heartbeat_differs(const EgressTunnel& before, const EgressTunnel& afte
          before.meta.finalizers == after.meta.finalizers && before.meta.uid == after.meta.uid &&
          a.ipv4 == b.ipv4 && a.ipv6 == b.ipv6 && a.mac == b.mac && a.parent == b.parent &&
          a.mark == b.mark && a.phase == b.phase && a.realised == b.realised &&
-         a.conditions == b.conditions;
+         a.unreachable == b.unreachable && a.conditions == b.conditions;
 }
 
 }  // namespace

@@ -10,6 +10,7 @@
 
 #include "egw/core/admission.hpp"
 #include "egw/host/plugin_host.hpp"
+#include "egw/net/boot_drop.hpp"
 #include "egw/runtime/admin_client.hpp"
 #include "egw/runtime/controller.hpp"
 #include "egw/runtime/endpoints.hpp"
@@ -139,6 +140,7 @@ Result<void> run_purge(const RuntimeConfig& config, const std::string& datapath)
     if (!result) return result;
     process.log().info("purged", {{"datapath", choice.name}});
   }
+  if (auto lowered = net::lower_boot_drop(); !lowered) return tl::unexpected(lowered.error());
   Sysctls sysctls("/proc/sys", config.state_dir / "sysctls.json", true, process.log());
   if (auto restored = sysctls.restore(); !restored) return restored;
   if (recorded && (datapath == "all" || chosen.front().name == recorded->name)) {

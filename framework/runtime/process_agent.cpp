@@ -1,9 +1,12 @@
 // run_agent: the agent with its plugins, announcer, uplink watch and servers (process.hpp).
+#include <algorithm>
 #include <boost/asio/post.hpp>
+#include <fstream>
 #include <utility>
 
 #include "egw/host/plugin_host.hpp"
 #include "egw/net/announcer.hpp"
+#include "egw/net/boot_drop.hpp"
 #include "egw/net/uplink.hpp"
 #include "egw/runtime/admin_client.hpp"
 #include "egw/runtime/agent.hpp"
@@ -11,6 +14,7 @@
 #include "egw/runtime/process.hpp"
 #include "egw/runtime/process_parts.hpp"
 #include "egw/runtime/spawn.hpp"
+#include "egw/runtime/sysctls.hpp"
 
 namespace egw::runtime {
 namespace asio = boost::asio;
@@ -122,6 +126,49 @@ class Predecessor {
   std::unique_ptr<host::Datapath> datapath_;
 };
 
+// agent.bootDrop: pods wait for the first programming since the machine booted. Not after a mere
+// restart of the agent: then the kernel still holds what the last one programmed.
+class BootDrop {
+ public:
+  BootDrop(const RuntimeConfig& config, Logger& log)
+      : wanted_(config.settings.boot_drop),
+        record_(config.state_dir / "programmed-boot"),
+        log_(log) {
+    std::ifstream("/proc/sys/kernel/random/boot_id") >> boot_;
+    std::string last;
+    std::ifstream(record_) >> last;
+    programmed_ = !boot_.empty() && last == boot_;
+  }
+  [[nodiscard]] bool wanted() const { return wanted_ && !programmed_; }
+
+  void hold(const std::vector<model::Prefix>& pods, const std::vector<model::Prefix>& inside) {
+    if (const auto raised = net::raise_boot_drop(pods, inside); !raised) {
+      log_.error("pods cannot be held until this node is programmed",
+                 {{"error", raised.error().to_string()}});
+    } else {
+      log_.info("pods reach nothing outside until this node is programmed");
+    }
+  }
+  void programmed() {
+    const auto lowered = net::lower_boot_drop();
+    if (!lowered) {
+      log_.error("pods are still held", {{"error", lowered.error().to_string()}});
+    } else if (*lowered != 0) {
+      log_.info("pods are no longer held");
+    }
+    if (const auto kept = write_file(record_, boot_ + "\n"); !kept) {
+      log_.warn("cannot note that this node is programmed", {{"error", kept.error().to_string()}});
+    }
+  }
+
+ private:
+  bool wanted_;
+  std::filesystem::path record_;
+  Logger& log_;
+  std::string boot_;
+  bool programmed_ = false;
+};
+
 Result<std::unique_ptr<net::Announcer>> start_announcer(const model::Settings& settings,
                                                         Process& process, Agent** agent) {
   net::AnnouncerOptions options;
@@ -185,9 +232,20 @@ int run_agent(const RuntimeConfig& config) {
   options.state_dir = config.state_dir;
   options.drain_timeout_ms =
       std::chrono::duration_cast<std::chrono::milliseconds>(config.drain_timeout).count();
+  const auto pinger = make_pinger(process.executor(), process.clock());
+  BootDrop boot_drop(config, process.log());
   AgentPorts ports{**store, **datapath, announcer_port,
                    [&uplink](const std::string& method) { uplink.follow(method); },
-                   [&] { spawn(process.executor(), predecessor.replace(*claims_go_to)); }};
+                   [&] {
+                     boot_drop.programmed();
+                     spawn(process.executor(), predecessor.replace(*claims_go_to));
+                   }};
+  ports.pinger = pinger.get();
+  if (boot_drop.wanted()) {
+    ports.hold_pods = [&boot_drop](const auto& pods, const auto& inside) {
+      boot_drop.hold(pods, inside);
+    };
+  }
   Agent agent(process.executor(), process.clock(), process.log(), metrics, std::move(options),
               std::move(ports));
   claims_go_to = &agent;

@@ -271,9 +271,6 @@ const Refusal kRefusals[] = {
     {"DatapathTwice", "feature: {datapathMode: ebpf}\nplugins: {datapath: {name: netlink}}",
      "FILE: feature.datapathMode is \"ebpf\" and plugins.datapath.name is \"netlink\"; they mean "
      "the same, give one of them"},
-    {"BootDrop", "agent: {bootDrop: true}",
-     "FILE: agent.bootDrop: is true, but this version cannot drop before the first programming; "
-     "expected false"},
     {"BadRegex", "feature: {announcedInterfacesToExclude: ['br(']}",
      "FILE: feature.announcedInterfacesToExclude: \"br(\" is not a regular expression "
      "(Mismatched '(' and ')' in regular expression); a name that begins with br- is matched by "

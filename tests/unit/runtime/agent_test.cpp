@@ -385,6 +385,16 @@ TEST_F(AgentTest, MissingForwardingIsNamed) {
   EXPECT_EQ(phase("n1"), "Ready");
 }
 
+TEST_F(AgentTest, BootDropHoldsPodsOnceAndKnowsWhatIsInside) {
+  settings.boot_drop = true;
+  start_cluster();
+  const AgentRig& rig = *agents["n1"];
+  EXPECT_EQ(rig.holds, 1);
+  EXPECT_EQ(rig.programmed_calls, 1);
+  ASSERT_EQ(rig.held_pods.size(), 1U);
+  EXPECT_THAT(rig.inside_held, Contains(rig.held_pods[0]));
+}
+
 TEST_F(AgentTest, CustomInterfaceBySelector) {
   model::TunnelInterfaceRule rule;
   rule.node_selector = model::LabelSelector::parse_text("egress=true").value();

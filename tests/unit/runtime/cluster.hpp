@@ -107,6 +107,26 @@ inline json make(const std::string& api, const std::string& kind, const std::str
   return document;
 }
 
+// Everybody answers but those whom the test silences.
+class QuietPinger final : public runtime::Pinger {
+ public:
+  boost::asio::awaitable<std::set<model::Address>> ping(std::string device,
+                                                        std::vector<model::Address> targets,
+                                                        std::int64_t wait_ms) override {
+    (void)wait_ms;
+    last_device = std::move(device);
+    asked = targets;
+    std::set<model::Address> answered;
+    for (const auto& target : targets) {
+      if (!silent.contains(target)) answered.insert(target);
+    }
+    co_return answered;
+  }
+  std::set<model::Address> silent;
+  std::vector<model::Address> asked;
+  std::string last_device;
+};
+
 struct AgentRig {
   AgentRig(VirtualLoop& loop, std::shared_ptr<MemoryContent> content, const std::string& node,
            unsigned number, const std::filesystem::path& folder, runtime::Logger& log,
@@ -131,6 +151,14 @@ struct AgentRig {
     runtime::AgentPorts ports{store, datapath, announcer,
                               [this](const std::string& method) { uplink_method = method; },
                               [this] { ++programmed_calls; }};
+    ports.pinger = &pinger;
+    if (settings.boot_drop) {
+      ports.hold_pods = [this](const auto& pods, const auto& inside) {
+        ++holds;
+        held_pods = pods;
+        inside_held = inside;
+      };
+    }
     agent = std::make_unique<runtime::Agent>(loop.executor(), loop.clock, log, metrics,
                                              std::move(options), std::move(ports));
   }
@@ -148,10 +176,13 @@ struct AgentRig {
   MemoryStore store;
   RecordingDatapath datapath;
   RecordingAnnouncer announcer;
+  QuietPinger pinger;
   runtime::Metrics metrics;
   net::UplinkState uplink;
   std::string uplink_method;
   int programmed_calls = 0;
+  int holds = 0;
+  std::vector<model::Prefix> held_pods, inside_held;
   bool ended = false;
   std::unique_ptr<runtime::Agent> agent;
 };

@@ -267,6 +267,59 @@ TEST_F(FailoverTest, ManyPoliciesDoNotDelayAMove) {
   EXPECT_EQ(policy["status"]["node"], other(node));
 }
 
+TEST_F(FailoverTest, AGatewayThatForwardsNothingLosesReady) {
+  start_cluster();
+  add_node("n2", false);
+  start_agent("n2");
+  add_pod("web-9", "n2", "10.244.9.5");
+  loop.advance(5000);
+  const std::string node = owner();
+  ASSERT_TRUE(condition_true("n1", "TunnelReachable"));
+  ASSERT_TRUE(condition_true("n2", "TunnelReachable"));
+  EXPECT_EQ(condition(other(node), "TunnelReachable"), nullptr) << "it has no pods";
+  const auto tunnel_address =
+      model::Address::parse(tunnel(node)["status"]["tunnel"]["ipv4"].get<std::string>()).value();
+  EXPECT_THAT(agents["n1"]->pinger.asked, testing::ElementsAre(tunnel_address));
+  EXPECT_EQ(agents["n1"]->pinger.last_device, "egress.vxlan");
+
+  // One client that gets no answer may be at fault itself.
+  agents["n1"]->pinger.silent.insert(tunnel_address);
+  loop.advance(5000);
+  EXPECT_FALSE(condition_true("n1", "TunnelReachable"));
+  EXPECT_EQ(tunnel("n1")["status"]["unreachable"], json::array({node}));
+  EXPECT_THAT((*condition("n1", "TunnelReachable"))["message"].get<std::string>(),
+              HasSubstr("from " + node));
+  EXPECT_EQ(owner(), node);
+  // Two of two.
+  agents["n2"]->pinger.silent.insert(tunnel_address);
+  loop.advance(4000);
+  EXPECT_EQ(owner(), other(node));
+  loop.advance(10'000);
+  EXPECT_EQ(owner(), other(node)) << "and it stays there";
+  EXPECT_TRUE(condition_true("n1", "TunnelReachable"));
+}
+
+TEST_F(FailoverTest, ARestartedAgentNeverGivesUpReady) {
+  start_cluster();
+  loop.advance(2000);
+  const std::string node = owner();
+  agents[node]->agent->stop(false);
+  loop.settle();
+  agents.erase(node);
+  loop.settle();
+  for (const auto& [name, rig] : agents) rig->store.writes.clear();
+  AgentRig& rig = start_agent(node);
+  loop.advance(3000);
+  EXPECT_TRUE(rig.agent->ready());
+  for (const auto& write : rig.store.writes) {
+    if (write.kind == Kind::kEgressTunnel && write.op == host::WriteRequest::Op::kUpdateStatus) {
+      EXPECT_EQ(write.document["status"]["phase"], "Ready");
+    }
+  }
+  EXPECT_EQ(owner(), node);
+  EXPECT_TRUE(rig.announces(kEip));
+}
+
 TEST_F(FailoverTest, ScrapesTellWhatHappened) {
   start_cluster();
   const std::string node = owner();

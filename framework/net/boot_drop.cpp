@@ -1,0 +1,120 @@
+// See boot_drop.hpp. rtnetlink(7), fib_rules(linux/fib_rules.h), by libnl-route.
+#include "egw/net/boot_drop.hpp"
+
+#include <linux/fib_rules.h>
+#include <linux/rtnetlink.h>
+#include <netlink/netlink.h>
+#include <netlink/route/rule.h>
+
+#include <memory>
+#include <string>
+
+namespace egw::net {
+namespace {
+
+struct Free {
+  void operator()(nl_sock* socket) const { nl_socket_free(socket); }
+  void operator()(nl_cache* cache) const { nl_cache_free(cache); }
+  void operator()(nl_addr* address) const { nl_addr_put(address); }
+  void operator()(rtnl_rule* rule) const { rtnl_rule_put(rule); }
+};
+using Socket = std::unique_ptr<nl_sock, Free>;
+using Address = std::unique_ptr<nl_addr, Free>;
+using Rule = std::unique_ptr<rtnl_rule, Free>;
+
+tl::unexpected<Error> netlink_error(const std::string& what, int code) {
+  return fail(Errc::kUnavailable, "boot drop",
+              what + ": " + nl_geterror(code) + " (CAP_NET_ADMIN is needed)");
+}
+
+Result<Socket> connect() {
+  Socket socket(nl_socket_alloc());
+  if (!socket) return fail(Errc::kInternal, "boot drop", "no memory for a netlink socket");
+  if (const int code = nl_connect(socket.get(), NETLINK_ROUTE); code < 0) {
+    return netlink_error("no netlink socket", code);
+  }
+  return socket;
+}
+
+int native(model::Family family) { return family == model::Family::kV4 ? AF_INET : AF_INET6; }
+
+Address to_nl(const model::Prefix& prefix) {
+  const bool v4 = prefix.family() == model::Family::kV4;
+  Address address(
+      nl_addr_build(native(prefix.family()), prefix.address().bytes().data(), v4 ? 4U : 16U));
+  if (address) nl_addr_set_prefixlen(address.get(), static_cast<int>(prefix.length()));
+  return address;
+}
+
+// inside: null: drop.
+Result<void> add_rule(nl_sock* socket, const model::Prefix& from, const model::Prefix* inside) {
+  const Rule rule(rtnl_rule_alloc());
+  const Address source = to_nl(from);
+  if (!rule || !source) return fail(Errc::kInternal, "boot drop", "no memory for a rule");
+  rtnl_rule_set_family(rule.get(), native(from.family()));
+  rtnl_rule_set_protocol(rule.get(), kBootRuleProtocol);
+  rtnl_rule_set_src(rule.get(), source.get());
+  if (inside != nullptr) {
+    const Address destination = to_nl(*inside);
+    if (!destination) return fail(Errc::kInternal, "boot drop", "no memory for a rule");
+    rtnl_rule_set_prio(rule.get(), kBootRulePreference);
+    rtnl_rule_set_dst(rule.get(), destination.get());
+    rtnl_rule_set_action(rule.get(), FR_ACT_TO_TBL);
+    rtnl_rule_set_table(rule.get(), RT_TABLE_MAIN);
+  } else {
+    rtnl_rule_set_prio(rule.get(), kBootRulePreference + 1);
+    rtnl_rule_set_action(rule.get(), FR_ACT_BLACKHOLE);
+  }
+  const int code = rtnl_rule_add(socket, rule.get(), NLM_F_CREATE | NLM_F_EXCL);
+  if (code < 0 && code != -NLE_EXIST) return netlink_error("rule for " + from.to_string(), code);
+  return {};
+}
+
+bool is_ours(rtnl_rule* rule) {
+  std::uint8_t protocol = 0;
+  const std::uint32_t preference = rtnl_rule_get_prio(rule);
+  return rtnl_rule_get_protocol(rule, &protocol) == 0 && protocol == kBootRuleProtocol &&
+         (preference == kBootRulePreference || preference == kBootRulePreference + 1);
+}
+
+}  // namespace
+
+Result<void> raise_boot_drop(const std::vector<model::Prefix>& pods,
+                             const std::vector<model::Prefix>& inside) {
+  auto socket = connect();
+  if (!socket) return tl::unexpected(socket.error());
+  for (const auto& pod : pods) {
+    // What pods may reach first, so that nothing inside is dropped in between.
+    for (const auto& prefix : inside) {
+      if (prefix.family() != pod.family()) continue;
+      if (auto added = add_rule(socket->get(), pod, &prefix); !added) return added;
+    }
+    if (auto added = add_rule(socket->get(), pod, nullptr); !added) return added;
+  }
+  return {};
+}
+
+Result<unsigned> lower_boot_drop() {
+  auto socket = connect();
+  if (!socket) return tl::unexpected(socket.error());
+  unsigned removed = 0;
+  for (const int family : {AF_INET, AF_INET6}) {
+    nl_cache* all = nullptr;
+    if (const int code = rtnl_rule_alloc_cache(socket->get(), family, &all); code < 0) {
+      return netlink_error("rules cannot be listed", code);
+    }
+    const std::unique_ptr<nl_cache, Free> cache(all);
+    for (nl_object* object = nl_cache_get_first(all); object != nullptr;
+         object = nl_cache_get_next(object)) {
+      auto* rule = reinterpret_cast<rtnl_rule*>(object);
+      if (!is_ours(rule)) continue;
+      if (const int code = rtnl_rule_delete(socket->get(), rule, 0); code < 0) {
+        return netlink_error("a rule cannot be removed", code);
+      }
+      ++removed;
+    }
+  }
+  return removed;
+}
+
+}  // namespace egw::net
