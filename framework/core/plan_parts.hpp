@@ -30,7 +30,7 @@ struct NodeView {
   const model::EgressTunnel* tunnel = nullptr;              // null: not created yet
   model::TunnelPhase phase = model::TunnelPhase::kPending;  // after this plan's writes
   bool ready = false;                                       // node Ready, phase Ready
-  bool stale = false;  // heartbeat too old, while the phase still says Ready (StoreSuspect)
+  bool stale = false;        // heartbeat too old, while the phase still says Ready (StoreSuspect)
   bool unreachable = false;  // most of its clients get no answer through the tunnel
   bool draining = false;
   bool lost = false;       // its EIPs shall move if another node can take them
