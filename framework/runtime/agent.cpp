@@ -375,6 +375,8 @@ asio::awaitable<void> Agent::Impl::undrain(std::shared_ptr<Impl> self) {
 
 bool Agent::Impl::owns_anything() const {
   if (keeper.owned_count() != 0 || keeper.handing_over()) return true;
+  // This node's own pods turn to the new owner last, when the move is over.
+  if (programmer.behind()) return true;
   for (const auto& [name, gateway] : sync.world().gateways) {
     for (const auto& node : gateway.status.node_list) {
       if (node.name == options.node_name && !node.eips.empty()) return true;

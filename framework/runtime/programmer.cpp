@@ -184,6 +184,7 @@ void Programmer::withdraw() {
 
 // One round: compile what has changed, give it to the datapath, say what is realised.
 asio::awaitable<void> Programmer::step() {
+  stepping_ = true;
   const auto changes = sync_.take_changes();
   model::Realised realised;
   realised.revision = sync_.revision(model::Kind::kEgressGateway);
@@ -222,6 +223,7 @@ asio::awaitable<void> Programmer::step() {
   }
   metrics_.agent_state(keeper_.owned_count(), keeper_.announced().size(),
                        compiler_->state().endpoints.size());
+  stepping_ = false;
   on_status_();
 }
 

@@ -64,6 +64,8 @@ class Programmer {
   void apply_all();
 
   [[nodiscard]] const ProgrammerStatus& status() const { return status_; }
+  // Something that the store has said is not in the kernel yet.
+  [[nodiscard]] bool behind() const { return status_.programmed && (stepping_ || sync_.pending()); }
   void realised_reported() { status_.realised_urgent = false; }
   [[nodiscard]] const core::Compiler* compiler() const { return compiler_.get(); }
   // The own tunnel has an address of each family that is switched on.
@@ -102,6 +104,7 @@ class Programmer {
   std::optional<core::LocalNode> local_;  // not given to the compiler yet
   ProgrammerStatus status_;
   bool stopping_ = false;
+  bool stepping_ = false;
   bool probed_ = false;
   bool need_full_ = true;
   bool drifted_ = false;

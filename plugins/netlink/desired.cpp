@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 namespace egw::netlink {
 namespace {
@@ -241,7 +242,9 @@ void Desired::build_peers(const sdk::State& state, PeerNumbers& numbers,
 }
 
 void Desired::build_egresses(const sdk::State& state, std::vector<ObjectFailure>& failures) {
-  egresses_.clear();
+  const std::map<std::uint32_t, EgressPlan> old = std::exchange(egresses_, {});
+  std::set<sdk::Mac> macs;
+  for (const auto& [name, number] : peer_numbers_) macs.insert(state.peers.find(name)->second.mac);
   for (const auto& [id, egress] : state.egresses) {
     EgressPlan plan;
     plan.serve = egress.may_serve || egress.owner == sdk::Owner::kSelf;
@@ -274,6 +277,10 @@ void Desired::build_egresses(const sdk::State& state, std::vector<ObjectFailure>
         plan.mode[index(t)] = Mode::kOwn;
       }
     }
+    const bool own = plan.mode[0] == Mode::kOwn || plan.mode[1] == Mode::kOwn;
+    if (const auto was = old.find(id); own && was != old.end() && macs.count(was->second.owner)) {
+      plan.owner = was->second.owner;
+    }
     egresses_[id] = plan;
   }
 }
@@ -299,7 +306,7 @@ void Desired::build_elements(const sdk::State& state) {
     }
   }
   for (const auto& [id, plan] : egresses_) {
-    if (plan.mode[0] != Mode::kSteer && plan.mode[1] != Mode::kSteer) continue;
+    if (plan.owner == sdk::Mac{}) continue;
     at(Table::kNetdev, Dyn::kOwnerMac).emplace_back(register_u32(id), register_mac(plan.owner));
   }
   for (const auto& [name, number] : peer_numbers_) {
@@ -350,7 +357,9 @@ std::set<std::uint32_t> Desired::chain_ids() const {
 Chain Desired::egress_chain(Table t, std::uint32_t id) const {
   const auto at = egresses_.find(id);
   if (at == egresses_.end()) return ruleset_.egress_chain(t, id, Mode::kDrop, {});
-  return ruleset_.egress_chain(t, id, at->second.mode[index(t)], at->second.address[index(t)]);
+  const EgressPlan& plan = at->second;
+  return ruleset_.egress_chain(t, id, plan.mode[index(t)],
+                               plan.serve ? plan.address[index(t)] : sdk::Address());
 }
 
 void Desired::each_chain(Table t, const std::function<void(Chain)>& each) const {

@@ -44,7 +44,7 @@ struct ClassTables {
 // An egress as the kernel of this node knows it.
 struct EgressPlan {
   std::array<Mode, 2> mode{Mode::kDrop, Mode::kDrop};
-  sdk::Mac owner{};  // kSteer
+  sdk::Mac owner{};  // kSteer; kOwn: the former owner, for connections not yet deleted; may be none
   bool serve = false;
   bool guarded = false;
   std::array<sdk::Address, 2> address;  // source that translated packets get here; may be none

@@ -139,11 +139,10 @@ void Ruleset::add_prerouting(Table t, std::vector<Chain>& out) const {
                  {"ct direction reply goto to_peer"}});
   out.push_back({std::string(kDropChain), {}, {steerable(t) + " " + counted("no_egress", "drop")}});
   const sdk::Address& parent = t == Table::kIp ? node_.parent_v4 : node_.parent_v6;
-  out.push_back({std::string(kNodeIpChain), {}, own_rules(t, 0, parent)});
+  out.push_back({std::string(kNodeIpChain), {}, node_ip_rules(t, parent)});
 }
 
-std::vector<std::string> Ruleset::own_rules(Table t, std::uint32_t id,
-                                            const sdk::Address& address) const {
+std::vector<std::string> Ruleset::node_ip_rules(Table t, const sdk::Address& address) const {
   const std::string match = steerable(t) + " ";
   if (!address) return {match + counted("no_address", "drop")};
   const std::uint32_t slot = marks_.slot_mask();
@@ -153,7 +152,7 @@ std::vector<std::string> Ruleset::own_rules(Table t, std::uint32_t id,
               " " + match + counted("other_source", "drop"),
           // The id is needed for the first packet only; foreign bits of the others stay.
           "ct state established,related " + match + set_mark(slot, own) + " accept",
-          match + set_mark(slot | kIdMask, own | id) + " accept"};
+          match + set_mark(slot | kIdMask, own) + " accept"};
 }
 
 void Ruleset::add_postrouting(Table t, std::vector<Chain>& out) const {
@@ -181,8 +180,12 @@ void Ruleset::add_postrouting(Table t, std::vector<Chain>& out) const {
       {"leave",
        Hook{"filter", "postrouting", NF_INET_POST_ROUTING, kLeavePriority, {}},
        {"meta mark & " + mark_text(slot) + " == 0 accept",
-        mark_is(Slot::kSteer) + " goto leave_tunnel", mark_is(Slot::kBack) + " goto leave_tunnel",
+        mark_is(Slot::kSteer) + " goto leave_steered", mark_is(Slot::kBack) + " goto leave_tunnel",
         mark_is(Slot::kInner) + " goto leave_inner", mark_is(Slot::kOwn) + " goto leave_own"}});
+  // The owner would translate a translated packet to another port: the connection's end.
+  out.push_back({"leave_steered",
+                 {},
+                 {"ct status snat " + counted("other_source", "drop"), "goto leave_tunnel"}});
   out.push_back(
       {"leave_tunnel", {}, {"oifname " + device + " accept", counted("not_by_tunnel", "drop")}});
   out.push_back(
@@ -226,18 +229,31 @@ std::vector<Chain> Ruleset::netdev_chains() const {
   return out;
 }
 
+// A connection keeps its translation until its entry is deleted (flows.hpp). Until then it goes on
+// by the way that fits the translation: by the tunnel with the pod's address, else from here with
+// the EIP. So nothing is lost, and nothing enters the tunnel under an EIP, when an EIP moves.
 Chain Ruleset::egress_chain(Table t, std::uint32_t id, Mode mode,
-                            const sdk::Address& address) const {
+                            const sdk::Address& served) const {
   Chain out{"e" + std::to_string(id), {}, {}};
+  const std::uint32_t slot = marks_.slot_mask();
+  const std::uint32_t own = marks_.value(Slot::kOwn);
   const std::string match = steerable(t) + " ";
+  const std::string steer =
+      match + set_mark(slot | kIdMask, marks_.value(Slot::kSteer) | id) + " accept";
+  if (mode != Mode::kDrop && served) {
+    // The id is needed for the first packet only; foreign bits of the others stay.
+    out.rules.push_back("ct status confirmed ct reply " + std::string(keyword(t)) + " daddr " +
+                        served.text() + " " + match + set_mark(slot, own) + " accept");
+  }
   switch (mode) {
     case Mode::kSteer:
-      out.rules.push_back(match +
-                          set_mark(marks_.slot_mask() | kIdMask, marks_.value(Slot::kSteer) | id) +
-                          " accept");
+      out.rules.push_back(steer);
       break;
     case Mode::kOwn:
-      out.rules = own_rules(t, id, address);
+      // Bound to another source before its policy: dropped until its entry is gone.
+      out.rules.push_back("ct status snat " + match + counted("other_source", "drop"));
+      out.rules.push_back("ct status confirmed " + steer);
+      out.rules.push_back(match + set_mark(slot | kIdMask, own | id) + " accept");
       break;
     case Mode::kDrop:
       out.rules.push_back(match + counted("no_egress", "drop"));

@@ -66,9 +66,9 @@ class Ruleset {
   [[nodiscard]] bool enabled(Table t) const;  // the family is translated
   [[nodiscard]] bool carries(Table t) const;  // the underlay is of this family
   [[nodiscard]] std::vector<Chain> fixed_chains(Table t) const;
-  // address: what kOwn makes the source.
+  // `served`: the address that this node gives to the id's packets, none if it does not serve it.
   [[nodiscard]] Chain egress_chain(Table t, std::uint32_t id, Mode mode,
-                                   const sdk::Address& address) const;
+                                   const sdk::Address& served) const;
   [[nodiscard]] Chain peer_chain(std::uint32_t number) const;
   // name: "c" + content; jumps into the map "d" + the same.
   [[nodiscard]] Chain class_chain(Table t, const std::string& name) const;
@@ -93,9 +93,8 @@ class Ruleset {
   // "meta mark set meta mark & keep | value", foreign bits kept but for `cleared`.
   [[nodiscard]] std::string set_mark(std::uint32_t cleared, std::uint32_t value) const;
   [[nodiscard]] std::string steerable(Table t) const;
-  // Marks what leaves by this node with `address`; id 0: action nodeip.
-  [[nodiscard]] std::vector<std::string> own_rules(Table t, std::uint32_t id,
-                                                   const sdk::Address& address) const;
+  // Marks what leaves by this node with `address`: action nodeip.
+  [[nodiscard]] std::vector<std::string> node_ip_rules(Table t, const sdk::Address& address) const;
 
   sdk::NodeConfig node_;
   Marks marks_;

@@ -311,16 +311,15 @@ void Tables::remove_chain(Table t, const std::string& name, Difference& out) {
 void Tables::step_chains(Table t, const Desired& before, const Desired& desired, Difference& out) {
   const auto old_ids = before.chain_ids();
   const auto new_ids = desired.chain_ids();
-  // What the text of an egress chain depends on.
-  const auto content = [t](const Desired& d, std::uint32_t id) {
-    const auto at = d.egresses().find(id);
-    if (at == d.egresses().end()) return std::pair(Mode::kDrop, sdk::Address());
-    const Mode mode = at->second.mode[index(t)];
-    return std::pair(mode, mode == Mode::kOwn ? at->second.address[index(t)] : sdk::Address());
+  const auto same = [&](std::uint32_t id) {
+    const auto had = before.egresses().find(id), has = desired.egresses().find(id);
+    const bool was = had != before.egresses().end(), is = has != desired.egresses().end();
+    if (was == is && (!is || had->second == has->second)) return true;
+    return before.egress_chain(t, id).rules == desired.egress_chain(t, id).rules;
   };
   for (const std::uint32_t id : new_ids) {
     const bool is_new = old_ids.count(id) == 0;
-    if (is_new || content(before, id) != content(desired, id)) {
+    if (is_new || !same(id)) {
       write_chain(t, desired.egress_chain(t, id), is_new, out);
     }
   }
