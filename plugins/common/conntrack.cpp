@@ -64,7 +64,8 @@ int sweep(NetlinkSocket& socket, const Sweep& what) {
                              : what.translated ? &*what.translated
                                                : nullptr;
   Message request = conntrack_message(IPCTNL_MSG_CT_GET, hint != nullptr ? hint->af() : AF_UNSPEC);
-  if (filters(what.source) || what.zone || filters(what.translated)) put_filter(request, what);
+  // The kernel refuses a filter, also one by zone alone, in a dump of all families (EOPNOTSUPP).
+  if (filters(what.source) || filters(what.translated)) put_filter(request, what);
   std::vector<Message> deletions;
   const auto each = [&](const nlmsghdr* h) {
     const int family = static_cast<const nfgenmsg*>(nlmsg_data(h))->nfgen_family;
