@@ -80,6 +80,14 @@ void Monitor::watch(Watched watched) {
   watched_ = std::move(watched);
 }
 
+void Monitor::listen_to_nftables(bool on) {
+  const std::lock_guard lock(mutex_);
+  if (nftables_socket_ < 0) return;
+  const int group = NFNLGRP_NFTABLES;
+  setsockopt(nftables_socket_, SOL_NETLINK, on ? NETLINK_ADD_MEMBERSHIP : NETLINK_DROP_MEMBERSHIP,
+             &group, sizeof(group));
+}
+
 void Monitor::run() {
   auto route = NetlinkSocket::open(NETLINK_ROUTE);
   auto netfilter = NetlinkSocket::open(NETLINK_NETFILTER);
@@ -88,7 +96,11 @@ void Monitor::run() {
     return;
   }
   for (const int group : kRouteGroups) join(*route, group);
-  join(*netfilter, NFNLGRP_NFTABLES);
+  {
+    const std::lock_guard lock(mutex_);
+    nftables_socket_ = netfilter->fd();
+  }
+  listen_to_nftables(true);
   std::array<pollfd, 3> fds{
       {{stop_event_, POLLIN, 0}, {route->fd(), POLLIN, 0}, {netfilter->fd(), POLLIN, 0}}};
   for (;;) {

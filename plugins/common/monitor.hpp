@@ -38,6 +38,8 @@ class Monitor {
 
   // Replaces what is watched. Call before the kernel is changed accordingly.
   void watch(Watched watched);
+  // Off during a change of our own that is so big that the events would cost more than it does.
+  void listen_to_nftables(bool on);
 
  private:
   void run();
@@ -50,6 +52,7 @@ class Monitor {
   mutable std::mutex mutex_;
   Watched watched_;
   int stop_event_ = -1;
+  int nftables_socket_ = -1;
   std::string pending_;  // nftables changes seen since the last NEWGEN
   std::thread thread_;
 };

@@ -87,7 +87,10 @@ NetlinkDatapath::NetlinkDatapath(std::string_view config, std::string_view /*sta
       route_(open_route_socket()),
       nft_(open_nft()),
       tunnel_(route_, host),
-      tables_(*nft_),
+      tables_(*nft_,
+              [this](bool on) {
+                if (monitor_) monitor_->listen_to_nftables(on);
+              }),
       sweeper_(host) {
   monitor_ = std::make_unique<common::Monitor>([this](const std::string& what) {
     host_.warn("changed by somebody else: " + what);
@@ -281,6 +284,7 @@ sdk::Status NetlinkDatapath::apply_all(const sdk::Change& change, sdk::ApplyRepo
   const Tables::Past past{held_.state(), known ? *desired_ : desired};
   sdk::Status s = tables_.sync(known ? &past : nullptr, state, desired, repairs, elements, changes);
   if (!s.ok()) return s;
+  if (tables_.missed()) host_.drifted("nftables, by somebody, while a big change was loaded");
   for (common::Sweep& sweep : sweeps(known ? &*desired_ : nullptr, desired, state, changes)) {
     sweeper_.add(std::move(sweep));
   }
@@ -349,7 +353,7 @@ sdk::Status NetlinkDatapath::apply_step(const sdk::Change& change, sdk::ApplyRep
     }
   }
   sdk::Status s = before ? tables_.step(*before, *desired_, changes, elements)
-                         : tables_.step_sources(changes, elements);
+                         : tables_.step_sources(*desired_, changes, elements);
   if (!s.ok()) return s;
   for (common::Sweep& sweep : sweeps(before ? &*before : &*desired_, *desired_, state, changes)) {
     sweeper_.add(std::move(sweep));

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <unordered_set>
 #include <utility>
 
 namespace egw::netlink {
@@ -47,6 +48,20 @@ std::string content_name(const VerdictRanges& ranges) {
   return "c" + hex(fingerprint(text) & 0xffffffffffffffU, 14);
 }
 
+// From the name, so that a restarted agent gives the same; the next free one if it is taken.
+std::uint32_t free_number(const std::map<std::string, ClassTables>& tables,
+                          const std::string& name) {
+  constexpr std::uint32_t kTableBit = 0x80000000;
+  std::uint32_t number =
+      kTableBit | static_cast<std::uint32_t>(std::strtoull(name.c_str() + 1, nullptr, 16));
+  const auto taken = [&] {
+    return std::any_of(tables.begin(), tables.end(),
+                       [&](const auto& t) { return t.first != name && t.second.number == number; });
+  };
+  while (taken()) number = kTableBit | (number + 1);
+  return number;
+}
+
 bool usable_mac(const sdk::Mac& mac) { return (mac[0] & 1U) == 0 && mac != sdk::Mac{}; }
 
 void sort_unique(Elements& e) {
@@ -66,6 +81,12 @@ std::string register_address(const sdk::Address& a) {
 }
 std::string register_mac(const sdk::Mac& mac) {
   return std::string(reinterpret_cast<const char*>(mac.data()), mac.size());
+}
+
+const std::string* find_element(const Elements& elements, const std::string& key) {
+  const auto at = std::lower_bound(elements.begin(), elements.end(), key,
+                                   [](const auto& e, const std::string& k) { return e.first < k; });
+  return at != elements.end() && at->first == key ? &at->second : nullptr;
 }
 
 std::string range_text(const VerdictRange& r, bool verdict) {
@@ -130,6 +151,7 @@ void Desired::build(const sdk::State& state, std::uint32_t tunnel_mtu, PeerNumbe
   build_peers(state, numbers, failures);
   build_egresses(state, failures);
   build_elements(state);
+  build_judges();
 }
 
 void Desired::update(const sdk::State& state, const sdk::Change& change, PeerNumbers& numbers,
@@ -147,6 +169,9 @@ void Desired::update(const sdk::State& state, const sdk::Change& change, PeerNum
   if (peers || egresses) {
     build_egresses(state, failures);
     build_elements(state);
+  }
+  if (peers || egresses || !change.classes().empty() || !change.deleted_classes().empty()) {
+    build_judges();
   }
 }
 
@@ -182,7 +207,10 @@ void Desired::add_class(std::uint32_t id, const sdk::ClassTable& table, const sd
     } else {
       target.chain[index(t)] = content_name(mine);
       ClassTables& kept = tables_[index(t)][target.chain[index(t)]];
-      if (kept.users++ == 0) kept.ranges = std::move(mine);
+      if (kept.users++ == 0) {
+        kept.ranges = std::move(mine);
+        kept.number = free_number(tables_[index(t)], target.chain[index(t)]);
+      }
     }
   }
   std::set<std::uint32_t> ids;
@@ -341,15 +369,48 @@ Elements Desired::source_elements(const sdk::State& state, Table t) const {
   for (const auto& [address, class_id] : state.endpoints) {
     if (table_of(address) != t) continue;
     const std::string& chain = target(class_id, t);
-    if (!chain.empty()) out.emplace_back(register_address(address), chain);
+    if (!chain.empty()) {
+      out.emplace_back(register_address(address), register_u32(chain_number(t, chain)));
+    }
   }
   std::sort(out.begin(), out.end());
   return out;
 }
 
+void Desired::build_judges() {
+  for (const Table t : kFamilies) {
+    Elements& out = elements_[index(t)][static_cast<std::size_t>(Dyn::kJudge)];
+    out.clear();
+    if (!ruleset_.enabled(t)) continue;
+    std::unordered_set<std::string> used{kDrop};
+    for (const auto& [id, target] : classes_) used.insert(target.chain[index(t)]);
+    used.erase(std::string());
+    for (const std::string& chain : used) {
+      out.emplace_back(register_u32(chain_number(t, chain)), chain);
+    }
+    sort_unique(out);
+  }
+}
+
+std::uint32_t Desired::chain_number(Table t, const std::string& chain) const {
+  if (chain.empty()) return 0;
+  if (chain == kDrop) return Ruleset::kDropNumber;
+  if (chain == Ruleset::kNodeIpChain) return Ruleset::kNodeIpNumber;
+  if (chain[0] == 'e') {
+    return static_cast<std::uint32_t>(std::strtoul(chain.c_str() + 1, nullptr, 10));
+  }
+  const auto at = tables_[index(t)].find(chain);
+  return at == tables_[index(t)].end() ? Ruleset::kDropNumber : at->second.number;
+}
+
+std::string Desired::chain_name(Table t, std::uint32_t number) const {
+  if (number == 0) return {};
+  const std::string* found = find_element(elements(t, Dyn::kJudge), register_u32(number));
+  return found == nullptr ? kDrop : *found;
+}
+
 std::set<std::uint32_t> Desired::chain_ids() const {
   std::set<std::uint32_t> out;
-  for (const auto& [id, plan] : egresses_) out.insert(id);
   for (const auto& [id, count] : references_) out.insert(id);
   return out;
 }

@@ -21,6 +21,9 @@ namespace egw::netlink {
 // verdict map is the name of the chain to go to; of a set, empty.
 using Elements = std::vector<std::pair<std::string, std::string>>;
 
+// The data of a key; nullptr: absent.
+[[nodiscard]] const std::string* find_element(const Elements& elements, const std::string& key);
+
 [[nodiscard]] std::string register_u32(std::uint32_t v);  // host byte order, as marks are
 [[nodiscard]] std::string register_u16(std::uint16_t v);
 [[nodiscard]] std::string register_address(const sdk::Address& a);
@@ -38,7 +41,8 @@ struct ClassTarget {
 
 struct ClassTables {
   VerdictRanges ranges;
-  std::uint32_t users = 0;  // classes
+  std::uint32_t number = 0;  // what endpoints are given
+  std::uint32_t users = 0;   // classes
 };
 
 // An egress as the kernel of this node knows it.
@@ -109,10 +113,13 @@ class Desired {
   [[nodiscard]] const std::map<std::string, std::uint32_t>& peer_numbers() const {
     return peer_numbers_;
   }
+  // The number by which endpoints name a chain, and back; 0 and "" for none.
+  [[nodiscard]] std::uint32_t chain_number(Table t, const std::string& chain) const;
+  [[nodiscard]] std::string chain_name(Table t, std::uint32_t number) const;
   // Every chain that the table shall have, fixed ones first.
   void each_chain(Table t, const std::function<void(Chain)>& each) const;
   [[nodiscard]] Chain egress_chain(Table t, std::uint32_t id) const;
-  // Ids with a chain: egresses and what classes refer to.
+  // Ids with a chain: what classes refer to.
   [[nodiscard]] std::set<std::uint32_t> chain_ids() const;
   // Names of peers that the datapath does without.
   [[nodiscard]] const std::set<std::string>& bad_peers() const { return bad_peers_; }
@@ -126,6 +133,7 @@ class Desired {
                    std::vector<ObjectFailure>& failures);
   void build_egresses(const sdk::State& state, std::vector<ObjectFailure>& failures);
   void build_elements(const sdk::State& state);
+  void build_judges();
 
   sdk::NodeConfig node_;
   Ruleset ruleset_;

@@ -170,7 +170,7 @@ std::vector<common::Sweep> sweeps(const Desired* before, const Desired& after,
   for (const SourceChange& c : changes) {
     if (c.before != c.after) add(c.address, c.before, c.after);
   }
-  if (before != nullptr) {
+  if (before != nullptr && before != &after) {
     const std::array<std::set<std::string>, 2> changed{changed_chains(*before, after, Table::kIp),
                                                        changed_chains(*before, after, Table::kIp6)};
     if (!changed[0].empty() || !changed[1].empty()) {
@@ -182,13 +182,15 @@ std::vector<common::Sweep> sweeps(const Desired* before, const Desired& after,
     }
   }
   std::vector<common::Sweep> out;
-  if (before != nullptr) out = zone_sweeps(*before, after);
+  if (before != nullptr && before != &after) out = zone_sweeps(*before, after);
   if (judges->empty()) return out;
-  std::set<sdk::Address> own;
-  for (const auto& [id, plan] : after.egresses()) {
-    own.insert(plan.address.begin(), plan.address.end());
+  std::set<sdk::Address> own;  // for judges that do not know what was before
+  if (before == nullptr) {
+    for (const auto& [id, plan] : after.egresses()) {
+      own.insert(plan.address.begin(), plan.address.end());
+    }
+    own.erase(sdk::Address());
   }
-  own.erase(sdk::Address());
   common::Sweep sweep;
   if (judges->size() == 1) sweep.source = judges->begin()->first;
   sweep.doomed = [judges, own = std::move(own)](const common::Flow& flow) {

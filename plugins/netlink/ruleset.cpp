@@ -55,12 +55,6 @@ std::string Ruleset::set_mark(std::uint32_t cleared, std::uint32_t value) const 
   return out;
 }
 
-std::string Ruleset::steerable(Table t) const {
-  // IPv6: "unicast" would ask for a route to the destination, and a client node may have none.
-  return t == Table::kIp ? "fib daddr type unicast ip daddr != @cluster"
-                         : "fib daddr type != local ip6 daddr != @cluster";
-}
-
 std::vector<Chain> Ruleset::fixed_chains(Table t) const {
   if (t == Table::kNetdev) return device_ ? netdev_chains() : std::vector<Chain>();
   return ip_chains(t);
@@ -109,7 +103,8 @@ void Ruleset::add_prerouting(Table t, std::vector<Chain>& out) const {
   out.push_back({"classify",
                  Hook{"filter", "prerouting", NF_INET_PRE_ROUTING, kClassifyPriority, {}},
                  {"iifname " + device + " goto from_tunnel", "ct direction reply goto to_peer",
-                  f + " daddr @eips " + counted("to_eip", "drop"), f + " saddr vmap @src"}});
+                  f + " daddr @eips " + counted("to_eip", "drop"),
+                  "meta priority set " + f + " saddr map @src goto judge"}});
 
   Chain tunnel{"from_tunnel", {}, {}};
   tunnel.rules.push_back("ct direction reply ct state established,related accept");
@@ -137,22 +132,36 @@ void Ruleset::add_prerouting(Table t, std::vector<Chain>& out) const {
   out.push_back({"errors",
                  Hook{"route", "output", NF_INET_LOCAL_OUT, kRoutePriority, {}},
                  {"ct direction reply goto to_peer"}});
-  out.push_back({std::string(kDropChain), {}, {steerable(t) + " " + counted("no_egress", "drop")}});
+  add_judgement(t, out);
+}
+
+// What happens to packets of endpoints. The number of the endpoint's chain travels from one map to
+// the next in the packet's priority, which routing overwrites (IPv4) or we clear: a map of verdicts
+// with all endpoints would make the kernel look at every one of them in every transaction.
+void Ruleset::add_judgement(Table t, std::vector<Chain>& out) const {
+  const std::string f(keyword(t));
+  out.push_back({"leave_alone", {}, {"meta priority set 0 accept"}});
+  // IPv6: "unicast" would ask for a route to the destination, and a client node may have none.
+  const std::string local = t == Table::kIp ? "fib daddr type != unicast" : "fib daddr type local";
+  out.push_back({"judge",
+                 {},
+                 {local + " goto leave_alone", f + " daddr @cluster goto leave_alone",
+                  "meta priority vmap @chains", counted("no_egress", "drop")}});
+  out.push_back({std::string(kDropChain), {}, {counted("no_egress", "drop")}});
   const sdk::Address& parent = t == Table::kIp ? node_.parent_v4 : node_.parent_v6;
   out.push_back({std::string(kNodeIpChain), {}, node_ip_rules(t, parent)});
 }
 
 std::vector<std::string> Ruleset::node_ip_rules(Table t, const sdk::Address& address) const {
-  const std::string match = steerable(t) + " ";
-  if (!address) return {match + counted("no_address", "drop")};
+  if (!address) return {counted("no_address", "drop")};
   const std::uint32_t slot = marks_.slot_mask();
   const std::uint32_t own = marks_.value(Slot::kOwn);
   return {// Bound to another source before its policy: dropped until its entry is gone.
           "ct status snat ct reply " + std::string(keyword(t)) + " daddr != " + address.text() +
-              " " + match + counted("other_source", "drop"),
+              " " + counted("other_source", "drop"),
           // The id is needed for the first packet only; foreign bits of the others stay.
-          "ct state established,related " + match + set_mark(slot, own) + " accept",
-          match + set_mark(slot | kIdMask, own) + " accept"};
+          "ct state established,related meta priority set 0 " + set_mark(slot, own) + " accept",
+          "meta priority set 0 " + set_mark(slot | kIdMask, own) + " accept"};
 }
 
 void Ruleset::add_postrouting(Table t, std::vector<Chain>& out) const {
@@ -237,13 +246,12 @@ Chain Ruleset::egress_chain(Table t, std::uint32_t id, Mode mode,
   Chain out{"e" + std::to_string(id), {}, {}};
   const std::uint32_t slot = marks_.slot_mask();
   const std::uint32_t own = marks_.value(Slot::kOwn);
-  const std::string match = steerable(t) + " ";
-  const std::string steer =
-      match + set_mark(slot | kIdMask, marks_.value(Slot::kSteer) | id) + " accept";
+  const std::string steer = "meta priority set 0 " +
+                            set_mark(slot | kIdMask, marks_.value(Slot::kSteer) | id) + " accept";
   if (mode != Mode::kDrop && served) {
     // The id is needed for the first packet only; foreign bits of the others stay.
     out.rules.push_back("ct status confirmed ct reply " + std::string(keyword(t)) + " daddr " +
-                        served.text() + " " + match + set_mark(slot, own) + " accept");
+                        served.text() + " meta priority set 0 " + set_mark(slot, own) + " accept");
   }
   switch (mode) {
     case Mode::kSteer:
@@ -251,12 +259,12 @@ Chain Ruleset::egress_chain(Table t, std::uint32_t id, Mode mode,
       break;
     case Mode::kOwn:
       // Bound to another source before its policy: dropped until its entry is gone.
-      out.rules.push_back("ct status snat " + match + counted("other_source", "drop"));
+      out.rules.push_back("ct status snat " + counted("other_source", "drop"));
       out.rules.push_back("ct status confirmed " + steer);
-      out.rules.push_back(match + set_mark(slot | kIdMask, own | id) + " accept");
+      out.rules.push_back("meta priority set 0 " + set_mark(slot | kIdMask, own | id) + " accept");
       break;
     case Mode::kDrop:
-      out.rules.push_back(match + counted("no_egress", "drop"));
+      out.rules.push_back(counted("no_egress", "drop"));
       break;
   }
   return out;
@@ -271,7 +279,10 @@ Chain Ruleset::peer_chain(std::uint32_t number) const {
 }
 
 Chain Ruleset::class_chain(Table t, const std::string& name) const {
-  return {name, {}, {std::string(keyword(t)) + " daddr vmap @d" + name.substr(1)}};
+  // What no prefix covers is left alone.
+  return {name,
+          {},
+          {"meta priority set 0 " + std::string(keyword(t)) + " daddr vmap @d" + name.substr(1)}};
 }
 
 SetSpec Ruleset::class_map(Table t, const std::string& class_name) {
@@ -310,7 +321,9 @@ std::vector<std::pair<Dyn, SetSpec>> Ruleset::sets(Table t) const {
          {"outer", false, "typeof " + f + " saddr . @th,176,48", n + 8, 0, false, false}});
   }
   if (!enabled(t)) return out;
-  out.push_back({Dyn::kSource, {"src", true, "type " + address + " : verdict", n, 0, true, false}});
+  out.push_back(
+      {Dyn::kSource, {"src", true, "type " + address + " : classid", n, 4, false, false}});
+  out.push_back({Dyn::kJudge, {"chains", true, "type classid : verdict", 4, 0, true, false}});
   out.push_back({Dyn::kGuarded, {"eips", false, "type " + address, n, 0, false, false}});
   out.push_back({Dyn::kOwn, {"own", false, "type " + address, n, 0, false, false}});
   out.push_back({Dyn::kIdNat, {"idnat", true, "type mark : " + address, 4, n, false, false}});

@@ -31,7 +31,8 @@ struct Chain {
 
 // Sets and maps whose elements are written one by one (by netlink, not as text).
 enum class Dyn : std::uint8_t {
-  kSource,    // ip, ip6: endpoint -> verdict
+  kSource,    // ip, ip6: endpoint -> number of the chain that judges its packets
+  kJudge,     // ip, ip6: that number -> verdict
   kGuarded,   // ip, ip6: EIPs that this node may serve: nobody connects to them
   kOwn,       // ip, ip6: addresses that translated packets may leave with
   kIdNat,     // ip, ip6: mark (id) -> address
@@ -42,7 +43,7 @@ enum class Dyn : std::uint8_t {
   kOwnerMac,  // netdev: mark (id) -> MAC of the owner
   kBackMac,   // netdev: mark (peer number) -> MAC of the peer
 };
-inline constexpr std::size_t kDynCount = 10;
+inline constexpr std::size_t kDynCount = 11;
 
 struct SetSpec {
   std::string name;
@@ -83,6 +84,8 @@ class Ruleset {
   static constexpr std::string_view kDropChain = "drop_it";
   static constexpr std::string_view kNodeIpChain = "node_ip";
   static constexpr std::string_view kClusterSet = "cluster";
+  static constexpr std::uint32_t kDropNumber = 0x40000000;
+  static constexpr std::uint32_t kNodeIpNumber = 0x40000001;
 
  private:
   [[nodiscard]] std::vector<Chain> ip_chains(Table t) const;
@@ -92,9 +95,9 @@ class Ruleset {
   [[nodiscard]] std::string mark_is(Slot s) const;
   // "meta mark set meta mark & keep | value", foreign bits kept but for `cleared`.
   [[nodiscard]] std::string set_mark(std::uint32_t cleared, std::uint32_t value) const;
-  [[nodiscard]] std::string steerable(Table t) const;
   // Marks what leaves by this node with `address`: action nodeip.
   [[nodiscard]] std::vector<std::string> node_ip_rules(Table t, const sdk::Address& address) const;
+  void add_judgement(Table t, std::vector<Chain>& out) const;
 
   sdk::NodeConfig node_;
   Marks marks_;

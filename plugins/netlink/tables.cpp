@@ -3,6 +3,7 @@
 #include <linux/netfilter/nf_tables.h>
 
 #include <algorithm>
+#include <cstring>
 #include <functional>
 #include <set>
 
@@ -10,6 +11,7 @@ namespace egw::netlink {
 namespace {
 
 constexpr std::size_t kBigText = 256 * 1024;
+constexpr std::size_t kBigChange = 2000;  // elements and rules
 
 std::size_t index(Table t) { return static_cast<std::size_t>(t); }
 
@@ -101,12 +103,6 @@ void difference(const SetSpec& spec, const Elements& have, const Elements& want,
   }
 }
 
-const std::string* find(const Elements& elements, const std::string& key) {
-  const auto at = std::lower_bound(elements.begin(), elements.end(), key,
-                                   [](const auto& e, const std::string& k) { return e.first < k; });
-  return at != elements.end() && at->first == key ? &at->second : nullptr;
-}
-
 sdk::Address address_of(const std::string& key) {
   sdk::Address out;
   out.family = key.size() == 4 ? 4 : 6;
@@ -114,12 +110,21 @@ sdk::Address address_of(const std::string& key) {
   return out;
 }
 
+std::uint32_t u32_of(const std::string& bytes) {
+  std::uint32_t v = 0;
+  if (bytes.size() == sizeof(v)) std::memcpy(&v, bytes.data(), sizeof(v));
+  return v;
+}
+
+// No data of an element.
+const std::string kAbsent("absent");
+
 void keep(std::vector<ElementChange>& list, ElementChange change) {
   if (!change.add.empty() || !change.remove.empty()) list.push_back(std::move(change));
 }
 
 SetSpec source_spec(Table t) {
-  return {"src", true, {}, t == Table::kIp ? 4U : 16U, 0, true, false};
+  return {"src", true, {}, t == Table::kIp ? 4U : 16U, 4, false, false};
 }
 
 }  // namespace
@@ -200,26 +205,32 @@ void Tables::compare_sets(Table t, const KernelTable& kernel, const Past* before
     const Elements have = there ? nft_.elements(t, spec.name, spec.verdict) : Elements();
     const Elements sources = source ? desired.source_elements(state, t) : Elements();
     const Elements& want = source ? sources : desired.elements(t, dyn);
-    const auto wanted_before = [&, d = dyn](const std::string& key) -> const std::string* {
-      if (!source) return find(before->desired.elements(t, d), key);
+    const auto wanted_before = [&, d = dyn](const std::string& key) -> std::string {
+      if (!source) {
+        const std::string* found = find_element(before->desired.elements(t, d), key);
+        return found == nullptr ? kAbsent : *found;
+      }
       const auto at = before->state.endpoints.find(address_of(key));
-      if (at == before->state.endpoints.end()) return nullptr;
+      if (at == before->state.endpoints.end()) return kAbsent;
       const std::string& chain = before->desired.target(at->second, t);
-      return chain.empty() ? nullptr : &chain;
+      return chain.empty() ? kAbsent : register_u32(before->desired.chain_number(t, chain));
+    };
+    const auto chain_of = [&](const Desired& d, const std::string* number) {
+      return number == nullptr ? std::string() : d.chain_name(t, u32_of(*number));
     };
     ElementChange put, drop;
-    difference(spec, have, want, put, drop,
-               [&](const std::string& key, const std::string* had, const std::string* wants) {
-                 if (source) {
-                   changes.push_back({address_of(key), had == nullptr ? "" : *had,
-                                      wants == nullptr ? "" : *wants});
-                 }
-                 if (before == nullptr) return;
-                 const std::string* old = wanted_before(key);
-                 const bool same =
-                     old == nullptr ? wants == nullptr : wants != nullptr && *old == *wants;
-                 if (same) ++repairs["nftables element"];
-               });
+    difference(
+        spec, have, want, put, drop,
+        [&](const std::string& key, const std::string* had, const std::string* wants) {
+          if (source) {
+            changes.push_back({address_of(key),
+                               chain_of(before != nullptr ? before->desired : desired, had),
+                               chain_of(desired, wants)});
+          }
+          if (before != nullptr && wanted_before(key) == (wants == nullptr ? kAbsent : *wants)) {
+            ++repairs["nftables element"];
+          }
+        });
     keep(out.put, std::move(put));
     keep(out.drop, std::move(drop));
   }
@@ -350,19 +361,19 @@ void Tables::step_chains(Table t, const Desired& before, const Desired& desired,
 
 namespace {
 
-void add_sources(const std::vector<SourceChange>& changes, Table t, std::vector<ElementChange>& put,
-                 std::vector<ElementChange>& drop) {
+void add_sources(const std::vector<SourceChange>& changes, Table t, const Desired& desired,
+                 std::vector<ElementChange>& put, std::vector<ElementChange>& drop) {
   const SetSpec spec = source_spec(t);
-  ElementChange first{spec.name, true, {}, {}}, last{spec.name, true, {}, {}};
+  ElementChange first{spec.name, false, {}, {}}, last{spec.name, false, {}, {}};
   for (const SourceChange& c : changes) {
     if (table_of(c.address) != t || c.before == c.after) continue;
     const std::string key = register_address(c.address);
     if (c.after.empty()) {
-      last.remove.emplace_back(key, c.before);
+      last.remove.emplace_back(key, std::string());
       continue;
     }
-    if (!c.before.empty()) first.remove.emplace_back(key, c.before);
-    first.add.emplace_back(key, c.after);
+    if (!c.before.empty()) first.remove.emplace_back(key, std::string());
+    first.add.emplace_back(key, register_u32(desired.chain_number(t, c.after)));
   }
   keep(put, std::move(first));
   keep(drop, std::move(last));
@@ -378,7 +389,7 @@ sdk::Status Tables::step(const Desired& before, const Desired& desired,
     Difference& out = all[index(t)];
     if (t != Table::kNetdev && desired.ruleset().enabled(t)) {
       step_chains(t, before, desired, out);
-      add_sources(changes, t, out.put, out.drop);
+      add_sources(changes, t, desired, out.put, out.drop);
     }
     for (const auto& [dyn, spec] : desired.ruleset().sets(t)) {
       if (dyn == Dyn::kSource) continue;
@@ -391,11 +402,11 @@ sdk::Status Tables::step(const Desired& before, const Desired& desired,
   return execute(all, failures);
 }
 
-sdk::Status Tables::step_sources(const std::vector<SourceChange>& changes,
+sdk::Status Tables::step_sources(const Desired& desired, const std::vector<SourceChange>& changes,
                                  std::vector<Nft::ElementFailure>& failures) {
   Differences all;
   for (const Table t : kFamilies) {
-    add_sources(changes, t, all[index(t)].put, all[index(t)].drop);
+    add_sources(changes, t, desired, all[index(t)].put, all[index(t)].drop);
   }
   return execute(all, failures);
 }
@@ -427,11 +438,23 @@ sdk::Status Tables::execute(const Differences& all, std::vector<Nft::ElementFail
     return empty ? sdk::ok() : committed(nft_.write(changes, failures));
   };
   using D = Difference;
+  std::size_t size = 0;
+  for (const Difference& d : all) {
+    size += (d.chains.size() + d.rules.size() + d.change.size()) / 100;
+    for (const ElementChange& c : d.put) size += c.add.size();
+    for (const ElementChange& c : d.drop) size += c.remove.size();
+  }
+  const bool big = size > kBigChange;
+  if (big && listening_) listening_(false);
   sdk::Status s = run({&D::table, &D::sets, &D::chains, &D::maps, &D::rules});
   if (s.ok()) s = write(&D::put);
   if (s.ok()) s = run({&D::change});
   if (s.ok()) s = write(&D::drop);
   if (s.ok()) s = run({&D::flush, &D::delete_sets, &D::delete_chains});
+  if (big && listening_) {
+    listening_(true);
+    missed_ = generation_ != 0 && !untouched();
+  }
   return s;
 }
 

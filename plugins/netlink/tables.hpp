@@ -6,8 +6,10 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "common/rtnl.hpp"
@@ -24,7 +26,10 @@ struct SourceChange {
 
 class Tables {
  public:
-  explicit Tables(Nft& nft) : nft_(nft) {}
+  // listening(false) before, listening(true) after a change so big that the kernel's events about
+  // it would cost more than the change; may be empty.
+  Tables(Nft& nft, std::function<void(bool)> listening)
+      : nft_(nft), listening_(std::move(listening)) {}
 
   struct Past {
     const sdk::State& state;
@@ -42,11 +47,13 @@ class Tables {
                    const std::vector<SourceChange>& changes,
                    std::vector<Nft::ElementFailure>& failures);
   // Endpoints alone.
-  sdk::Status step_sources(const std::vector<SourceChange>& changes,
+  sdk::Status step_sources(const Desired& desired, const std::vector<SourceChange>& changes,
                            std::vector<Nft::ElementFailure>& failures);
 
   // The kernel's nftables generation is the one after our last change: nobody touched anything.
   [[nodiscard]] bool untouched();
+  // Somebody else committed during our last change, while nobody listened. Asked once.
+  [[nodiscard]] bool missed() { return std::exchange(missed_, false); }
   sdk::Status purge();
 
  private:
@@ -78,12 +85,14 @@ class Tables {
   void remove_chain(Table t, const std::string& name, Difference& out);
 
   Nft& nft_;
+  std::function<void(bool)> listening_;
   struct Known {
     std::unordered_map<std::string, std::uint64_t> chains;  // name -> fingerprint as written
     // name -> fingerprint and the kernel's form of it, learned at the first dump
     std::unordered_map<std::string, std::pair<std::uint64_t, std::uint64_t>> learned;
   };
   std::array<Known, 3> known_;
+  bool missed_ = false;
   std::uint32_t generation_ = 0;  // after our last change; 0: unknown
 };
 

@@ -77,9 +77,9 @@ def test_a_restart_changes_nothing(rig, pod, kill):
 DRIFT = {
     "element of src": ("n1", "nft delete element ip egw src '{{ {pod4} }}'", "nftables element"),
     "element of src, IPv6": ("n1", "nft delete element ip6 egw src '{{ {pod6} }}'", "nftables element"),
-    "element changed": ("n1", "nft 'delete element ip egw src {{ {pod4} }}; add element ip egw src {{ {pod4} : goto "
-                              "drop_it }}'", "nftables element"),
-    "element added": ("n1", "nft add element ip egw src '{{ 10.244.1.99 : goto drop_it }}'", "nftables element"),
+    "element changed": ("n1", "nft 'delete element ip egw src {{ {pod4} }}; add element ip egw src {{ {pod4} : "
+                              "4000:0 }}'", "nftables element"),
+    "element added": ("n1", "nft add element ip egw src '{{ 10.244.1.99 : 4000:0 }}'", "nftables element"),
     "owner": ("n1", "nft flush map netdev egw owner", "nftables element"),
     "cluster prefix": ("n1", "nft delete element ip egw cluster '{{ 10.244.0.0/16 }}'", "nftables element"),
     "class map": ("n1", "nft flush map ip egw {map}", "nftables element"),
