@@ -15,7 +15,6 @@ namespace {
 // net/netfilter/nf_internals.h: which parts of a tuple a dump is filtered by.
 constexpr std::uint32_t kFilterIpSource = 1U << 0;
 constexpr std::uint32_t kFilterIpDestination = 1U << 1;
-constexpr std::uint32_t kFilterZone = 1U << 2;
 
 Message conntrack_message(int type, int family, std::size_t reserve = 512) {
   nfgenmsg g{};
@@ -32,18 +31,12 @@ bool filters(const std::optional<sdk::Address>& address) { return address && add
 
 void put_filter(Message& m, const Sweep& what) {
   std::uint32_t original = 0, reply = 0;
-  if (filters(what.source) || what.zone) {
+  if (filters(what.source)) {
     nlattr* tuple = m.begin(CTA_TUPLE_ORIG);
-    if (filters(what.source)) {
-      nlattr* ip = m.begin(CTA_TUPLE_IP);
-      m.address(CTA_IP_V4_SRC, *what.source).end(ip);
-      original |= kFilterIpSource;
-    }
-    if (what.zone) {
-      m.be16(CTA_TUPLE_ZONE, *what.zone);
-      original |= kFilterZone;
-    }
-    m.end(tuple);
+    nlattr* ip = m.begin(CTA_TUPLE_IP);
+    m.address(CTA_IP_V4_SRC, *what.source);
+    m.end(ip).end(tuple);
+    original |= kFilterIpSource;
   }
   if (filters(what.translated)) {
     nlattr* tuple = m.begin(CTA_TUPLE_REPLY);
@@ -64,7 +57,7 @@ int sweep(NetlinkSocket& socket, const Sweep& what) {
                              : what.translated ? &*what.translated
                                                : nullptr;
   Message request = conntrack_message(IPCTNL_MSG_CT_GET, hint != nullptr ? hint->af() : AF_UNSPEC);
-  // The kernel refuses a filter, also one by zone alone, in a dump of all families (EOPNOTSUPP).
+  // The kernel refuses a filter in a dump of all families (EOPNOTSUPP).
   if (filters(what.source) || filters(what.translated)) put_filter(request, what);
   std::vector<Message> deletions;
   const auto each = [&](const nlmsghdr* h) {

@@ -23,10 +23,9 @@ struct Flow {
 };
 
 struct Sweep {
-  // What the kernel shall look for; none of them: all entries of both families. Kernels before 5.8
-  // do not filter, so `doomed` must judge by itself.
+  // What the kernel shall look for, where it can; neither: all entries of both families. `doomed`
+  // must judge by itself.
   std::optional<sdk::Address> source, translated;
-  std::optional<std::uint16_t> zone;
   std::function<bool(const Flow&)> doomed;
 };
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <set>
 #include <unordered_map>
 
@@ -91,24 +92,24 @@ struct Judge {
   }
 };
 
-// Gateways: connections of other nodes' pods, by the id that is their zone.
-std::vector<common::Sweep> zone_sweeps(const Desired& before, const Desired& after) {
-  std::vector<common::Sweep> out;
+// Gateways: connections of other nodes' pods, by the id that is their zone. One sweep for all ids.
+std::optional<common::Sweep> zone_sweep(const Desired& before, const Desired& after) {
+  using Addresses = std::array<sdk::Address, 2>;
+  const auto changed = std::make_shared<std::unordered_map<std::uint16_t, Addresses>>();
   for (const auto& [id, plan] : before.egresses()) {
     if (!plan.serve) continue;
     const auto at = after.egresses().find(id);
     const bool served = at != after.egresses().end() && at->second.serve;
     if (served && at->second.address == plan.address) continue;
-    const std::array<sdk::Address, 2> now =
-        served ? at->second.address : std::array<sdk::Address, 2>{};
-    common::Sweep sweep;
-    sweep.zone = static_cast<std::uint16_t>(id);
-    sweep.doomed = [zone = *sweep.zone, now](const common::Flow& flow) {
-      return flow.zone == zone && flow.translated != now[flow.source.is_v4() ? 0 : 1];
-    };
-    out.push_back(std::move(sweep));
+    changed->emplace(static_cast<std::uint16_t>(id), served ? at->second.address : Addresses{});
   }
-  return out;
+  if (changed->empty()) return std::nullopt;
+  common::Sweep sweep;
+  sweep.doomed = [changed](const common::Flow& flow) {
+    const auto at = changed->find(flow.zone);
+    return at != changed->end() && flow.translated != at->second[flow.source.is_v4() ? 0 : 1];
+  };
+  return sweep;
 }
 
 }  // namespace
@@ -182,7 +183,9 @@ std::vector<common::Sweep> sweeps(const Desired* before, const Desired& after,
     }
   }
   std::vector<common::Sweep> out;
-  if (before != nullptr && before != &after) out = zone_sweeps(*before, after);
+  if (before != nullptr && before != &after) {
+    if (auto zones = zone_sweep(*before, after)) out.push_back(std::move(*zones));
+  }
   if (judges->empty()) return out;
   std::set<sdk::Address> own;  // for judges that do not know what was before
   if (before == nullptr) {
