@@ -275,9 +275,12 @@ class Cluster:
     # ---- faults ----------------------------------------------------------------------------
 
     def power_off(self, node):
-        """The node dies: its processes are killed and its cable goes, at once."""
+        """The node dies: its processes are killed and its cable goes, at once. In this order, so that no
+        agent lives long enough to tell anybody that the cable has gone."""
+        agent = self.agent(node).process
+        agent.signal(signal.SIGKILL)
         self.link(node, False)
-        self.agent(node).process.stop(signal.SIGKILL)
+        agent.stop(signal.SIGKILL)
 
     def power_on(self, node):
         self.link(node, True)
