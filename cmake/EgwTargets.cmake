@@ -57,16 +57,16 @@ endfunction()
 # All plugins of the tree: `ninja plugins`.
 add_custom_target(plugins)
 
-# egw_pytest(name FILE file LABEL label [TIMEOUT s] [LOCK name] [ENV k=v...]): a pytest file of the
-# current folder as one ctest entry.
+# egw_pytest(name FILE file LABEL label [TIMEOUT s] [SERIAL] [ENV k=v...]): a pytest file of the current
+# folder as one ctest entry. SERIAL: it judges milliseconds, so nothing else runs beside it.
 function(egw_pytest name)
-  cmake_parse_arguments(ARG "" "FILE;LABEL;TIMEOUT;LOCK" "ENV" ${ARGN})
+  cmake_parse_arguments(ARG "SERIAL" "FILE;LABEL;TIMEOUT" "ENV" ${ARGN})
   add_test(NAME ${name}
     COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider -o junit_logging=system-out
       --junitxml=${CMAKE_BINARY_DIR}/results/${name}.xml "${CMAKE_CURRENT_SOURCE_DIR}/${ARG_FILE}")
   set_tests_properties(${name} PROPERTIES LABELS ${ARG_LABEL} TIMEOUT "${ARG_TIMEOUT}"
     ENVIRONMENT "EGW_BUILD_DIR=${CMAKE_BINARY_DIR};PYTHONDONTWRITEBYTECODE=1;${ARG_ENV}")
-  if(ARG_LOCK)
-    set_tests_properties(${name} PROPERTIES RESOURCE_LOCK ${ARG_LOCK})
+  if(ARG_SERIAL)
+    set_tests_properties(${name} PROPERTIES RUN_SERIAL ON)
   endif()
 endfunction()
