@@ -62,6 +62,14 @@ void judge_store(Draft& d) {
     return c != nullptr && c->status;
   }();
   const std::int64_t grace = suspicion_ended(d, true);
+  // Heartbeats that stop together run out up to one period apart: when the first runs out, those
+  // that have missed a beat (and half of one, for delays) count with it.
+  const std::int64_t silence =
+      timeout_ms(d) - d.settings.tunnel_update_period.count() * 3 / 2;  // before the end
+  const bool any_late = std::any_of(d.nodes.begin(), d.nodes.end(), [&](const NodeView& n) {
+    return n.tunnel != nullptr && n.tunnel->status.phase == TunnelPhase::kReady &&
+           d.in.now_ms > deadline(d, n.name(), grace);
+  });
   std::size_t stale = 0;
   std::size_t alive = 0;
   for (const NodeView& n : d.nodes) {
@@ -70,7 +78,7 @@ void judge_store(Draft& d) {
     const bool late = d.in.now_ms > end;
     if (n.tunnel->status.phase == TunnelPhase::kReady) {
       ++alive;
-      stale += late ? 1 : 0;
+      stale += late || (any_late && d.in.now_ms > end - silence) ? 1 : 0;
     } else if (n.tunnel->status.phase == TunnelPhase::kHeartbeatTimeout && late &&
                d.in.now_ms - end <= timeout_ms(d)) {
       const HeartbeatSeen* s = seen(d, n.name());

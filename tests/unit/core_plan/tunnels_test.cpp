@@ -117,7 +117,12 @@ TEST(PlanTunnels, WakesAtTheEarliestDeadline) {
   c.settle();
   EXPECT_GT(c.last.wake_ms, beat_at + 15000);
   EXPECT_LE(c.last.wake_ms, beat_at + 15010);
-  c.input.now_ms = c.last.wake_ms;
+  const std::int64_t wake = c.last.wake_ms;
+  c.input.now_ms = wake - 1000;
+  c.beat("n1");
+  c.beat("n2");
+  c.settle();
+  c.input.now_ms = wake;
   c.step();
   EXPECT_EQ(c.phase("n3"), "HeartbeatTimeout");
 }
