@@ -224,19 +224,20 @@ class Cluster:
     def controller(self, i, *options):
         return Daemon(self, "controller", f"ctl{i}", options)
 
-    def egw(self, *args, stdin=None, check=True):
+    def egw(self, *args, stdin=None, check=True, timeout=60):
         """Runs a verb against the cluster's store; returns the finished process."""
         path = os.path.join(self.dir, "verb.yaml")
         if not os.path.exists(path):
             self._config("verb", "verb")
         done = subprocess.run([os.path.join(self.bin, "egw"), "--config", path, *args], input=stdin,
-                              capture_output=True, text=True, timeout=60, check=False)
+                              capture_output=True, text=True, timeout=timeout, check=False)
         if check and done.returncode != 0:
             raise RuntimeError(f"egw {' '.join(args)}: exit {done.returncode}: {done.stderr.strip()}")
         return done
 
-    def apply(self, *documents):
-        return self.egw("apply", "-f", "-", stdin="\n---\n".join(json.dumps(d) for d in documents)).stdout
+    def apply(self, *documents, timeout=60):
+        return self.egw("apply", "-f", "-", stdin="\n---\n".join(json.dumps(d) for d in documents),
+                        timeout=timeout).stdout
 
     def get(self, kind, name=None, namespace=None):
         """The object as a dict (None: not found), or the list of all."""
