@@ -9,6 +9,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/signal_set.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <csignal>
 #include <mutex>
 #include <optional>
@@ -103,7 +104,8 @@ Result<host::WriteOutcome> Session::write(host::WriteRequest request) {
 
 Result<void> Session::watch(
     std::vector<host::Query> queries,
-    std::function<bool(std::size_t index, const host::StoreEvent&)> on_event) {
+    std::function<bool(std::size_t index, const host::StoreEvent&)> on_event,
+    std::chrono::milliseconds limit) {
   Impl& impl = *impl_;
   std::vector<std::unique_ptr<host::Subscription>> subscriptions;
   bool ended = false;
@@ -115,6 +117,13 @@ Result<void> Session::watch(
   signals.async_wait([&](boost::system::error_code error, int) {
     if (!error) end();
   });
+  asio::steady_timer timer(impl.io);
+  if (limit.count() > 0) {
+    timer.expires_after(limit);
+    timer.async_wait([&](boost::system::error_code error) {
+      if (!error) end();
+    });
+  }
   // A file or a terminal cannot be waited for, or never fails: then only the signals end it.
   asio::posix::stream_descriptor out(impl.io);
   boost::system::error_code unused;

@@ -2,6 +2,7 @@
 // synchronous for commands that do one thing after another.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
@@ -28,10 +29,12 @@ class Session {
   Result<host::StoredObject> get(model::Kind kind, model::Key key);
   Result<std::vector<host::StoredObject>> list(host::Query query);
   Result<host::WriteOutcome> write(host::WriteRequest request);
-  // Follows the queries' objects until on_event returns false, SIGINT or SIGTERM arrives, or the
-  // reader of stdout goes away. `index` is the query's place in the list.
+  // Follows the queries' objects until on_event returns false, SIGINT or SIGTERM arrives, the
+  // reader of stdout goes away, or `limit` has passed (0: no limit). `index` is the query's place
+  // in the list.
   Result<void> watch(std::vector<host::Query> queries,
-                     std::function<bool(std::size_t index, const host::StoreEvent&)> on_event);
+                     std::function<bool(std::size_t index, const host::StoreEvent&)> on_event,
+                     std::chrono::milliseconds limit = {});
 
  private:
   Session();

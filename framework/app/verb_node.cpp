@@ -4,6 +4,7 @@
 
 #include <chrono>
 
+#include "egw/app/annotate.hpp"
 #include "egw/app/console.hpp"
 #include "egw/app/verbs.hpp"
 #include "egw/model/resources.hpp"
@@ -12,36 +13,6 @@
 namespace egw::app {
 namespace {
 
-using nlohmann::json;
-
-// Sets the drain annotation of the node's tunnel to `value`, or removes it (empty). Returns whether
-// anything changed.
-Result<bool> annotate(Session& session, const std::string& node, const std::string& value) {
-  constexpr int kAttempts = 8;
-  const std::string name(model::kDrainAnnotation);
-  const model::Key key{"", node};
-  for (int attempt = 1;; ++attempt) {
-    auto stored = session.get(model::Kind::kEgressTunnel, key);
-    if (!stored) return tl::unexpected(std::move(stored.error()));
-    json& metadata = stored->document["metadata"];
-    const bool there = metadata.contains("annotations") && metadata["annotations"].contains(name);
-    if (there == !value.empty()) return false;
-    if (there) {
-      metadata["annotations"].erase(name);
-    } else {
-      metadata["annotations"][name] = value;
-    }
-    host::WriteRequest request{host::WriteRequest::Op::kUpdate, model::Kind::kEgressTunnel, key,
-                               std::move(stored->document)};
-    request.expected_revision = stored->revision;
-    auto written = session.write(std::move(request));
-    if (written) return true;
-    if (written.error().code != Errc::kConflict || attempt == kAttempts) {
-      return tl::unexpected(std::move(written.error()));
-    }
-  }
-}
-
 int set_drain(Context& context, bool on) {
   int code = kDone;
   const auto session = open_store(context, code);
@@ -49,7 +20,8 @@ int set_drain(Context& context, bool on) {
   using namespace std::chrono;
   const auto now = duration_cast<milliseconds>(system_clock::now().time_since_epoch()).count();
   const std::string& node = context.args.positional[0];
-  const auto changed = annotate(*session, node, on ? model::format_time(now) : "");
+  const auto changed = annotate(*session, model::Kind::kEgressTunnel, {"", node},
+                                model::kDrainAnnotation, on ? model::format_time(now) : "", false);
   if (!changed) {
     if (changed.error().code == Errc::kNotFound) {
       context.console.error(

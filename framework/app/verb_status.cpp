@@ -4,6 +4,7 @@
 #include <chrono>
 
 #include "egw/app/console.hpp"
+#include "egw/app/read_world.hpp"
 #include "egw/app/status.hpp"
 #include "egw/app/verbs.hpp"
 #include "egw/app/yaml.hpp"
@@ -14,18 +15,6 @@ namespace egw::app {
 namespace {
 
 using nlohmann::json;
-
-template <class R, class Out>
-Result<void> read_all(Session& session, std::vector<Out>& out) {
-  auto listed = session.list(host::Query{R::kKind, "", "", "", ""});
-  if (!listed) return tl::unexpected(std::move(listed.error()));
-  for (const auto& object : *listed) {
-    auto decoded = model::decode<R>(object.document);
-    if (!decoded) return tl::unexpected(std::move(decoded.error()));
-    out.push_back(*std::move(decoded));
-  }
-  return {};
-}
 
 Result<StatusInput> gather(Session& session) {
   StatusInput in;

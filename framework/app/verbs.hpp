@@ -37,6 +37,7 @@ Verb version_verb();
 Verb purge_verb();
 Verb drain_verb();
 Verb undrain_verb();
+Verb vip_move_verb();
 Verb agent_verb();
 Verb controller_verb();
 int print_version(Console& console);

@@ -1,0 +1,221 @@
+// `egw vip move`: has the leader move an EIP to another node of its gateway, and waits for the
+// answer.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <chrono>
+#include <optional>
+
+#include "egw/app/annotate.hpp"
+#include "egw/app/console.hpp"
+#include "egw/app/read_world.hpp"
+#include "egw/app/verbs.hpp"
+#include "egw/core/plan.hpp"
+
+namespace egw::app {
+namespace {
+
+using nlohmann::json;
+using std::chrono::milliseconds;
+
+struct Request {
+  std::string gateway, eip, to;
+  [[nodiscard]] std::string annotation() const { return json{{"eip", eip}, {"to", to}}.dump(); }
+};
+
+struct Place {
+  std::string node;
+  std::string pair;  // "10.6.1.56/fd00::55"
+  bool moving = false;
+};
+
+// Where the EIP is according to the gateway's status.
+std::optional<Place> place_of(const model::EgressGateway& gateway, const std::string& eip) {
+  for (const auto& node : gateway.status.node_list) {
+    for (const auto& entry : node.eips) {
+      if (entry.ipv4 != eip && entry.ipv6 != eip) continue;
+      const bool pair = !entry.ipv4.empty() && !entry.ipv6.empty();
+      return Place{node.name, entry.ipv4 + (pair ? "/" : "") + entry.ipv6,
+                   !entry.moving_from.empty()};
+    }
+  }
+  return std::nullopt;
+}
+
+const model::Condition* condition(const model::EgressGateway& gateway, std::string_view type) {
+  const auto& all = gateway.status.conditions;
+  const auto at =
+      std::find_if(all.begin(), all.end(), [&](const auto& c) { return c.type == type; });
+  return at == all.end() ? nullptr : &*at;
+}
+
+// What the leader would answer now: its own plan, with the request in it. Heartbeats that it has
+// seen run out stand in the tunnels' phases.
+std::string refusal(model::World world, const model::Settings& settings, const Request& request) {
+  auto& gateway = world.gateways.at(request.gateway);
+  gateway.meta.annotations[std::string(model::kMoveAnnotation)] = request.annotation();
+  core::PlanInput input;
+  input.world = &world;
+  input.settings = &settings;
+  for (const auto& [name, g] : world.gateways) input.term = std::max(input.term, g.status.term);
+  for (const auto& [name, i] : world.cluster_infos) {
+    input.term = std::max(input.term, i.status.term);
+  }
+  ++input.term;  // so that every gateway is in the plan
+  core::observe(input);
+  for (const core::Write& write : core::plan(input).writes) {
+    const auto* planned = std::get_if<core::WriteGateway>(&write);
+    if (planned == nullptr || planned->gateway.meta.name != request.gateway) continue;
+    const auto* refused = condition(planned->gateway, "MoveRefused");
+    return refused == nullptr ? std::string() : refused->message;
+  }
+  return "the cluster has no EgressClusterInfo yet: is a controller running?";
+}
+
+// Follows the gateway until the leader has taken the annotation off and, when it moves, the former
+// owner has handed over. false: not within the limit.
+Result<bool> follow(Session& session, const Request& request, milliseconds limit,
+                    model::EgressGateway& last) {
+  bool answered = false;
+  host::Query query{model::Kind::kEgressGateway, "", request.gateway, "", ""};
+  auto watched = session.watch(
+      {std::move(query)},
+      [&](std::size_t, const host::StoreEvent& event) {
+        if (event.type != host::StoreEvent::Type::kUpsert) return true;
+        auto decoded = model::decode<model::EgressGateway>(event.document);
+        if (!decoded) return true;
+        last = *std::move(decoded);
+        if (last.meta.annotations.contains(std::string(model::kMoveAnnotation))) return true;
+        const auto place = place_of(last, request.eip);
+        answered = !place || !place->moving;
+        return !answered;
+      },
+      limit);
+  if (!watched) return tl::unexpected(std::move(watched.error()));
+  return answered;
+}
+
+int say_refused(Context& context, const Request& request, const std::string& why) {
+  context.console.error(fmt::format("egressgateway \"{}\": {} not moved to {}: {}", request.gateway,
+                                    request.eip, request.to, why));
+  return kRefused;
+}
+
+std::optional<milliseconds> parse_seconds(const std::string& text) {
+  unsigned value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() || value < 1 || value > 3600) {
+    return std::nullopt;
+  }
+  return std::chrono::seconds(value);
+}
+
+int move(Context& context, Session& session, const Request& request, const Place& from,
+         milliseconds limit) {
+  const auto begin = std::chrono::steady_clock::now();
+  const auto asked = annotate(session, model::Kind::kEgressGateway, {"", request.gateway},
+                              model::kMoveAnnotation, request.annotation(), true);
+  if (!asked) return say_refused(context, request, asked.error().to_string());
+  model::EgressGateway last;
+  const auto answered = follow(session, request, limit, last);
+  if (!answered) return say_refused(context, request, answered.error().to_string());
+  if (!*answered) {
+    context.console.error(fmt::format(
+        "egressgateway \"{}\": no leader has answered within {} s; the request stays (annotation "
+        "{}): egw status says who leads",
+        request.gateway, limit.count() / 1000, model::kMoveAnnotation));
+    return kRefused;
+  }
+  const auto place = place_of(last, request.eip);
+  if (!place || place->node != request.to) {
+    const auto* refused = condition(last, "MoveRefused");
+    return say_refused(
+        context, request,
+        refused != nullptr ? refused->message : "somebody else has moved it since; see egw status");
+  }
+  const auto took =
+      std::chrono::duration_cast<milliseconds>(std::chrono::steady_clock::now() - begin);
+  context.console.out(fmt::format("egressgateway/{}: {} moved from {} to {} in {} ms\n",
+                                  request.gateway, place->pair, from.node, request.to,
+                                  took.count()));
+  return finish(context, kDone);
+}
+
+int run(Context& context) {
+  const auto& args = context.args;
+  Request request{args.positional[0], "", args.get("to")};
+  if (request.to.empty()) return usage_error(context, "vip move", "--to NODE is missing");
+  const auto address = model::Address::parse(args.positional[1]);
+  if (!address) return usage_error(context, "vip move", address.error().to_string());
+  request.eip = address->to_string();
+  const auto limit = parse_seconds(args.get("timeout", "30"));
+  if (!limit) {
+    return usage_error(
+        context, "vip move",
+        fmt::format("--timeout is \"{}\"; expected 1 to 3600 seconds", args.get("timeout")));
+  }
+  int code = kDone;
+  const auto config = load(context, code);
+  if (config == nullptr) return code;
+  auto session = Session::open(*config, context.console);
+  if (!session) {
+    context.console.error(session.error().to_string());
+    return exit_code_of(session.error());
+  }
+  auto world = read_world(**session);
+  if (!world) {
+    context.console.error(world.error().to_string());
+    return kRefused;
+  }
+  const auto gateway = world->gateways.find(request.gateway);
+  if (gateway == world->gateways.end()) {
+    context.console.error(fmt::format("egressgateways \"{}\" not found", request.gateway));
+    return kRefused;
+  }
+  const auto from = place_of(gateway->second, request.eip);
+  if (const auto why = refusal(*world, config->runtime.settings, request); !why.empty()) {
+    return say_refused(context, request, why);
+  }
+  if (from && from->node == request.to && !from->moving) {
+    context.console.out(fmt::format("egressgateway/{}: {} is on {} already\n", request.gateway,
+                                    from->pair, request.to));
+    return finish(context, kDone);
+  }
+  const Place unplaced{"no node", request.eip, false};
+  const Place& was = from ? *from : unplaced;
+  if (args.has("dry-run")) {
+    context.console.out(fmt::format("egressgateway/{}: {} would move from {} to {} (dry run)\n",
+                                    request.gateway, was.pair, was.node, request.to));
+    return finish(context, kDone);
+  }
+  return move(context, **session, request, was, *limit);
+}
+
+}  // namespace
+
+Verb vip_move_verb() {
+  Verb v;
+  v.name = "vip move";
+  v.usage = "GATEWAY EIP --to NODE [--dry-run] [--timeout SECONDS]";
+  v.summary = "Move an EIP to another node of its gateway";
+  v.details =
+      "The leader hands it over without losing a packet of a pod on another node; the command ends "
+      "when it\nhas. Refused, with the reason and exit code 1, when the node is not Ready, is "
+      "being "
+      "drained, or is not\none that the gateway selects. IPv4 and IPv6 of a pair move together. An "
+      "EIP that was moved stays where it\nis until its node fails.\n\n"
+      "examples:\n"
+      "  egw vip move egw 10.6.1.56 --to n3\n"
+      "  egw vip move egw 10.6.1.56 --to n3 --dry-run";
+  v.options = {
+      {"to", 0, "NODE", "the node that is to own it"},
+      {"dry-run", 0, "", "say what would happen; ask nobody"},
+      {"timeout", 0, "SECONDS", "how long to wait for the leader's answer (default: 30)"},
+  };
+  v.min_args = v.max_args = 2;
+  v.run = run;
+  return v;
+}
+
+}  // namespace egw::app

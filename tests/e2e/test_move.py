@@ -1,0 +1,68 @@
+"""`egw vip move`: by hand, under traffic, and refused with a reason."""
+
+import time
+
+from conftest import EIP4, EIP6, result_line, sources, wait_source
+
+
+def moved(cluster, *args):
+    return cluster.egw("vip", "move", "egw", *args, check=False)
+
+
+def test_moves_under_traffic_and_stays(shop):
+    old = shop.owner("egw", EIP4)
+    new = next(n for n in shop.gateways if n != old)
+    t4, t6 = shop.traffic("pod1", 4, streams=8), shop.traffic("pod1", 6)
+    done = moved(shop, EIP4, "--to", new)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"egressgateway/egw: {EIP4}/{EIP6} moved from {old} to {new} in ")
+    assert shop.owner("egw", EIP4) == shop.owner("egw", EIP6) == new
+    time.sleep(0.3)  # traffic after it
+    r4, r6 = t4.stop(), t6.stop()
+    result_line("vip move, pod on a client", lost=r4["lost"] + r6["lost"], resets=r4["tcp_resets"])
+    assert (r4["lost"], r6["lost"], r4["tcp_resets"]) == (0, 0, 0)
+    assert sources(r4) == [EIP4] and sources(r6) == [EIP6]
+    wait_source(shop, "pod1", EIP4)
+    # By the IPv6 address, back; asked again, it is there already.
+    assert moved(shop, EIP6, "--to", old).returncode == 0
+    again = moved(shop, EIP6, "--to", old)
+    assert again.returncode == 0 and again.stdout == f"egressgateway/egw: {EIP4}/{EIP6} is on {old} already\n"
+
+
+def test_dry_run_and_refusals(shop):
+    old = shop.owner("egw", EIP4)
+    new, third = [n for n in shop.gateways if n != old][:2]
+    dry = moved(shop, EIP4, "--to", new, "--dry-run")
+    assert dry.returncode == 0
+    assert dry.stdout == f"egressgateway/egw: {EIP4}/{EIP6} would move from {old} to {new} (dry run)\n"
+    assert "annotations" not in shop.get("egw", "egw")["metadata"]
+    shop.egw("drain", third)
+    shop.wait("egt", third, lambda t: any(c["type"] == "Drained" and c["status"] == "True"
+                                          for c in t["status"].get("conditions", [])))
+    for args, words in (((EIP4, "--to", "n1"), "nodeSelector"),
+                        (("10.6.1.99", "--to", new), "10.6.1.99 is not an EIP of this gateway now"),
+                        ((EIP4, "--to", third), "is being drained")):
+        for dry_run in ((), ("--dry-run",)):
+            done = moved(shop, *args, *dry_run)
+            assert done.returncode == 1 and words in done.stderr and not done.stdout, (args, done)
+            assert len(done.stderr.splitlines()) == 1
+    assert shop.owner("egw", EIP4) == old
+    shop.power_off(new)
+    shop.wait("egt", new, lambda t: t["status"]["phase"] == "HeartbeatTimeout")
+    dead = moved(shop, EIP4, "--to", new)
+    assert dead.returncode == 1 and f"node {new} is HeartbeatTimeout, not Ready" in dead.stderr
+    assert shop.owner("egw", EIP4) == old
+    assert shop.egw("vip", "move", "none", EIP4, "--to", new, check=False).returncode == 1
+    for wrong in (("10.6.1", "--to", new), (EIP4,), (EIP4, "--to", new, "--timeout", "0")):
+        assert moved(shop, *wrong).returncode == 2
+
+
+def test_without_a_leader_the_request_stays(shop):
+    old = shop.owner("egw", EIP4)
+    new = next(n for n in shop.gateways if n != old)
+    for i in range(shop.controllers):
+        shop.controller(i).stop()
+    done = moved(shop, EIP4, "--to", new, "--timeout", "1")
+    assert done.returncode == 1 and "no leader has answered within 1 s" in done.stderr
+    shop.controller(0).start()
+    shop.wait("egw", "egw", lambda g: any(n["name"] == new and n.get("eips") for n in g["status"]["nodeList"]))
