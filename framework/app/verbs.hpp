@@ -28,6 +28,7 @@ int finish(Context& context, int code);
 
 // verb_*.cpp
 Verb apply_verb();
+Verb check_verb();
 Verb get_verb();
 Verb delete_verb();
 Verb status_verb();

@@ -1,0 +1,197 @@
+// `egw check`: what admission says of manifests, without storing anything; alone, or together with
+// what is stored. Every fault of every manifest is told.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+
+#include "egw/app/console.hpp"
+#include "egw/app/manifest.hpp"
+#include "egw/app/verbs.hpp"
+#include "egw/core/admission.hpp"
+#include "egw/model/codec.hpp"
+
+namespace egw::app {
+namespace {
+
+using model::Kind;
+using nlohmann::json;
+
+// What others refer to comes first, whatever the order of the files: so a policy finds its gateway,
+// and of two that cannot both be, the later one is at fault.
+int phase(Kind kind) {
+  switch (kind) {
+    case Kind::kNamespace:
+    case Kind::kNode:
+      return 0;
+    case Kind::kEgressClusterInfo:
+      return 1;
+    case Kind::kEgressTunnel:
+    case Kind::kEgressGateway:
+      return 2;
+    default:
+      return 3;
+  }
+}
+
+// The objects as they would be stored: those of the store, if it is asked, and the manifests that
+// have passed.
+class Objects {
+ public:
+  // Everything that admission may ask for.
+  Result<void> read(Session& session) {
+    for (const Kind kind :
+         {Kind::kNamespace, Kind::kNode, Kind::kEgressClusterInfo, Kind::kEgressTunnel,
+          Kind::kEgressGateway, Kind::kEgressPolicy, Kind::kEgressClusterPolicy}) {
+      auto listed = session.list(host::Query{kind, "", "", "", ""});
+      if (!listed) return tl::unexpected(std::move(listed.error()));
+      for (auto& object : *listed) {
+        auto meta = model::decode_meta(object.document);
+        if (!meta) return tl::unexpected(std::move(meta.error()));
+        put(kind, meta->key(), std::move(object.document));
+      }
+    }
+    return {};
+  }
+  [[nodiscard]] const json* find(Kind kind, const model::Key& key) const {
+    const auto all = objects_.find(kind);
+    if (all == objects_.end()) return nullptr;
+    const auto at = all->second.find(key);
+    return at == all->second.end() ? nullptr : &at->second;
+  }
+  void put(Kind kind, const model::Key& key, json document) {
+    objects_[kind][key] = std::move(document);
+  }
+  [[nodiscard]] core::ObjectReader reader() const {
+    core::ObjectReader out;
+    out.get = [this](Kind kind, const model::Key& key) -> std::optional<json> {
+      const json* found = find(kind, key);
+      return found == nullptr ? std::nullopt : std::optional<json>(*found);
+    };
+    out.list = [this](Kind kind) {
+      std::vector<json> all;
+      if (const auto at = objects_.find(kind); at != objects_.end()) {
+        for (const auto& [key, document] : at->second) all.push_back(document);
+      }
+      return all;
+    };
+    return out;
+  }
+
+ private:
+  std::map<Kind, std::map<model::Key, json>> objects_;
+};
+
+class Checker {
+ public:
+  Checker(Context& context, const model::Settings& settings, Objects& objects)
+      : console_(context.console), settings_(settings), objects_(objects) {}
+
+  void fault(const std::string& where, const std::string& what) {
+    console_.error(where + ": " + what);
+  }
+
+  void check(const Manifest& m) {
+    ++checked_;
+    const std::string where = m.source + ": " + m.label();
+    const auto [before, first] = sources_.emplace(std::pair(m.kind, m.key), m.source);
+    if (!first) {
+      ++refused_;
+      fault(where, "stands in " + before->second + " already: which of them is meant?");
+      return;
+    }
+    const json* old = objects_.find(m.kind, m.key);
+    const json wanted = old == nullptr ? m.document : merge_applied(m.kind, *old, m.document);
+    json result;
+    const auto answer =
+        core::admit(old == nullptr ? core::AdmitOp::kCreate : core::AdmitOp::kUpdate, m.kind,
+                    old == nullptr ? json() : *old, wanted, objects_.reader(), settings_, result);
+    for (const auto& warning : answer.warnings) console_.warning(where + ": " + warning);
+    warnings_ += answer.warnings.size();
+    if (answer.admitted) {
+      objects_.put(m.kind, m.key, std::move(result));
+      return;
+    }
+    ++refused_;
+    for (const auto& denial : answer.denials) fault(where, denial);
+  }
+
+  // A manifest that is none.
+  void unreadable(const Error& error) {
+    ++checked_;
+    ++refused_;
+    console_.error(error.to_string());
+  }
+
+  int report() {
+    console_.out(
+        fmt::format("{} checked, {} refused, {} warnings\n", checked_, refused_, warnings_));
+    return refused_ == 0 ? kDone : kRefused;
+  }
+
+ private:
+  Console& console_;
+  const model::Settings& settings_;
+  Objects& objects_;
+  std::map<std::pair<Kind, model::Key>, std::string> sources_;
+  std::size_t checked_ = 0, refused_ = 0, warnings_ = 0;
+};
+
+int run(Context& context) {
+  const Args& args = context.args;
+  if (!args.has("filename")) return usage_error(context, "check", "-f FILE|DIR|- is missing");
+  int code = kDone;
+  const auto config = load(context, code);
+  if (config == nullptr) return code;
+  Objects objects;
+  if (args.has("stored")) {
+    auto session = Session::open(*config, context.console);
+    if (!session) {
+      context.console.error(session.error().to_string());
+      return exit_code_of(session.error());
+    }
+    if (auto ok = objects.read(**session); !ok) {
+      context.console.error(ok.error().to_string());
+      return kRefused;
+    }
+  }
+  Checker checker(context, config->runtime.settings, objects);
+  std::vector<Manifest> manifests;
+  for (auto& m : read_manifests(args.options.at("filename"), args.get("namespace"))) {
+    if (m) {
+      manifests.push_back(*std::move(m));
+    } else {
+      checker.unreadable(m.error());
+    }
+  }
+  std::stable_sort(manifests.begin(), manifests.end(), [](const Manifest& a, const Manifest& b) {
+    return phase(a.kind) < phase(b.kind);
+  });
+  for (const Manifest& m : manifests) checker.check(m);
+  return finish(context, checker.report());
+}
+
+}  // namespace
+
+Verb check_verb() {
+  Verb v;
+  v.name = "check";
+  v.usage = "-f FILE|DIR|- [--stored] [-n NAMESPACE]";
+  v.summary = "Say what is wrong with manifests; store nothing";
+  v.details =
+      "The rules are those of apply. The manifests are judged together, in whatever order they "
+      "stand, and\nevery fault is told, each with its field. Without --stored no store is needed; "
+      "with it they are judged as\nchanges of what is stored.\n\n"
+      "examples:\n"
+      "  egw check -f manifests/\n"
+      "  egw check -f egressgateway.yaml --stored";
+  v.options = {
+      {"filename", 'f', "FILE", "file, folder or - for standard input; repeatable"},
+      {"namespace", 'n', "NAMESPACE", "for objects that name none (default: default)"},
+      {"stored", 0, "", "judge them together with what is stored"},
+  };
+  v.run = run;
+  return v;
+}
+
+}  // namespace egw::app

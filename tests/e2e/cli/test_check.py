@@ -1,0 +1,84 @@
+"""check: the rules of apply without a store, and against one; every fault, each with its field."""
+
+import json
+import os
+import time
+
+from cli_support import MANIFESTS, gateway, node, policy
+
+
+def text(*documents):
+    return "\n---\n".join(json.dumps(d) for d in documents)
+
+
+def check(store, *documents, stored=False):
+    return store.run("check", "-f", "-", *(["--stored"] if stored else []), stdin=text(*documents))
+
+
+def test_the_documentations_manifests_are_well_whatever_their_order(store):
+    done = store.run("--set", "feature.enableIPv6=true", "check", "-f", MANIFESTS)
+    assert done.returncode == 0 and done.stdout.startswith("3 checked, 0 refused"), done
+    assert not os.path.exists(store.path), "no store is made"
+
+
+def test_every_fault_is_told_with_its_field(store):
+    bad = gateway("bad")
+    bad["spec"]["clusterDefault"] = False
+    bad["spec"]["ippools"]["ipv4"] = ["127.0.0.1", "10.6.1.300", "10.6.1.9-10.6.1.3"]
+    wrong = policy("wrong")
+    wrong["spec"]["destSubnet"] = ["10.0.0.0/33"]
+    wrong["spec"]["appliedTo"] = {}
+    done = check(store, wrong, bad, gateway(), {"kind": "Egress"})
+    assert done.returncode == 1 and done.stdout.startswith("4 checked, 3 refused")
+    errors = done.stderr.splitlines()
+    for words in ('bad: spec.ippools.ipv4[0]: ', 'bad: spec.ippools.ipv4[1]: ', 'bad: spec.ippools.ipv4[2]: ',
+                  "wrong: spec.destSubnet[0]: ", "wrong: spec.appliedTo", "standard input document 4: "):
+        assert any(words in e and e.startswith("Error: standard input document") for e in errors), (words, errors)
+
+
+def test_two_that_cannot_both_be(store):
+    second = gateway("second")
+    done = check(store, second, gateway(), gateway())
+    assert done.returncode == 1
+    assert "clusterDefault" in done.stderr and "stands in standard input document 2 already" in done.stderr
+
+
+def test_against_the_store(store):
+    store.apply(node("n1", egress="true"), gateway(), policy())
+    smaller = gateway()
+    smaller["spec"]["ippools"] = {"ipv4": ["10.6.1.55"], "ipv4DefaultEIP": "10.6.1.55"}
+    assert check(store, smaller).returncode == 0
+    before = store.json("get", "egw", "egw")
+    alone = policy("alone")
+    assert check(store, alone).returncode == 1, "without the store there is no default gateway"
+    assert check(store, alone, stored=True).returncode == 0
+    changed = policy()
+    changed["spec"]["egressIP"] = {"ipv4": "10.6.1.55"}
+    done = check(store, changed, stored=True)
+    assert done.returncode == 1 and "spec.egressIP.ipv4" in done.stderr, done.stderr
+    assert store.json("get", "egw", "egw") == before and store.run("get", "egp", "alone").returncode == 1
+
+
+def test_a_thousand_manifests_in_a_second(store, tmp_path):
+    documents = [node("n1", egress="true")]
+    for i in range(99):
+        g = gateway(f"g{i}")
+        g["spec"] = {"ippools": {"ipv4": [f"10.7.{i}.0/24"]}, "nodeSelector": g["spec"]["nodeSelector"]}
+        documents.append(g)
+    for i in range(900):
+        p = policy(f"p{i}")
+        p["spec"]["egressGatewayName"] = f"g{i % 99}"
+        documents.append(p)
+    for i, document in enumerate(documents):
+        (tmp_path / f"{i:04}.yaml").write_text(json.dumps(document), encoding="utf-8")
+    begin = time.monotonic()
+    done = store.run("check", "-f", str(tmp_path))
+    took = time.monotonic() - begin
+    assert done.stdout == "1000 checked, 0 refused, 0 warnings\n", done.stdout + done.stderr[:2000]
+    assert took <= 1.0, f"{took:.2f} s"
+
+
+def test_usage(store):
+    assert store.run("check").returncode == 2
+    missing = store.run("check", "-f", "/nowhere/at/all.yaml")
+    assert missing.returncode == 1 and "/nowhere/at/all.yaml" in missing.stderr
