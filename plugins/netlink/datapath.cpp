@@ -35,7 +35,7 @@ std::size_t objects_of(const sdk::Change& c) {
 
 std::vector<common::TunnelPeer> tunnel_peers(const sdk::State& state, const Desired& desired) {
   std::vector<common::TunnelPeer> out;
-  for (const auto& [name, number] : desired.peer_numbers()) {
+  for (const auto& [name, plan] : desired.peers()) {
     const sdk::Peer& p = state.peers.find(name)->second;
     out.push_back({name, p.underlay, p.tunnel_v4, p.tunnel_v6, p.mac});
   }

@@ -78,11 +78,10 @@ const std::string* find_element(const Elements& elements, const std::string& key
   return at != elements.end() && at->first == key ? &at->second : nullptr;
 }
 
-std::string range_text(const AddressRange& r) {
-  // A single address must not be written as a range; the whole family must be written as a prefix.
-  const sdk::Prefix all(r.first, 0);
-  if (r.first == all.first() && r.last == all.last()) return all.text();
-  return r.first == r.last ? r.first.text() : r.first.text() + "-" + r.last.text();
+void Lists::sort() {
+  for (auto& table : lists_) {
+    for (Elements& e : table) sort_unique(e);
+  }
 }
 
 void ClassTable::elements(std::map<std::uint8_t, Elements>& out) const {
@@ -109,9 +108,7 @@ void Desired::build(const sdk::State& state, std::uint32_t tunnel_mtu, Numbering
   forget_classes(numbers);
   build_shapes();
   build_peers(state, numbers, failures);
-  build_peer_elements(state);
   build_egresses(state, failures);
-  build_egress_elements();
 }
 
 void Desired::update(const sdk::State& state, const sdk::Change& change, Numbering& numbers,
@@ -128,13 +125,9 @@ void Desired::update(const sdk::State& state, const sdk::Change& change, Numberi
     build_shapes();
   }
   const bool peers = !change.peers().empty() || !change.deleted_peers().empty();
-  if (peers) {
-    build_peers(state, numbers, failures);
-    build_peer_elements(state);
-  }
+  if (peers) build_peers(state, numbers, failures);
   if (peers || !change.egresses().empty() || !change.deleted_egresses().empty()) {
     build_egresses(state, failures);
-    build_egress_elements();
   }
 }
 
@@ -224,12 +217,6 @@ void Desired::build_shapes() {
       }
     }
     if (const auto at = shapes.find(kLadderShape); at != shapes.end()) at->second = ladder(t);
-    Elements elements;
-    for (const auto& [shape, lengths] : shapes) {
-      elements.emplace_back(register_u32(kClassBit | shape << kShapeShift),
-                            chain_of(shape, lengths));
-    }
-    put(t, Dyn::kShape, std::move(elements));
   }
 }
 
@@ -257,7 +244,7 @@ std::map<std::uint8_t, Elements> Desired::prefix_elements(Table t) const {
 
 void Desired::build_peers(const sdk::State& state, Numbering& numbers,
                           std::vector<ObjectFailure>& failures) {
-  peer_numbers_.clear();
+  peers_.clear();
   bad_peers_.clear();
   numbers.peers.keep(state.peers);
   std::map<sdk::Mac, std::string> macs{{node_.tunnel_mac, node_.name}};
@@ -279,14 +266,15 @@ void Desired::build_peers(const sdk::State& state, Numbering& numbers,
       failures.push_back({sdk::ObjectType::kPeer, name, wrong});
       continue;
     }
-    peer_numbers_[name] = numbers.peers.assign(name, peer.mac, ruleset_.marks().max_peer_number());
+    const std::uint32_t max = ruleset_.marks().max_peer_number();
+    peers_[name] = {numbers.peers.assign(name, peer.mac, max), peer.mac, peer.underlay};
   }
 }
 
 void Desired::build_egresses(const sdk::State& state, std::vector<ObjectFailure>& failures) {
   const std::map<std::uint32_t, EgressPlan> old = std::exchange(egresses_, {});
   std::set<sdk::Mac> macs;
-  for (const auto& [name, number] : peer_numbers_) macs.insert(state.peers.find(name)->second.mac);
+  for (const auto& [name, peer] : peers_) macs.insert(peer.mac);
   for (const auto& [id, egress] : state.egresses) {
     EgressPlan plan;
     plan.serve = egress.may_serve || egress.owner == sdk::Owner::kSelf;
@@ -327,64 +315,111 @@ void Desired::build_egresses(const sdk::State& state, std::vector<ObjectFailure>
   }
 }
 
-void Desired::build_egress_elements() {
+void Desired::add_egress(std::uint32_t id, const EgressPlan& plan, Lists& out) const {
+  const std::string key = register_u32(id);
   for (const Table t : kFamilies) {
-    std::array<Elements, kDynCount> lists;
-    const auto at = [&](Dyn d) -> Elements& { return lists[static_cast<std::size_t>(d)]; };
-    const sdk::Address& parent = t == Table::kIp ? node_.parent_v4 : node_.parent_v6;
-    if (parent) at(Dyn::kOwn).emplace_back(register_address(parent), "");
-    for (const auto& [id, plan] : egresses_) {
-      const std::string key = register_u32(id);
-      const Mode mode = plan.mode[index(t)];
-      if (mode == Mode::kSteer) at(Dyn::kSteered).emplace_back(key, "");
-      if (mode == Mode::kOwn) at(Dyn::kOwned).emplace_back(key, "");
-      const sdk::Address& address = plan.address[index(t)];
-      if (!plan.serve || !address) continue;
-      const std::string source = register_address(address);
-      const std::string zone = register_u16(static_cast<std::uint16_t>(id));
-      if (mode != Mode::kDrop) at(Dyn::kServed).emplace_back(source + key, "");
-      at(Dyn::kIdNat).emplace_back(key, source);
-      at(Dyn::kZoneNat).emplace_back(zone, source);
-      at(Dyn::kZone).emplace_back(key, zone);
-      at(Dyn::kOwn).emplace_back(source, "");
-      if (plan.guarded) at(Dyn::kGuarded).emplace_back(source, "");
-    }
-    for (const Dyn d : {Dyn::kSteered, Dyn::kOwned, Dyn::kServed, Dyn::kIdNat, Dyn::kZoneNat,
-                        Dyn::kZone, Dyn::kOwn, Dyn::kGuarded}) {
-      put(t, d, std::move(at(d)));
-    }
+    if (!ruleset_.enabled(t)) continue;
+    const Mode mode = plan.mode[index(t)];
+    if (mode == Mode::kSteer) out.at(t, Dyn::kSteered).emplace_back(key, "");
+    if (mode == Mode::kOwn) out.at(t, Dyn::kOwned).emplace_back(key, "");
+    if (!plan.serve || !plan.address[index(t)]) continue;
+    const std::string source = register_address(plan.address[index(t)]);
+    const std::string zone = register_u16(static_cast<std::uint16_t>(id));
+    if (mode != Mode::kDrop) out.at(t, Dyn::kServed).emplace_back(source + key, "");
+    out.at(t, Dyn::kIdNat).emplace_back(key, source);
+    out.at(t, Dyn::kZoneNat).emplace_back(zone, source);
+    out.at(t, Dyn::kZone).emplace_back(key, zone);
+    out.at(t, Dyn::kOwn).emplace_back(source, "");
+    if (plan.guarded) out.at(t, Dyn::kGuarded).emplace_back(source, "");
   }
-  Elements owners;
-  for (const auto& [id, plan] : egresses_) {
-    if (plan.owner == sdk::Mac{}) continue;
-    owners.emplace_back(register_u32(id), register_mac(plan.owner));
+  if (plan.owner != sdk::Mac{}) {
+    out.at(Table::kNetdev, Dyn::kOwnerMac).emplace_back(key, register_mac(plan.owner));
   }
-  put(Table::kNetdev, Dyn::kOwnerMac, std::move(owners));
 }
 
-void Desired::build_peer_elements(const sdk::State& state) {
-  Elements back, peers, outer;
-  for (const auto& [name, number] : peer_numbers_) {
-    const sdk::Peer& peer = state.peers.find(name)->second;
-    const std::string mac = register_mac(peer.mac);
-    back.emplace_back(register_u32(number), mac);
-    peers.emplace_back(mac, register_u32(number));
+void Desired::add_peer(const PeerPlan& peer, Lists& out) const {
+  const std::string mac = register_mac(peer.mac);
+  const std::string number = register_u32(peer.number);
+  out.at(Table::kNetdev, Dyn::kBackMac).emplace_back(number, mac);
+  for (const Table t : kFamilies) {
+    if (ruleset_.enabled(t)) out.at(t, Dyn::kPeer).emplace_back(mac, number);
     // Fields of a concatenation are padded to four bytes.
-    outer.emplace_back(register_address(peer.underlay) + mac + std::string(2, '\0'), "");
-  }
-  put(Table::kNetdev, Dyn::kBackMac, std::move(back));
-  for (const Table t : kFamilies) {
-    put(t, Dyn::kPeer, peers);
-    if (ruleset_.carries(t)) put(t, Dyn::kOuter, outer);
+    if (ruleset_.carries(t)) {
+      out.at(t, Dyn::kOuter)
+          .emplace_back(register_address(peer.underlay) + mac + std::string(2, '\0'), "");
+    }
   }
 }
 
-// The old list stays when nothing has changed: a step then need not look at it.
-void Desired::put(Table t, Dyn d, Elements elements) {
-  if (t != Table::kNetdev && d != Dyn::kOuter && !ruleset_.enabled(t)) elements.clear();
-  sort_unique(elements);
-  auto& held = elements_[index(t)][static_cast<std::size_t>(d)];
-  if (!held || *held != elements) held = std::make_shared<const Elements>(std::move(elements));
+void Desired::add_shapes(Lists& out) const {
+  for (const Table t : kFamilies) {
+    for (const auto& [shape, lengths] : shapes_[index(t)]) {
+      out.at(t, Dyn::kShape)
+          .emplace_back(register_u32(kClassBit | shape << kShapeShift), chain_of(shape, lengths));
+    }
+  }
+}
+
+Lists Desired::elements() const {
+  Lists out;
+  for (const Table t : kFamilies) {
+    const sdk::Address& parent = t == Table::kIp ? node_.parent_v4 : node_.parent_v6;
+    if (ruleset_.enabled(t) && parent) {
+      out.at(t, Dyn::kOwn).emplace_back(register_address(parent), "");
+    }
+  }
+  for (const auto& [id, plan] : egresses_) add_egress(id, plan, out);
+  for (const auto& [name, peer] : peers_) add_peer(peer, out);
+  add_shapes(out);
+  out.sort();
+  return out;
+}
+
+Desired::Changed Desired::changed(const Desired& before, const Desired& after) {
+  Changed out;
+  const auto compare = [](const auto& a, const auto& b, const auto& only_in_a) {
+    for (const auto& [key, value] : a) {
+      const auto at = b.find(key);
+      if (at == b.end() || !(at->second == value)) only_in_a(key, value);
+    }
+  };
+  const auto egress = [](const Desired& d, Lists& lists) {
+    return [&](std::uint32_t id, const EgressPlan& plan) { d.add_egress(id, plan, lists); };
+  };
+  const auto peer = [](const Desired& d, Lists& lists) {
+    return [&](const std::string&, const PeerPlan& plan) { d.add_peer(plan, lists); };
+  };
+  compare(before.egresses_, after.egresses_, egress(before, out.had));
+  compare(after.egresses_, before.egresses_, egress(after, out.wants));
+  compare(before.peers_, after.peers_, peer(before, out.had));
+  compare(after.peers_, before.peers_, peer(after, out.wants));
+  before.add_shapes(out.had);
+  after.add_shapes(out.wants);
+  out.had.sort();
+  out.wants.sort();
+  after.spare_shared(out);
+  return out;
+}
+
+// An address may belong to several egresses, and to the node: it goes with the last of them.
+void Desired::spare_shared(Changed& lists) const {
+  for (const Table t : kFamilies) {
+    for (const Dyn d : {Dyn::kOwn, Dyn::kGuarded}) {
+      Elements& had = lists.had.at(t, d);
+      if (had.empty()) continue;
+      std::set<std::string> wanted;
+      const sdk::Address& parent = t == Table::kIp ? node_.parent_v4 : node_.parent_v6;
+      if (d == Dyn::kOwn) wanted.insert(register_address(parent));
+      for (const auto& [id, plan] : egresses_) {
+        if (plan.serve && (plan.guarded || d == Dyn::kOwn)) {
+          wanted.insert(register_address(plan.address[index(t)]));
+        }
+      }
+      std::erase_if(had, [&](const auto& e) {
+        return wanted.count(e.first) != 0 && find_element(lists.wants.at(t, d), e.first) == nullptr;
+      });
+    }
+  }
 }
 
 const std::string& Desired::target(std::uint32_t class_id, Table t) const {

@@ -69,6 +69,29 @@ struct EgressPlan {
   friend bool operator==(const EgressPlan&, const EgressPlan&) = default;
 };
 
+// A peer that the datapath works with.
+struct PeerPlan {
+  std::uint32_t number = 0;
+  sdk::Mac mac{};
+  sdk::Address underlay;
+  friend bool operator==(const PeerPlan&, const PeerPlan&) = default;
+};
+
+// Elements by table and Dyn, sorted.
+class Lists {
+ public:
+  [[nodiscard]] Elements& at(Table t, Dyn d) {
+    return lists_[static_cast<std::size_t>(t)][static_cast<std::size_t>(d)];
+  }
+  [[nodiscard]] const Elements& at(Table t, Dyn d) const {
+    return lists_[static_cast<std::size_t>(t)][static_cast<std::size_t>(d)];
+  }
+  void sort();
+
+ private:
+  std::array<std::array<Elements, kDynCount>, 3> lists_;
+};
+
 struct ObjectFailure {
   sdk::ObjectType type;
   std::string key;
@@ -97,12 +120,8 @@ class Desired {
   [[nodiscard]] const AddressRanges& cluster(Table t) const {
     return cluster_[static_cast<std::size_t>(t)];
   }
-  // All but kSource.
-  [[nodiscard]] const Elements& elements(Table t, Dyn d) const {
-    static const Elements kNothing;
-    const auto& held = elements_[static_cast<std::size_t>(t)][static_cast<std::size_t>(d)];
-    return held ? *held : kNothing;
-  }
+  // Of every set but kSource.
+  [[nodiscard]] Lists elements() const;
   // Lengths for which there are maps, and what these hold.
   [[nodiscard]] std::set<std::uint8_t> lengths(Table t) const;
   [[nodiscard]] std::map<std::uint8_t, Elements> prefix_elements(Table t) const;
@@ -114,9 +133,7 @@ class Desired {
   [[nodiscard]] const std::string& target(std::uint32_t class_id, Table t) const;
   [[nodiscard]] std::uint32_t number(std::uint32_t class_id, Table t) const;  // of that; 0: nothing
   [[nodiscard]] Elements source_elements(const sdk::State& state, Table t) const;
-  [[nodiscard]] const std::map<std::string, std::uint32_t>& peer_numbers() const {
-    return peer_numbers_;
-  }
+  [[nodiscard]] const std::map<std::string, PeerPlan>& peers() const { return peers_; }
   // The number for such a name; 0: none.
   [[nodiscard]] std::uint32_t number_of(Table t, const std::string& target) const;
   // Names of classes with prefixes by their number.
@@ -124,6 +141,11 @@ class Desired {
   // Every chain that the table shall have, fixed ones first.
   void each_chain(Table t, const std::function<void(Chain)>& each) const;
   [[nodiscard]] static std::string chain_of(std::uint32_t shape, const Lengths& lengths);
+  // Elements of what differs between two states of one node, as they were and as they shall be.
+  struct Changed {
+    Lists had, wants;
+  };
+  [[nodiscard]] static Changed changed(const Desired& before, const Desired& after);
   // Names of peers that the datapath does without.
   [[nodiscard]] const std::set<std::string>& bad_peers() const { return bad_peers_; }
 
@@ -136,10 +158,11 @@ class Desired {
   void build_peers(const sdk::State& state, Numbering& numbers,
                    std::vector<ObjectFailure>& failures);
   void build_egresses(const sdk::State& state, std::vector<ObjectFailure>& failures);
-  void build_egress_elements();
-  void build_peer_elements(const sdk::State& state);
   void build_shapes();
-  void put(Table t, Dyn d, Elements elements);
+  void add_egress(std::uint32_t id, const EgressPlan& plan, Lists& out) const;
+  void add_peer(const PeerPlan& peer, Lists& out) const;
+  void add_shapes(Lists& out) const;
+  void spare_shared(Changed& lists) const;
 
   sdk::NodeConfig node_;
   Ruleset ruleset_;
@@ -147,14 +170,9 @@ class Desired {
   std::array<std::map<std::string, ClassTables>, 2> tables_;
   std::array<std::map<std::uint32_t, Lengths>, 2> shapes_;
   std::map<std::uint32_t, EgressPlan> egresses_;
-  std::map<std::string, std::uint32_t> peer_numbers_;
+  std::map<std::string, PeerPlan> peers_;
   std::set<std::string> bad_peers_;
   std::array<AddressRanges, 2> cluster_;
-  // Shared between two desired states that differ in something else.
-  std::array<std::array<std::shared_ptr<const Elements>, kDynCount>, 3> elements_;
 };
-
-// One of a set's "elements = { ... }".
-[[nodiscard]] std::string range_text(const AddressRange& range);
 
 }  // namespace egw::netlink

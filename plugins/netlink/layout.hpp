@@ -74,7 +74,7 @@ class Marks {
   [[nodiscard]] std::uint32_t max_peer_number() const;
 
  private:
-  std::uint32_t slot_mask_ = 0xff000000, ct_mask_ = 0xff000000;
+  std::uint32_t slot_mask_ = 0xff000000, ct_mask_ = 0xfff80000;
 };
 
 // Next hop of the tunnel's routing table: an address that stands for whichever node the destination

@@ -11,6 +11,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "text.hpp"
+
 namespace egw::netlink {
 namespace {
 
@@ -133,10 +135,6 @@ std::set<std::uint32_t> nfnetlink_ports() {
 }
 
 }  // namespace
-
-std::string rule_comment(std::uint64_t fingerprint, std::size_t i, std::size_t n) {
-  return "egw:" + hex(fingerprint, 16) + ":" + std::to_string(i) + "/" + std::to_string(n);
-}
 
 sdk::Outcome<std::unique_ptr<Nft>> Nft::open() {
   auto socket = common::NetlinkSocket::open(NETLINK_NETFILTER);
@@ -287,8 +285,7 @@ std::map<std::string, KernelSet> Nft::sets(Table t) {
   const auto each = [&](const nlmsghdr* h) {
     const Attributes a(h, sizeof(nfgenmsg), NFTA_SET_MAX);
     // An anonymous set belongs to its rule.
-    if (a.text(NFTA_SET_TABLE) != kTable ||
-        (a.be32(NFTA_SET_FLAGS) & NFT_SET_ANONYMOUS) != 0) {
+    if (a.text(NFTA_SET_TABLE) != kTable || (a.be32(NFTA_SET_FLAGS) & NFT_SET_ANONYMOUS) != 0) {
       return;
     }
     out[std::string(a.text(NFTA_SET_NAME))] =

@@ -95,7 +95,4 @@ class Nft {
   std::unordered_map<std::string, std::string> last_comment_;  // while dumping rules
 };
 
-// The text of a rule's comment and what it says when read back.
-[[nodiscard]] std::string rule_comment(std::uint64_t fingerprint, std::size_t i, std::size_t n);
-
 }  // namespace egw::netlink

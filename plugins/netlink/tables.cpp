@@ -7,6 +7,8 @@
 #include <functional>
 #include <set>
 
+#include "text.hpp"
+
 namespace egw::netlink {
 namespace {
 
@@ -14,44 +16,6 @@ constexpr std::size_t kBigText = 256 * 1024;
 constexpr std::size_t kBigChange = 2000;  // elements and rules
 
 std::size_t index(Table t) { return static_cast<std::size_t>(t); }
-
-std::string place(Table t, const std::string& name) {
-  return std::string(keyword(t)) + " " + std::string(kTable) + " " + name;
-}
-
-std::string declare(Table t, const Chain& c) {
-  std::string out = "add chain " + place(t, c.name);
-  if (c.hook) {
-    out += " { type " + c.hook->type + " hook " + c.hook->hook;
-    if (!c.hook->device.empty()) out += " device \"" + c.hook->device + "\"";
-    out += " priority " + std::to_string(c.hook->priority) + "; policy accept; }";
-  }
-  return out + "\n";
-}
-
-std::string rules_text(Table t, const Chain& c) {
-  std::string out;
-  const std::uint64_t fingerprint = c.fingerprint();
-  for (std::size_t i = 0; i < c.rules.size(); ++i) {
-    out += "add rule " + place(t, c.name) + " " + c.rules[i] + " comment \"" +
-           rule_comment(fingerprint, i, c.rules.size()) + "\"\n";
-  }
-  return out;
-}
-
-std::string elements_text(const AddressRanges& ranges) {
-  std::string out = "{ ";
-  for (std::size_t i = 0; i < ranges.size(); ++i) {
-    if (i != 0) out += ", ";
-    out += range_text(ranges[i]);
-  }
-  return out + " }";
-}
-
-std::string declare(Table t, const SetSpec& s) {
-  return std::string("add ") + (s.map ? "map " : "set ") + place(t, s.name) + " { " + s.header +
-         "; }\n";
-}
 
 bool same_set(const SetSpec& wanted, const KernelSet& k) {
   return k.key_length == wanted.key_length && ((k.flags & NFT_SET_MAP) != 0) == wanted.map &&
@@ -223,7 +187,8 @@ void Tables::compare_sources(Table t, const KernelTable& kernel, const Past* bef
 }
 
 void Tables::compare_sets(Table t, const KernelTable& kernel, const Past* before,
-                          const Desired& desired, Difference& out, common::Repairs& repairs) {
+                          const Desired& desired, const Desired::Changed& lists, Difference& out,
+                          common::Repairs& repairs) {
   std::set<std::string> wanted;
   const auto compare = [&](const SetSpec& spec, const Elements& want, const Elements* past) {
     const bool there = kernel.sets.count(spec.name) != 0;
@@ -247,8 +212,7 @@ void Tables::compare_sets(Table t, const KernelTable& kernel, const Past* before
   for (const auto& [dyn, spec] : desired.ruleset().sets(t)) {
     declared(spec);
     if (dyn == Dyn::kSource) continue;
-    compare(spec, desired.elements(t, dyn),
-            before != nullptr ? &before->desired.elements(t, dyn) : nullptr);
+    compare(spec, lists.wants.at(t, dyn), before != nullptr ? &lists.had.at(t, dyn) : nullptr);
   }
   if (t != Table::kNetdev && desired.ruleset().enabled(t)) {
     wanted.emplace(Ruleset::kClusterSet);
@@ -267,8 +231,9 @@ void Tables::compare_sets(Table t, const KernelTable& kernel, const Past* before
 }
 
 void Tables::compare(Table t, const KernelTable& kernel, const Past* before,
-                     const sdk::State& state, const Desired& desired, Difference& out,
-                     common::Repairs& repairs, std::vector<SourceChange>& changes) {
+                     const sdk::State& state, const Desired& desired, const Desired::Changed& lists,
+                     Difference& out, common::Repairs& repairs,
+                     std::vector<SourceChange>& changes) {
   if (!kernel.exists) {
     if (before != nullptr) ++repairs["nftables table"];
     out.table = "add table " + std::string(keyword(t)) + " " + std::string(kTable) + "\n";
@@ -276,7 +241,7 @@ void Tables::compare(Table t, const KernelTable& kernel, const Past* before,
   for (const std::string& name : Ruleset::counters(t)) {
     if (kernel.counters.count(name) == 0) out.table += "add counter " + place(t, name) + "\n";
   }
-  compare_sets(t, kernel, before, desired, out, repairs);
+  compare_sets(t, kernel, before, desired, lists, out, repairs);
   if (t != Table::kNetdev && desired.ruleset().enabled(t)) {
     compare_cluster(t, kernel, before, desired, out, repairs);
     compare_sources(t, kernel, before, state, desired, out, repairs, changes);
@@ -316,8 +281,10 @@ sdk::Status Tables::sync(const Past* before, const sdk::State& state, const Desi
   for (const Table t : kTables) kernel[index(t)] = nft_.dump(t);
   if (sdk::Status s = discard_misfits(kernel, desired); !s.ok()) return s;
   Differences all;
+  const Desired::Changed lists{before != nullptr ? before->desired.elements() : Lists(),
+                               desired.elements()};
   for (const Table t : kTables) {
-    compare(t, kernel[index(t)], before, state, desired, all[index(t)], repairs, changes);
+    compare(t, kernel[index(t)], before, state, desired, lists, all[index(t)], repairs, changes);
   }
   return execute(all, failures);
 }
@@ -406,6 +373,7 @@ sdk::Status Tables::step(const Desired& before, const Desired& desired,
                          const std::vector<SourceChange>& changes,
                          std::vector<Nft::ElementFailure>& failures) {
   Differences all;
+  const Desired::Changed lists = Desired::changed(before, desired);
   for (const Table t : kTables) {
     Difference& out = all[index(t)];
     if (t != Table::kNetdev && desired.ruleset().enabled(t)) {
@@ -414,11 +382,8 @@ sdk::Status Tables::step(const Desired& before, const Desired& desired,
     }
     for (const auto& [dyn, spec] : desired.ruleset().sets(t)) {
       if (dyn == Dyn::kSource) continue;
-      const Elements& had = before.elements(t, dyn);
-      const Elements& wants = desired.elements(t, dyn);
-      if (&had == &wants) continue;
       ElementChange put, drop;
-      difference(spec, had, wants, put, drop, {});
+      difference(spec, lists.had.at(t, dyn), lists.wants.at(t, dyn), put, drop, {});
       keep(out.put, std::move(put));
       keep(out.drop, std::move(drop));
     }

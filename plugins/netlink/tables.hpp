@@ -69,12 +69,12 @@ class Tables {
   using Differences = std::array<Difference, 3>;
 
   void compare(Table t, const KernelTable& kernel, const Past* before, const sdk::State& state,
-               const Desired& desired, Difference& out, common::Repairs& repairs,
-               std::vector<SourceChange>& changes);
+               const Desired& desired, const Desired::Changed& lists, Difference& out,
+               common::Repairs& repairs, std::vector<SourceChange>& changes);
   void compare_chains(Table t, const KernelTable& kernel, const Desired& desired, Difference& out,
                       common::Repairs& repairs, bool known);
   void compare_sets(Table t, const KernelTable& kernel, const Past* before, const Desired& desired,
-                    Difference& out, common::Repairs& repairs);
+                    const Desired::Changed& lists, Difference& out, common::Repairs& repairs);
   void compare_sources(Table t, const KernelTable& kernel, const Past* before,
                        const sdk::State& state, const Desired& desired, Difference& out,
                        common::Repairs& repairs, std::vector<SourceChange>& changes);

@@ -167,6 +167,34 @@ def test_our_own_changes_are_no_drift(rig, pod):
     assert pod.source(4) == EIP4
 
 
+# What an earlier version kept in our tables: a chain per egress IP, per table of a class and per peer.
+EARLIER = """table ip egw {
+  chain e7 { meta priority set 0 meta mark set 0x09000007 accept; }
+  chain p1 { ct mark set 0x01000000 accept; }
+  map d0123456789abcd { type ipv4_addr : verdict; flags interval; elements = { 10.9.0.0/16 : goto e7 } }
+  chain c0123456789abcd { ip daddr vmap @d0123456789abcd; }
+  map chains { type classid : verdict; elements = { 0:7 : goto e7, 8123:4567 : goto c0123456789abcd } }
+  map src { type ipv4_addr : classid; elements = { 10.244.1.10 : 0:7 } }
+  map peer { type ether_addr : verdict; elements = { 02:ee:0a:06:00:0b : goto p1 } }
+  set cluster { type ipv4_addr; flags interval; elements = { 10.1.0.0/16 } }
+  chain judge { meta priority vmap @chains; drop; }
+  chain classify { type filter hook prerouting priority -90; meta priority set ip saddr map @src goto judge; }
+}
+"""
+
+
+def test_tables_of_an_earlier_version_are_replaced(rig):
+    pod = rig.pod("n1")
+    rig.steer(pod, ALL + [("10.9.0.0/16", "drop")])
+    net.enter(rig.ns("n1"), "nft", "-f", "-", stdin=EARLIER)
+    rig.apply()
+    assert pod.source(4) == EIP4 and pod.source(6) == EIP6
+    listing = net.enter(rig.ns("n1"), "nft", "list", "table", "ip", "egw")
+    for word in ("e7", "p1", "d0123456789abcd", "c0123456789abcd", "chains", "src", "peer"):
+        assert f"chain {word} " not in listing and f"map {word} " not in listing
+    assert rig.apply("n1")["n1"]["repaired"] == {}
+
+
 def leftovers(rig, node):
     """Everything in the node's namespace that could be ours, as text."""
     return net.enter(rig.ns(node), "sh", "-c", "nft list tables; ip rule; ip -6 rule; ip route show table all proto 119; "
