@@ -39,7 +39,7 @@ struct Settings {
   bool detect_node_ip = true;
   std::vector<std::string> extra_cidr;
   std::uint32_t slot_mask = 0xff000000;
-  std::uint32_t ct_mask = 0xff000000;
+  std::uint32_t ct_mask = 0xfff80000;
   bool manage_forwarding = false;
   bool boot_drop = false;
   std::uint32_t max_endpoints_per_slice = 100;

@@ -8,6 +8,8 @@
 #include <algorithm>
 #include <unordered_set>
 
+#include "adoption.hpp"
+
 namespace egw::netlink {
 namespace {
 
@@ -33,7 +35,7 @@ std::size_t objects_of(const sdk::Change& c) {
 
 std::vector<common::TunnelPeer> tunnel_peers(const sdk::State& state, const Desired& desired) {
   std::vector<common::TunnelPeer> out;
-  for (const auto& [name, number] : desired.peer_numbers()) {
+  for (const auto& [name, plan] : desired.peers()) {
     const sdk::Peer& p = state.peers.find(name)->second;
     out.push_back({name, p.underlay, p.tunnel_v4, p.tunnel_v6, p.mac});
   }
@@ -128,20 +130,6 @@ void NetlinkDatapath::check_endpoints(const sdk::Change& change, const sdk::Data
     failures.push_back({sdk::ObjectType::kEndpoint, sdk::Address(e.address).text(),
                         "its class " + std::to_string(e.class_id) +
                             " does not exist: all its packets are dropped"});
-  }
-}
-
-void NetlinkDatapath::learn_peer_numbers(const sdk::NodeConfig& node) {
-  const Ruleset rules(node, mtu_);
-  for (const Table t : kFamilies) {
-    if (!rules.enabled(t)) continue;
-    for (const auto& [mac, chain] : nft_->elements(t, "peer", true)) {
-      sdk::Mac key{};
-      if (mac.size() != key.size() || chain.size() < 2 || chain[0] != 'p') continue;
-      std::copy(mac.begin(), mac.end(), key.begin());
-      peer_numbers_.learn(key,
-                          static_cast<std::uint32_t>(std::strtoul(chain.c_str() + 1, nullptr, 10)));
-    }
   }
 }
 
@@ -241,7 +229,7 @@ void NetlinkDatapath::report_failures(const std::vector<ObjectFailure>& objects,
                                       sdk::ApplyReport& report) {
   for (const ObjectFailure& f : objects) report.failed(f.type, f.key, 0, f.message);
   for (const Nft::ElementFailure& f : elements) {
-    const bool endpoint = f.set == "src";
+    const bool endpoint = f.set == "endpoints";
     std::string key = f.set;
     if (endpoint) {
       sdk::Address a;
@@ -259,7 +247,9 @@ sdk::Status NetlinkDatapath::apply_all(const sdk::Change& change, sdk::ApplyRepo
   if (!change.full()) next = held_;
   next.merge(change);
   const sdk::State& state = next.state();
-  if (!held_.valid() && peer_numbers_.empty()) learn_peer_numbers(state.node);
+  if (!held_.valid() && numbering_.empty()) {
+    learn_numbers(*nft_, Ruleset(state.node, mtu_), numbering_);
+  }
   std::vector<ObjectFailure> failures;
   check_endpoints(change, next, failures);
   common::Repairs repairs;
@@ -267,12 +257,12 @@ sdk::Status NetlinkDatapath::apply_all(const sdk::Change& change, sdk::ApplyRepo
 
   // The device's MTU is part of the rules, the usable peers are part of the device's entries.
   Desired desired;
-  desired.build(state, mtu_, peer_numbers_, failures);
+  desired.build(state, mtu_, numbering_, failures);
   watch(state, desired);
   const sdk::Status tunnel = program_tunnel(state, desired, report, repairs, fresh);
   if (fresh) {
     std::vector<ObjectFailure> again;
-    desired.build(state, mtu_, peer_numbers_, again);
+    desired.build(state, mtu_, numbering_, again);
   }
   desired.set_device(device_ != 0);
   watch(state, desired);
@@ -341,7 +331,7 @@ sdk::Status NetlinkDatapath::apply_step(const sdk::Change& change, sdk::ApplyRep
       objects_of(change) == change.endpoints().size() + change.deleted_endpoints().size();
   const std::optional<Desired> before =
       endpoints_only ? std::nullopt : std::optional<Desired>(*desired_);
-  if (before) desired_->update(state, change, peer_numbers_, failures);
+  if (before) desired_->update(state, change, numbering_, failures);
   settle_sources(changes);
   check_endpoints(change, held_, failures);
   if (!change.peers().empty() || !change.deleted_peers().empty()) {
@@ -427,7 +417,7 @@ sdk::Status NetlinkDatapath::purge() {
   monitor_->watch({});
   held_ = sdk::DatapathState();
   desired_.reset();
-  peer_numbers_ = PeerNumbers();
+  numbering_ = Numbering();
   sdk::Status first;
   const auto note = [&](sdk::Status s) {
     if (first.ok() && !s.ok()) first = std::move(s);

@@ -54,7 +54,6 @@ class NetlinkDatapath : public sdk::Datapath {
   sdk::Status program_tunnel(const sdk::State& state, const Desired& desired,
                              sdk::ApplyReport& report, common::Repairs& repairs, bool& fresh);
   void program_routes(const Desired& desired, common::Repairs& repairs);
-  void learn_peer_numbers(const sdk::NodeConfig& node);
   void watch(const sdk::State& state, const Desired& desired);
   [[nodiscard]] std::vector<SourceChange> touched_sources(const sdk::Change& change) const;
   void settle_sources(std::vector<SourceChange>& changes) const;
@@ -75,7 +74,7 @@ class NetlinkDatapath : public sdk::Datapath {
 
   sdk::DatapathState held_;
   std::optional<Desired> desired_;  // as programmed; empty: nothing, or in doubt
-  PeerNumbers peer_numbers_;
+  Numbering numbering_;
   std::uint32_t mtu_ = 1450;
   int device_ = 0;
   std::set<common::Route> routes_;  // as programmed

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <unordered_set>
 #include <utility>
 
 namespace egw::netlink {
@@ -17,49 +16,39 @@ std::string register_bytes(const T& v) {
   return out;
 }
 
-const std::string kNone;
-const std::string kDrop(Ruleset::kDropChain);
+const std::string kDrop("drop_it");
 
-std::string target_of(const sdk::Action& action) {
+std::uint32_t number_of_action(const sdk::Action& action) {
   switch (action.kind) {
     case sdk::ActionKind::kEgress:
-      return "e" + std::to_string(action.egress_id);
+      return action.egress_id;
     case sdk::ActionKind::kNodeIp:
-      return std::string(Ruleset::kNodeIpChain);
+      return kNodeIpNumber;
     case sdk::ActionKind::kBypass:
-      return {};
+      return kBypassNumber;
     case sdk::ActionKind::kDrop:
       break;
   }
-  return kDrop;
+  return kDropNumber;
 }
 
-bool whole_family(const VerdictRange& r) {
-  const sdk::Prefix all(r.first, 0);
-  return r.first == all.first() && r.last == all.last();
-}
-
-std::string content_name(const VerdictRanges& ranges) {
-  std::string text;
-  for (const VerdictRange& r : ranges) {
-    text += register_address(r.first) + register_address(r.last) + r.value + '\n';
+// Numbers for a class's entries; rewrites them when they have too many lengths, or none of the
+// shapes is free.
+ClassTable number_class(Table t, const std::string& name, ClassEntries entries,
+                        Numbering& numbering) {
+  const Lengths lengths = lengths_of(entries);
+  std::uint32_t shape = 0;
+  if (lengths.size() <= kMaxLengths) {
+    const std::string chain = shape_chain(lengths);
+    shape = numbering.shapes[index(t)].assign(chain, chain, kMaxShapes);
   }
-  // 56 bits in 14 digits: with the prefix 15 bytes, which std::string keeps without allocation.
-  return "c" + hex(fingerprint(text) & 0xffffffffffffffU, 14);
-}
-
-// From the name, so that a restarted agent gives the same; the next free one if it is taken.
-std::uint32_t free_number(const std::map<std::string, ClassTables>& tables,
-                          const std::string& name) {
-  constexpr std::uint32_t kTableBit = 0x80000000;
-  std::uint32_t number =
-      kTableBit | static_cast<std::uint32_t>(std::strtoull(name.c_str() + 1, nullptr, 16));
-  const auto taken = [&] {
-    return std::any_of(tables.begin(), tables.end(),
-                       [&](const auto& t) { return t.first != name && t.second.number == number; });
-  };
-  while (taken()) number = kTableBit | (number + 1);
-  return number;
+  if (shape == 0) {
+    shape = kLadderShape;
+    entries = expand(entries, ladder_step(t));
+  }
+  const std::uint32_t number =
+      numbering.classes[index(t)].assign(name, content_of(entries), kMaxClass);
+  return {std::move(entries), kClassBit | shape << kShapeShift | number};
 }
 
 bool usable_mac(const sdk::Mac& mac) { return (mac[0] & 1U) == 0 && mac != sdk::Mac{}; }
@@ -89,89 +78,56 @@ const std::string* find_element(const Elements& elements, const std::string& key
   return at != elements.end() && at->first == key ? &at->second : nullptr;
 }
 
-std::string range_text(const VerdictRange& r, bool verdict) {
-  // A single address must not be written as a range; the whole family must be written as a prefix.
-  std::string out = r.first == r.last ? r.first.text()
-                    : whole_family(r) ? sdk::Prefix(r.first, 0).text()
-                                      : r.first.text() + "-" + r.last.text();
-  if (verdict) out += " : goto " + r.value;
-  return out;
-}
-
-void PeerNumbers::learn(const sdk::Mac& mac, std::uint32_t number) {
-  learned_.emplace(mac, number);
-  last_ = std::max(last_, number);
-}
-
-std::uint32_t PeerNumbers::assign(const std::string& name, const sdk::Mac& mac, std::uint32_t max) {
-  if (const auto at = by_name_.find(name); at != by_name_.end()) return at->second;
-  std::uint32_t number = 0;
-  if (const auto at = learned_.find(mac);
-      at != learned_.end() && at->second <= max && used_.count(at->second) == 0) {
-    number = at->second;
+void Lists::sort() {
+  for (auto& table : lists_) {
+    for (Elements& e : table) sort_unique(e);
   }
-  const auto taken = [&](std::uint32_t n) {
-    return used_.count(n) != 0 || std::any_of(learned_.begin(), learned_.end(), [&](const auto& l) {
-             return l.second == n && l.first != mac;
-           });
-  };
-  // Walks the space, so that a freed number rests as long as possible.
-  for (std::uint32_t step = 1; number == 0 && step <= max; ++step) {
-    const std::uint32_t candidate = (last_ + step - 1) % max + 1;
-    if (used_.size() < max && !taken(candidate)) number = candidate;
+}
+
+void ClassTable::elements(std::map<std::uint8_t, Elements>& out) const {
+  const std::string key = register_u32(number);
+  for (const ClassEntry& e : entries) {
+    out[e.prefix.len].emplace_back(
+        e.prefix.len == 0 ? key : key + register_address(e.prefix.address), register_u32(e.action));
   }
-  if (number == 0) return 0;
-  used_.insert(number);
-  by_name_.emplace(name, number);
-  last_ = std::max(last_ % max, number);
-  return number;
 }
 
-void PeerNumbers::release(const std::string& name) {
-  const auto at = by_name_.find(name);
-  if (at == by_name_.end()) return;
-  used_.erase(at->second);
-  std::erase_if(learned_, [&](const auto& l) { return l.second == at->second; });
-  by_name_.erase(at);
+std::string name_of(std::uint32_t action) {
+  if (action == 0 || action == kBypassNumber) return {};
+  if (action <= kIdMask) return "e" + std::to_string(action);
+  return action == kNodeIpNumber ? std::string(Ruleset::kNodeIpChain) : kDrop;
 }
 
-std::vector<std::string> PeerNumbers::names() const {
-  std::vector<std::string> out;
-  for (const auto& [name, number] : by_name_) out.push_back(name);
-  return out;
-}
-
-void Desired::build(const sdk::State& state, std::uint32_t tunnel_mtu, PeerNumbers& numbers,
+void Desired::build(const sdk::State& state, std::uint32_t tunnel_mtu, Numbering& numbers,
                     std::vector<ObjectFailure>& failures) {
   *this = Desired();
   node_ = state.node;
   ruleset_ = Ruleset(node_, tunnel_mtu);
   build_cluster();
-  for (const auto& [id, table] : state.classes) add_class(id, table, state, failures);
+  for (const auto& [id, table] : state.classes) add_class(id, table, state, numbers, failures);
+  forget_classes(numbers);
+  build_shapes();
   build_peers(state, numbers, failures);
   build_egresses(state, failures);
-  build_elements(state);
-  build_judges();
 }
 
-void Desired::update(const sdk::State& state, const sdk::Change& change, PeerNumbers& numbers,
+void Desired::update(const sdk::State& state, const sdk::Change& change, Numbering& numbers,
                      std::vector<ObjectFailure>& failures) {
   for (const std::uint32_t id : change.deleted_classes()) remove_class(id);
   for (const egw_class c : change.classes()) {
     remove_class(c.id);
     if (const auto at = state.classes.find(c.id); at != state.classes.end()) {
-      add_class(c.id, at->second, state, failures);
+      add_class(c.id, at->second, state, numbers, failures);
     }
   }
-  const bool peers = !change.peers().empty() || !change.deleted_peers().empty();
-  const bool egresses = !change.egresses().empty() || !change.deleted_egresses().empty();
-  if (peers) build_peers(state, numbers, failures);
-  if (peers || egresses) {
-    build_egresses(state, failures);
-    build_elements(state);
+  if (!change.classes().empty() || !change.deleted_classes().empty()) {
+    forget_classes(numbers);
+    build_shapes();
   }
-  if (peers || egresses || !change.classes().empty() || !change.deleted_classes().empty()) {
-    build_judges();
+  const bool peers = !change.peers().empty() || !change.deleted_peers().empty();
+  if (peers) build_peers(state, numbers, failures);
+  if (peers || !change.egresses().empty() || !change.deleted_egresses().empty()) {
+    build_egresses(state, failures);
   }
 }
 
@@ -187,38 +143,40 @@ void Desired::build_cluster() {
 }
 
 void Desired::add_class(std::uint32_t id, const sdk::ClassTable& table, const sdk::State& state,
-                        std::vector<ObjectFailure>& failures) {
+                        Numbering& numbers, std::vector<ObjectFailure>& failures) {
+  std::array<ClassEntries, 2> rules;
+  std::set<std::uint32_t> missing;
+  for (const sdk::ClassRule& r : table) {
+    const sdk::Action& action = r.action;
+    if (action.kind == sdk::ActionKind::kEgress && state.egresses.count(action.egress_id) == 0) {
+      missing.insert(action.egress_id);
+    }
+    rules[index(table_of(r.destination.address))].push_back(
+        {r.destination, number_of_action(action)});
+  }
+  for (const std::uint32_t egress : missing) {
+    failures.push_back({sdk::ObjectType::kClass, std::to_string(id),
+                        "names egress " + std::to_string(egress) +
+                            ", which does not exist: its destinations are dropped"});
+  }
   ClassTarget target;
-  std::array<VerdictRanges, 2> ranges;
-  for (const auto& r : sdk::flatten(table)) {
-    if (r.value.kind == sdk::ActionKind::kBypass) continue;
-    if (r.value.kind == sdk::ActionKind::kEgress && state.egresses.count(r.value.egress_id) == 0) {
-      failures.push_back({sdk::ObjectType::kClass, std::to_string(id),
-                          "names egress " + std::to_string(r.value.egress_id) +
-                              ", which does not exist: its destinations are dropped"});
-    }
-    ranges[index(table_of(r.first))].push_back({r.first, r.last, target_of(r.value)});
-  }
   for (const Table t : kFamilies) {
-    VerdictRanges& mine = ranges[index(t)];
-    if (mine.empty()) continue;
-    if (mine.size() == 1 && whole_family(mine[0])) {
-      target.chain[index(t)] = mine[0].value;
-    } else {
-      target.chain[index(t)] = content_name(mine);
-      ClassTables& kept = tables_[index(t)][target.chain[index(t)]];
-      if (kept.users++ == 0) {
-        kept.ranges = std::move(mine);
-        kept.number = free_number(tables_[index(t)], target.chain[index(t)]);
-      }
+    ClassEntries entries = reduce(std::move(rules[index(t)]));
+    if (entries.empty()) continue;
+    std::string& name = target.name[index(t)];
+    if (entries.size() == 1 && entries[0].prefix.len == 0) {
+      name = name_of(entries[0].action);
+      target.number[index(t)] = entries[0].action;
+      continue;
     }
+    name = "c" + content_of(entries);
+    ClassTables& kept = tables_[index(t)][name];
+    if (kept.users++ == 0) {
+      kept.table =
+          std::make_shared<const ClassTable>(number_class(t, name, std::move(entries), numbers));
+    }
+    target.number[index(t)] = kept.table->number;
   }
-  std::set<std::uint32_t> ids;
-  for (const sdk::ClassRule& rule : table) {
-    if (rule.action.kind == sdk::ActionKind::kEgress) ids.insert(rule.action.egress_id);
-  }
-  for (const std::uint32_t egress : ids) ++references_[egress];
-  class_ids_[id] = std::vector<std::uint32_t>(ids.begin(), ids.end());
   classes_[id] = std::move(target);
 }
 
@@ -226,26 +184,69 @@ void Desired::remove_class(std::uint32_t id) {
   const auto at = classes_.find(id);
   if (at == classes_.end()) return;
   for (const Table t : kFamilies) {
-    const auto kept = tables_[index(t)].find(at->second.chain[index(t)]);
+    const auto kept = tables_[index(t)].find(at->second.name[index(t)]);
     if (kept != tables_[index(t)].end() && --kept->second.users == 0) {
       tables_[index(t)].erase(kept);
     }
   }
-  for (const std::uint32_t egress : class_ids_[id]) {
-    const auto reference = references_.find(egress);
-    if (--reference->second == 0) references_.erase(reference);
-  }
-  class_ids_.erase(id);
   classes_.erase(at);
 }
 
-void Desired::build_peers(const sdk::State& state, PeerNumbers& numbers,
-                          std::vector<ObjectFailure>& failures) {
-  peer_numbers_.clear();
-  bad_peers_.clear();
-  for (const std::string& name : numbers.names()) {
-    if (state.peers.count(name) == 0) numbers.release(name);
+// What is not used any more gives its numbers back.
+void Desired::forget_classes(Numbering& numbers) {
+  for (const Table t : kFamilies) {
+    numbers.classes[index(t)].keep(tables_[index(t)]);
+    std::set<std::string> chains;
+    for (const auto& [name, kept] : tables_[index(t)]) {
+      if (kept.table->shape() != kLadderShape) {
+        chains.insert(shape_chain(lengths_of(kept.table->entries)));
+      }
+    }
+    numbers.shapes[index(t)].keep(chains);
   }
+}
+
+void Desired::build_shapes() {
+  for (const Table t : kFamilies) {
+    auto& shapes = shapes_[index(t)];
+    shapes.clear();
+    if (ruleset_.enabled(t)) {
+      for (const auto& [name, kept] : tables_[index(t)]) {
+        Lengths& lengths = shapes[kept.table->shape()];
+        if (lengths.empty()) lengths = lengths_of(kept.table->entries);
+      }
+    }
+    if (const auto at = shapes.find(kLadderShape); at != shapes.end()) at->second = ladder(t);
+  }
+}
+
+std::string Desired::chain_of(std::uint32_t shape, const Lengths& lengths) {
+  return shape == kLadderShape ? kLadderChain : shape_chain(lengths);
+}
+
+std::set<std::uint8_t> Desired::lengths(Table t) const {
+  std::set<std::uint8_t> out;
+  if (t == Table::kNetdev) return out;
+  for (const auto& [shape, lengths] : shapes_[index(t)]) {
+    out.insert(lengths.begin(), lengths.end());
+  }
+  return out;
+}
+
+std::map<std::uint8_t, Elements> Desired::prefix_elements(Table t) const {
+  std::map<std::uint8_t, Elements> out;
+  for (const std::uint8_t length : lengths(t)) out[length];
+  if (!ruleset_.enabled(t)) return out;
+  for (const auto& [name, kept] : tables_[index(t)]) kept.table->elements(out);
+  for (auto& [length, elements] : out) sort_unique(elements);
+  return out;
+}
+
+void Desired::build_peers(const sdk::State& state, Numbering& numbers,
+                          std::vector<ObjectFailure>& failures) {
+  peers_.clear();
+  bad_peers_.clear();
+  numbers.peers.keep(state.peers);
   std::map<sdk::Mac, std::string> macs{{node_.tunnel_mac, node_.name}};
   for (const auto& [name, peer] : state.peers) {
     std::string wrong;
@@ -256,7 +257,7 @@ void Desired::build_peers(const sdk::State& state, PeerNumbers& numbers,
     } else if (!peer.underlay || peer.underlay.family != node_.underlay.family) {
       wrong = "its underlay address '" + peer.underlay.text() + "' is not of the family of this " +
               "node's, " + node_.underlay.text();
-    } else if (numbers.assign(name, peer.mac, ruleset_.marks().max_peer_number()) == 0) {
+    } else if (numbers.peers.assign(name, peer.mac, ruleset_.marks().max_peer_number()) == 0) {
       wrong = "no peer number is left: marks.ctMask " + mark_text(ruleset_.marks().ct_mask()) +
               " has room for " + std::to_string(ruleset_.marks().max_peer_number()) + " peers";
     }
@@ -265,14 +266,15 @@ void Desired::build_peers(const sdk::State& state, PeerNumbers& numbers,
       failures.push_back({sdk::ObjectType::kPeer, name, wrong});
       continue;
     }
-    peer_numbers_[name] = numbers.assign(name, peer.mac, ruleset_.marks().max_peer_number());
+    const std::uint32_t max = ruleset_.marks().max_peer_number();
+    peers_[name] = {numbers.peers.assign(name, peer.mac, max), peer.mac, peer.underlay};
   }
 }
 
 void Desired::build_egresses(const sdk::State& state, std::vector<ObjectFailure>& failures) {
   const std::map<std::uint32_t, EgressPlan> old = std::exchange(egresses_, {});
   std::set<sdk::Mac> macs;
-  for (const auto& [name, number] : peer_numbers_) macs.insert(state.peers.find(name)->second.mac);
+  for (const auto& [name, peer] : peers_) macs.insert(peer.mac);
   for (const auto& [id, egress] : state.egresses) {
     EgressPlan plan;
     plan.serve = egress.may_serve || egress.owner == sdk::Owner::kSelf;
@@ -313,53 +315,121 @@ void Desired::build_egresses(const sdk::State& state, std::vector<ObjectFailure>
   }
 }
 
-void Desired::build_elements(const sdk::State& state) {
-  for (auto& table : elements_) table = {};
-  const auto at = [&](Table t, Dyn d) -> Elements& {
-    return elements_[index(t)][static_cast<std::size_t>(d)];
-  };
+void Desired::add_egress(std::uint32_t id, const EgressPlan& plan, Lists& out) const {
+  const std::string key = register_u32(id);
   for (const Table t : kFamilies) {
     if (!ruleset_.enabled(t)) continue;
+    const Mode mode = plan.mode[index(t)];
+    if (mode == Mode::kSteer) out.at(t, Dyn::kSteered).emplace_back(key, "");
+    if (mode == Mode::kOwn) out.at(t, Dyn::kOwned).emplace_back(key, "");
+    if (!plan.serve || !plan.address[index(t)]) continue;
+    const std::string source = register_address(plan.address[index(t)]);
+    const std::string zone = register_u16(static_cast<std::uint16_t>(id));
+    if (mode != Mode::kDrop) out.at(t, Dyn::kServed).emplace_back(source + key, "");
+    out.at(t, Dyn::kIdNat).emplace_back(key, source);
+    out.at(t, Dyn::kZoneNat).emplace_back(zone, source);
+    out.at(t, Dyn::kZone).emplace_back(key, zone);
+    out.at(t, Dyn::kOwn).emplace_back(source, "");
+    if (plan.guarded) out.at(t, Dyn::kGuarded).emplace_back(source, "");
+  }
+  if (plan.owner != sdk::Mac{}) {
+    out.at(Table::kNetdev, Dyn::kOwnerMac).emplace_back(key, register_mac(plan.owner));
+  }
+}
+
+void Desired::add_peer(const PeerPlan& peer, Lists& out) const {
+  const std::string mac = register_mac(peer.mac);
+  const std::string number = register_u32(peer.number);
+  out.at(Table::kNetdev, Dyn::kBackMac).emplace_back(number, mac);
+  for (const Table t : kFamilies) {
+    if (ruleset_.enabled(t)) out.at(t, Dyn::kPeer).emplace_back(mac, number);
+    // Fields of a concatenation are padded to four bytes.
+    if (ruleset_.carries(t)) {
+      out.at(t, Dyn::kOuter)
+          .emplace_back(register_address(peer.underlay) + mac + std::string(2, '\0'), "");
+    }
+  }
+}
+
+void Desired::add_shapes(Lists& out) const {
+  for (const Table t : kFamilies) {
+    for (const auto& [shape, lengths] : shapes_[index(t)]) {
+      out.at(t, Dyn::kShape)
+          .emplace_back(register_u32(kClassBit | shape << kShapeShift), chain_of(shape, lengths));
+    }
+  }
+}
+
+Lists Desired::elements() const {
+  Lists out;
+  for (const Table t : kFamilies) {
     const sdk::Address& parent = t == Table::kIp ? node_.parent_v4 : node_.parent_v6;
-    if (parent) at(t, Dyn::kOwn).emplace_back(register_address(parent), "");
-    for (const auto& [id, plan] : egresses_) {
-      const sdk::Address& address = plan.address[index(t)];
-      if (!plan.serve || !address) continue;
-      const auto zone = register_u16(static_cast<std::uint16_t>(id));
-      at(t, Dyn::kIdNat).emplace_back(register_u32(id), register_address(address));
-      at(t, Dyn::kZoneNat).emplace_back(zone, register_address(address));
-      at(t, Dyn::kZone).emplace_back(register_u32(id), zone);
-      at(t, Dyn::kOwn).emplace_back(register_address(address), "");
-      if (plan.guarded) at(t, Dyn::kGuarded).emplace_back(register_address(address), "");
+    if (ruleset_.enabled(t) && parent) {
+      out.at(t, Dyn::kOwn).emplace_back(register_address(parent), "");
     }
   }
-  for (const auto& [id, plan] : egresses_) {
-    if (plan.owner == sdk::Mac{}) continue;
-    at(Table::kNetdev, Dyn::kOwnerMac).emplace_back(register_u32(id), register_mac(plan.owner));
-  }
-  for (const auto& [name, number] : peer_numbers_) {
-    const sdk::Peer& peer = state.peers.find(name)->second;
-    const std::string mac = register_mac(peer.mac);
-    at(Table::kNetdev, Dyn::kBackMac).emplace_back(register_u32(number), mac);
-    for (const Table t : kFamilies) {
-      if (ruleset_.enabled(t)) {
-        at(t, Dyn::kPeer).emplace_back(mac, "p" + std::to_string(number));
-      }
-      if (ruleset_.carries(t)) {
-        // Fields of a concatenation are padded to four bytes.
-        at(t, Dyn::kOuter)
-            .emplace_back(register_address(peer.underlay) + mac + std::string(2, '\0'), "");
-      }
+  for (const auto& [id, plan] : egresses_) add_egress(id, plan, out);
+  for (const auto& [name, peer] : peers_) add_peer(peer, out);
+  add_shapes(out);
+  out.sort();
+  return out;
+}
+
+Desired::Changed Desired::changed(const Desired& before, const Desired& after) {
+  Changed out;
+  const auto compare = [](const auto& a, const auto& b, const auto& only_in_a) {
+    for (const auto& [key, value] : a) {
+      const auto at = b.find(key);
+      if (at == b.end() || !(at->second == value)) only_in_a(key, value);
     }
-  }
-  for (auto& table : elements_) {
-    for (Elements& e : table) sort_unique(e);
+  };
+  const auto egress = [](const Desired& d, Lists& lists) {
+    return [&](std::uint32_t id, const EgressPlan& plan) { d.add_egress(id, plan, lists); };
+  };
+  const auto peer = [](const Desired& d, Lists& lists) {
+    return [&](const std::string&, const PeerPlan& plan) { d.add_peer(plan, lists); };
+  };
+  compare(before.egresses_, after.egresses_, egress(before, out.had));
+  compare(after.egresses_, before.egresses_, egress(after, out.wants));
+  compare(before.peers_, after.peers_, peer(before, out.had));
+  compare(after.peers_, before.peers_, peer(after, out.wants));
+  before.add_shapes(out.had);
+  after.add_shapes(out.wants);
+  out.had.sort();
+  out.wants.sort();
+  after.spare_shared(out);
+  return out;
+}
+
+// An address may belong to several egresses, and to the node: it goes with the last of them.
+void Desired::spare_shared(Changed& lists) const {
+  for (const Table t : kFamilies) {
+    for (const Dyn d : {Dyn::kOwn, Dyn::kGuarded}) {
+      Elements& had = lists.had.at(t, d);
+      if (had.empty()) continue;
+      std::set<std::string> wanted;
+      const sdk::Address& parent = t == Table::kIp ? node_.parent_v4 : node_.parent_v6;
+      if (d == Dyn::kOwn) wanted.insert(register_address(parent));
+      for (const auto& [id, plan] : egresses_) {
+        if (plan.serve && (plan.guarded || d == Dyn::kOwn)) {
+          wanted.insert(register_address(plan.address[index(t)]));
+        }
+      }
+      std::erase_if(had, [&](const auto& e) {
+        return wanted.count(e.first) != 0 && find_element(lists.wants.at(t, d), e.first) == nullptr;
+      });
+    }
   }
 }
 
 const std::string& Desired::target(std::uint32_t class_id, Table t) const {
   const auto at = classes_.find(class_id);
-  return at == classes_.end() ? kDrop : at->second.chain[index(t)];
+  return at == classes_.end() ? kDrop : at->second.name[index(t)];
+}
+
+std::uint32_t Desired::number(std::uint32_t class_id, Table t) const {
+  const auto at = classes_.find(class_id);
+  return at == classes_.end() ? kDropNumber : at->second.number[index(t)];
 }
 
 Elements Desired::source_elements(const sdk::State& state, Table t) const {
@@ -368,67 +438,36 @@ Elements Desired::source_elements(const sdk::State& state, Table t) const {
   out.reserve(state.endpoints.size());
   for (const auto& [address, class_id] : state.endpoints) {
     if (table_of(address) != t) continue;
-    const std::string& chain = target(class_id, t);
-    if (!chain.empty()) {
-      out.emplace_back(register_address(address), register_u32(chain_number(t, chain)));
+    if (const std::uint32_t n = number(class_id, t); n != 0) {
+      out.emplace_back(register_address(address), register_u32(n));
     }
   }
   std::sort(out.begin(), out.end());
   return out;
 }
 
-void Desired::build_judges() {
-  for (const Table t : kFamilies) {
-    Elements& out = elements_[index(t)][static_cast<std::size_t>(Dyn::kJudge)];
-    out.clear();
-    if (!ruleset_.enabled(t)) continue;
-    std::unordered_set<std::string> used{kDrop};
-    for (const auto& [id, target] : classes_) used.insert(target.chain[index(t)]);
-    used.erase(std::string());
-    for (const std::string& chain : used) {
-      out.emplace_back(register_u32(chain_number(t, chain)), chain);
-    }
-    sort_unique(out);
+std::uint32_t Desired::number_of(Table t, const std::string& target) const {
+  if (target.empty()) return 0;
+  if (target == Ruleset::kNodeIpChain) return kNodeIpNumber;
+  if (target[0] == 'e') {
+    return static_cast<std::uint32_t>(std::strtoul(target.c_str() + 1, nullptr, 10));
   }
+  const auto at = tables_[index(t)].find(target);
+  return at == tables_[index(t)].end() ? kDropNumber : at->second.table->number;
 }
 
-std::uint32_t Desired::chain_number(Table t, const std::string& chain) const {
-  if (chain.empty()) return 0;
-  if (chain == kDrop) return Ruleset::kDropNumber;
-  if (chain == Ruleset::kNodeIpChain) return Ruleset::kNodeIpNumber;
-  if (chain[0] == 'e') {
-    return static_cast<std::uint32_t>(std::strtoul(chain.c_str() + 1, nullptr, 10));
-  }
-  const auto at = tables_[index(t)].find(chain);
-  return at == tables_[index(t)].end() ? Ruleset::kDropNumber : at->second.number;
-}
-
-std::string Desired::chain_name(Table t, std::uint32_t number) const {
-  if (number == 0) return {};
-  const std::string* found = find_element(elements(t, Dyn::kJudge), register_u32(number));
-  return found == nullptr ? kDrop : *found;
-}
-
-std::set<std::uint32_t> Desired::chain_ids() const {
-  std::set<std::uint32_t> out;
-  for (const auto& [id, count] : references_) out.insert(id);
+std::unordered_map<std::uint32_t, std::string> Desired::class_names(Table t) const {
+  std::unordered_map<std::uint32_t, std::string> out;
+  for (const auto& [name, kept] : tables_[index(t)]) out.emplace(kept.table->number, name);
   return out;
-}
-
-Chain Desired::egress_chain(Table t, std::uint32_t id) const {
-  const auto at = egresses_.find(id);
-  if (at == egresses_.end()) return ruleset_.egress_chain(t, id, Mode::kDrop, {});
-  const EgressPlan& plan = at->second;
-  return ruleset_.egress_chain(t, id, plan.mode[index(t)],
-                               plan.serve ? plan.address[index(t)] : sdk::Address());
 }
 
 void Desired::each_chain(Table t, const std::function<void(Chain)>& each) const {
   for (Chain& chain : ruleset_.fixed_chains(t)) each(std::move(chain));
-  if (t == Table::kNetdev || !ruleset_.enabled(t)) return;
-  for (const std::uint32_t id : chain_ids()) each(egress_chain(t, id));
-  for (const auto& [name, number] : peer_numbers_) each(ruleset_.peer_chain(number));
-  for (const auto& [name, kept] : tables_[index(t)]) each(ruleset_.class_chain(t, name));
+  if (t == Table::kNetdev) return;
+  for (const auto& [shape, lengths] : shapes_[index(t)]) {
+    each(Ruleset::lengths_chain(t, chain_of(shape, lengths), lengths));
+  }
 }
 
 }  // namespace egw::netlink

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <set>
 #include <string>
 #include <unordered_map>
@@ -13,6 +14,8 @@
 #include <vector>
 
 #include "egw/sdk/datapath.hpp"
+#include "numbers.hpp"
+#include "prefixes.hpp"
 #include "ruleset.hpp"
 
 namespace egw::netlink {
@@ -29,21 +32,32 @@ using Elements = std::vector<std::pair<std::string, std::string>>;
 [[nodiscard]] std::string register_address(const sdk::Address& a);
 [[nodiscard]] std::string register_mac(const sdk::Mac& mac);
 
-using VerdictRange = sdk::FlatRange<std::string>;  // value: chain to go to
-using VerdictRanges = std::vector<VerdictRange>;
+using AddressRange = sdk::FlatRange<std::string>;  // value: always empty
+using AddressRanges = std::vector<AddressRange>;
 
-// A class as the kernel knows it: for each family the chain that its endpoints go to; empty: the
-// class says nothing about the family.
+// A class as the kernel knows it: for each family what its endpoints are given; empty: the class
+// says nothing about the family. "e7", "drop_it", "node_ip", or "c" and a content: equal tables are
+// one.
 struct ClassTarget {
-  std::array<std::string, 2> chain;
-  friend bool operator==(const ClassTarget&, const ClassTarget&) = default;
+  std::array<std::string, 2> name;
+  std::array<std::uint32_t, 2> number{};
 };
 
-struct ClassTables {
-  VerdictRanges ranges;
+// A class's prefixes of one family, as they are written.
+struct ClassTable {
+  ClassEntries entries;
   std::uint32_t number = 0;  // what endpoints are given
-  std::uint32_t users = 0;   // classes
+  [[nodiscard]] std::uint32_t shape() const { return (number & ~kClassBit) >> kShapeShift; }
+  // By length; appended, not sorted.
+  void elements(std::map<std::uint8_t, Elements>& out) const;
 };
+struct ClassTables {
+  std::shared_ptr<const ClassTable> table;
+  std::uint32_t users = 0;  // classes
+};
+
+// The name of an action or of an endpoint's number that is no class's: "e7", "drop_it", ...
+[[nodiscard]] std::string name_of(std::uint32_t action);
 
 // An egress as the kernel of this node knows it.
 struct EgressPlan {
@@ -55,40 +69,43 @@ struct EgressPlan {
   friend bool operator==(const EgressPlan&, const EgressPlan&) = default;
 };
 
+// A peer that the datapath works with.
+struct PeerPlan {
+  std::uint32_t number = 0;
+  sdk::Mac mac{};
+  sdk::Address underlay;
+  friend bool operator==(const PeerPlan&, const PeerPlan&) = default;
+};
+
+// Elements by table and Dyn, sorted.
+class Lists {
+ public:
+  [[nodiscard]] Elements& at(Table t, Dyn d) {
+    return lists_[static_cast<std::size_t>(t)][static_cast<std::size_t>(d)];
+  }
+  [[nodiscard]] const Elements& at(Table t, Dyn d) const {
+    return lists_[static_cast<std::size_t>(t)][static_cast<std::size_t>(d)];
+  }
+  void sort();
+
+ private:
+  std::array<std::array<Elements, kDynCount>, 3> lists_;
+};
+
 struct ObjectFailure {
   sdk::ObjectType type;
   std::string key;
   std::string message;
 };
 
-// Numbers of peers: what stands in the connection's mark on a gateway. Kept over the life of the
-// node (a restarted agent learns them from the kernel), so that replies of running connections find
-// their peer; freed ones are used again last.
-class PeerNumbers {
- public:
-  // From the kernel's map of MACs to numbers; only before the first assign().
-  void learn(const sdk::Mac& mac, std::uint32_t number);
-  // 0: none is free.
-  std::uint32_t assign(const std::string& name, const sdk::Mac& mac, std::uint32_t max);
-  void release(const std::string& name);
-  [[nodiscard]] std::vector<std::string> names() const;
-  [[nodiscard]] bool empty() const { return by_name_.empty(); }
-
- private:
-  std::map<std::string, std::uint32_t> by_name_;
-  std::map<sdk::Mac, std::uint32_t> learned_;
-  std::set<std::uint32_t> used_;
-  std::uint32_t last_ = 0;
-};
-
 class Desired {
  public:
   // Everything anew. Failures of single objects are appended; such objects are left out, and what
   // refers to them is dropped rather than sent on (fail closed).
-  void build(const sdk::State& state, std::uint32_t tunnel_mtu, PeerNumbers& numbers,
+  void build(const sdk::State& state, std::uint32_t tunnel_mtu, Numbering& numbers,
              std::vector<ObjectFailure>& failures);
   // The state has changed in what `change` names; `change` carries no node.
-  void update(const sdk::State& state, const sdk::Change& change, PeerNumbers& numbers,
+  void update(const sdk::State& state, const sdk::Change& change, Numbering& numbers,
               std::vector<ObjectFailure>& failures);
 
   // Without the tunnel device the netdev table has no chain; the rest stays, and drops.
@@ -100,55 +117,62 @@ class Desired {
   [[nodiscard]] const std::map<std::string, ClassTables>& class_tables(Table t) const {
     return tables_[static_cast<std::size_t>(t)];
   }
-  [[nodiscard]] const std::vector<sdk::FlatRange<std::string>>& cluster(Table t) const {
+  [[nodiscard]] const AddressRanges& cluster(Table t) const {
     return cluster_[static_cast<std::size_t>(t)];
   }
-  // All but kSource.
-  [[nodiscard]] const Elements& elements(Table t, Dyn d) const {
-    return elements_[static_cast<std::size_t>(t)][static_cast<std::size_t>(d)];
+  // Of every set but kSource.
+  [[nodiscard]] Lists elements() const;
+  // Lengths for which there are maps, and what these hold.
+  [[nodiscard]] std::set<std::uint8_t> lengths(Table t) const;
+  [[nodiscard]] std::map<std::uint8_t, Elements> prefix_elements(Table t) const;
+  // Chains that ask the maps of some lengths, by shape.
+  [[nodiscard]] const std::map<std::uint32_t, Lengths>& shapes(Table t) const {
+    return shapes_[static_cast<std::size_t>(t)];
   }
-  // The chain for an endpoint of that class; empty: none. An unknown class gives the drop chain.
+  // What an endpoint of that class is given; empty: nothing. An unknown class is dropped.
   [[nodiscard]] const std::string& target(std::uint32_t class_id, Table t) const;
+  [[nodiscard]] std::uint32_t number(std::uint32_t class_id, Table t) const;  // of that; 0: nothing
   [[nodiscard]] Elements source_elements(const sdk::State& state, Table t) const;
-  [[nodiscard]] const std::map<std::string, std::uint32_t>& peer_numbers() const {
-    return peer_numbers_;
-  }
-  // The number by which endpoints name a chain, and back; 0 and "" for none.
-  [[nodiscard]] std::uint32_t chain_number(Table t, const std::string& chain) const;
-  [[nodiscard]] std::string chain_name(Table t, std::uint32_t number) const;
+  [[nodiscard]] const std::map<std::string, PeerPlan>& peers() const { return peers_; }
+  // The number for such a name; 0: none.
+  [[nodiscard]] std::uint32_t number_of(Table t, const std::string& target) const;
+  // Names of classes with prefixes by their number.
+  [[nodiscard]] std::unordered_map<std::uint32_t, std::string> class_names(Table t) const;
   // Every chain that the table shall have, fixed ones first.
   void each_chain(Table t, const std::function<void(Chain)>& each) const;
-  [[nodiscard]] Chain egress_chain(Table t, std::uint32_t id) const;
-  // Ids with a chain: what classes refer to.
-  [[nodiscard]] std::set<std::uint32_t> chain_ids() const;
+  [[nodiscard]] static std::string chain_of(std::uint32_t shape, const Lengths& lengths);
+  // Elements of what differs between two states of one node, as they were and as they shall be.
+  struct Changed {
+    Lists had, wants;
+  };
+  [[nodiscard]] static Changed changed(const Desired& before, const Desired& after);
   // Names of peers that the datapath does without.
   [[nodiscard]] const std::set<std::string>& bad_peers() const { return bad_peers_; }
 
  private:
   void build_cluster();
   void add_class(std::uint32_t id, const sdk::ClassTable& table, const sdk::State& state,
-                 std::vector<ObjectFailure>& failures);
+                 Numbering& numbers, std::vector<ObjectFailure>& failures);
   void remove_class(std::uint32_t id);
-  void build_peers(const sdk::State& state, PeerNumbers& numbers,
+  void forget_classes(Numbering& numbers);
+  void build_peers(const sdk::State& state, Numbering& numbers,
                    std::vector<ObjectFailure>& failures);
   void build_egresses(const sdk::State& state, std::vector<ObjectFailure>& failures);
-  void build_elements(const sdk::State& state);
-  void build_judges();
+  void build_shapes();
+  void add_egress(std::uint32_t id, const EgressPlan& plan, Lists& out) const;
+  void add_peer(const PeerPlan& peer, Lists& out) const;
+  void add_shapes(Lists& out) const;
+  void spare_shared(Changed& lists) const;
 
   sdk::NodeConfig node_;
   Ruleset ruleset_;
   std::unordered_map<std::uint32_t, ClassTarget> classes_;
-  std::unordered_map<std::uint32_t, std::vector<std::uint32_t>> class_ids_;  // class -> egress ids
   std::array<std::map<std::string, ClassTables>, 2> tables_;
-  std::map<std::uint32_t, std::uint32_t> references_;  // egress id -> class tables that name it
+  std::array<std::map<std::uint32_t, Lengths>, 2> shapes_;
   std::map<std::uint32_t, EgressPlan> egresses_;
-  std::map<std::string, std::uint32_t> peer_numbers_;
+  std::map<std::string, PeerPlan> peers_;
   std::set<std::string> bad_peers_;
-  std::array<std::vector<sdk::FlatRange<std::string>>, 2> cluster_;
-  std::array<std::array<Elements, kDynCount>, 3> elements_;
+  std::array<AddressRanges, 2> cluster_;
 };
-
-// "element = { ... }" texts of interval sets and maps; verdict "" for sets.
-[[nodiscard]] std::string range_text(const VerdictRange& range, bool verdict);
 
 }  // namespace egw::netlink

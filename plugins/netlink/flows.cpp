@@ -69,8 +69,8 @@ std::set<std::string> changed_chains(const Desired& before, const Desired& after
   if (out.empty()) return out;
   const std::set<std::string> leaves = out;
   for (const auto& [name, table] : after.class_tables(t)) {
-    if (std::any_of(table.ranges.begin(), table.ranges.end(),
-                    [&](const VerdictRange& r) { return leaves.count(r.value) != 0; })) {
+    if (std::any_of(table.table->entries.begin(), table.table->entries.end(),
+                    [&](const ClassEntry& e) { return leaves.count(name_of(e.action)) != 0; })) {
       out.insert(name);
     }
   }
@@ -119,9 +119,11 @@ BindingTable::BindingTable(const Desired& desired, Table t, const std::string& c
   if (chain.empty()) return;
   const auto table = desired.class_tables(t).find(chain);
   if (table != desired.class_tables(t).end()) {
-    for (const VerdictRange& r : table->second.ranges) {
-      ranges_.push_back({r.first, r.last, binding_of(desired, t, r.value)});
+    std::vector<std::pair<sdk::Prefix, Binding>> pairs;
+    for (const ClassEntry& e : table->second.table->entries) {
+      pairs.emplace_back(e.prefix, binding_of(desired, t, name_of(e.action)));
     }
+    ranges_ = sdk::flatten(std::move(pairs));
     return;
   }
   sdk::Address zero;

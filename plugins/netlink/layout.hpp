@@ -15,6 +15,16 @@ namespace egw::netlink {
 inline constexpr std::string_view kTable = "egw";
 inline constexpr std::uint32_t kIdMask = 0x3fff;
 
+// What a packet's priority holds on its way through our chains: an egress id, one of these, or the
+// number of a class with prefixes: kClassBit, its shape in the next seven bits, its own number.
+inline constexpr std::uint32_t kDropNumber = 0x40000000;
+inline constexpr std::uint32_t kNodeIpNumber = 0x40000001;
+inline constexpr std::uint32_t kBypassNumber = 0x40000002;
+inline constexpr std::uint32_t kClassBit = 0x80000000;
+inline constexpr std::uint32_t kShapeMask = 0xff000000;  // with kClassBit
+inline constexpr unsigned kShapeShift = 24;
+inline constexpr std::uint32_t kMaxClass = 0x00ffffff;
+
 enum class Table : std::uint8_t { kIp = 0, kIp6 = 1, kNetdev = 2 };
 inline constexpr std::array<Table, 3> kTables{Table::kIp, Table::kIp6, Table::kNetdev};
 inline constexpr std::array<Table, 2> kFamilies{Table::kIp, Table::kIp6};
@@ -64,7 +74,7 @@ class Marks {
   [[nodiscard]] std::uint32_t max_peer_number() const;
 
  private:
-  std::uint32_t slot_mask_ = 0xff000000, ct_mask_ = 0xff000000;
+  std::uint32_t slot_mask_ = 0xff000000, ct_mask_ = 0xfff80000;
 };
 
 // Next hop of the tunnel's routing table: an address that stands for whichever node the destination
@@ -72,7 +82,7 @@ class Marks {
 [[nodiscard]] sdk::Address next_hop(Table t);
 inline constexpr sdk::Mac kNextHopMac{0x02, 0x65, 0x67, 0x77, 0x00, 0x00};
 
-// 64-bit FNV-1a: names of chains and maps by content, and marks in rule comments.
+// 64-bit FNV-1a: names of classes by content, and marks in rule comments.
 [[nodiscard]] std::uint64_t fingerprint(std::string_view text);
 [[nodiscard]] std::string hex(std::uint64_t value, unsigned digits);
 [[nodiscard]] std::string mark_text(std::uint32_t value);  // 0x01234567

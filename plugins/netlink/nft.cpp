@@ -11,6 +11,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "text.hpp"
+
 namespace egw::netlink {
 namespace {
 
@@ -134,10 +136,6 @@ std::set<std::uint32_t> nfnetlink_ports() {
 
 }  // namespace
 
-std::string rule_comment(std::uint64_t fingerprint, std::size_t i, std::size_t n) {
-  return "egw:" + hex(fingerprint, 16) + ":" + std::to_string(i) + "/" + std::to_string(n);
-}
-
 sdk::Outcome<std::unique_ptr<Nft>> Nft::open() {
   auto socket = common::NetlinkSocket::open(NETLINK_NETFILTER);
   if (!socket) return socket.status();
@@ -211,7 +209,7 @@ KernelTable Nft::dump(Table t) {
   if (!out.exists) return out;
   dump_chains(t, out);
   dump_rules(t, out);
-  dump_sets(t, out);
+  out.sets = sets(t);
   for (const auto& [name, packets] : counters(t)) out.counters.insert(name);
   return out;
 }
@@ -280,19 +278,24 @@ void Nft::dump_rules(Table t, KernelTable& out) {
   last_comment_.clear();
 }
 
-void Nft::dump_sets(Table t, KernelTable& out) {
+std::map<std::string, KernelSet> Nft::sets(Table t) {
   Message m = nft_message(NFT_MSG_GETSET, t, 0);
   m.text(NFTA_SET_TABLE, kTable);
+  std::map<std::string, KernelSet> out;
   const auto each = [&](const nlmsghdr* h) {
     const Attributes a(h, sizeof(nfgenmsg), NFTA_SET_MAX);
-    if (a.text(NFTA_SET_TABLE) != kTable) return;
-    out.sets[std::string(a.text(NFTA_SET_NAME))] =
+    // An anonymous set belongs to its rule.
+    if (a.text(NFTA_SET_TABLE) != kTable || (a.be32(NFTA_SET_FLAGS) & NFT_SET_ANONYMOUS) != 0) {
+      return;
+    }
+    out[std::string(a.text(NFTA_SET_NAME))] =
         KernelSet{a.be32(NFTA_SET_FLAGS), a.be32(NFTA_SET_KEY_LEN), a.be32(NFTA_SET_DATA_LEN),
                   a.be32(NFTA_SET_DATA_TYPE)};
   };
-  if (const int err = socket_.dump(m, each, [&] { out.sets.clear(); }); err != 0) {
+  if (const int err = socket_.dump(m, each, [&] { out.clear(); }); err != 0 && err != ENOENT) {
     unreadable("sets", err);
   }
+  return out;
 }
 
 namespace {
@@ -358,13 +361,13 @@ Elements Nft::elements(Table t, const std::string& set, bool verdict) {
   return out;
 }
 
-VerdictRanges Nft::ranges(Table t, const std::string& set, bool verdict) {
-  auto raw = raw_elements(socket_, t, set, verdict);
+AddressRanges Nft::ranges(Table t, const std::string& set) {
+  auto raw = raw_elements(socket_, t, set, false);
   // Ends before starts of the same key: the end of one range is where its neighbour begins.
   std::sort(raw.begin(), raw.end(), [](const RawElement& a, const RawElement& b) {
     return a.key != b.key ? a.key < b.key : a.end && !b.end;
   });
-  VerdictRanges out;
+  AddressRanges out;
   for (std::size_t i = 0; i < raw.size(); ++i) {
     if (raw[i].end) continue;
     std::size_t next = i + 1;
@@ -373,7 +376,7 @@ VerdictRanges Nft::ranges(Table t, const std::string& set, bool verdict) {
     sdk::Address last =
         next < raw.size() ? address_of(raw[next].key) : sdk::Prefix(first, 0).last();
     if (next < raw.size()) last.decrement();
-    out.push_back({first, last, raw[i].data});
+    out.push_back({first, last, {}});
   }
   return out;
 }
@@ -396,6 +399,35 @@ std::map<std::string, std::uint64_t> Nft::counters(Table t) {
     unreadable("counters", err);
   }
   return out;
+}
+
+sdk::Status Nft::write_raw(const std::array<std::vector<Chain>, 3>& chains) {
+  std::vector<Message> messages;
+  for (const Table t : kTables) {
+    for (const Chain& c : chains[static_cast<std::size_t>(t)]) {
+      Message flush = nft_message(NFT_MSG_DELRULE, t, 0);
+      flush.text(NFTA_RULE_TABLE, kTable).text(NFTA_RULE_CHAIN, c.name);
+      messages.push_back(std::move(flush));
+      const std::string comment = rule_comment(c.fingerprint(), 0, 1);
+      // Type 0, the comment; its length with the NUL.
+      const std::string data =
+          std::string(1, '\0') + static_cast<char>(comment.size() + 1) + comment + '\0';
+      Message rule =
+          nft_message(NFT_MSG_NEWRULE, t, NLM_F_CREATE | NLM_F_APPEND, 512 + c.raw.size());
+      rule.text(NFTA_RULE_TABLE, kTable).text(NFTA_RULE_CHAIN, c.name);
+      rule.attr(NFTA_RULE_EXPRESSIONS | NLA_F_NESTED, c.raw.data(), c.raw.size());
+      rule.attr(NFTA_RULE_USERDATA, data.data(), data.size());
+      messages.push_back(std::move(rule));
+    }
+  }
+  const auto result = socket_.batch(messages, NFNL_SUBSYS_NFTABLES);
+  if (result.ok()) return sdk::ok();
+  int error = result.whole;
+  for (const int e : result.each) error = error == 0 ? e : error;
+  return sdk::fail(
+      sdk::Code::kInternal,
+      "the kernel refused the rules that write egress ids and peers' numbers into marks",
+      "nftables", error);
 }
 
 sdk::Status Nft::write(const std::array<const std::vector<ElementChange>*, 3>& changes,

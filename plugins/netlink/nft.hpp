@@ -1,6 +1,6 @@
-// nftables in process: structure (tables, chains, rules, sets) as text through libnftables,
-// elements and dumps by netlink, which costs neither the text nor libnftables' copy of every
-// element. Called by apply.cpp.
+// nftables in process: structure (tables, chains, rules, sets) as text through libnftables; rules
+// without words, elements and dumps by netlink, which costs neither the text nor libnftables' copy
+// of every element. Called by tables.cpp and datapath.cpp.
 #pragma once
 
 #include <array>
@@ -60,8 +60,9 @@ class Nft {
   [[nodiscard]] bool table_exists(Table t);
   [[nodiscard]] KernelTable dump(Table t);
   [[nodiscard]] Elements elements(Table t, const std::string& set, bool verdict);
-  // Of an interval set or map: as ranges.
-  [[nodiscard]] VerdictRanges ranges(Table t, const std::string& set, bool verdict);
+  // Of an interval set.
+  [[nodiscard]] AddressRanges ranges(Table t, const std::string& set);
+  [[nodiscard]] std::map<std::string, KernelSet> sets(Table t);
   [[nodiscard]] std::map<std::string, std::uint64_t> counters(Table t);  // packets
   [[nodiscard]] std::uint32_t generation();
 
@@ -75,6 +76,9 @@ class Nft {
   sdk::Status write(const std::array<const std::vector<ElementChange>*, 3>& changes,
                     std::vector<ElementFailure>& failures);
 
+  // Chains with a raw rule: emptied and filled, in one transaction.
+  sdk::Status write_raw(const std::array<std::vector<Chain>, 3>& chains);
+
   // Netlink ports of our sockets: who our own changes come from.
   [[nodiscard]] std::vector<std::uint32_t> ports() const;
   [[nodiscard]] common::NetlinkSocket& socket() { return socket_; }
@@ -84,15 +88,11 @@ class Nft {
   sdk::Status make_context();
   void dump_chains(Table t, KernelTable& out);
   void dump_rules(Table t, KernelTable& out);
-  void dump_sets(Table t, KernelTable& out);
 
   common::NetlinkSocket socket_;
   nft_ctx* context_ = nullptr;
   std::uint32_t context_port_ = 0;
   std::unordered_map<std::string, std::string> last_comment_;  // while dumping rules
 };
-
-// The text of a rule's comment and what it says when read back.
-[[nodiscard]] std::string rule_comment(std::uint64_t fingerprint, std::size_t i, std::size_t n);
 
 }  // namespace egw::netlink

@@ -133,11 +133,11 @@ sdk::Outcome<std::string> NetlinkDatapath::observe() {
   json endpoints = json::object(), egresses = json::object();
   for (const Table t : kFamilies) {
     const std::string family(t == Table::kIp ? "v4" : "v6");
-    std::map<std::string, std::string> chains;
-    for (auto& [number, chain] : nft_->elements(t, "chains", true)) chains[number] = chain;
-    for (const auto& [key, number] : nft_->elements(t, "src", false)) {
-      const auto chain = chains.find(number);
-      endpoints[address_text(key)] = chain == chains.end() ? "?" : chain->second;
+    std::unordered_map<std::uint32_t, std::string> classes;
+    if (desired_) classes = desired_->class_names(t);
+    for (const auto& [key, number] : nft_->elements(t, "endpoints", false)) {
+      const auto at = classes.find(u32_of(number));
+      endpoints[address_text(key)] = at == classes.end() ? name_of(u32_of(number)) : at->second;
     }
     for (const auto& [key, address] : nft_->elements(t, "idnat", false)) {
       egresses[std::to_string(u32_of(key))][family] = address_text(address);

@@ -1,7 +1,12 @@
 #include "ruleset.hpp"
 
 #include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter_ipv4.h>
+
+#include <bit>
+
+#include "expressions.hpp"
 
 namespace egw::netlink {
 namespace {
@@ -32,6 +37,7 @@ std::uint64_t Chain::fingerprint() const {
     all = hook->type + ' ' + hook->hook + ' ' + std::to_string(hook->priority) + ' ' + hook->device;
   }
   for (const std::string& rule : rules) all += '\n' + rule;
+  all += raw;
   return netlink::fingerprint(all);
 }
 
@@ -104,7 +110,7 @@ void Ruleset::add_prerouting(Table t, std::vector<Chain>& out) const {
                  Hook{"filter", "prerouting", NF_INET_PRE_ROUTING, kClassifyPriority, {}},
                  {"iifname " + device + " goto from_tunnel", "ct direction reply goto to_peer",
                   f + " daddr @eips " + counted("to_eip", "drop"),
-                  "meta priority set " + f + " saddr map @src goto judge"}});
+                  "meta priority set " + f + " saddr map @endpoints goto judge"}});
 
   Chain tunnel{"from_tunnel", {}, {}};
   tunnel.rules.push_back("ct direction reply ct state established,related accept");
@@ -117,9 +123,10 @@ void Ruleset::add_prerouting(Table t, std::vector<Chain>& out) const {
   }
   tunnel.rules.push_back("ct original zone 0 " + counted("without_id", "drop"));
   tunnel.rules.push_back("fib daddr type local " + counted("to_host", "drop"));
-  tunnel.rules.push_back("ether saddr vmap @peer");
+  tunnel.rules.push_back("jump note_peer");
   tunnel.rules.push_back(counted("forged", "drop"));
   out.push_back(std::move(tunnel));
+  out.push_back(note_peer());
 
   std::string number = "ct mark & " + mark_text(marks_.ct_mask());
   if (marks_.ct_shift() != 0) number = "(" + number + ") >> " + std::to_string(marks_.ct_shift());
@@ -135,9 +142,9 @@ void Ruleset::add_prerouting(Table t, std::vector<Chain>& out) const {
   add_judgement(t, out);
 }
 
-// What happens to packets of endpoints. The number of the endpoint's chain travels from one map to
-// the next in the packet's priority, which routing overwrites (IPv4) or we clear: a map of verdicts
-// with all endpoints would make the kernel look at every one of them in every transaction.
+// What happens to packets of endpoints. A number travels from one map to the next in the packet's
+// priority, which routing overwrites (IPv4) or we clear: in maps of verdicts, or in chains per
+// policy, the kernel would look at every single one in every transaction.
 void Ruleset::add_judgement(Table t, std::vector<Chain>& out) const {
   const std::string f(keyword(t));
   out.push_back({"leave_alone", {}, {"meta priority set 0 accept"}});
@@ -146,10 +153,57 @@ void Ruleset::add_judgement(Table t, std::vector<Chain>& out) const {
   out.push_back({"judge",
                  {},
                  {local + " goto leave_alone", f + " daddr @cluster goto leave_alone",
-                  "meta priority vmap @chains", counted("no_egress", "drop")}});
-  out.push_back({std::string(kDropChain), {}, {counted("no_egress", "drop")}});
+                  "meta priority & " + mark_text(kShapeMask) + " vmap @shapes", "goto egress"}});
+  add_egress(t, out);
   const sdk::Address& parent = t == Table::kIp ? node_.parent_v4 : node_.parent_v6;
   out.push_back({std::string(kNodeIpChain), {}, node_ip_rules(t, parent)});
+}
+
+// A connection keeps its translation until its entry is deleted (flows.hpp). Until then it goes on
+// by the way that fits the translation: by the tunnel with the pod's address, else from here with
+// the EIP. So nothing is lost, and nothing enters the tunnel under an EIP, when an EIP moves.
+void Ruleset::add_egress(Table t, std::vector<Chain>& out) const {
+  const std::string f(keyword(t));
+  const auto special = [](std::uint32_t number, const std::string& chain) {
+    return mark_text(number) + " : goto " + chain;
+  };
+  out.push_back({"egress",
+                 {},
+                 {// The id is needed for the first packet only; foreign bits of the others stay.
+                  "ct status snat ct reply " + f + " daddr . meta priority @served " +
+                      "meta priority set 0 " +
+                      set_mark(marks_.slot_mask(), marks_.value(Slot::kOwn)) + " accept",
+                  "meta priority @steered goto steer", "meta priority @owned goto own",
+                  "meta priority vmap { " + special(kBypassNumber, "leave_alone") + ", " +
+                      special(kNodeIpNumber, std::string(kNodeIpChain)) + " }",
+                  counted("no_egress", "drop")}});
+  out.push_back({"own",
+                 {},
+                 {// Bound to another source before its policy: dropped until its entry is gone.
+                  "ct status snat " + counted("other_source", "drop"),
+                  "ct status confirmed goto steer", "goto own_first"}});
+  out.push_back(with_id("steer", Slot::kSteer));
+  out.push_back(with_id("own_first", Slot::kOwn));
+}
+
+// The id goes from the priority into the mark.
+Chain Ruleset::with_id(const std::string& name, Slot slot) const {
+  Expressions e;
+  e.load_meta(NFT_META_MARK, 0).load_meta(NFT_META_PRIORITY, 1);
+  e.insert(0, 1, {0, static_cast<unsigned>(std::popcount(kIdMask))}, 2);
+  e.mask(2, 2, ~marks_.slot_mask(), marks_.value(slot)).store_meta(NFT_META_MARK, 2);
+  e.constant(0, 0).store_meta(NFT_META_PRIORITY, 0).accept();
+  return {name, {}, {}, e.bytes()};
+}
+
+// Ends without a verdict when the MAC is no peer's.
+Chain Ruleset::note_peer() const {
+  constexpr std::uint32_t kSourceMac = 6;
+  Expressions e;
+  e.load_link_layer(kSourceMac, 6, 0).look_up("peers", 0, 2).load_ct(NFT_CT_MARK, 3);
+  const unsigned width = static_cast<unsigned>(std::popcount(marks_.ct_mask()));
+  e.insert(3, 2, {marks_.ct_shift(), width}, 4).store_ct(NFT_CT_MARK, 4).accept();
+  return {"note_peer", {}, {}, e.bytes()};
 }
 
 std::vector<std::string> Ruleset::node_ip_rules(Table t, const sdk::Address& address) const {
@@ -238,61 +292,34 @@ std::vector<Chain> Ruleset::netdev_chains() const {
   return out;
 }
 
-// A connection keeps its translation until its entry is deleted (flows.hpp). Until then it goes on
-// by the way that fits the translation: by the tunnel with the pod's address, else from here with
-// the EIP. So nothing is lost, and nothing enters the tunnel under an EIP, when an EIP moves.
-Chain Ruleset::egress_chain(Table t, std::uint32_t id, Mode mode,
-                            const sdk::Address& served) const {
-  Chain out{"e" + std::to_string(id), {}, {}};
-  const std::uint32_t slot = marks_.slot_mask();
-  const std::uint32_t own = marks_.value(Slot::kOwn);
-  const std::string steer = "meta priority set 0 " +
-                            set_mark(slot | kIdMask, marks_.value(Slot::kSteer) | id) + " accept";
-  if (mode != Mode::kDrop && served) {
-    // The id is needed for the first packet only; foreign bits of the others stay.
-    out.rules.push_back("ct status confirmed ct reply " + std::string(keyword(t)) + " daddr " +
-                        served.text() + " meta priority set 0 " + set_mark(slot, own) + " accept");
+Chain Ruleset::lengths_chain(Table t, const std::string& name, const Lengths& lengths) {
+  const std::string f(keyword(t));
+  Chain out{name, {}, {}};
+  for (const std::uint8_t length : lengths) {
+    const SetSpec map = prefix_map(t, length);
+    sdk::Address ones;
+    ones.family = t == Table::kIp ? 4 : 6;
+    ones.bytes.fill(0xff);
+    const std::string mask = sdk::Prefix(ones, length).first().text();
+    std::string key = "meta priority";
+    if (length == ones.bits()) key += " . " + f + " daddr";
+    if (length != 0 && length != ones.bits()) key += " . ( " + f + " daddr & " + mask + " )";
+    out.rules.push_back("meta priority set " + key + " map @" + map.name + " goto egress");
   }
-  switch (mode) {
-    case Mode::kSteer:
-      out.rules.push_back(steer);
-      break;
-    case Mode::kOwn:
-      // Bound to another source before its policy: dropped until its entry is gone.
-      out.rules.push_back("ct status snat " + counted("other_source", "drop"));
-      out.rules.push_back("ct status confirmed " + steer);
-      out.rules.push_back("meta priority set 0 " + set_mark(slot | kIdMask, own | id) + " accept");
-      break;
-    case Mode::kDrop:
-      out.rules.push_back(counted("no_egress", "drop"));
-      break;
-  }
+  // What no prefix covers is left alone.
+  out.rules.emplace_back("goto leave_alone");
   return out;
 }
 
-Chain Ruleset::peer_chain(std::uint32_t number) const {
-  const std::uint32_t mask = marks_.ct_mask();
-  return {"p" + std::to_string(number),
-          {},
-          {"ct mark set ct mark & " + mark_text(~mask) + " | " +
-           mark_text(number << marks_.ct_shift()) + " accept"}};
-}
-
-Chain Ruleset::class_chain(Table t, const std::string& name) const {
-  // What no prefix covers is left alone.
-  return {name,
-          {},
-          {"meta priority set 0 " + std::string(keyword(t)) + " daddr vmap @d" + name.substr(1)}};
-}
-
-SetSpec Ruleset::class_map(Table t, const std::string& class_name) {
-  return {"d" + class_name.substr(1),
+SetSpec Ruleset::prefix_map(Table t, std::uint8_t length) {
+  const std::string address = length == 0 ? "" : " . " + address_type(t);
+  return {std::string(kPrefixMaps) + std::to_string(length),
           true,
-          "type " + address_type(t) + " : verdict; flags interval",
-          address_length(t),
-          0,
-          true,
-          true};
+          "type classid" + address + " : classid",
+          length == 0 ? 4 : 4 + address_length(t),
+          4,
+          false,
+          false};
 }
 
 SetSpec Ruleset::cluster_set(Table t) {
@@ -322,8 +349,12 @@ std::vector<std::pair<Dyn, SetSpec>> Ruleset::sets(Table t) const {
   }
   if (!enabled(t)) return out;
   out.push_back(
-      {Dyn::kSource, {"src", true, "type " + address + " : classid", n, 4, false, false}});
-  out.push_back({Dyn::kJudge, {"chains", true, "type classid : verdict", 4, 0, true, false}});
+      {Dyn::kSource, {"endpoints", true, "type " + address + " : classid", n, 4, false, false}});
+  out.push_back({Dyn::kShape, {"shapes", true, "type classid : verdict", 4, 0, true, false}});
+  out.push_back({Dyn::kSteered, {"steered", false, "type classid", 4, 0, false, false}});
+  out.push_back({Dyn::kOwned, {"owned", false, "type classid", 4, 0, false, false}});
+  out.push_back(
+      {Dyn::kServed, {"served", false, "type " + address + " . classid", n + 4, 0, false, false}});
   out.push_back({Dyn::kGuarded, {"eips", false, "type " + address, n, 0, false, false}});
   out.push_back({Dyn::kOwn, {"own", false, "type " + address, n, 0, false, false}});
   out.push_back({Dyn::kIdNat, {"idnat", true, "type mark : " + address, 4, n, false, false}});
@@ -332,7 +363,7 @@ std::vector<std::pair<Dyn, SetSpec>> Ruleset::sets(Table t) const {
        {"zonenat", true, "typeof ct original zone : " + f + " saddr", 2, n, false, false}});
   out.push_back(
       {Dyn::kZone, {"zone", true, "typeof meta mark : ct original zone", 4, 2, false, false}});
-  out.push_back({Dyn::kPeer, {"peer", true, "type ether_addr : verdict", 6, 0, true, false}});
+  out.push_back({Dyn::kPeer, {"peers", true, "type ether_addr : mark", 6, 4, false, false}});
   return out;
 }
 

@@ -10,6 +10,7 @@
 
 #include "egw/sdk/datapath_state.hpp"
 #include "layout.hpp"
+#include "prefixes.hpp"
 
 namespace egw::netlink {
 
@@ -25,25 +26,30 @@ struct Chain {
   std::string name;
   std::optional<Hook> hook;
   std::vector<std::string> rules;
+  std::string raw{};  // instead of rules: one rule as the kernel's expressions (expressions.hpp)
   // Of hook and rules: what the rules' comments carry, so that a restarted agent recognises them.
   [[nodiscard]] std::uint64_t fingerprint() const;
+  [[nodiscard]] std::size_t rule_count() const { return raw.empty() ? rules.size() : 1; }
 };
 
 // Sets and maps whose elements are written one by one (by netlink, not as text).
 enum class Dyn : std::uint8_t {
-  kSource,    // ip, ip6: endpoint -> number of the chain that judges its packets
-  kJudge,     // ip, ip6: that number -> verdict
+  kSource,    // ip, ip6: endpoint -> number: egress id, class, drop, node's address
+  kShape,     // ip, ip6: class bit and shape of such a number -> verdict
+  kSteered,   // ip, ip6: ids that go into the tunnel
+  kOwned,     // ip, ip6: ids that this node owns
+  kServed,    // ip, ip6: address . id that translated connections of this node's pods may keep
   kGuarded,   // ip, ip6: EIPs that this node may serve: nobody connects to them
   kOwn,       // ip, ip6: addresses that translated packets may leave with
   kIdNat,     // ip, ip6: mark (id) -> address
   kZoneNat,   // ip, ip6: conntrack zone (id) -> address
   kZone,      // ip, ip6: mark (id) -> conntrack zone
-  kPeer,      // ip, ip6: inner source MAC -> verdict that notes the peer's number
+  kPeer,      // ip, ip6: inner source MAC -> the peer's number
   kOuter,     // family of the underlay: outer source . inner source MAC
   kOwnerMac,  // netdev: mark (id) -> MAC of the owner
   kBackMac,   // netdev: mark (peer number) -> MAC of the peer
 };
-inline constexpr std::size_t kDynCount = 11;
+inline constexpr std::size_t kDynCount = 14;
 
 struct SetSpec {
   std::string name;
@@ -67,25 +73,20 @@ class Ruleset {
   [[nodiscard]] bool enabled(Table t) const;  // the family is translated
   [[nodiscard]] bool carries(Table t) const;  // the underlay is of this family
   [[nodiscard]] std::vector<Chain> fixed_chains(Table t) const;
-  // `served`: the address that this node gives to the id's packets, none if it does not serve it.
-  [[nodiscard]] Chain egress_chain(Table t, std::uint32_t id, Mode mode,
-                                   const sdk::Address& served) const;
-  [[nodiscard]] Chain peer_chain(std::uint32_t number) const;
-  // name: "c" + content; jumps into the map "d" + the same.
-  [[nodiscard]] Chain class_chain(Table t, const std::string& name) const;
+  // Asks the maps of these lengths, longest first (prefixes.hpp).
+  [[nodiscard]] static Chain lengths_chain(Table t, const std::string& name,
+                                           const Lengths& lengths);
   [[nodiscard]] std::vector<std::pair<Dyn, SetSpec>> sets(Table t) const;
-  [[nodiscard]] static SetSpec class_map(Table t, const std::string& class_name);
+  [[nodiscard]] static SetSpec prefix_map(Table t, std::uint8_t length);
   [[nodiscard]] static SetSpec cluster_set(Table t);
   [[nodiscard]] static std::vector<std::string> counters(Table t);
   // Destinations that are never steered besides the cluster's own: link-local, multicast, ...
   [[nodiscard]] static std::vector<sdk::Prefix> never_steered(Table t);
   [[nodiscard]] const Marks& marks() const { return marks_; }
 
-  static constexpr std::string_view kDropChain = "drop_it";
   static constexpr std::string_view kNodeIpChain = "node_ip";
   static constexpr std::string_view kClusterSet = "cluster";
-  static constexpr std::uint32_t kDropNumber = 0x40000000;
-  static constexpr std::uint32_t kNodeIpNumber = 0x40000001;
+  static constexpr std::string_view kPrefixMaps = "m";  // and the length
 
  private:
   [[nodiscard]] std::vector<Chain> ip_chains(Table t) const;
@@ -98,6 +99,9 @@ class Ruleset {
   // Marks what leaves by this node with `address`: action nodeip.
   [[nodiscard]] std::vector<std::string> node_ip_rules(Table t, const sdk::Address& address) const;
   void add_judgement(Table t, std::vector<Chain>& out) const;
+  void add_egress(Table t, std::vector<Chain>& out) const;
+  [[nodiscard]] Chain with_id(const std::string& name, Slot slot) const;
+  [[nodiscard]] Chain note_peer() const;
 
   sdk::NodeConfig node_;
   Marks marks_;

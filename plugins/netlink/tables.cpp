@@ -7,6 +7,8 @@
 #include <functional>
 #include <set>
 
+#include "text.hpp"
+
 namespace egw::netlink {
 namespace {
 
@@ -14,48 +16,6 @@ constexpr std::size_t kBigText = 256 * 1024;
 constexpr std::size_t kBigChange = 2000;  // elements and rules
 
 std::size_t index(Table t) { return static_cast<std::size_t>(t); }
-
-std::string place(Table t, const std::string& name) {
-  return std::string(keyword(t)) + " " + std::string(kTable) + " " + name;
-}
-
-std::string declare(Table t, const Chain& c) {
-  std::string out = "add chain " + place(t, c.name);
-  if (c.hook) {
-    out += " { type " + c.hook->type + " hook " + c.hook->hook;
-    if (!c.hook->device.empty()) out += " device \"" + c.hook->device + "\"";
-    out += " priority " + std::to_string(c.hook->priority) + "; policy accept; }";
-  }
-  return out + "\n";
-}
-
-std::string rules_text(Table t, const Chain& c) {
-  std::string out;
-  const std::uint64_t fingerprint = c.fingerprint();
-  for (std::size_t i = 0; i < c.rules.size(); ++i) {
-    out += "add rule " + place(t, c.name) + " " + c.rules[i] + " comment \"" +
-           rule_comment(fingerprint, i, c.rules.size()) + "\"\n";
-  }
-  return out;
-}
-
-std::string elements_text(const VerdictRanges& ranges, bool verdict) {
-  std::string out = "{ ";
-  for (std::size_t i = 0; i < ranges.size(); ++i) {
-    if (i != 0) out += ", ";
-    out += range_text(ranges[i], verdict);
-  }
-  return out + " }";
-}
-
-std::string declare(Table t, const SetSpec& s, const VerdictRanges* ranges = nullptr) {
-  std::string out =
-      std::string("add ") + (s.map ? "map " : "set ") + place(t, s.name) + " { " + s.header + "; ";
-  if (ranges != nullptr && !ranges->empty()) {
-    out += "elements = " + elements_text(*ranges, s.verdict) + "; ";
-  }
-  return out + "}\n";
-}
 
 bool same_set(const SetSpec& wanted, const KernelSet& k) {
   return k.key_length == wanted.key_length && ((k.flags & NFT_SET_MAP) != 0) == wanted.map &&
@@ -124,7 +84,7 @@ void keep(std::vector<ElementChange>& list, ElementChange change) {
 }
 
 SetSpec source_spec(Table t) {
-  return {"src", true, {}, t == Table::kIp ? 4U : 16U, 4, false, false};
+  return {"endpoints", true, {}, t == Table::kIp ? 4U : 16U, 4, false, false};
 }
 
 }  // namespace
@@ -134,7 +94,7 @@ void Tables::compare_chains(Table t, const KernelTable& kernel, const Desired& d
   Known& mine = known_[index(t)];
   std::set<std::string> wanted;
   std::unordered_map<std::string, std::uint64_t> written;
-  desired.each_chain(t, [&](const Chain& c) {
+  desired.each_chain(t, [&](Chain c) {
     const std::uint64_t fingerprint = c.fingerprint();
     wanted.insert(c.name);
     written[c.name] = fingerprint;
@@ -146,6 +106,7 @@ void Tables::compare_chains(Table t, const KernelTable& kernel, const Desired& d
       // A base chain begins to see packets when everything it leads to is there.
       (c.hook ? out.change : out.chains) += declare(t, c);
       (c.hook ? out.change : out.rules) += rules_text(t, c);
+      if (!c.raw.empty()) out.raw.push_back(std::move(c));
       return;
     }
     const KernelChain& k = at->second;
@@ -156,15 +117,19 @@ void Tables::compare_chains(Table t, const KernelTable& kernel, const Desired& d
       return;
     }
     const auto learned = mine.learned.find(c.name);
-    const bool same_text = k.consistent && k.claimed == fingerprint && k.rules == c.rules.size();
+    const bool same_text = k.consistent && k.claimed == fingerprint && k.rules == c.rule_count();
     if (same_text && (learned == mine.learned.end() || learned->second.first != fingerprint ||
                       learned->second.second == k.content)) {
       mine.learned[c.name] = {fingerprint, k.content};
       return;
     }
     if (settled) ++repairs["nftables rule"];
-    out.change += "flush chain " + place(t, c.name) + "\n" + rules_text(t, c);
     mine.learned.erase(c.name);
+    if (c.raw.empty()) {
+      out.change += "flush chain " + place(t, c.name) + "\n" + rules_text(t, c);
+    } else {
+      out.raw.push_back(std::move(c));
+    }
   });
   for (const auto& [name, k] : kernel.chains) {
     if (wanted.count(name) != 0) continue;
@@ -176,76 +141,88 @@ void Tables::compare_chains(Table t, const KernelTable& kernel, const Desired& d
   mine.chains = std::move(written);
 }
 
-void Tables::compare_ranges(Table t, const KernelTable& kernel, const SetSpec& spec,
-                            const VerdictRanges& wanted, bool settled, Difference& out,
-                            common::Repairs& repairs) {
-  if (kernel.sets.count(spec.name) == 0) {
-    if (settled) ++repairs["nftables set"];
-    (spec.map ? out.maps : out.sets) += declare(t, spec, &wanted);
-    return;
-  }
-  if (nft_.ranges(t, spec.name, spec.verdict) == wanted) return;
-  if (settled) ++repairs["nftables element"];
-  out.change += std::string("flush ") + (spec.map ? "map " : "set ") + place(t, spec.name) + "\n";
-  if (!wanted.empty()) {
-    out.change +=
-        "add element " + place(t, spec.name) + " " + elements_text(wanted, spec.verdict) + "\n";
-  }
+// An interval set is rewritten as a whole.
+void Tables::compare_cluster(Table t, const KernelTable& kernel, const Past* before,
+                             const Desired& desired, Difference& out, common::Repairs& repairs) {
+  const SetSpec spec = Ruleset::cluster_set(t);
+  const bool settled = before != nullptr && before->desired.cluster(t) == desired.cluster(t);
+  const bool there = kernel.sets.count(spec.name) != 0;
+  if (there && nft_.ranges(t, spec.name) == desired.cluster(t)) return;
+  if (settled) ++repairs[there ? "nftables element" : "nftables set"];
+  std::string& text = there ? out.change : out.sets;
+  text += there ? "flush set " + place(t, spec.name) + "\n" : declare(t, spec);
+  text += "add element " + place(t, spec.name) + " " + elements_text(desired.cluster(t)) + "\n";
+}
+
+void Tables::compare_sources(Table t, const KernelTable& kernel, const Past* before,
+                             const sdk::State& state, const Desired& desired, Difference& out,
+                             common::Repairs& repairs, std::vector<SourceChange>& changes) {
+  const SetSpec spec = source_spec(t);
+  const Elements have =
+      kernel.sets.count(spec.name) != 0 ? nft_.elements(t, spec.name, false) : Elements();
+  const auto names_now = desired.class_names(t);
+  const auto names_before = before != nullptr ? before->desired.class_names(t) : names_now;
+  const auto name = [](const auto& names, const std::string* number) {
+    if (number == nullptr) return std::string();
+    const auto at = names.find(u32_of(*number));
+    return at == names.end() ? name_of(u32_of(*number)) : at->second;
+  };
+  const auto wanted_before = [&](const std::string& key) -> std::string {
+    const auto at = before->state.endpoints.find(address_of(key));
+    if (at == before->state.endpoints.end()) return kAbsent;
+    const std::uint32_t number = before->desired.number(at->second, t);
+    return number == 0 ? kAbsent : register_u32(number);
+  };
+  ElementChange put, drop;
+  difference(
+      spec, have, desired.source_elements(state, t), put, drop,
+      [&](const std::string& key, const std::string* had, const std::string* wants) {
+        changes.push_back({address_of(key), name(names_before, had), name(names_now, wants)});
+        if (before != nullptr && wanted_before(key) == (wants == nullptr ? kAbsent : *wants)) {
+          ++repairs["nftables element"];
+        }
+      });
+  keep(out.put, std::move(put));
+  keep(out.drop, std::move(drop));
 }
 
 void Tables::compare_sets(Table t, const KernelTable& kernel, const Past* before,
-                          const sdk::State& state, const Desired& desired, Difference& out,
-                          common::Repairs& repairs, std::vector<SourceChange>& changes) {
+                          const Desired& desired, const Desired::Changed& lists, Difference& out,
+                          common::Repairs& repairs) {
   std::set<std::string> wanted;
-  for (const auto& [dyn, spec] : desired.ruleset().sets(t)) {
-    wanted.insert(spec.name);
+  const auto compare = [&](const SetSpec& spec, const Elements& want, const Elements* past) {
     const bool there = kernel.sets.count(spec.name) != 0;
-    if (!there) out.sets += declare(t, spec);
-    const bool source = dyn == Dyn::kSource;
     const Elements have = there ? nft_.elements(t, spec.name, spec.verdict) : Elements();
-    const Elements sources = source ? desired.source_elements(state, t) : Elements();
-    const Elements& want = source ? sources : desired.elements(t, dyn);
-    const auto wanted_before = [&, d = dyn](const std::string& key) -> std::string {
-      if (!source) {
-        const std::string* found = find_element(before->desired.elements(t, d), key);
-        return found == nullptr ? kAbsent : *found;
-      }
-      const auto at = before->state.endpoints.find(address_of(key));
-      if (at == before->state.endpoints.end()) return kAbsent;
-      const std::string& chain = before->desired.target(at->second, t);
-      return chain.empty() ? kAbsent : register_u32(before->desired.chain_number(t, chain));
-    };
-    const auto chain_of = [&](const Desired& d, const std::string* number) {
-      return number == nullptr ? std::string() : d.chain_name(t, u32_of(*number));
-    };
     ElementChange put, drop;
-    difference(
-        spec, have, want, put, drop,
-        [&](const std::string& key, const std::string* had, const std::string* wants) {
-          if (source) {
-            changes.push_back({address_of(key),
-                               chain_of(before != nullptr ? before->desired : desired, had),
-                               chain_of(desired, wants)});
-          }
-          if (before != nullptr && wanted_before(key) == (wants == nullptr ? kAbsent : *wants)) {
-            ++repairs["nftables element"];
-          }
-        });
+    difference(spec, have, want, put, drop,
+               [&](const std::string& key, const std::string*, const std::string* wants) {
+                 if (past == nullptr) return;
+                 const std::string* was = find_element(*past, key);
+                 const bool same =
+                     was == nullptr || wants == nullptr ? was == wants : *was == *wants;
+                 if (same) ++repairs["nftables element"];
+               });
     keep(out.put, std::move(put));
     keep(out.drop, std::move(drop));
+  };
+  const auto declared = [&](const SetSpec& spec) {
+    wanted.insert(spec.name);
+    if (kernel.sets.count(spec.name) == 0) out.sets += declare(t, spec);
+  };
+  for (const auto& [dyn, spec] : desired.ruleset().sets(t)) {
+    declared(spec);
+    if (dyn == Dyn::kSource) continue;
+    compare(spec, lists.wants.at(t, dyn), before != nullptr ? &lists.had.at(t, dyn) : nullptr);
   }
   if (t != Table::kNetdev && desired.ruleset().enabled(t)) {
-    const SetSpec cluster = Ruleset::cluster_set(t);
-    wanted.insert(cluster.name);
-    compare_ranges(t, kernel, cluster, desired.cluster(t),
-                   before != nullptr && before->desired.cluster(t) == desired.cluster(t), out,
-                   repairs);
-    for (const auto& [name, table] : desired.class_tables(t)) {
-      const SetSpec spec = Ruleset::class_map(t, name);
-      wanted.insert(spec.name);
-      compare_ranges(t, kernel, spec, table.ranges,
-                     before != nullptr && before->desired.class_tables(t).count(name) != 0, out,
-                     repairs);
+    wanted.emplace(Ruleset::kClusterSet);
+    const auto past =
+        before != nullptr ? before->desired.prefix_elements(t) : std::map<std::uint8_t, Elements>();
+    for (const auto& [length, want] : desired.prefix_elements(t)) {
+      const SetSpec spec = Ruleset::prefix_map(t, length);
+      declared(spec);
+      const auto at = past.find(length);
+      compare(spec, want, at == past.end() ? nullptr : &at->second);
     }
   }
   for (const auto& [name, k] : kernel.sets) {
@@ -254,8 +231,9 @@ void Tables::compare_sets(Table t, const KernelTable& kernel, const Past* before
 }
 
 void Tables::compare(Table t, const KernelTable& kernel, const Past* before,
-                     const sdk::State& state, const Desired& desired, Difference& out,
-                     common::Repairs& repairs, std::vector<SourceChange>& changes) {
+                     const sdk::State& state, const Desired& desired, const Desired::Changed& lists,
+                     Difference& out, common::Repairs& repairs,
+                     std::vector<SourceChange>& changes) {
   if (!kernel.exists) {
     if (before != nullptr) ++repairs["nftables table"];
     out.table = "add table " + std::string(keyword(t)) + " " + std::string(kTable) + "\n";
@@ -263,7 +241,11 @@ void Tables::compare(Table t, const KernelTable& kernel, const Past* before,
   for (const std::string& name : Ruleset::counters(t)) {
     if (kernel.counters.count(name) == 0) out.table += "add counter " + place(t, name) + "\n";
   }
-  compare_sets(t, kernel, before, state, desired, out, repairs, changes);
+  compare_sets(t, kernel, before, desired, lists, out, repairs);
+  if (t != Table::kNetdev && desired.ruleset().enabled(t)) {
+    compare_cluster(t, kernel, before, desired, out, repairs);
+    compare_sources(t, kernel, before, state, desired, out, repairs, changes);
+  }
   compare_chains(t, kernel, desired, out, repairs, before != nullptr);
 }
 
@@ -274,6 +256,11 @@ sdk::Status Tables::discard_misfits(std::array<KernelTable, 3>& kernel, const De
     KernelTable& k = kernel[index(t)];
     bool fits = true;
     for (const auto& [dyn, spec] : desired.ruleset().sets(t)) {
+      const auto at = k.sets.find(spec.name);
+      if (at != k.sets.end() && !same_set(spec, at->second)) fits = false;
+    }
+    for (const std::uint8_t length : desired.lengths(t)) {
+      const SetSpec spec = Ruleset::prefix_map(t, length);
       const auto at = k.sets.find(spec.name);
       if (at != k.sets.end() && !same_set(spec, at->second)) fits = false;
     }
@@ -294,22 +281,12 @@ sdk::Status Tables::sync(const Past* before, const sdk::State& state, const Desi
   for (const Table t : kTables) kernel[index(t)] = nft_.dump(t);
   if (sdk::Status s = discard_misfits(kernel, desired); !s.ok()) return s;
   Differences all;
+  const Desired::Changed lists{before != nullptr ? before->desired.elements() : Lists(),
+                               desired.elements()};
   for (const Table t : kTables) {
-    compare(t, kernel[index(t)], before, state, desired, all[index(t)], repairs, changes);
+    compare(t, kernel[index(t)], before, state, desired, lists, all[index(t)], repairs, changes);
   }
   return execute(all, failures);
-}
-
-void Tables::write_chain(Table t, const Chain& chain, bool is_new, Difference& out) {
-  Known& mine = known_[index(t)];
-  if (is_new) {
-    out.chains += declare(t, chain);
-    out.rules += rules_text(t, chain);
-  } else {
-    out.change += "flush chain " + place(t, chain.name) + "\n" + rules_text(t, chain);
-  }
-  mine.chains[chain.name] = chain.fingerprint();
-  mine.learned.erase(chain.name);
 }
 
 void Tables::remove_chain(Table t, const std::string& name, Difference& out) {
@@ -319,43 +296,54 @@ void Tables::remove_chain(Table t, const std::string& name, Difference& out) {
   known_[index(t)].learned.erase(name);
 }
 
-void Tables::step_chains(Table t, const Desired& before, const Desired& desired, Difference& out) {
-  const auto old_ids = before.chain_ids();
-  const auto new_ids = desired.chain_ids();
-  const auto same = [&](std::uint32_t id) {
-    const auto had = before.egresses().find(id), has = desired.egresses().find(id);
-    const bool was = had != before.egresses().end(), is = has != desired.egresses().end();
-    if (was == is && (!is || had->second == has->second)) return true;
-    return before.egress_chain(t, id).rules == desired.egress_chain(t, id).rules;
-  };
-  for (const std::uint32_t id : new_ids) {
-    const bool is_new = old_ids.count(id) == 0;
-    if (is_new || !same(id)) {
-      write_chain(t, desired.egress_chain(t, id), is_new, out);
+namespace {
+
+// Elements of the classes that only the first of two desired states has.
+std::map<std::uint8_t, Elements> surplus(const Desired& a, const Desired& b, Table t) {
+  std::map<std::uint8_t, Elements> out;
+  for (const auto& [name, kept] : a.class_tables(t)) {
+    if (b.class_tables(t).count(name) == 0) kept.table->elements(out);
+  }
+  return out;
+}
+
+}  // namespace
+
+// A class's table never changes: another content is another class. New ones are written before, and
+// old ones removed after what leads to them.
+void Tables::step_classes(Table t, const Desired& before, const Desired& desired, Difference& out) {
+  const auto old_lengths = before.lengths(t), new_lengths = desired.lengths(t);
+  for (const std::uint8_t length : new_lengths) {
+    if (old_lengths.count(length) == 0) out.sets += declare(t, Ruleset::prefix_map(t, length));
+  }
+  for (const std::uint8_t length : old_lengths) {
+    if (new_lengths.count(length) != 0) continue;
+    out.delete_sets += "delete map " + place(t, Ruleset::prefix_map(t, length).name) + "\n";
+  }
+  const auto chains = [](const Desired& d, Table table) {
+    std::map<std::string, const Lengths*> names;
+    for (const auto& [shape, lengths] : d.shapes(table)) {
+      names.emplace(Desired::chain_of(shape, lengths), &lengths);
     }
+    return names;
+  };
+  const auto old_chains = chains(before, t), new_chains = chains(desired, t);
+  for (const auto& [name, lengths] : new_chains) {
+    if (old_chains.count(name) != 0) continue;
+    const Chain chain = Ruleset::lengths_chain(t, name, *lengths);
+    out.chains += declare(t, chain);
+    out.rules += rules_text(t, chain);
+    known_[index(t)].chains[name] = chain.fingerprint();
   }
-  for (const std::uint32_t id : old_ids) {
-    if (new_ids.count(id) == 0) remove_chain(t, "e" + std::to_string(id), out);
+  for (const auto& [name, lengths] : old_chains) {
+    if (new_chains.count(name) == 0) remove_chain(t, name, out);
   }
-  std::set<std::uint32_t> had, has;
-  for (const auto& [name, number] : before.peer_numbers()) had.insert(number);
-  for (const auto& [name, number] : desired.peer_numbers()) has.insert(number);
-  for (const std::uint32_t n : has) {
-    if (had.count(n) == 0) write_chain(t, desired.ruleset().peer_chain(n), true, out);
+  for (auto& [length, elements] : surplus(desired, before, t)) {
+    keep(out.put, {Ruleset::prefix_map(t, length).name, false, {}, std::move(elements)});
   }
-  for (const std::uint32_t n : had) {
-    if (has.count(n) == 0) remove_chain(t, "p" + std::to_string(n), out);
-  }
-  for (const auto& [name, table] : desired.class_tables(t)) {
-    if (before.class_tables(t).count(name) != 0) continue;
-    const SetSpec spec = Ruleset::class_map(t, name);
-    out.maps += declare(t, spec, &table.ranges);
-    write_chain(t, desired.ruleset().class_chain(t, name), true, out);
-  }
-  for (const auto& [name, table] : before.class_tables(t)) {
-    if (desired.class_tables(t).count(name) != 0) continue;
-    remove_chain(t, name, out);
-    out.delete_sets += "delete map " + place(t, Ruleset::class_map(t, name).name) + "\n";
+  for (auto& [length, elements] : surplus(before, desired, t)) {
+    if (new_lengths.count(length) == 0) continue;  // the whole map goes
+    keep(out.drop, {Ruleset::prefix_map(t, length).name, false, std::move(elements), {}});
   }
 }
 
@@ -373,7 +361,7 @@ void add_sources(const std::vector<SourceChange>& changes, Table t, const Desire
       continue;
     }
     if (!c.before.empty()) first.remove.emplace_back(key, std::string());
-    first.add.emplace_back(key, register_u32(desired.chain_number(t, c.after)));
+    first.add.emplace_back(key, register_u32(desired.number_of(t, c.after)));
   }
   keep(put, std::move(first));
   keep(drop, std::move(last));
@@ -385,16 +373,17 @@ sdk::Status Tables::step(const Desired& before, const Desired& desired,
                          const std::vector<SourceChange>& changes,
                          std::vector<Nft::ElementFailure>& failures) {
   Differences all;
+  const Desired::Changed lists = Desired::changed(before, desired);
   for (const Table t : kTables) {
     Difference& out = all[index(t)];
     if (t != Table::kNetdev && desired.ruleset().enabled(t)) {
-      step_chains(t, before, desired, out);
+      step_classes(t, before, desired, out);
       add_sources(changes, t, desired, out.put, out.drop);
     }
     for (const auto& [dyn, spec] : desired.ruleset().sets(t)) {
       if (dyn == Dyn::kSource) continue;
       ElementChange put, drop;
-      difference(spec, before.elements(t, dyn), desired.elements(t, dyn), put, drop, {});
+      difference(spec, lists.had.at(t, dyn), lists.wants.at(t, dyn), put, drop, {});
       keep(out.put, std::move(put));
       keep(out.drop, std::move(drop));
     }
@@ -437,6 +426,15 @@ sdk::Status Tables::execute(const Differences& all, std::vector<Nft::ElementFail
     }
     return empty ? sdk::ok() : committed(nft_.write(changes, failures));
   };
+  const auto write_raw = [&] {
+    std::array<std::vector<Chain>, 3> chains;
+    bool empty = true;
+    for (const Table t : kTables) {
+      chains[index(t)] = all[index(t)].raw;
+      empty = empty && chains[index(t)].empty();
+    }
+    return empty ? sdk::ok() : committed(nft_.write_raw(chains));
+  };
   using D = Difference;
   std::size_t size = 0;
   for (const Difference& d : all) {
@@ -446,7 +444,8 @@ sdk::Status Tables::execute(const Differences& all, std::vector<Nft::ElementFail
   }
   const bool big = size > kBigChange;
   if (big && listening_) listening_(false);
-  sdk::Status s = run({&D::table, &D::sets, &D::chains, &D::maps, &D::rules});
+  sdk::Status s = run({&D::table, &D::sets, &D::chains, &D::rules});
+  if (s.ok()) s = write_raw();
   if (s.ok()) s = write(&D::put);
   if (s.ok()) s = run({&D::change});
   if (s.ok()) s = write(&D::drop);

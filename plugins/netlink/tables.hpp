@@ -59,7 +59,8 @@ class Tables {
  private:
   // Text by phase, and within a phase in the order that libnftables needs.
   struct Difference {
-    std::string table, sets, chains, maps, rules;  // new things; nothing leads to them yet
+    std::string table, sets, chains, rules;  // new things; nothing leads to them yet
+    std::vector<Chain> raw;
     std::vector<ElementChange> put;
     std::string change;  // base chains, rewritten chains, refilled sets
     std::vector<ElementChange> drop;
@@ -68,20 +69,20 @@ class Tables {
   using Differences = std::array<Difference, 3>;
 
   void compare(Table t, const KernelTable& kernel, const Past* before, const sdk::State& state,
-               const Desired& desired, Difference& out, common::Repairs& repairs,
-               std::vector<SourceChange>& changes);
+               const Desired& desired, const Desired::Changed& lists, Difference& out,
+               common::Repairs& repairs, std::vector<SourceChange>& changes);
   void compare_chains(Table t, const KernelTable& kernel, const Desired& desired, Difference& out,
                       common::Repairs& repairs, bool known);
-  void compare_sets(Table t, const KernelTable& kernel, const Past* before, const sdk::State& state,
-                    const Desired& desired, Difference& out, common::Repairs& repairs,
-                    std::vector<SourceChange>& changes);
-  void compare_ranges(Table t, const KernelTable& kernel, const SetSpec& spec,
-                      const VerdictRanges& wanted, bool settled, Difference& out,
-                      common::Repairs& repairs);
+  void compare_sets(Table t, const KernelTable& kernel, const Past* before, const Desired& desired,
+                    const Desired::Changed& lists, Difference& out, common::Repairs& repairs);
+  void compare_sources(Table t, const KernelTable& kernel, const Past* before,
+                       const sdk::State& state, const Desired& desired, Difference& out,
+                       common::Repairs& repairs, std::vector<SourceChange>& changes);
+  void compare_cluster(Table t, const KernelTable& kernel, const Past* before,
+                       const Desired& desired, Difference& out, common::Repairs& repairs);
   sdk::Status discard_misfits(std::array<KernelTable, 3>& kernel, const Desired& desired);
   sdk::Status execute(const Differences& all, std::vector<Nft::ElementFailure>& failures);
-  void step_chains(Table t, const Desired& before, const Desired& desired, Difference& out);
-  void write_chain(Table t, const Chain& chain, bool is_new, Difference& out);
+  void step_classes(Table t, const Desired& before, const Desired& desired, Difference& out);
   void remove_chain(Table t, const std::string& name, Difference& out);
 
   Nft& nft_;

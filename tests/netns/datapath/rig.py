@@ -243,7 +243,7 @@ class Rig:
                   "port": 7789, "mac": self.mac(node), "tunnelIPv4": f"172.31.0.{i}/16",
                   "tunnelIPv6": f"fd11::{i:x}/112", "parentDevice": "eth0", "underlay": self.address(node),
                   "parentIPv4": self.address(node), "parentIPv6": self.address(node, 6), "slotMask": 0xff000000,
-                  "ctMask": 0xff000000, "clusterPrefixes": self.cluster_prefixes}
+                  "ctMask": 0xfff80000, "clusterPrefixes": self.cluster_prefixes}
         config.update(self.node_extra)
         return config
 

@@ -173,6 +173,24 @@ def test_foreign_mark_bits_survive(rig, bits):
     assert remote.source(4) == EIP4 and local.source(4) == EIP4
 
 
+@pytest.mark.parametrize("mask", [0xfff80000, 0xff000000, 0x00fff000, 0x0000000f, 0x00003fff], ids=hex)
+def test_foreign_bits_of_a_connections_mark_survive(rig, mask):
+    """The peer's number goes into marks.ctMask, wherever that is, and nowhere else."""
+    rig.node_extra = {"ctMask": mask}
+    foreign = 0xa5a5a5a5 & ~mask
+    sh(rig, "n2", "nft -f - <<E\ntable ip foreign {\nchain pre { type filter hook prerouting priority -95; iifname "
+                  f'"egress.vxlan" ct state new ct mark set {foreign:#x}; }}\n}}\nE')
+    pods = [rig.pod("n1"), rig.pod("n3")]
+    for pod in pods:
+        rig.steer(pod, ALL)
+    rig.apply()
+    for number, pod in enumerate(pods, 1):
+        assert pod.source(4) == EIP4 and pod.source(6) == EIP6
+        entries = net.enter(rig.ns("n2"), "conntrack", "-L", "-s", pod.ipv4).splitlines()
+        marks = {int(e.split(" mark=")[1].split()[0]) for e in entries}
+        assert marks == {foreign | number << (mask & -mask).bit_length() - 1}, entries
+
+
 @pytest.mark.parametrize("id_", [0x200, 0x80, 0x539, 0x3fff])
 def test_ids_that_look_like_others_marks(rig, id_):
     """Rules of Cilium, AWS and Istio that look at marks must not take our packets."""

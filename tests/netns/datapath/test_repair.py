@@ -75,18 +75,23 @@ def test_a_restart_changes_nothing(rig, pod, kill):
 
 # What somebody does to the node, and what the report calls it.
 DRIFT = {
-    "element of src": ("n1", "nft delete element ip egw src '{{ {pod4} }}'", "nftables element"),
-    "element of src, IPv6": ("n1", "nft delete element ip6 egw src '{{ {pod6} }}'", "nftables element"),
-    "element changed": ("n1", "nft 'delete element ip egw src {{ {pod4} }}; add element ip egw src {{ {pod4} : "
+    "element of endpoints": ("n1", "nft delete element ip egw endpoints '{{ {pod4} }}'", "nftables element"),
+    "element of endpoints, IPv6": ("n1", "nft delete element ip6 egw endpoints '{{ {pod6} }}'", "nftables element"),
+    "element changed": ("n1", "nft 'delete element ip egw endpoints {{ {pod4} }}; add element ip egw endpoints {{ {pod4} : "
                               "4000:0 }}'", "nftables element"),
-    "element added": ("n1", "nft add element ip egw src '{{ 10.244.1.99 : 4000:0 }}'", "nftables element"),
+    "element added": ("n1", "nft add element ip egw endpoints '{{ 10.244.1.99 : 4000:0 }}'", "nftables element"),
     "owner": ("n1", "nft flush map netdev egw owner", "nftables element"),
     "cluster prefix": ("n1", "nft delete element ip egw cluster '{{ 10.244.0.0/16 }}'", "nftables element"),
-    "class map": ("n1", "nft flush map ip egw {map}", "nftables element"),
+    "class map": ("n1", "nft flush map ip egw m16", "nftables element"),
+    "shape": ("n1", "nft flush map ip egw shapes", "nftables element"),
+    "steered": ("n1", "nft flush set ip6 egw steered", "nftables element"),
+    "rule without words": ("n1", "nft flush chain ip egw steer", "nftables rule"),
+    "rule without words replaced": ("n2", "nft flush chain ip egw note_peer; nft add rule ip egw note_peer accept",
+                                    "nftables rule"),
     "zone on the gateway": ("n2", "nft flush map ip egw zone", "nftables element"),
     "rule removed": ("n1", "nft flush chain ip egw from_wire", "nftables rule"),
     "rule added": ("n1", "nft insert rule ip egw classify accept", "nftables rule"),
-    "rule replaced": ("n1", "nft replace rule ip egw drop_it handle {handle} accept comment '\"{comment}\"'",
+    "rule replaced": ("n1", "nft replace rule ip egw leave_alone handle {handle} drop comment '\"{comment}\"'",
                       "nftables rule"),
     "chain removed": ("n1", "nft delete chain ip egw leave", "nftables chain"),
     "chain added": ("n1", "nft add chain ip egw stranger", "nftables chain"),
@@ -122,14 +127,12 @@ def test_drift_is_noticed_and_repaired(rig, pod, what):
     while driver.ask("drift", timeoutMs=0)["ok"]:
         pass  # words about our own device, if any, do not count
     listing = net.enter(rig.ns(node), "nft", "-a", "list", "table", "ip", "egw")
-    handle = comment = map_ = ""
+    handle = comment = ""
     lines = listing.splitlines()
     for i, line in enumerate(lines):
-        if line.strip().startswith("chain drop_it"):
+        if line.strip().startswith("chain leave_alone"):
             handle, comment = lines[i + 1].split("# handle ")[1], lines[i + 1].split('comment "')[1].split('"')[0]
-        if line.strip().startswith("map d"):
-            map_ = line.split()[1]
-    net.enter(rig.ns(node), "sh", "-ec", command.format(pod4=pod.ipv4, pod6=pod.ipv6, map=map_, handle=handle,
+    net.enter(rig.ns(node), "sh", "-ec", command.format(pod4=pod.ipv4, pod6=pod.ipv6, handle=handle,
                                                         comment=comment))
     word = driver.ask("drift", timeoutMs=2000)
     assert word["ok"], "the monitor did not notice"
@@ -162,6 +165,34 @@ def test_our_own_changes_are_no_drift(rig, pod):
     word = driver.ask("drift", timeoutMs=200)
     assert not word["ok"], word
     assert pod.source(4) == EIP4
+
+
+# What an earlier version kept in our tables: a chain per egress IP, per table of a class and per peer.
+EARLIER = """table ip egw {
+  chain e7 { meta priority set 0 meta mark set 0x09000007 accept; }
+  chain p1 { ct mark set 0x01000000 accept; }
+  map d0123456789abcd { type ipv4_addr : verdict; flags interval; elements = { 10.9.0.0/16 : goto e7 } }
+  chain c0123456789abcd { ip daddr vmap @d0123456789abcd; }
+  map chains { type classid : verdict; elements = { 0:7 : goto e7, 8123:4567 : goto c0123456789abcd } }
+  map src { type ipv4_addr : classid; elements = { 10.244.1.10 : 0:7 } }
+  map peer { type ether_addr : verdict; elements = { 02:ee:0a:06:00:0b : goto p1 } }
+  set cluster { type ipv4_addr; flags interval; elements = { 10.1.0.0/16 } }
+  chain judge { meta priority vmap @chains; drop; }
+  chain classify { type filter hook prerouting priority -90; meta priority set ip saddr map @src goto judge; }
+}
+"""
+
+
+def test_tables_of_an_earlier_version_are_replaced(rig):
+    pod = rig.pod("n1")
+    rig.steer(pod, ALL + [("10.9.0.0/16", "drop")])
+    net.enter(rig.ns("n1"), "nft", "-f", "-", stdin=EARLIER)
+    rig.apply()
+    assert pod.source(4) == EIP4 and pod.source(6) == EIP6
+    listing = net.enter(rig.ns("n1"), "nft", "list", "table", "ip", "egw")
+    for word in ("e7", "p1", "d0123456789abcd", "c0123456789abcd", "chains", "src", "peer"):
+        assert f"chain {word} " not in listing and f"map {word} " not in listing
+    assert rig.apply("n1")["n1"]["repaired"] == {}
 
 
 def leftovers(rig, node):
