@@ -32,6 +32,7 @@ Verb check_verb();
 Verb get_verb();
 Verb delete_verb();
 Verb status_verb();
+Verb why_verb();
 Verb plugin_list_verb();
 Verb plugin_inspect_verb();
 Verb version_verb();

@@ -1,0 +1,64 @@
+"""`egw why`: the answer is what the outside server sees."""
+
+import json
+
+from conftest import EIP4, EIP6, GATEWAY, policy, wait_source
+from lab.cluster import SERVER4, SERVER6
+
+
+def why(cluster, *args):
+    done = cluster.egw("why", *args, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_says_what_happens(shop):
+    owner = shop.owner("egw", EIP4)
+    shop.apply(policy("later", priority=5, dest=[SERVER4 + "/32"]),
+               policy("elsewhere", priority=-5, dest=["203.0.113.0/24"], egressIP={"ipv4": "10.6.1.55", "ipv6": "fd00::56"}))
+    shop.wait("egp", "elsewhere", lambda p: p.get("status", {}).get("node"), namespace="default")
+    shop.wait("egp", "later", lambda p: p.get("status", {}).get("node"), namespace="default")
+    revision = int(shop.get("egw", "egw")["metadata"]["resourceVersion"])
+    for node in shop.nodes:
+        shop.wait("egt", node, lambda t: t["status"]["realised"]["revision"] >= revision)
+    answer = json.loads(why(shop, "default/pod1", SERVER4, "-o", "json"))
+    assert [(p["policy"], p["verdict"]) for p in answer["policies"]] == [
+        ("egresspolicy/default/elsewhere", "does not cover the destination"),
+        ("egresspolicy/default/shop", "decides"),
+        ("egresspolicy/default/later", "comes after the one that decides")]
+    (rule,) = answer["rules"]
+    assert (rule["source"], rule["node"], rule["gateway"], rule["nodeStatus"]) == (EIP4, owner, "egw", "Ready")
+    assert rule["programmed"] == {"on": sorted(shop.nodes), "notYet": []}
+    wait_source(shop, "pod1", rule["source"])
+    text = why(shop, "pod1", SERVER6)
+    assert f"leaves with {EIP6} from node {owner}, Ready" in text and "programmed on: n1, n2, n3, n4" in text
+    wait_source(shop, "pod1", EIP6, family=6)
+
+    assert "is in 10.244.1.0/24, which is the cluster's own" in why(shop, "pod1", "10.244.1.77")
+    text = why(shop, "pod1")
+    assert "203.0.113.0/24: leaves with 10.6.1.55 " in text and f"0.0.0.0/0: leaves with {EIP4} " in text
+
+
+def test_says_why_nothing_applies(shop):
+    shop.add_pod("bare", "n1", {"app": "none"})
+    assert "No policy selects it." in why(shop, "bare")
+    assert "left alone: no policy selects the pod" in why(shop, "bare", SERVER4)
+    pod = shop.pod_manifest("bare")
+    pod["spec"]["hostNetwork"] = True
+    shop.egw("delete", "pod", "bare", "-n", "default")
+    shop.apply(pod)
+    assert "No policy applies: it has hostNetwork" in why(shop, "bare")
+    missing = shop.egw("why", "default/nobody", check=False)
+    assert missing.returncode == 1 and 'pods "nobody" not found in namespace "default"' in missing.stderr
+    assert shop.egw("why", "pod1", "10.6.0", check=False).returncode == 2
+
+
+def test_says_that_the_owner_is_gone(make_cluster):
+    cluster = make_cluster(nodes=2, gateways=1)
+    cluster.apply(GATEWAY, policy())
+    cluster.add_pod("pod", "n1", {"app": "shop"})
+    wait_source(cluster, "pod", EIP4)
+    cluster.power_off("n2")
+    cluster.wait("egw", "egw", lambda g: g["status"]["nodeList"][0]["status"] == "HeartbeatTimeout")
+    text = why(cluster, "pod", SERVER4)
+    assert f"leaves with {EIP4} from node n2, HeartbeatTimeout" in text, text
