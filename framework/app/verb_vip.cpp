@@ -43,13 +43,6 @@ std::optional<Place> place_of(const model::EgressGateway& gateway, const std::st
   return std::nullopt;
 }
 
-const model::Condition* condition(const model::EgressGateway& gateway, std::string_view type) {
-  const auto& all = gateway.status.conditions;
-  const auto at =
-      std::find_if(all.begin(), all.end(), [&](const auto& c) { return c.type == type; });
-  return at == all.end() ? nullptr : &*at;
-}
-
 // What the leader would answer now: its own plan, with the request in it. Heartbeats that it has
 // seen run out stand in the tunnels' phases.
 std::string refusal(model::World world, const model::Settings& settings, const Request& request) {
@@ -62,12 +55,15 @@ std::string refusal(model::World world, const model::Settings& settings, const R
   for (const auto& [name, i] : world.cluster_infos) {
     input.term = std::max(input.term, i.status.term);
   }
-  ++input.term;  // so that every gateway is in the plan
+  // As after that leader's stamp; and without an earlier answer, so that this one is in the plan.
+  for (auto& [name, g] : world.gateways) g.status.term = input.term;
+  model::remove_condition(gateway.status.conditions, "MoveDone");
+  model::remove_condition(gateway.status.conditions, "MoveRefused");
   core::observe(input);
   for (const core::Write& write : core::plan(input).writes) {
     const auto* planned = std::get_if<core::WriteGateway>(&write);
     if (planned == nullptr || planned->gateway.meta.name != request.gateway) continue;
-    const auto* refused = condition(planned->gateway, "MoveRefused");
+    const auto* refused = model::find_condition(planned->gateway.status.conditions, "MoveRefused");
     return refused == nullptr ? std::string() : refused->message;
   }
   return "the cluster has no EgressClusterInfo yet: is a controller running?";
@@ -129,7 +125,7 @@ int move(Context& context, Session& session, const Request& request, const Place
   }
   const auto place = place_of(last, request.eip);
   if (!place || place->node != request.to) {
-    const auto* refused = condition(last, "MoveRefused");
+    const auto* refused = model::find_condition(last.status.conditions, "MoveRefused");
     return say_refused(
         context, request,
         refused != nullptr ? refused->message : "somebody else has moved it since; see egw status");
