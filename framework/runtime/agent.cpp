@@ -73,7 +73,7 @@ Agent::Impl::Impl(asio::any_io_executor the_executor, Clock& the_clock, Logger& 
       drain_wakeup(the_executor, clock),
       reach_wakeup(the_executor, clock),
       done(the_executor, clock) {
-  health.add("datapath", [this] { return programmer.health(); });
+  health.add("datapath", [this] { return datapath_health(); });
   health.add("stateStore", [this] { return ports.store.health(); });
 }
 
@@ -94,7 +94,7 @@ AgentView Agent::Impl::view() const {
   v.programmer = &programmer.status();
   v.has_tunnel_address = programmer.has_tunnel_address();
   v.kernel_intact = kernel_intact;
-  if (programmer.status().programmed) v.unwell = health.trouble("datapath");
+  v.unwell = health.trouble("datapath");
   v.uplink_known = uplink_known;
   v.uplink = uplink;
   v.uplink_works = uplink_works;
@@ -136,15 +136,21 @@ void Agent::Impl::on_status() {
     told_programmed = true;
     if (ports.on_programmed) ports.on_programmed();
   }
-  if (programmer.status().programmed && !health.trouble("datapath").empty()) health.again();
+  if (!health.trouble("datapath").empty()) health.again();
   reporter.wake();
   upkeep_wakeup.notify();
   drain_wakeup.notify();
 }
 
+// Before the first apply there is nothing to be well or unwell.
+asio::awaitable<Result<void>> Agent::Impl::datapath_health() {
+  if (!programmer.status().programmed) co_return Result<void>{};
+  co_return co_await programmer.health();
+}
+
 void Agent::Impl::on_health() {
   // Something of the datapath is missing: programming everything again puts it back.
-  if (programmer.status().programmed && !health.trouble("datapath").empty()) programmer.apply_all();
+  if (!health.trouble("datapath").empty()) programmer.apply_all();
   reporter.wake();
 }
 
@@ -154,15 +160,16 @@ void Agent::Impl::on_written() {
   if (own == nullptr || phase_seen == own->status.phase) return;
   const model::TunnelPhase before =
       std::exchange(phase_seen, own->status.phase).value_or(model::TunnelPhase::kPending);
+  const bool failed = own->status.phase == model::TunnelPhase::kFailed;
   std::string why;
   for (const auto& condition : own->status.conditions) {
-    if (!condition.status || condition.type == "TunnelReachable") continue;
+    if (!failed || !condition.status || condition.type == "TunnelReachable") continue;
     why += (why.empty() ? ": " : "; ") + condition.type + " " + condition.message;
   }
   const std::string phase(model::to_string(own->status.phase));
   events.record({Kind::kEgressTunnel,
                  own->meta.key(),
-                 own->status.phase == model::TunnelPhase::kFailed,
+                 failed,
                  phase,
                  "phase " + std::string(model::to_string(before)) + " to " + phase + why,
                  {}});
@@ -428,10 +435,13 @@ asio::awaitable<void> Agent::Impl::counted(std::shared_ptr<Impl> self, asio::awa
 asio::awaitable<void> Agent::Impl::run(std::shared_ptr<Impl> self) {
   if (self->options.settings.tunnel_detect_custom.empty()) self->choose_uplink();
   self->sync.start();
-  // Before anything is said of this node.
-  std::string datapath("datapath");
-  co_await self->health.look(std::move(datapath));
-  self->kernel_intact = self->health.trouble("datapath").empty();
+  // Before anything is said of this node: is what a predecessor programmed still there?
+  const auto found = co_await self->programmer.health();
+  self->kernel_intact = found.has_value();
+  if (!found) {
+    self->log.info("this node has to be programmed from scratch",
+                   {{"reason", found.error().to_string()}});
+  }
   start(self, self->programmer.run());
   start(self, self->reporter.run());
   start(self, self->events.run());

@@ -62,6 +62,7 @@ struct Agent::Impl {
   void on_world();
   void on_status();
   void on_health();
+  boost::asio::awaitable<Result<void>> datapath_health();
   void on_written();
   void on_uplink(const net::UplinkState& state);
   void on_claim(const net::Claim& claim);

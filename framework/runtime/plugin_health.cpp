@@ -36,12 +36,6 @@ asio::awaitable<void> PluginHealth::look_at(std::size_t index) {
   if (!stopping_) on_change_();
 }
 
-asio::awaitable<void> PluginHealth::look(std::string plugin) {
-  for (std::size_t i = 0; i < plugins_.size(); ++i) {
-    if (plugins_[i].name == plugin) co_await look_at(i);
-  }
-}
-
 asio::awaitable<void> PluginHealth::run() {
   while (!stopping_) {
     soon_ = false;

@@ -38,8 +38,6 @@ class PluginHealth {
 
   // Before anything else. plugin: "datapath", "stateStore", "leaderElection".
   void add(std::string plugin, Ask ask);
-  // Asks one plugin now.
-  boost::asio::awaitable<void> look(std::string plugin);
   boost::asio::awaitable<void> run();  // until stop()
   void stop();
   void again();  // something has changed: asks without waiting for the next round
