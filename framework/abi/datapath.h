@@ -86,7 +86,8 @@ typedef struct egw_class_rule {
   uint32_t egress_id; /* EGW_ACTION_EGRESS */
 } egw_class_rule;
 
-/* What applies to a set of endpoints. Key: id (any value but 0, kept over the life of the node). */
+/* What applies to a set of endpoints. Key: id, any value but 0. It lasts as long as the instance: after
+ * a restart the same content may come under another id, which must change nothing in the kernel. */
 typedef struct egw_class {
   uint32_t struct_size;
   uint32_t id;
@@ -190,6 +191,8 @@ typedef struct egw_datapath_ops {
   /* JSON: what of ours the kernel holds now, see docs/write-a-datapath.md. */
   int32_t (*observe)(void* instance, const egw_text_sink* out, const egw_error_sink* error);
   int32_t (*counters)(void* instance, const egw_counter_sink* out, const egw_error_sink* error);
+  /* EGW_OK while what apply has programmed is there; else EGW_UNAVAILABLE with what is missing. Before
+   * the first apply: EGW_OK if the kernel holds what a former instance has programmed. */
   int32_t (*health)(void* instance, const egw_error_sink* error);
   /* Deletes conntrack entries that carry an address as their translated source, both families; run
    * by the host when an EIP has left this node for good. */

@@ -111,6 +111,14 @@ Column count(const char* title, const char* pointer) {
           }};
 }
 
+// "egressgateway/egw"
+std::string event_object(const json& document, std::int64_t) {
+  std::string kind = text_at(document, "/involvedObject/kind");
+  std::transform(kind.begin(), kind.end(), kind.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return kind + "/" + text_at(document, "/involvedObject/name");
+}
+
 std::vector<Column> columns_of(Kind kind) {
   switch (kind) {
     case Kind::kEgressGateway:
@@ -142,6 +150,10 @@ std::vector<Column> columns_of(Kind kind) {
               plain("node", "/spec/nodeName")};
     case Kind::kNamespace:
       return {defaulted("status", "/status/phase", "Active")};
+    case Kind::kEvent:
+      return {age("last seen", "/lastTimestamp"), plain("type", "/type"),
+              plain("reason", "/reason"),         {"object", event_object},
+              defaulted("count", "/count", "1"),  plain("message", "/message")};
   }
   return {};
 }
@@ -174,6 +186,9 @@ std::vector<Column> wide_columns_of(Kind kind) {
       return {};
   }
 }
+
+// An event's name and birth tell nobody anything.
+bool has_name(Kind kind) { return kind != Kind::kEvent; }
 
 std::string upper(std::string text) {
   std::transform(text.begin(), text.end(), text.begin(),
@@ -213,9 +228,9 @@ std::string Table::format() {
 Row header_of(Kind kind, const RowStyle& style) {
   Row row;
   if (style.with_namespace) row.emplace_back("NAMESPACE");
-  row.emplace_back("NAME");
+  if (has_name(kind)) row.emplace_back("NAME");
   for (const auto& column : columns_of(kind)) row.push_back(upper(column.title));
-  row.emplace_back("AGE");
+  if (has_name(kind)) row.emplace_back("AGE");
   if (style.wide) {
     for (const auto& column : wide_columns_of(kind)) row.push_back(upper(column.title));
   }
@@ -226,9 +241,9 @@ Row row_of(Kind kind, const json& document, const RowStyle& style, std::int64_t 
   Row row;
   if (style.with_namespace) row.push_back(text_at(document, "/metadata/namespace"));
   const std::string name = text_at(document, "/metadata/name");
-  row.push_back(style.with_kind ? resource_name(kind) + "/" + name : name);
+  if (has_name(kind)) row.push_back(style.with_kind ? resource_name(kind) + "/" + name : name);
   for (const auto& column : columns_of(kind)) row.push_back(column.cell(document, now_ms));
-  row.push_back(age("", "/metadata/creationTimestamp").cell(document, now_ms));
+  if (has_name(kind)) row.push_back(age("", "/metadata/creationTimestamp").cell(document, now_ms));
   if (style.wide) {
     for (const auto& column : wide_columns_of(kind)) row.push_back(column.cell(document, now_ms));
   }

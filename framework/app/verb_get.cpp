@@ -1,6 +1,7 @@
 // `egw get`: prints stored objects, and follows them.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <map>
 #include <utility>
@@ -168,6 +169,16 @@ int not_found(Context& context, Kind kind, const std::string& name) {
   return kRefused;
 }
 
+// As they happened, the newest last.
+void sort_events(std::vector<host::StoredObject>& events) {
+  std::stable_sort(events.begin(), events.end(), [](const auto& a, const auto& b) {
+    const json none("");
+    const json& first = a.document.contains("lastTimestamp") ? a.document["lastTimestamp"] : none;
+    const json& second = b.document.contains("lastTimestamp") ? b.document["lastTimestamp"] : none;
+    return first < second;
+  });
+}
+
 int print_once(Context& context, Session& session, const Request& r) {
   std::vector<std::pair<Kind, json>> objects;
   int code = kDone;
@@ -185,6 +196,7 @@ int print_once(Context& context, Session& session, const Request& r) {
     for (const Kind kind : r.kinds) {
       auto listed = session.list(query_of(r, kind, ""));
       if (!listed) return say(context, listed.error());
+      if (kind == Kind::kEvent) sort_events(*listed);
       for (auto& object : *listed) objects.emplace_back(kind, std::move(object.document));
     }
   }
@@ -277,11 +289,12 @@ Verb get_verb() {
   v.summary = "Print stored objects";
   v.details =
       "Kinds by plural, singular or short name: egw, egp, egcp, egt, egci, egep, egcep, no, po, "
-      "ns.\n\n"
+      "ns, ev.\n\n"
       "examples:\n"
       "  egw get egw\n"
       "  egw get egp -A -o wide\n"
       "  egw get egt -w\n"
+      "  egw get events -A\n"
       "  egw get egw egw -o yaml\n"
       "  egw get pods -l app=shop -o name";
   v.options = {

@@ -6,6 +6,7 @@
 #include <charconv>
 #include <chrono>
 #include <optional>
+#include <utility>
 
 #include "egw/app/annotate.hpp"
 #include "egw/app/console.hpp"
@@ -51,7 +52,10 @@ std::string refusal(model::World world, const model::Settings& settings, const R
   core::PlanInput input;
   input.world = &world;
   input.settings = &settings;
-  for (const auto& [name, g] : world.gateways) input.term = std::max(input.term, g.status.term);
+  // A gateway without a term needs no leader's stamp before anything else.
+  for (auto& [name, g] : world.gateways) {
+    input.term = std::max(input.term, std::exchange(g.status.term, 0));
+  }
   for (const auto& [name, i] : world.cluster_infos) {
     input.term = std::max(input.term, i.status.term);
   }

@@ -87,6 +87,8 @@ void review_shape(Review& review) {
       return review_shape_as<model::Pod>(review);
     case Kind::kNamespace:
       return review_shape_as<model::Namespace>(review);
+    case Kind::kEvent:
+      return review_shape_as<model::Event>(review);
     case Kind::kEgressEndpointSlice:
     case Kind::kEgressClusterEndpointSlice:
       if (auto meta = model::decode_meta(review.doc); !meta) review.deny(meta.error());

@@ -204,7 +204,6 @@ model::Change Compiler::Impl::update(const model::World& world, const model::Cha
   update_classes(change);
   update_endpoints(change);
   pods.end();
-  if (first) classes.forget_adopted();
 
   if (!change.empty()) {
     change.full = first;
@@ -281,10 +280,6 @@ model::Change Compiler::update(const model::World& world, const model::Changes& 
 }
 
 model::Change Compiler::full() const { return impl_->full(); }
-
-void Compiler::adopt_classes(const std::map<std::uint32_t, model::ClassTable>& known) {
-  impl_->classes.adopt(known);
-}
 
 void Compiler::set_local(LocalNode local) {
   impl_->local = std::move(local);

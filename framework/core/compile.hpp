@@ -53,10 +53,6 @@ class Compiler {
   model::Change update(const model::World& world, const model::Changes& changes);
   // The whole desired state as a Change with full = true, at the present generation.
   [[nodiscard]] model::Change full() const;
-  // Class ids that the kernel knows from a former process of this node: before the first update. A
-  // class whose content is among them gets that id, so that a restart changes nothing in the
-  // kernel.
-  void adopt_classes(const std::map<std::uint32_t, model::ClassTable>& known);
   // The node's interfaces changed; the next update is a full comparison.
   void set_local(LocalNode local);
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "egw/core/compile_table.hpp"
+#include "egw/model/node_state_codec.hpp"
 
 namespace egw::core::detail {
 
@@ -11,13 +12,6 @@ namespace {
 
 constexpr std::uint32_t kMinEgressId = 1;
 constexpr std::uint32_t kMaxEgressId = 16383;  // EGW_EGRESS_ID_MAX
-
-int hex_digit(char c) {
-  if (c >= '0' && c <= '9') return c - '0';
-  if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-  if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-  return -1;
-}
 
 // None unless `text` is an address of `family`: stored objects come from outside.
 model::Address address_or_none(const std::string& text, model::Family family) {
@@ -70,15 +64,13 @@ class EgressBuilder {
     facts.pool_v4 = !gateway.spec.ippools.ipv4.empty();
     facts.pool_v6 = !gateway.spec.ippools.ipv6.empty();
     const auto& nodes = gateway.status.node_list;
-    const bool anybody_ready = std::any_of(nodes.begin(), nodes.end(),
-                                           [](const auto& node) { return node.status == "Ready"; });
     const bool may_serve = std::any_of(nodes.begin(), nodes.end(),
                                        [this](const auto& node) { return node.name == node_; });
     for (const auto& node : nodes) {
       for (const auto& eip : node.eips) {
         if (!add_eip(name, node.name, eip, may_serve)) continue;
         const auto& egress = out_.egresses.at(eip.id);
-        const Placement placement{eip.id, families(egress), anybody_ready};
+        const Placement placement{eip.id, families(egress), eip.unserved};
         for (const auto& policy : eip.policies) {
           facts.placements.emplace(model::Key{policy.ns, policy.name}, placement);
         }
@@ -165,18 +157,6 @@ class EgressBuilder {
 
 }  // namespace
 
-model::Mac parse_mac(const std::string& text) {
-  model::Mac mac{};
-  if (text.size() != 17) return {};
-  for (std::size_t i = 0; i < 6; ++i) {
-    const int high = hex_digit(text[i * 3]);
-    const int low = hex_digit(text[i * 3 + 1]);
-    if (high < 0 || low < 0 || (i < 5 && text[i * 3 + 2] != ':')) return {};
-    mac[i] = static_cast<std::uint8_t>(high * 16 + low);
-  }
-  return mac;
-}
-
 bool prefixes_known(const model::World& world) {
   const auto info = world.cluster_infos.find(std::string(model::kClusterInfoName));
   return info != world.cluster_infos.end() && info->second.status.present;
@@ -231,7 +211,7 @@ std::map<std::string, model::Peer> peers(const model::World& world, const model:
       if (settings.enable_ipv6) {
         peer.tunnel_v6 = address_or_none(row.tunnel_v6, model::Family::kV6);
       }
-      peer.mac = parse_mac(row.mac);
+      peer.mac = model::parse_mac(row.mac).value_or(model::Mac{});
       add_prefixes(peer.pod_cidrs, row.pod_cidrs);
       peer.pod_cidrs = minimal_cover(std::move(peer.pod_cidrs));
       if (usable(peer)) out.emplace(row.name, std::move(peer));

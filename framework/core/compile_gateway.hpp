@@ -20,9 +20,6 @@ struct KeyHash {
   }
 };
 
-// "aa:bb:cc:dd:ee:ff"; all zero when it is anything else.
-[[nodiscard]] model::Mac parse_mac(const std::string& text);
-
 // The controller has told which prefixes are the cluster's own.
 [[nodiscard]] bool prefixes_known(const model::World& world);
 
@@ -41,7 +38,7 @@ struct KeyHash {
 struct Placement {
   std::uint32_t id = 0;
   std::uint8_t families = 0;  // kHasV4 | kHasV6: those that the egress can translate
-  bool anybody_ready = true;  // the entry's node, or another one of the gateway
+  bool unserved = false;      // the leader says that nobody serves it
 };
 
 struct GatewayFacts {

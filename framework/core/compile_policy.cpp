@@ -289,7 +289,7 @@ void PolicyStore::decide_one(std::uint32_t slot, const GatewayFacts* gateway,
   const auto answer = [&](std::uint8_t family, bool enabled, bool pool) -> Decision {
     if (!enabled || policy.waits_for_prefixes) return {};
     if (placement != nullptr && (placement->families & family) != 0) {
-      if (to_node && !placement->anybody_ready) return failure;
+      if (to_node && placement->unserved) return failure;
       return {model::ActionKind::kEgress, placement->id};
     }
     // A gateway that is not there may yet turn out to have the family: nothing leaks meanwhile.

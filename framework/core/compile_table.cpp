@@ -72,14 +72,6 @@ std::uint64_t hash_table(const model::ClassTable& table) {
   return hash;
 }
 
-void ClassPool::adopt(const std::map<std::uint32_t, model::ClassTable>& known) {
-  for (const auto& [id, table] : known) {
-    if (id == 0 || table.empty()) continue;
-    adopted_[hash_table(table)].emplace_back(id, table);
-    next_id_ = std::max(next_id_, id == UINT32_MAX ? 1 : id + 1);
-  }
-}
-
 std::uint32_t ClassPool::find(const model::ClassTable& table, std::uint64_t hash) const {
   const auto [begin, end] = by_hash_.equal_range(hash);
   for (auto it = begin; it != end; ++it) {
@@ -136,13 +128,7 @@ std::uint32_t ClassPool::free_id() {
 }
 
 std::uint32_t ClassPool::create(model::ClassTable table, std::uint64_t hash) {
-  std::uint32_t id = 0;
-  if (const auto known = adopted_.find(hash); known != adopted_.end()) {
-    for (const auto& [known_id, content] : known->second) {
-      if (content == table && classes_.count(known_id) == 0) id = known_id;
-    }
-  }
-  if (id == 0) id = free_id();
+  const std::uint32_t id = free_id();
   insert(id, std::move(table), hash);
   return id;
 }

@@ -44,10 +44,6 @@ class ClassPool {
  public:
   explicit ClassPool(std::map<std::uint32_t, model::ClassTable>& classes) : classes_(classes) {}
 
-  // Ids that the kernel knows already, from a former process: a class with that content gets that
-  // id.
-  void adopt(const std::map<std::uint32_t, model::ClassTable>& known);
-
   void begin() { before_.clear(); }
   // 0: no class has this content.
   [[nodiscard]] std::uint32_t find(const model::ClassTable& table, std::uint64_t hash) const;
@@ -57,14 +53,12 @@ class ClassPool {
   [[nodiscard]] bool unused(std::uint32_t id) const;
   // Gives an unused class other content.
   void replace(std::uint32_t id, model::ClassTable table, std::uint64_t hash);
-  // A new class, with one user. Takes an adopted id if one has this content; else the next id that
-  // was never used, and only after all of them one that was freed.
+  // A new class, with one user. Takes the next id that was never used, and only after all of them
+  // one that was freed.
   [[nodiscard]] std::uint32_t create(model::ClassTable table, std::uint64_t hash);
   [[nodiscard]] std::uint8_t families(std::uint32_t id) const { return infos_.at(id).families; }
   // Removes classes without users; then tells what has changed since begin().
   void end(model::Change& change);
-  // Adopted ids that nobody took are forgotten.
-  void forget_adopted() { adopted_.clear(); }
 
  private:
   struct Info {
@@ -80,8 +74,6 @@ class ClassPool {
   std::map<std::uint32_t, model::ClassTable>& classes_;
   std::unordered_map<std::uint32_t, Info> infos_;
   std::unordered_multimap<std::uint64_t, std::uint32_t> by_hash_;
-  std::unordered_map<std::uint64_t, std::vector<std::pair<std::uint32_t, model::ClassTable>>>
-      adopted_;
   std::map<std::uint32_t, std::optional<model::ClassTable>> before_;
   std::vector<std::uint32_t> dropped_;  // lost a user since begin()
   std::uint32_t next_id_ = 1;

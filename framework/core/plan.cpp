@@ -35,6 +35,18 @@ bool deposed(Draft& d) {
   return false;
 }
 
+// Decision 22: a new leader's term stands on every gateway that a former one has written before
+// anything moves, so that nothing which that one still has under way can follow a move.
+bool stamp_gateways(Draft& d) {
+  for (const auto& [name, gateway] : d.world.gateways) {
+    if (gateway.status.term == 0 || gateway.status.term >= d.in.term) continue;
+    model::EgressGateway stamped = gateway;
+    stamped.status.term = d.in.term;
+    d.out.writes.emplace_back(WriteGateway{std::move(stamped)});
+  }
+  return !d.out.writes.empty();
+}
+
 void append(std::vector<Write>& to, std::vector<Write>& from) {
   std::move(from.begin(), from.end(), std::back_inserter(to));
 }
@@ -77,22 +89,31 @@ void observe(PlanInput& input) {
   std::erase_if(input.heartbeats, [&](const auto& h) { return !world.tunnels.contains(h.first); });
 
   std::map<MovingEip, std::int64_t> moving;
+  std::map<std::string, std::int64_t> not_ready;
+  // What was there before keeps its time.
+  const auto since = [&](const auto& known, const auto& key) {
+    const auto it = known.find(key);
+    return it == known.end() ? input.now_ms : it->second;
+  };
   for (const auto& [name, gateway] : world.gateways) {
     for (const model::GatewayNode& node : gateway.status.node_list) {
+      if (node.status != to_string(model::TunnelPhase::kReady)) {
+        not_ready[node.name] = since(input.not_ready, node.name);
+      }
       for (const model::EipStatus& eip : node.eips) {
         if (eip.moving_from.empty()) continue;
         const MovingEip key{name, eip.id, eip.epoch};
-        const auto known = input.moving.find(key);
-        moving[key] = known == input.moving.end() ? input.now_ms : known->second;
+        moving[key] = since(input.moving, key);
       }
     }
   }
   input.moving = std::move(moving);
+  input.not_ready = std::move(not_ready);
 }
 
 Plan plan(const PlanInput& input) {
   Draft d(input);
-  if (deposed(d)) return std::move(d.out);
+  if (deposed(d) || stamp_gateways(d)) return std::move(d.out);
   const auto info = d.world.cluster_infos.find(std::string(model::kClusterInfoName));
   if (info != d.world.cluster_infos.end()) d.info = &info->second;
 
@@ -112,6 +133,13 @@ Plan plan(const PlanInput& input) {
   return ordered(d);
 }
 
+// The last beats of nodes that stop together lie up to one period apart; half a period for delays.
+// At least one beat has been missed.
+std::int64_t doubtful_silence_ms(const model::Settings& settings) {
+  const std::int64_t margin = settings.tunnel_update_period.count() * 3 / 2;
+  return std::max(margin, settings.eip_eviction_timeout.count() - margin);
+}
+
 namespace parts {
 
 std::string eip_text(const model::EipStatus& eip) {
@@ -119,6 +147,8 @@ std::string eip_text(const model::EipStatus& eip) {
   if (eip.ipv4.empty() || eip.ipv6.empty()) return eip.ipv4 + eip.ipv6;
   return eip.ipv4 + "/" + eip.ipv6;
 }
+
+}  // namespace parts
 
 std::string some_of(const std::vector<std::string>& names) {
   constexpr std::size_t kShown = 10;
@@ -131,5 +161,4 @@ std::string some_of(const std::vector<std::string>& names) {
   return out;
 }
 
-}  // namespace parts
 }  // namespace egw::core

@@ -6,6 +6,7 @@
 // one made: the status of an object just created, and metadata (finalizers, annotations) of an
 // object whose status was just written (SetMeta is never in one plan with a status write to the
 // same object, so each write carries the revision that is in the world). The third writes nothing.
+// A leader that finds gateways of a former term writes its own term there, and nothing else, first.
 #pragma once
 
 #include <compare>
@@ -41,18 +42,25 @@ struct PlanInput {
   const model::Settings* settings = nullptr;
   std::map<std::string, HeartbeatSeen> heartbeats;  // by node; kept by observe()
   std::map<MovingEip, std::int64_t> moving;  // when first seen here, steady ms; kept by observe()
-  std::int64_t now_ms = 0;                   // steady clock of this process
-  std::int64_t wall_ms = 0;                  // Unix time, for condition and event time stamps only
+  // Nodes that a gateway's status calls not Ready: since when, steady ms; kept by observe().
+  std::map<std::string, std::int64_t> not_ready;
+  // Gateways whose status is not to be written before that time (steady ms) unless an EIP of theirs
+  // moves: what changes until then is merged (decision 30). Kept by the runtime.
+  std::map<std::string, std::int64_t> held;
+  std::int64_t now_ms = 0;             // steady clock of this process
+  std::int64_t wall_ms = 0;            // Unix time, for condition and event time stamps only
   std::int64_t watching_since_ms = 0;  // steady: when this leader began to see the store without a
                                        // gap; nobody is declared dead before one eviction timeout
   std::uint64_t term = 0;
   std::string identity;  // this leader's name, for EgressClusterInfo.status.leader
 };
 
-// Brings input.heartbeats and input.moving up to date with *input.world at input.now_ms. The
-// runtime keeps one PlanInput per leadership and calls this before each plan() and after each batch
-// of tunnel events (a heartbeat counts from when it is observed).
+// Brings what the leader remembers up to date with *input.world at input.now_ms. The runtime keeps
+// one PlanInput per leadership and calls this before each plan() and after each batch of tunnel
+// events (a heartbeat counts from when it is observed).
 void observe(PlanInput& input);
+// A heartbeat that ends a silence longer than this may decide something: plan again.
+[[nodiscard]] std::int64_t doubtful_silence_ms(const model::Settings& settings);
 
 // Writes, in the order in which they must be made. A failed one (conflict) ends the batch; the next
 // plan, from the newer state, does the rest.
@@ -104,6 +112,8 @@ struct Notice {
 struct Move {
   std::string gateway, eip, from, to, why;
   std::uint64_t epoch = 0;
+  bool planned = false;        // the former owner hands over
+  std::int64_t silent_ms = 0;  // since the former owner was heard last; -1: never
 };
 
 struct Plan {
@@ -114,5 +124,8 @@ struct Plan {
 };
 
 [[nodiscard]] Plan plan(const PlanInput& input);
+
+// Up to ten names and how many more there are; for messages.
+[[nodiscard]] std::string some_of(const std::vector<std::string>& names);
 
 }  // namespace egw::core

@@ -97,6 +97,7 @@ void Allocator::read_entry(const EipStatus& eip, std::string_view owner,
   e.owner_before = owner;
   e.eip.epoch = eip.epoch;
   e.eip.moving_from = eip.moving_from;
+  e.eip.unserved = eip.unserved;
   e.eip.use_node_ip = eip.use_node_ip;
   const int index = static_cast<int>(g_.entries.size());
   if (eip.use_node_ip) {
@@ -338,6 +339,18 @@ void Allocator::run(std::vector<const EgressPolicy*>& policies) {
   drop_vacant();
 }
 
+// Too many status writes lately (decision 30). A move waits for nothing.
+bool has_to_wait(Draft& d, GatewayDraft& g) {
+  const auto held = d.in.held.find(g.gateway->meta.name);
+  if (held == d.in.held.end() || held->second <= d.in.now_ms) return false;
+  if (g.gateway->meta.annotations.contains(std::string(model::kMoveAnnotation)) ||
+      will_move(d, g)) {
+    return false;
+  }
+  d.wake_at(held->second);
+  return true;
+}
+
 }  // namespace
 
 void allocate(Draft& d) {
@@ -357,7 +370,9 @@ void allocate(Draft& d) {
   }
   std::vector<bool> ids_seen(kMaxEgressId + 1, false);
   for (std::size_t i = 0; i < d.gateways.size(); ++i) {
-    Allocator(d, d.gateways[i], ids_seen).run(users[i]);
+    Allocator allocator(d, d.gateways[i], ids_seen);
+    d.gateways[i].held = has_to_wait(d, d.gateways[i]);
+    if (!d.gateways[i].held) allocator.run(users[i]);
   }
 }
 

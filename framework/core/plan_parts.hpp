@@ -30,7 +30,8 @@ struct NodeView {
   const model::EgressTunnel* tunnel = nullptr;              // null: not created yet
   model::TunnelPhase phase = model::TunnelPhase::kPending;  // after this plan's writes
   bool ready = false;                                       // node Ready, phase Ready
-  bool stale = false;        // heartbeat too old, while the phase still says Ready (StoreSuspect)
+  bool stale = false;        // heartbeat too old, while the phase still says Ready (StoreSuspect,
+                             // or too early to tell)
   bool unreachable = false;  // most of its clients get no answer through the tunnel
   bool draining = false;
   bool lost = false;       // its EIPs shall move if another node can take them
@@ -97,6 +98,7 @@ struct GatewayDraft {
   bool ids_changed = false;  // takes or retires an id: the ClusterInfo write goes first
   bool no_id = false;
   bool moved = false;                      // something has a new owner
+  bool held = false;                       // not written by this plan (PlanInput::held)
   std::vector<std::size_t> moves;          // indices into Plan::moves
   std::optional<model::Condition> answer;  // of a move request
   bool differs = false;
@@ -114,6 +116,7 @@ struct Draft {
   std::vector<NodeView> nodes;  // sorted by name
   std::unordered_map<std::string_view, int> node_index;
   bool suspect = false;  // StoreSuspect: nothing moves
+  bool doubt = false;    // it may become so: nobody is declared dead yet
   std::string suspect_message;
   std::uint64_t min_realised = 0;  // over Ready tunnels; 0 when there is none
 
@@ -151,9 +154,12 @@ void finish_policies(Draft& d);       // plan_policies.cpp
 void finish_tunnels(Draft& d);        // plan_tunnels.cpp
 void finish_cluster_infos(Draft& d);  // plan_cluster_info.cpp
 
+// Whether place() will move or place an EIP that the gateway's status holds.
+[[nodiscard]] bool will_move(const Draft& d, GatewayDraft& g);  // plan_placement.cpp
+// The node that takes what has to move; kNobody: there is none.
+[[nodiscard]] int best_node(const Draft& d, const GatewayDraft& g);  // plan_placement.cpp
+
 // "10.6.1.60, fd00::60" or "node address"; for messages.
 [[nodiscard]] std::string eip_text(const model::EipStatus& eip);
-// Up to ten names and how many more there are.
-[[nodiscard]] std::string some_of(const std::vector<std::string>& names);
 
 }  // namespace egw::core::parts

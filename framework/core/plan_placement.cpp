@@ -51,15 +51,6 @@ Verdict judge(const Draft& d, const GatewayDraft& g, Entry& e) {
   return Verdict::kStay;
 }
 
-int pick(const Draft& d, const GatewayDraft& g) {
-  int best = kNobody;
-  for (const int i : g.nodes) {  // in the order of names
-    if (!d.node(i).may_take()) continue;
-    if (best == kNobody || d.node(i).load < d.node(best).load) best = i;
-  }
-  return best;
-}
-
 // The former owner of a planned move still answers: for how long (decision 20).
 void end_planned_move(Draft& d, const GatewayDraft& g, Entry& e) {
   if (e.eip.moving_from.empty()) return;
@@ -75,16 +66,23 @@ void end_planned_move(Draft& d, const GatewayDraft& g, Entry& e) {
   }
 }
 
+std::int64_t silence_of(const Draft& d, const std::string& node) {
+  const auto seen = d.in.heartbeats.find(node);
+  return seen == d.in.heartbeats.end() ? -1 : d.in.now_ms - seen->second.changed_ms;
+}
+
 void settle(Draft& d, GatewayDraft& g, Entry& e, int target) {
   const std::string from(e.owner_before);
   e.owner = target;
   ++d.node(target).load;
   ++e.eip.epoch;
   e.eip.moving_from = e.planned ? from : std::string();
+  e.eip.unserved = false;
   g.moved = true;
   if (from.empty()) return;  // placed for the first time, or again: not a move
   const std::string& to = d.node(target).name();
-  Move move{g.gateway->meta.name, eip_text(e.eip), from, to, std::string(e.why), e.eip.epoch};
+  Move move{g.gateway->meta.name, eip_text(e.eip), from,      to,
+            std::string(e.why),   e.eip.epoch,     e.planned, silence_of(d, from)};
   d.notice(Notice::Level::kInfo, model::Kind::kEgressGateway, g.gateway->meta.key(), "EipMoved",
            fmt::format("{} moves from {} to {}: {}", move.eip, from, to, move.why));
   g.moves.push_back(d.out.moves.size());
@@ -101,7 +99,7 @@ void move(Draft& d, const Mover& m) {
   Entry& e = *m.entry;
   const int target = e.request != kNobody && m.verdict == Verdict::kMoveIfPossible
                          ? e.request
-                         : pick(d, *m.gateway);
+                         : best_node(d, *m.gateway);
   if (target != kNobody && target != e.owner) {
     settle(d, *m.gateway, e, target);
     return;
@@ -109,13 +107,48 @@ void move(Draft& d, const Mover& m) {
   if (m.verdict != Verdict::kMoveIfPossible) {
     e.owner = kNobody;  // unplaced
     e.eip.moving_from.clear();
+    e.eip.unserved = false;
     return;
   }
   ++d.node(e.owner).load;
   end_planned_move(d, *m.gateway, e);
 }
 
+// Decision 18: failurePolicy NodeIP acts when the owner has not been Ready for one timeout and
+// nobody else can take the EIP. Agents read it in the gateway's status.
+void judge_service(Draft& d, const GatewayDraft& g, Entry& e) {
+  if (e.owner == kNobody || d.suspect) return;
+  const NodeView& owner = d.node(e.owner);
+  if (owner.ready || best_node(d, g) != kNobody) {
+    e.eip.unserved = false;
+  } else if (!e.eip.unserved) {
+    const auto since = d.in.not_ready.find(owner.name());
+    const std::int64_t acts_at = (since == d.in.not_ready.end() ? d.in.now_ms : since->second) +
+                                 d.settings.eip_eviction_timeout.count();
+    e.eip.unserved = d.in.now_ms >= acts_at;
+    if (!e.eip.unserved) d.wake_at(acts_at);
+  }
+}
+
 }  // namespace
+
+int best_node(const Draft& d, const GatewayDraft& g) {
+  int best = kNobody;
+  for (const int i : g.nodes) {  // in the order of names
+    if (!d.node(i).may_take()) continue;
+    if (best == kNobody || d.node(i).load < d.node(best).load) best = i;
+  }
+  return best;
+}
+
+bool will_move(const Draft& d, GatewayDraft& g) {
+  const bool somebody = best_node(d, g) != kNobody;
+  return std::any_of(g.entries.begin(), g.entries.end(), [&](Entry& e) {
+    if (!e.eip.moving_from.empty()) return true;
+    const Verdict verdict = judge(d, g, e);
+    return verdict == Verdict::kMustLeave || (verdict != Verdict::kStay && somebody);
+  });
+}
 
 void place(Draft& d) {
   std::vector<Mover> movers;
@@ -131,6 +164,9 @@ void place(Draft& d) {
     }
   }
   for (const Mover& m : movers) move(d, m);
+  for (GatewayDraft& g : d.gateways) {
+    for (Entry& e : g.entries) judge_service(d, g, e);
+  }
 }
 
 }  // namespace egw::core::parts

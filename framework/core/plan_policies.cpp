@@ -65,6 +65,7 @@ void finish(Draft& d, const GatewayDraft* g, const Outcome& o) {
 
 void finish_policies(Draft& d) {
   for (const GatewayDraft& g : d.gateways) {
+    if (g.held) continue;
     for (const Outcome& o : g.policies) finish(d, &g, o);
   }
   for (const Outcome& o : d.orphans) finish(d, nullptr, o);

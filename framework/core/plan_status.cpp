@@ -87,15 +87,19 @@ Condition readiness(const Draft& d, const GatewayDraft& g) {
 
 std::string without_owner(const Draft& d, const GatewayDraft& g) {
   std::vector<std::string> eips;
+  bool unserved = false;
   for (const Entry& e : g.entries) {
+    unserved = unserved || e.eip.unserved;
     if (e.owner == kNobody) {
       eips.push_back(eip_text(e.eip));
     } else if (!d.node(e.owner).ready) {
       eips.push_back(fmt::format("{} on {}", eip_text(e.eip), d.node(e.owner).name()));
     }
   }
-  return eips.empty() ? std::string()
-                      : fmt::format("no other Ready node can take {}", some_of(eips));
+  if (eips.empty()) return {};
+  return fmt::format(
+      "no other Ready node can take {}{}", some_of(eips),
+      unserved ? "; policies with failurePolicy NodeIP use their node's address now" : "");
 }
 
 std::string users(const GatewayDraft& g) {
@@ -155,6 +159,7 @@ void finish_meta(Draft& d, const GatewayDraft& g) {
 
 void finish_gateways(Draft& d) {
   for (GatewayDraft& g : d.gateways) {
+    if (g.held) continue;
     const EgressGateway::Status& before = g.gateway->status;
     g.status.term = d.in.term;
     g.status.round_robin_last = g.round_robin_last;

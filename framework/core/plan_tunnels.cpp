@@ -22,7 +22,7 @@ using model::Kind;
 using model::TunnelPhase;
 
 constexpr std::string_view kSuspect = "StoreSuspect";
-constexpr std::string_view kDrained = "Drained";
+constexpr std::string_view kDraining = "Draining";
 constexpr std::string_view kReachable = "TunnelReachable";
 constexpr std::string_view kNoAddress = "NoTunnelAddress";
 
@@ -54,7 +54,10 @@ std::int64_t deadline(const Draft& d, const std::string& node, std::int64_t not_
 }
 
 // Decision 18: more than half of the tunnels that were alive, and at least three, go stale within
-// one timeout. Those already declared dead in that time count; those long dead do not.
+// one timeout. Those already declared dead in that time count; those long dead do not. Heartbeats
+// that stop together run out up to a period apart: while those that are late would be that many
+// together with those that will be late next, nobody is declared dead. That ends by itself: they
+// are heard again, or become late.
 void judge_store(Draft& d) {
   const bool was_suspect = [&] {
     if (d.info == nullptr) return false;
@@ -62,15 +65,9 @@ void judge_store(Draft& d) {
     return c != nullptr && c->status;
   }();
   const std::int64_t grace = suspicion_ended(d, true);
-  // Heartbeats that stop together run out up to one period apart: when the first runs out, those
-  // that have missed a beat (and half of one, for delays) count with it.
-  const std::int64_t silence =
-      timeout_ms(d) - d.settings.tunnel_update_period.count() * 3 / 2;  // before the end
-  const bool any_late = std::any_of(d.nodes.begin(), d.nodes.end(), [&](const NodeView& n) {
-    return n.tunnel != nullptr && n.tunnel->status.phase == TunnelPhase::kReady &&
-           d.in.now_ms > deadline(d, n.name(), grace);
-  });
+  const std::int64_t silence = doubtful_silence_ms(d.settings);
   std::size_t stale = 0;
+  std::size_t silent = 0;
   std::size_t alive = 0;
   for (const NodeView& n : d.nodes) {
     if (n.tunnel == nullptr) continue;
@@ -78,7 +75,8 @@ void judge_store(Draft& d) {
     const bool late = d.in.now_ms > end;
     if (n.tunnel->status.phase == TunnelPhase::kReady) {
       ++alive;
-      stale += late || (any_late && d.in.now_ms > end - silence) ? 1 : 0;
+      stale += late ? 1 : 0;
+      silent += !late && d.in.now_ms > end - timeout_ms(d) + silence ? 1 : 0;
     } else if (n.tunnel->status.phase == TunnelPhase::kHeartbeatTimeout && late &&
                d.in.now_ms - end <= timeout_ms(d)) {
       const HeartbeatSeen* s = seen(d, n.name());
@@ -87,7 +85,9 @@ void judge_store(Draft& d) {
       ++stale;
     }
   }
-  d.suspect = stale >= 3 && stale * 2 > alive;
+  const auto most = [alive](std::size_t count) { return count >= 3 && count * 2 > alive; };
+  d.suspect = most(stale);
+  d.doubt = !d.suspect && most(stale + silent);
   if (!d.suspect) return;
   d.suspect_message = fmt::format(
       "heartbeats of more than half of the tunnels stopped within {} ms: the state store is more "
@@ -121,7 +121,7 @@ void judge_node(Draft& d, NodeView& n, std::int64_t grace) {
       const std::int64_t end = deadline(d, n.name(), grace);
       if (d.in.now_ms <= end) {
         d.wake_at(end + kWakeMarginMs);
-      } else if (d.suspect) {
+      } else if (d.suspect || d.doubt) {
         n.stale = true;
       } else {
         set_phase(d, n, TunnelPhase::kHeartbeatTimeout);
@@ -239,21 +239,26 @@ void give_marks(std::vector<EgressTunnel*>& tunnels) {
 
 // ---- drain (decision 24) ---------------------------------------------------------------------
 
+// EIPs that a node owns or still answers for, in the store; and those that nobody else can take.
 struct Holding {
-  std::vector<std::string> eips;  // owned or still answered for, in the draft or in the store
+  std::vector<std::string> eips, stuck;
 };
 
 std::vector<Holding> holdings(const Draft& d) {
   std::vector<Holding> out(d.nodes.size());
-  const auto add = [&](int node, const model::EipStatus& eip) {
-    if (node != kNobody) out[static_cast<std::size_t>(node)].eips.push_back(eip_text(eip));
+  const auto add = [&](const std::string& node, const model::EipStatus& eip, bool stuck) {
+    const int index = d.find_node(node);
+    if (index == kNobody) return;
+    Holding& holding = out[static_cast<std::size_t>(index)];
+    holding.eips.push_back(eip_text(eip));
+    if (stuck) holding.stuck.push_back(eip_text(eip));
   };
   for (const GatewayDraft& g : d.gateways) {
+    const bool nobody = best_node(d, g) == kNobody;
     for (const model::GatewayNode& n : g.gateway->status.node_list) {
-      const int index = d.find_node(n.name);
       for (const model::EipStatus& eip : n.eips) {
-        add(index, eip);
-        if (!eip.moving_from.empty()) add(d.find_node(eip.moving_from), eip);
+        add(n.name, eip, nobody);
+        if (!eip.moving_from.empty()) add(eip.moving_from, eip, false);
       }
     }
   }
@@ -264,18 +269,18 @@ std::vector<Holding> holdings(const Draft& d) {
 void answer_drain(const Draft& d, const NodeView& n, const Holding& holding, EgressTunnel& tunnel) {
   model::Conditions& conditions = tunnel.status.conditions;
   if (!n.draining) {
-    remove_condition(conditions, kDrained);
+    remove_condition(conditions, model::kDrainedCondition);
     return;
   }
-  model::Condition c{std::string(kDrained), holding.eips.empty(), "", "", 0};
+  model::Condition c{std::string(model::kDrainedCondition), holding.eips.empty(), "", "", 0};
   if (holding.eips.empty()) {
     c.reason = "DrainDone";
     c.message = "the node holds no EIP and gets none while the drain annotation is set";
   } else {
-    const bool other =
-        std::any_of(d.nodes.begin(), d.nodes.end(), [](const NodeView& o) { return o.may_take(); });
-    c.reason = other ? "Draining" : "NoOtherReadyNode";
-    c.message = other ? "EIPs are being handed over" : "no other Ready node can take its EIPs";
+    const bool other = holding.stuck.size() < holding.eips.size();
+    c.reason = std::string(other ? kDraining : model::kNoOtherReadyNode);
+    c.message = other ? "EIPs are being handed over"
+                      : fmt::format("no other Ready node can take {}", some_of(holding.stuck));
   }
   set_condition(conditions, std::move(c), d.in.wall_ms);
 }

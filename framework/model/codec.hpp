@@ -16,7 +16,7 @@ template <class R>
 // apiVersion, kind, metadata, spec; and status unless it is empty.
 template <class R>
 [[nodiscard]] nlohmann::json encode(const R& resource);
-// The status alone (the value of the "status" key). Not for Node, Pod, Namespace.
+// The status alone (the value of the "status" key). Not for the core kinds.
 template <class R>
 [[nodiscard]] nlohmann::json encode_status(const R& resource);
 
@@ -66,6 +66,10 @@ template <>
 Result<Namespace> decode(const nlohmann::json& document);
 template <>
 nlohmann::json encode(const Namespace& resource);
+template <>
+Result<Event> decode(const nlohmann::json& document);
+template <>
+nlohmann::json encode(const Event& resource);
 
 [[nodiscard]] Result<ObjectMeta> decode_meta(const nlohmann::json& document);
 
@@ -75,7 +79,7 @@ struct UnknownField {
   std::string path;     // "spec.ippool"
   std::string closest;  // "spec.ippools"
 };
-// Nothing for the core kinds (Node, Pod, Namespace), of which egw reads only a part.
+// Nothing for the core kinds (Node, Pod, Namespace, Event), of which egw reads only a part.
 [[nodiscard]] std::vector<UnknownField> find_unknown_fields(Kind kind,
                                                             const nlohmann::json& document);
 // The paths alone.

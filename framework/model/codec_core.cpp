@@ -1,4 +1,5 @@
-// Node, Pod and Namespace: the parts of the core kinds that egw reads, in their Kubernetes shape.
+// Node, Pod, Namespace and Event: the parts of the core kinds that egw reads, in their Kubernetes
+// shape.
 #include "egw/model/codec_support.hpp"
 
 namespace egw::model {
@@ -62,6 +63,24 @@ void read_pod(const Cursor& c, Pod& out) {
   out.meta.finalizers = {};
 }
 
+void read_event(const Cursor& c, Event& out) {
+  const Cursor about = c["involvedObject"];
+  about["apiVersion"].get(out.about_api_version);
+  about["kind"].get(out.about_kind);
+  about["namespace"].get(out.about.ns);
+  about["name"].get(out.about.name);
+  std::string type;
+  c["type"].get(type);
+  out.warning = type == "Warning";
+  c["reason"].get(out.reason);
+  c["message"].get(out.message);
+  c["source"]["component"].get(out.component);
+  c["source"]["host"].get(out.host);
+  c["count"].get_int(out.count, 0);
+  c["firstTimestamp"].get_time(out.first_ms);
+  c["lastTimestamp"].get_time(out.last_ms);
+}
+
 }  // namespace
 
 template <>
@@ -115,6 +134,33 @@ Result<Namespace> decode(const json& document) {
 template <>
 json encode(const Namespace& resource) {
   return detail::document_of(info(Kind::kNamespace), resource.meta);
+}
+
+template <>
+Result<Event> decode(const json& document) {
+  return detail::read_document<Event>(document, read_event);
+}
+
+template <>
+json encode(const Event& resource) {
+  json out = detail::document_of(info(Kind::kEvent), resource.meta);
+  json about = json::object();
+  put(about, "apiVersion", resource.about_api_version);
+  put(about, "kind", resource.about_kind);
+  put(about, "namespace", resource.about.ns);
+  put(about, "name", resource.about.name);
+  out["involvedObject"] = std::move(about);
+  out["type"] = resource.warning ? "Warning" : "Normal";
+  put(out, "reason", resource.reason);
+  put(out, "message", resource.message);
+  json source = json::object();
+  put(source, "component", resource.component);
+  put(source, "host", resource.host);
+  detail::put_object(out, "source", std::move(source));
+  out["count"] = resource.count;
+  detail::put_time(out, "firstTimestamp", resource.first_ms);
+  detail::put_time(out, "lastTimestamp", resource.last_ms);
+  return out;
 }
 
 }  // namespace egw::model

@@ -15,6 +15,7 @@ void read_eip(const Cursor& c, EipStatus& out) {
   c["id"].get_uint(out.id, detail::kMaxEgressId);
   c["epoch"].get_uint(out.epoch);
   c["movingFrom"].get(out.moving_from);
+  c["unserved"].get(out.unserved);
   c["policies"].each([&out](const Cursor& p) {
     PolicyRef& ref = out.policies.emplace_back();
     p["name"].get(ref.name);
@@ -36,6 +37,7 @@ json eips_json(const std::vector<EipStatus>& eips) {
     put(j, "id", std::uint64_t{e.id});
     put(j, "epoch", e.epoch);
     put(j, "movingFrom", e.moving_from);
+    put(j, "unserved", e.unserved);
     for (const PolicyRef& p : e.policies) {
       json ref{{"name", p.name}};
       put(ref, "namespace", p.ns);

@@ -13,7 +13,7 @@
 namespace egw::model {
 namespace {
 
-constexpr std::array<KindInfo, 10> kKinds{{
+constexpr std::array<KindInfo, 11> kKinds{{
     {Kind::kEgressGateway, kGroup, "v1beta1", "EgressGateway", "egressgateway", "egressgateways",
      "egw", false},
     {Kind::kEgressPolicy, kGroup, "v1beta1", "EgressPolicy", "egresspolicy", "egresspolicies",
@@ -31,6 +31,7 @@ constexpr std::array<KindInfo, 10> kKinds{{
     {Kind::kNode, "", "v1", "Node", "node", "nodes", "no", false},
     {Kind::kPod, "", "v1", "Pod", "pod", "pods", "po", true},
     {Kind::kNamespace, "", "v1", "Namespace", "namespace", "namespaces", "ns", false},
+    {Kind::kEvent, "", "v1", "Event", "event", "events", "ev", true},
 }};
 
 bool same_ignoring_case(std::string_view a, std::string_view b) {

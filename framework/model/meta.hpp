@@ -26,6 +26,7 @@ enum class Kind : std::uint8_t {
   kNode,
   kPod,
   kNamespace,
+  kEvent,
 };
 
 struct KindInfo {

@@ -27,6 +27,7 @@ namespace egw::model {
 [[nodiscard]] Result<NodeConfig> decode_node_config(const nlohmann::json& document);
 // As a full change.
 [[nodiscard]] nlohmann::json encode_node_state(const NodeState& state, std::uint64_t generation);
+// "02:ee:0a:06:00:01"; parse takes either case.
 [[nodiscard]] std::string format_mac(const Mac& mac);
 [[nodiscard]] Result<Mac> parse_mac(std::string_view text);
 

@@ -34,9 +34,11 @@ struct EipStatus {
   std::string ipv4;
   std::string ipv6;
   bool use_node_ip = false;
-  std::uint32_t id = 0;             // 1..16383
-  std::uint64_t epoch = 0;          // grows with every change of owner
-  std::string moving_from;          // planned move in progress: the former owner
+  std::uint32_t id = 0;     // 1..16383
+  std::uint64_t epoch = 0;  // grows with every change of owner
+  std::string moving_from;  // planned move in progress: the former owner
+  bool unserved = false;    // new: the owner has not been Ready for one eviction timeout and
+                            // nobody else can take it: failurePolicy NodeIP acts
   std::vector<PolicyRef> policies;  // sorted
   friend bool operator==(const EipStatus&, const EipStatus&) = default;
 };
@@ -226,6 +228,21 @@ struct Namespace {
   ObjectMeta meta;
 };
 
+// Something that happened to an object, for people; the store forgets it after a while. Those of
+// cluster-wide objects stand in the namespace "default".
+struct Event {
+  static constexpr Kind kKind = Kind::kEvent;
+  ObjectMeta meta;
+  std::string about_kind, about_api_version;  // involvedObject
+  Key about;
+  bool warning = false;  // type: Warning, else Normal
+  std::string reason;    // CamelCase, stable
+  std::string message;
+  std::string component, host;  // source: who says so
+  std::int64_t count = 1;
+  std::int64_t first_ms = 0, last_ms = 0;
+};
+
 // A namespace's labels as selectors see them: with kubernetes.io/metadata.name, which in Kubernetes
 // every one has and nobody can change; also where the store holds no such Namespace (null).
 [[nodiscard]] Labels namespace_labels(const Namespace* stored, const std::string& name);
@@ -238,6 +255,9 @@ inline constexpr std::string_view kNamespaceDefaultLabel = "spidernet.io/egressg
 inline constexpr std::string_view kNamespaceNameLabel = "kubernetes.io/metadata.name";
 inline constexpr std::string_view kMoveAnnotation = "egressgateway.spidernet.io/move";
 inline constexpr std::string_view kDrainAnnotation = "egressgateway.spidernet.io/drain";
+// The leader's answer to a drain, a condition of the tunnel, and its reason when nobody takes over.
+inline constexpr std::string_view kDrainedCondition = "Drained";
+inline constexpr std::string_view kNoOtherReadyNode = "NoOtherReadyNode";
 inline constexpr std::string_view kClusterInfoName = "default";
 
 }  // namespace egw::model

@@ -1,4 +1,5 @@
-// The agent's life and glue (agent.hpp). What it says of itself: agent_status.cpp.
+// The agent's life and glue (agent.hpp). What it says of itself: agent_status.cpp; how it leaves:
+// agent_drain.cpp.
 #include "egw/runtime/agent.hpp"
 
 #include <algorithm>
@@ -6,6 +7,7 @@
 #include <set>
 #include <utility>
 
+#include "egw/model/node_state_codec.hpp"
 #include "egw/runtime/agent_impl.hpp"
 #include "egw/runtime/spawn.hpp"
 
@@ -64,10 +66,16 @@ Agent::Impl::Impl(asio::any_io_executor the_executor, Clock& the_clock, Logger& 
       programmer(the_executor, clock, log, metrics, sync, ports.datapath, sysctls, keeper,
                  programmer_options(options), [this] { on_status(); }),
       reporter(the_executor, clock, log, metrics, sync, ports.store, reporter_options()),
+      events(the_executor, clock, log, metrics, ports.store, "egw-agent", options.node_name),
+      health(the_executor, clock, log, metrics, options.settings.tunnel_update_period.count(),
+             [this] { on_health(); }),
       upkeep_wakeup(the_executor, clock),
       drain_wakeup(the_executor, clock),
       reach_wakeup(the_executor, clock),
-      done(the_executor, clock) {}
+      done(the_executor, clock) {
+  health.add("datapath", [this] { return datapath_health(); });
+  health.add("stateStore", [this] { return ports.store.health(); });
+}
 
 TunnelReporter::Options Agent::Impl::reporter_options() {
   TunnelReporter::Options reporter_settings;
@@ -77,7 +85,7 @@ TunnelReporter::Options Agent::Impl::reporter_options() {
     fill_status(view(), status);
   };
   reporter_settings.realised_urgent = [this] { return programmer.status().realised_urgent; };
-  reporter_settings.written = [this] { programmer.realised_reported(); };
+  reporter_settings.written = [this] { on_written(); };
   return reporter_settings;
 }
 
@@ -85,6 +93,8 @@ AgentView Agent::Impl::view() const {
   AgentView v;
   v.programmer = &programmer.status();
   v.has_tunnel_address = programmer.has_tunnel_address();
+  v.kernel_intact = kernel_intact;
+  v.unwell = health.trouble("datapath");
   v.uplink_known = uplink_known;
   v.uplink = uplink;
   v.uplink_works = uplink_works;
@@ -110,6 +120,7 @@ model::Address Agent::Impl::underlay() const {
 void Agent::Impl::on_world() {
   if (sync.connected() && !was_connected) reporter.reconnected();
   was_connected = sync.connected();
+  if (const auto* own = own_tunnel()) phase_seen = own->status.phase;
   choose_uplink();
   update_gateway_macs();
   programmer.withdraw();
@@ -125,9 +136,48 @@ void Agent::Impl::on_status() {
     told_programmed = true;
     if (ports.on_programmed) ports.on_programmed();
   }
+  if (!health.trouble("datapath").empty()) health.again();
   reporter.wake();
   upkeep_wakeup.notify();
   drain_wakeup.notify();
+}
+
+// Before the first apply there is nothing to be well or unwell.
+asio::awaitable<Result<void>> Agent::Impl::datapath_health() {
+  if (!programmer.status().programmed) co_return Result<void>{};
+  co_return co_await programmer.health();
+}
+
+void Agent::Impl::on_health() {
+  // Something of the datapath is missing: programming everything again puts it back.
+  if (!health.trouble("datapath").empty()) programmer.apply_all();
+  reporter.wake();
+}
+
+void Agent::Impl::on_written() {
+  programmer.realised_reported();
+  const auto* own = own_tunnel();
+  if (own == nullptr || phase_seen == own->status.phase) return;
+  const model::TunnelPhase before =
+      std::exchange(phase_seen, own->status.phase).value_or(model::TunnelPhase::kPending);
+  const bool failed = own->status.phase == model::TunnelPhase::kFailed;
+  std::string why;
+  for (const auto& condition : own->status.conditions) {
+    if (!failed || !condition.status || condition.type == "TunnelReachable") continue;
+    why += (why.empty() ? ": " : "; ") + condition.type + " " + condition.message;
+  }
+  const std::string phase(model::to_string(own->status.phase));
+  events.record({Kind::kEgressTunnel,
+                 own->meta.key(),
+                 failed,
+                 phase,
+                 "phase " + std::string(model::to_string(before)) + " to " + phase + why,
+                 {}});
+}
+
+const model::EgressTunnel* Agent::Impl::own_tunnel() const {
+  const auto own = sync.world().tunnels.find(options.node_name);
+  return own == sync.world().tunnels.end() ? nullptr : &own->second;
 }
 
 // The first rule whose selector matches this node's labels names the interface.
@@ -181,7 +231,8 @@ void Agent::Impl::update_gateway_macs() {
   for (const auto& [name, info] : sync.world().cluster_infos) {
     for (const auto& peer : info.status.peers) {
       if (peer.name == options.node_name) continue;
-      if (const auto mac = parse_mac(peer.parent_mac)) macs.push_back(*mac);
+      const auto mac = model::parse_mac(peer.parent_mac);
+      if (mac && *mac != model::Mac{}) macs.push_back(*mac);
     }
   }
   std::sort(macs.begin(), macs.end());
@@ -228,14 +279,23 @@ void Agent::Impl::on_claim(const net::Claim& claim) {
   if (!keeper.claimed(claim.address, claim.from_gateway, now)) return;
   if (claim.from_gateway) {
     log.info("another gateway announces an EIP of this node: yielding",
-             {{"eip", claim.address.to_string()}, {"mac", format_mac(claim.mac)}});
+             {{"eip", claim.address.to_string()}, {"mac", model::format_mac(claim.mac)}});
   } else {
     auto& conflict = conflicts[claim.address];
     if (conflict.last_ms == 0) {
       log.error("EipConflict: another machine claims an EIP of this node",
                 {{"eip", claim.address.to_string()},
-                 {"mac", format_mac(claim.mac)},
+                 {"mac", model::format_mac(claim.mac)},
                  {"interface", claim.interface}});
+      events.record({Kind::kEgressTunnel,
+                     {"", options.node_name},
+                     true,
+                     "EipConflict",
+                     claim.address.to_string() + " is claimed by " + model::format_mac(claim.mac) +
+                         " on " + claim.interface +
+                         ", which is no gateway: take the address away "
+                         "from that machine",
+                     {}});
     }
     conflict = Conflict{claim.mac, claim.interface, std::max<std::int64_t>(1, now)};
     metrics.conflict();
@@ -348,71 +408,12 @@ asio::awaitable<void> Agent::Impl::reach(std::shared_ptr<Impl> self) {
   }
 }
 
-// The annotation of a drain that this start ends.
-asio::awaitable<void> Agent::Impl::undrain(std::shared_ptr<Impl> self) {
-  BackOff back_off(200, 5000, 1);
-  while (!self->stopping && !self->draining) {
-    const auto& tunnels = self->sync.world().tunnels;
-    const auto own = tunnels.find(self->options.node_name);
-    if (self->sync.synced() &&
-        (own == tunnels.end() ||
-         !own->second.meta.annotations.contains(std::string(model::kDrainAnnotation)))) {
-      co_return;
-    }
-    if (self->sync.synced()) {
-      std::string name(model::kDrainAnnotation);
-      std::string nothing;
-      auto removed = co_await self->reporter.annotate(std::move(name), std::move(nothing));
-      if (removed) co_return;
-      self->log.warn("the drain annotation of this node cannot be removed",
-                     {{"error", removed.error().to_string()}});
-      co_await self->drain_wakeup.wait(self->clock.steady_ms() + back_off.next_ms());
-    } else {
-      co_await self->drain_wakeup.wait();
-    }
-  }
-}
-
-bool Agent::Impl::owns_anything() const {
-  if (keeper.owned_count() != 0 || keeper.handing_over()) return true;
-  // This node's own pods turn to the new owner last, when the move is over.
-  if (programmer.behind()) return true;
-  for (const auto& [name, gateway] : sync.world().gateways) {
-    for (const auto& node : gateway.status.node_list) {
-      if (node.name == options.node_name && !node.eips.empty()) return true;
-      for (const auto& eip : node.eips) {
-        if (eip.moving_from == options.node_name) return true;
-      }
-    }
-  }
-  return false;
-}
-
-asio::awaitable<void> Agent::Impl::drain(std::shared_ptr<Impl> self) {
-  const std::int64_t until = self->clock.steady_ms() + self->options.drain_timeout_ms;
-  self->log.info("draining: asking the leader to move this node's EIPs away");
-  std::string name(model::kDrainAnnotation);
-  std::string value = model::format_time(self->clock.wall_ms());
-  auto asked = co_await self->reporter.annotate(std::move(name), std::move(value));
-  if (!asked) {
-    self->log.warn("cannot ask for a drain, stopping without",
-                   {{"error", asked.error().to_string()}});
-  }
-  while (asked && !self->stopping && self->owns_anything() && self->clock.steady_ms() < until) {
-    co_await self->drain_wakeup.wait(until);
-  }
-  if (asked && self->owns_anything()) {
-    self->log.warn("drain timeout: stopping although this node still owns EIPs");
-  } else if (asked) {
-    self->log.info("drained");
-  }
-  self->halt();
-}
-
 void Agent::Impl::halt() {
   stopping = true;
   programmer.stop();
   reporter.stop();
+  events.stop();
+  health.stop();
   upkeep_wakeup.notify();
   drain_wakeup.notify();
   reach_wakeup.notify();
@@ -434,8 +435,17 @@ asio::awaitable<void> Agent::Impl::counted(std::shared_ptr<Impl> self, asio::awa
 asio::awaitable<void> Agent::Impl::run(std::shared_ptr<Impl> self) {
   if (self->options.settings.tunnel_detect_custom.empty()) self->choose_uplink();
   self->sync.start();
+  // Before anything is said of this node: is what a predecessor programmed still there?
+  const auto found = co_await self->programmer.health();
+  self->kernel_intact = found.has_value();
+  if (!found) {
+    self->log.info("this node has to be programmed from scratch",
+                   {{"reason", found.error().to_string()}});
+  }
   start(self, self->programmer.run());
   start(self, self->reporter.run());
+  start(self, self->events.run());
+  start(self, self->health.run());
   start(self, upkeep(self));
   start(self, undrain(self));
   if (self->ports.pinger != nullptr) start(self, reach(self));
@@ -474,7 +484,8 @@ void Agent::apply_all() { impl_->programmer.apply_all(); }
 
 bool Agent::started() const { return impl_->programmer.status().programmed; }
 bool Agent::ready() const {
-  return started() && impl_->programmer.status().missed < kMissedDeadlinesToFail;
+  return started() && impl_->programmer.status().missed < kMissedDeadlinesToFail &&
+         impl_->health.trouble("datapath").empty();
 }
 
 asio::awaitable<Result<nlohmann::json>> Agent::observe() { return impl_->programmer.observe(); }

@@ -2,6 +2,7 @@
 // (agent.hpp).
 #include <nlohmann/json.hpp>
 
+#include "egw/model/node_state_codec.hpp"
 #include "egw/runtime/agent_impl.hpp"
 
 namespace egw::runtime {
@@ -47,7 +48,7 @@ json node_json(const model::NodeConfig& node) {
   for (const auto& prefix : node.cluster_prefixes) prefixes.push_back(prefix.to_string());
   return {{"name", node.name},
           {"tunnelDevice", node.tunnel_device},
-          {"tunnelMac", format_mac(node.tunnel_mac)},
+          {"tunnelMac", model::format_mac(node.tunnel_mac)},
           {"tunnelIPv4", node.tunnel_v4.to_string()},
           {"tunnelIPv6", node.tunnel_v6.to_string()},
           {"parentDevice", node.parent_device},
@@ -90,7 +91,7 @@ json Agent::state() const {
   json conflicts = json::array();
   for (const auto& [address, conflict] : in.conflicts) {
     conflicts.push_back({{"eip", address.to_string()},
-                         {"mac", format_mac(conflict.mac)},
+                         {"mac", model::format_mac(conflict.mac)},
                          {"interface", conflict.interface}});
   }
   json out = {{"role", "agent"},
@@ -100,7 +101,7 @@ json Agent::state() const {
               {"uplink",
                {{"interface", in.uplink.name},
                 {"works", in.uplink_works},
-                {"mac", format_mac(in.uplink.mac)},
+                {"mac", model::format_mac(in.uplink.mac)},
                 {"ipv4", in.uplink.ipv4.to_string()},
                 {"ipv6", in.uplink.ipv6.to_string()}}},
               {"datapath", programmer_json(in.programmer.status(), now)},
@@ -108,6 +109,7 @@ json Agent::state() const {
               {"yielded", addresses(in.keeper.yielded())},
               {"conflicts", std::move(conflicts)},
               {"unreachable", in.reachability.unreachable()},
+              {"plugins", in.health.state()},
               {"draining", in.draining}};
   const auto own = in.sync.world().tunnels.find(in.options.node_name);
   if (own != in.sync.world().tunnels.end()) {
@@ -140,7 +142,7 @@ json Agent::desired() const {
     out["peers"][name] = {{"underlay", peer.underlay.to_string()},
                           {"tunnelIPv4", peer.tunnel_v4.to_string()},
                           {"tunnelIPv6", peer.tunnel_v6.to_string()},
-                          {"mac", format_mac(peer.mac)}};
+                          {"mac", model::format_mac(peer.mac)}};
   }
   for (const auto& [id, egress] : state.egresses) {
     out["egresses"][std::to_string(id)] = {

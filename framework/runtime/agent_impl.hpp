@@ -3,11 +3,14 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "egw/runtime/agent.hpp"
 #include "egw/runtime/agent_status.hpp"
+#include "egw/runtime/events.hpp"
+#include "egw/runtime/plugin_health.hpp"
 #include "egw/runtime/programmer.hpp"
 #include "egw/runtime/tunnel_reporter.hpp"
 
@@ -28,6 +31,8 @@ struct Agent::Impl {
   WorldSync sync;
   Programmer programmer;
   TunnelReporter reporter;
+  EventRecorder events;
+  PluginHealth health;
   Wakeup upkeep_wakeup, drain_wakeup, reach_wakeup, done;
   Reachability reachability;
 
@@ -36,6 +41,8 @@ struct Agent::Impl {
   bool was_connected = false;
   bool told_programmed = false;
   bool pods_held = false;
+  bool kernel_intact = false;
+  std::optional<model::TunnelPhase> phase_seen;  // the own tunnel's, in the store
   int loops = 0;
   bool uplink_known = false;
   bool uplink_works = false;
@@ -49,9 +56,14 @@ struct Agent::Impl {
   [[nodiscard]] AgentView view() const;
   [[nodiscard]] model::Address underlay() const;
   [[nodiscard]] bool owns_anything() const;
+  [[nodiscard]] const model::EgressTunnel* own_tunnel() const;
+  [[nodiscard]] const model::Condition* nobody_takes_over() const;
 
   void on_world();
   void on_status();
+  void on_health();
+  boost::asio::awaitable<Result<void>> datapath_health();
+  void on_written();
   void on_uplink(const net::UplinkState& state);
   void on_claim(const net::Claim& claim);
   void choose_uplink();

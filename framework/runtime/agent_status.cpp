@@ -1,7 +1,7 @@
 // Phase and conditions of the own EgressTunnel (agent_status.hpp).
 #include "egw/runtime/agent_status.hpp"
 
-#include <charconv>
+#include "egw/model/node_state_codec.hpp"
 
 namespace egw::runtime {
 namespace {
@@ -58,8 +58,12 @@ void fill_conditions(const AgentView& view, model::Conditions& conditions) {
          uplink_message(view));
   report(view, conditions, "DatapathRefused", !status.refused.empty(), "ProbeFailed",
          status.refused);
-  report(view, conditions, "Degraded", status.missed > 0 || !status.error.empty(),
-         status.missed > 0 ? "DeadlineMissed" : "ApplyFailed", status.error);
+  const bool failed = status.missed > 0 || !status.error.empty();
+  report(view, conditions, "Degraded", failed || !view.unwell.empty(),
+         status.missed > 0 ? "DeadlineMissed"
+         : failed          ? "ApplyFailed"
+                           : "Unwell",
+         failed ? status.error : view.unwell);
   report(view, conditions, "SysctlMissing", !status.sysctls.empty(), "SysctlMissing",
          listed(status.sysctls, [](const SysctlProblem& p) { return p.key + " " + p.message; }));
   report(view, conditions, "PartlyProgrammed", !status.failures.empty(), "ObjectsFailed",
@@ -67,8 +71,9 @@ void fill_conditions(const AgentView& view, model::Conditions& conditions) {
                 [](const host::ApplyFailure& f) { return f.object + ": " + f.message; }));
   report(view, conditions, "EipConflict", !view.conflicts.empty(), "ClaimedByOther",
          listed(view.conflicts, [](const auto& entry) {
-           return entry.first.to_string() + " is claimed by " + format_mac(entry.second.mac) +
-                  " on " + entry.second.interface + ", which is no gateway";
+           return entry.first.to_string() + " is claimed by " +
+                  model::format_mac(entry.second.mac) + " on " + entry.second.interface +
+                  ", which is no gateway";
          }));
   report(view, conditions, "PolicyIncomplete", !view.findings.empty(),
          view.findings.empty() ? "" : view.findings.front().reason,
@@ -103,37 +108,14 @@ TunnelPhase phase_of(const AgentView& view, TunnelPhase stored) {
   if (!view.has_tunnel_address) return TunnelPhase::kPending;
   if (serious(view)) return TunnelPhase::kFailed;
   // A restarted agent finds the kernel as its predecessor left it, still forwarding: giving up
-  // Ready here would move the node's EIPs for nothing.
-  const bool forwards = stored == TunnelPhase::kReady && view.programmer->error.empty();
+  // Ready here would move the node's EIPs for nothing. After a reboot the kernel is empty.
+  const bool forwards =
+      stored == TunnelPhase::kReady && view.kernel_intact && view.programmer->error.empty();
   if (!view.programmer->programmed && !forwards) return TunnelPhase::kInit;
   return TunnelPhase::kReady;
 }
 
 }  // namespace
-
-std::string format_mac(const model::Mac& mac) {
-  constexpr char kHex[] = "0123456789abcdef";
-  std::string out;
-  for (const std::uint8_t byte : mac) {
-    if (!out.empty()) out += ':';
-    out += kHex[byte >> 4U];
-    out += kHex[byte & 0xfU];
-  }
-  return out;
-}
-
-std::optional<model::Mac> parse_mac(std::string_view text) {
-  if (text.size() != 17) return std::nullopt;
-  model::Mac mac{};
-  for (std::size_t i = 0; i < mac.size(); ++i) {
-    const char* first = text.data() + 3 * i;
-    if (i > 0 && first[-1] != ':') return std::nullopt;
-    const auto parsed = std::from_chars(first, first + 2, mac[i], 16);
-    if (parsed.ec != std::errc{} || parsed.ptr != first + 2) return std::nullopt;
-  }
-  if (mac == model::Mac{}) return std::nullopt;
-  return mac;
-}
 
 model::Mac tunnel_mac(const model::Address& underlay, const std::string& node_name) {
   model::Mac mac{0x02, 0xee, 0, 0, 0, 0};
@@ -150,11 +132,11 @@ model::Mac tunnel_mac(const model::Address& underlay, const std::string& node_na
 void fill_status(const AgentView& view, model::EgressTunnel::Status& status) {
   status.phase = phase_of(view, status.phase);
   if (view.uplink_known && !view.uplink.name.empty()) {
-    status.mac = format_mac(view.tunnel_mac);
+    status.mac = model::format_mac(view.tunnel_mac);
     status.parent.name = view.uplink.name;
     status.parent.ipv4 = view.uplink.ipv4.to_string();
     status.parent.ipv6 = view.uplink.ipv6.to_string();
-    status.parent.mac = format_mac(view.uplink.mac);
+    status.parent.mac = model::format_mac(view.uplink.mac);
   }
   if (view.programmer->programmed) status.realised = view.programmer->realised;
   fill_conditions(view, status.conditions);

@@ -25,9 +25,11 @@ struct Conflict {
 struct AgentView {
   const ProgrammerStatus* programmer = nullptr;
   bool has_tunnel_address = false;
-  bool uplink_known = false;  // the first look at the uplink has been taken
-  net::UplinkState uplink;    // the last one that was there
-  bool uplink_works = false;  // it is there and has a carrier
+  bool kernel_intact = false;  // at the start it held what a predecessor had programmed
+  std::string unwell;          // what the datapath says is wrong; empty: it is well
+  bool uplink_known = false;   // the first look at the uplink has been taken
+  net::UplinkState uplink;     // the last one that was there
+  bool uplink_works = false;   // it is there and has a carrier
   std::string uplink_method;
   model::Mac tunnel_mac{};
   std::map<model::Address, Conflict> conflicts;
@@ -39,9 +41,6 @@ struct AgentView {
 
 inline constexpr unsigned kMissedDeadlinesToFail = 3;
 
-[[nodiscard]] std::string format_mac(const model::Mac& mac);
-// Not all zero, by the text form "02:00:..."; nullopt: not a MAC.
-[[nodiscard]] std::optional<model::Mac> parse_mac(std::string_view text);
 // 02:ee and the underlay IPv4 address, or four bytes of a hash of the node's name: the same after
 // every restart.
 [[nodiscard]] model::Mac tunnel_mac(const model::Address& underlay, const std::string& node_name);

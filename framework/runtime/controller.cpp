@@ -10,10 +10,13 @@
 #include <utility>
 
 #include "egw/core/plan.hpp"
+#include "egw/runtime/events.hpp"
 #include "egw/runtime/leader_gate.hpp"
 #include "egw/runtime/plan_writer.hpp"
+#include "egw/runtime/plugin_health.hpp"
 #include "egw/runtime/spawn.hpp"
 #include "egw/runtime/world_sync.hpp"
+#include "egw/runtime/write_pace.hpp"
 
 namespace egw::runtime {
 namespace asio = boost::asio;
@@ -30,6 +33,7 @@ constexpr std::int64_t kNoticeGapMs = 60'000;  // the same words about the same 
 struct PastMove {
   std::int64_t wall_ms = 0;
   core::Move move;
+  std::int64_t took_ms = 0;  // from the decision to the stored status
 };
 
 // Everything but the heartbeat is the same.
@@ -57,8 +61,14 @@ struct Controller::Impl {
         sync(the_executor, clock, log, metrics, store, sync_options()),
         gate(the_executor, clock, log, election, [this] { on_gate(); }),
         writer(log, metrics, sync, store),
+        events(the_executor, clock, log, metrics, store, "egw-controller", options.identity),
+        health(the_executor, clock, log, metrics, options.settings.tunnel_update_period.count(),
+               [] {}),
         wakeup(the_executor, clock),
-        back_off(200, 5000, static_cast<std::uint64_t>(clock.wall_ms())) {}
+        back_off(200, 5000, static_cast<std::uint64_t>(clock.wall_ms())) {
+    health.add("stateStore", [&store] { return store.health(); });
+    health.add("leaderElection", [&election] { return election.health(); });
+  }
 
   asio::any_io_executor executor;
   Clock& clock;
@@ -68,6 +78,8 @@ struct Controller::Impl {
   WorldSync sync;
   LeaderGate gate;
   PlanWriter writer;
+  EventRecorder events;
+  PluginHealth health;
   Wakeup wakeup;
   BackOff back_off;
   core::PlanInput input;
@@ -79,6 +91,8 @@ struct Controller::Impl {
   bool stopping = false;
   std::deque<PastMove> moves;  // newest first
   std::map<std::string, std::int64_t> noticed;
+  std::map<std::string, WritePace> paces;  // by gateway
+  int loops = 0;                           // beside this one
 
   [[nodiscard]] WorldSync::Options sync_options();
   bool tunnel_matters(const EgressTunnel* before, const EgressTunnel& after);
@@ -90,11 +104,14 @@ struct Controller::Impl {
   }
   asio::awaitable<void> round();
   void finish(BatchEnd end, std::int64_t wake_ms, std::size_t writes);
+  void hold_gateways();
   void tell(const core::Plan& plan, const WriteTarget& target);
+  void tell_moves(const core::Plan& plan, const std::string& gateway);
   void tell_rest(const core::Plan& plan, const std::set<WriteTarget>& targets);
   void say(const core::Notice& notice);
   void count_tunnels();
   static asio::awaitable<void> run(std::shared_ptr<Impl> self);
+  static asio::awaitable<void> beside(std::shared_ptr<Impl> self, asio::awaitable<void> loop);
 };
 
 WorldSync::Options Controller::Impl::sync_options() {
@@ -119,8 +136,8 @@ bool Controller::Impl::tunnel_matters(const EgressTunnel* before, const EgressTu
   heartbeats = true;
   wakeup.notify();
   const auto seen = input.heartbeats.find(after.meta.name);
-  return seen == input.heartbeats.end() || clock.steady_ms() - seen->second.changed_ms >
-                                               options.settings.eip_eviction_timeout.count();
+  return seen == input.heartbeats.end() ||
+         clock.steady_ms() - seen->second.changed_ms > core::doubtful_silence_ms(options.settings);
 }
 
 void Controller::Impl::on_gate() {
@@ -158,10 +175,20 @@ void Controller::Impl::take_office() {
   log.info("leading", {{"term", std::to_string(input.term)}});
 }
 
+asio::awaitable<void> Controller::Impl::beside(std::shared_ptr<Impl> self,
+                                               asio::awaitable<void> loop) {
+  ++self->loops;
+  co_await std::move(loop);
+  --self->loops;
+  self->wakeup.notify();
+}
+
 asio::awaitable<void> Controller::Impl::run(std::shared_ptr<Impl> self) {
   Impl& me = *self;
   me.sync.start();
   me.gate.start();
+  spawn(me.executor, beside(self, me.events.run()));
+  spawn(me.executor, beside(self, me.health.run()));
   while (!me.stopping) {
     if (me.gate.leading() && me.sync.synced() && me.sync.connected() && me.input.term == 0) {
       me.take_office();
@@ -184,8 +211,21 @@ asio::awaitable<void> Controller::Impl::run(std::shared_ptr<Impl> self) {
       co_await me.wakeup.wait(me.look_at_ms);
     }
   }
+  me.events.stop();
+  me.health.stop();
   co_await me.gate.stop();
+  while (me.loops > 0) co_await me.wakeup.wait();
   me.sync.stop();
+}
+
+// Decision 30.
+void Controller::Impl::hold_gateways() {
+  input.held.clear();
+  std::erase_if(paces,
+                [&](const auto& pace) { return !sync.world().gateways.contains(pace.first); });
+  for (const auto& [name, pace] : paces) {
+    if (pace.next_ms() > input.now_ms) input.held[name] = pace.next_ms();
+  }
 }
 
 asio::awaitable<void> Controller::Impl::round() {
@@ -198,6 +238,7 @@ asio::awaitable<void> Controller::Impl::round() {
   input.now_ms = clock.steady_ms();
   input.wall_ms = clock.wall_ms();
   input.watching_since_ms = std::max(leading_since, sync.connected_since_ms());
+  hold_gateways();
   const auto start = std::chrono::steady_clock::now();
   core::observe(input);
   const core::Plan plan = core::plan(input);
@@ -209,10 +250,14 @@ asio::awaitable<void> Controller::Impl::round() {
   tell_rest(plan, targets);
   const std::uint64_t term = input.term;
   std::function<bool()> may_go_on = [this, term] { return in_charge() && input.term == term; };
-  std::function<void(const WriteTarget&)> written = [this, &plan](const WriteTarget& target) {
-    tell(plan, target);
+  std::function<void(const core::Write&)> written = [this, &plan](const core::Write& write) {
+    const auto* gateway = std::get_if<core::WriteGateway>(&write);
+    if (gateway != nullptr) paces[gateway->gateway.meta.name].made(clock.steady_ms());
+    tell(plan, target_of(write));
   };
+  events.busy(true);
   const BatchEnd end = co_await writer.run(plan, term, std::move(may_go_on), std::move(written));
+  events.busy(false);
   finish(end, plan.wake_ms, plan.writes.size());
 }
 
@@ -258,6 +303,9 @@ void Controller::Impl::say(const core::Notice& notice) {
            {"kind", model::info(notice.kind).kind},
            {key, notice.key.to_string()}});
   metrics.notice(notice.reason);
+  if (notice.reason == "EipMoved") return;  // tell_moves
+  events.record(
+      {notice.kind, notice.key, level == LogLevel::kWarn, notice.reason, notice.message, {}});
 }
 
 // A write has been made: now its notices and moves are true.
@@ -265,17 +313,46 @@ void Controller::Impl::tell(const core::Plan& plan, const WriteTarget& target) {
   for (const auto& notice : plan.notices) {
     if (notice.kind == target.kind && notice.key == target.key) say(notice);
   }
-  if (target.kind != Kind::kEgressGateway) return;
+  if (target.kind == Kind::kEgressGateway) tell_moves(plan, target.key.name);
+}
+
+void Controller::Impl::tell_moves(const core::Plan& plan, const std::string& gateway) {
+  const std::int64_t took_ms = clock.steady_ms() - input.now_ms;
+  struct Way {
+    std::vector<std::string> eips;
+    const core::Move* move = nullptr;
+  };
+  std::map<std::string, Way> ways;
   for (const auto& move : plan.moves) {
-    if (move.gateway != target.key.name) continue;
+    if (move.gateway != gateway) continue;
+    Way& way = ways[move.from + "\n" + move.to + "\n" + move.why];
+    way.eips.push_back(move.eip);
+    way.move = &move;
     log.info("EIP moved", {{"gateway", move.gateway},
                            {"eip", move.eip},
                            {"from", move.from},
                            {"to", move.to},
                            {"why", move.why}});
     metrics.moved(move.why);
-    moves.push_front({clock.wall_ms(), move});
+    moves.push_front({clock.wall_ms(), move, took_ms});
     if (moves.size() > kMovesKept) moves.pop_back();
+  }
+  for (const auto& [key, way] : ways) {
+    const core::Move& move = *way.move;
+    std::string detail = "(" + std::to_string(took_ms) + " ms to store it";
+    if (move.planned) {
+      detail += ", handed over";
+    } else if (move.silent_ms >= 0) {
+      detail +=
+          ", " + std::to_string(move.silent_ms) + " ms after " + move.from + " was heard last";
+    }
+    events.record(
+        {Kind::kEgressGateway,
+         {"", gateway},
+         false,
+         "EipMoved",
+         core::some_of(way.eips) + " moved from " + move.from + " to " + move.to + ": " + move.why,
+         detail + ")"});
   }
 }
 
@@ -326,6 +403,7 @@ void Controller::stop() {
 }
 
 bool Controller::synced() const { return impl_->sync.synced(); }
+bool Controller::ready() const { return synced() && impl_->health.trouble("stateStore").empty(); }
 bool Controller::leading() const { return impl_->in_charge(); }
 
 nlohmann::json Controller::state() const {
@@ -338,7 +416,10 @@ nlohmann::json Controller::state() const {
                      {"from", past.move.from},
                      {"to", past.move.to},
                      {"why", past.move.why},
-                     {"epoch", past.move.epoch}});
+                     {"epoch", past.move.epoch},
+                     {"planned", past.move.planned},
+                     {"silentMs", past.move.silent_ms},
+                     {"tookMs", past.took_ms}});
   }
   return {{"role", "controller"},
           {"identity", in.options.identity},
@@ -347,6 +428,7 @@ nlohmann::json Controller::state() const {
           {"term", in.input.term},
           {"revision", in.sync.world().revision},
           {"store", {{"connected", in.sync.connected()}, {"trouble", in.sync.trouble()}}},
+          {"plugins", in.health.state()},
           {"moves", std::move(moves)}};
 }
 

@@ -3,7 +3,8 @@
 // Every replica follows the store, so that it can take over at once; only the leader plans and
 // writes. One plan at a time: after each change, when the plan itself asks for it, and every
 // tunnelMonitorPeriod; what changes while its writes run is in the next plan. A write that meets a
-// conflict ends the batch. Every write carries the leader's term.
+// conflict ends the batch. Every write carries the leader's term. A gateway whose status was
+// written often lately is held back, unless an EIP of it moves (write_pace.hpp).
 #pragma once
 
 #include <boost/asio/any_io_executor.hpp>
@@ -37,6 +38,7 @@ class Controller {
   void stop();
 
   [[nodiscard]] bool synced() const;
+  [[nodiscard]] bool ready() const;  // synced, and the store says that it is well
   [[nodiscard]] bool leading() const;
   // Admin API: leader, term, the last moves (newest first), store.
   [[nodiscard]] nlohmann::json state() const;

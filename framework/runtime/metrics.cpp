@@ -89,7 +89,16 @@ Metrics::Metrics(const std::string& role, const std::string& version)
                         .Help("Writes to the state store, by kind and result.")
                         .Register(registry_)),
       store_connected_(gauge(registry_, "egw_store_connected",
-                             "1 while the state store is reachable and its content complete.")) {
+                             "1 while the state store is reachable and its content complete.")),
+      plugins_healthy_(BuildGauge()
+                           .Name("egw_plugin_healthy")
+                           .Help("1 while the plugin says that it is well.")
+                           .Register(registry_)),
+      events_dropped_(BuildCounter()
+                          .Name("egw_events_dropped_total")
+                          .Help("Events that could not be stored: too many, or refused.")
+                          .Register(registry_)
+                          .Add({})) {
   BuildGauge()
       .Name("egw_build_info")
       .Help("Version and role of this process.")
@@ -174,6 +183,10 @@ void Metrics::store_write(model::Kind kind, std::string_view result) {
       .Increment();
 }
 void Metrics::store_connected(bool on) { store_connected_.Set(on ? 1 : 0); }
+void Metrics::plugin_healthy(const std::string& plugin, bool on) {
+  plugins_healthy_.Add({{"plugin", plugin}}).Set(on ? 1 : 0);
+}
+void Metrics::event_dropped() { events_dropped_.Increment(); }
 
 void Metrics::apply(bool full, std::string_view result, double seconds) {
   applies_->Add({{"mode", full ? "full" : "delta"}, {"result", std::string(result)}}).Increment();

@@ -37,6 +37,8 @@ class Metrics {
   void decode_error(model::Kind kind);
   void store_write(model::Kind kind, std::string_view result);  // "ok", "conflict", ...
   void store_connected(bool on);
+  void plugin_healthy(const std::string& plugin, bool on);
+  void event_dropped();
   // Agent.
   void apply(bool full, std::string_view result, double seconds);
   void compiled(double seconds);
@@ -59,6 +61,8 @@ class Metrics {
   prometheus::Family<prometheus::Counter>& decode_errors_;
   prometheus::Family<prometheus::Counter>& store_writes_;
   prometheus::Gauge& store_connected_;
+  prometheus::Family<prometheus::Gauge>& plugins_healthy_;
+  prometheus::Counter& events_dropped_;
   prometheus::Family<prometheus::Counter>* applies_ = nullptr;
   prometheus::Histogram* apply_seconds_ = nullptr;
   prometheus::Histogram* compile_seconds_ = nullptr;

@@ -164,7 +164,7 @@ asio::awaitable<Result<void>> PlanWriter::make(const core::Write& write, std::ui
 
 asio::awaitable<BatchEnd> PlanWriter::run(const core::Plan& plan, std::uint64_t term,
                                           std::function<bool()> may_go_on,
-                                          std::function<void(const WriteTarget&)> written) {
+                                          std::function<void(const core::Write&)> written) {
   const std::uint64_t events_before = sync_.external_changes();
   int policies = 0;
   for (const auto& write : plan.writes) {
@@ -174,11 +174,11 @@ asio::awaitable<BatchEnd> PlanWriter::run(const core::Plan& plan, std::uint64_t 
       co_return BatchEnd::kInterrupted;
     }
     const auto made = co_await make(write, term);
-    const WriteTarget target = target_of(write);
     if (made) {
-      written(target);
+      written(write);
       continue;
     }
+    const WriteTarget target = target_of(write);
     const Error& error = made.error();
     if (error.code == Errc::kConflict) co_return BatchEnd::kConflict;
     if (error.code == Errc::kStaleTerm) {

@@ -41,7 +41,7 @@ class PlanWriter {
   // may_go_on: asked before each write. written: called after each that was made.
   boost::asio::awaitable<BatchEnd> run(const core::Plan& plan, std::uint64_t term,
                                        std::function<bool()> may_go_on,
-                                       std::function<void(const WriteTarget&)> written);
+                                       std::function<void(const core::Write&)> written);
 
  private:
   boost::asio::awaitable<Result<void>> make(const core::Write& write, std::uint64_t term);

@@ -88,8 +88,8 @@ int run_controller(const RuntimeConfig& config) {
   Controller controller(process.executor(), process.clock(), process.log(), metrics,
                         std::move(options), **store, **election);
   HealthChecks checks;
-  checks.ready = [&controller] { return controller.synced(); };
-  checks.started = checks.ready;
+  checks.ready = [&controller] { return controller.ready(); };
+  checks.started = [&controller] { return controller.synced(); };
   auto served = process.serve(
       health_endpoints(std::move(checks)), metrics_endpoints(metrics, nullptr),
       admin_endpoints(controller, process.log()), admin_socket(config.state_dir, role));

@@ -352,6 +352,10 @@ asio::awaitable<Result<std::vector<host::CounterValue>>> Programmer::counters() 
   const auto lock = co_await mutex_.lock();
   co_return co_await datapath_.counters();
 }
+asio::awaitable<Result<void>> Programmer::health() {
+  const auto lock = co_await mutex_.lock();
+  co_return co_await datapath_.health();
+}
 asio::awaitable<Result<void>> Programmer::forget(model::Address eip) {
   const auto lock = co_await mutex_.lock();
   // It may have come back while an apply was running: its connections are live again.

@@ -74,6 +74,7 @@ class Programmer {
   boost::asio::awaitable<Result<nlohmann::json>> observe();
   boost::asio::awaitable<Result<std::vector<host::CounterValue>>> counters();
   boost::asio::awaitable<Result<void>> forget(model::Address eip);
+  boost::asio::awaitable<Result<void>> health();
 
  private:
   [[nodiscard]] bool can_compile();

@@ -220,6 +220,7 @@ void WorldSync::Impl::prune(Sub& sub) {
       break;
     case Kind::kEgressEndpointSlice:
     case Kind::kEgressClusterEndpointSlice:
+    case Kind::kEvent:
       break;
   }
   for (const auto& key : gone) erase(sub.query.kind, key, 0, true);
@@ -272,6 +273,7 @@ void WorldSync::Impl::mark(Kind kind, const Key& key) {
       break;
     case Kind::kEgressEndpointSlice:
     case Kind::kEgressClusterEndpointSlice:
+    case Kind::kEvent:
       break;
   }
 }
@@ -353,6 +355,7 @@ void WorldSync::Impl::upsert(Kind kind, const Key& key, const nlohmann::json& do
         break;
       case Kind::kEgressEndpointSlice:
       case Kind::kEgressClusterEndpointSlice:
+      case Kind::kEvent:
         break;
     }
   } catch (const std::exception& error) {
@@ -379,6 +382,7 @@ void WorldSync::Impl::erase(Kind kind, const Key& key, std::uint64_t revision, b
       return drop(world.pods, kind, key, revision, pruned);
     case Kind::kEgressEndpointSlice:
     case Kind::kEgressClusterEndpointSlice:
+    case Kind::kEvent:
       return;
   }
 }

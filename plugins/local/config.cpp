@@ -2,7 +2,6 @@
 #include "config.hpp"
 
 #include <nlohmann/json.hpp>
-#include <set>
 
 #include "egw/sdk/status.hpp"
 
@@ -16,7 +15,8 @@ namespace {
   throw sdk::Failure(sdk::Code::kInvalid, "wanted " + wanted, "config." + key);
 }
 
-json parse(std::string_view text, const std::set<std::string>& known) {
+// `own`: the key that this plugin has besides path and gate.
+json parse(std::string_view text, const std::string& own) {
   if (text.empty()) return json::object();
   json config = json::parse(text, nullptr, false);
   if (config.is_null()) return json::object();
@@ -24,7 +24,7 @@ json parse(std::string_view text, const std::set<std::string>& known) {
     throw sdk::Failure(sdk::Code::kInvalid, "the configuration must be an object");
   }
   for (const auto& [key, value] : config.items()) {
-    if (known.count(key) == 0) refuse(key, "no such key");
+    if (key != "path" && key != "gate" && key != own) refuse(key, "no such key");
   }
   return config;
 }
@@ -41,13 +41,17 @@ void read_path(const json& config, const char* key, bool may_be_empty, std::stri
   out = std::move(path);
 }
 
+void read_file(const json& config, FileConfig& out) {
+  read_path(config, "path", false, out.path);
+  read_path(config, "gate", true, out.gate);
+}
+
 }  // namespace
 
 StoreConfig parse_store_config(std::string_view text) {
-  const json config = parse(text, {"path", "gate", "keptRevisions"});
+  const json config = parse(text, "keptRevisions");
   StoreConfig out;
-  read_path(config, "path", false, out.path);
-  read_path(config, "gate", true, out.gate);
+  read_file(config, out);
   if (const auto it = config.find("keptRevisions"); it != config.end()) {
     if (!it->is_number_integer() || *it < 10 || *it > 1'000'000) {
       refuse("keptRevisions", "a whole number from 10 to 1000000");
@@ -58,10 +62,9 @@ StoreConfig parse_store_config(std::string_view text) {
 }
 
 ElectionConfig parse_election_config(std::string_view text) {
-  const json config = parse(text, {"path", "gate", "stampTimeout"});
+  const json config = parse(text, "stampTimeout");
   ElectionConfig out;
-  read_path(config, "path", false, out.path);
-  read_path(config, "gate", true, out.gate);
+  read_file(config, out);
   if (const auto it = config.find("stampTimeout"); it != config.end()) {
     if (!it->is_number() || *it < 0.2 || *it > 3600) {
       refuse("stampTimeout", "seconds from 0.2 to 3600");

@@ -296,8 +296,8 @@ std::string tombstone(const json& document) {
   return small.dump();
 }
 
-std::string format_now() {
-  const std::time_t now = std::time(nullptr);
+std::string format_now(std::chrono::seconds ago) {
+  const std::time_t now = std::time(nullptr) - static_cast<std::time_t>(ago.count());
   std::tm utc{};
   ::gmtime_r(&now, &utc);
   char text[32];

@@ -3,6 +3,7 @@
 // store.cpp.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <nlohmann/json_fwd.hpp>
@@ -58,6 +59,7 @@ void set_revision(nlohmann::json& document, std::uint64_t revision);
 // What the change log keeps of a deleted object: all of it if small, else who it was.
 [[nodiscard]] std::string tombstone(const nlohmann::json& document);
 
-[[nodiscard]] std::string format_now();  // RFC 3339, seconds, UTC
+// RFC 3339, seconds, UTC: so that texts compare as times do.
+[[nodiscard]] std::string format_now(std::chrono::seconds ago = {});
 
 }  // namespace egw::local

@@ -20,6 +20,11 @@ constexpr auto kOpenPatience = 5s;
 constexpr auto kReadPatience = 2s;
 constexpr auto kDefaultDeadline = 5s;
 constexpr auto kLongestDeadline = 60s;
+// Events are for people and go by themselves.
+constexpr std::string_view kEventKind = "Event";
+constexpr std::uint64_t kEventsKept = 1000;
+constexpr auto kEventAge = 24h;
+constexpr int kForgottenAtOnce = 10;  // a write that makes one removes no more than these
 constexpr std::uint64_t kMaxNumber = (std::uint64_t{1} << 63) - 1;  // of SQLite's integers
 
 SteadyTime in(std::chrono::milliseconds patience) {
@@ -244,6 +249,26 @@ sdk::Status LocalStore::admit(Session& session, const sdk::Write& write, Step& s
   return sdk::ok();
 }
 
+// The oldest events, when there are too many or they are too old. Each removal has a revision of
+// its own, after `revision`.
+void LocalStore::forget_events(Session& session, std::uint64_t term, std::uint64_t revision) {
+  const std::string too_old = format_now(kEventAge);
+  std::uint64_t count = session.objects->count("", kEventKind);
+  for (int i = 0; i < kForgottenAtOnce; ++i, --count) {
+    const auto oldest = session.objects->oldest("", kEventKind);
+    if (!oldest) return;
+    const json document = json::parse(oldest->document);
+    const auto stamp = document.find("lastTimestamp");
+    const std::string last =
+        stamp != document.end() && stamp->is_string() ? stamp->get<std::string>() : "";
+    if (count <= kEventsKept && last >= too_old) return;
+    const ObjectKey key{"", kEventKind, oldest->ns, oldest->name};
+    session.counters->set_revision(++revision);
+    session.objects->remove(key);
+    session.changes->append(revision, key, ChangeOp::kDelete, term, tombstone(document));
+  }
+}
+
 std::uint64_t LocalStore::store(Session& session, const sdk::Write& write,
                                 const CounterValues& counters, Step& step) {
   const std::uint64_t revision = counters.revision + 1;
@@ -256,6 +281,9 @@ std::uint64_t LocalStore::store(Session& session, const sdk::Write& write,
     set_revision(step.document, revision);
     session.objects->put(key, revision, step.document.dump());
     session.changes->append(revision, key, ChangeOp::kUpsert, write.term, {});
+  }
+  if (step.stored_revision == 0 && key.group.empty() && key.kind == kEventKind) {
+    forget_events(session, write.term, revision);
   }
   // Trimmed in bites of a tenth, so that most writes do not touch the old end of the log.
   const std::uint64_t bite = config_.kept_revisions / 10;

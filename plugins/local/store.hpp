@@ -38,6 +38,7 @@ class LocalStore : public sdk::StateStore {
                     const sdk::ObjectSink& out);
   std::uint64_t store(Session& session, const sdk::Write& write, const CounterValues& counters,
                       Step& step);
+  static void forget_events(Session& session, std::uint64_t term, std::uint64_t revision);
 
   const StoreConfig config_;
   const sdk::StoreHost host_;

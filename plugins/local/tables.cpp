@@ -31,7 +31,11 @@ ObjectTable::ObjectTable(Connection& c)
            "INSERT INTO objects (grp, kind, ns, name, revision, document) "
            "VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (grp, kind, ns, name) "
            "DO UPDATE SET revision = excluded.revision, document = excluded.document"),
-      remove_(c, "DELETE FROM objects WHERE grp = ?1 AND kind = ?2 AND ns = ?3 AND name = ?4") {}
+      remove_(c, "DELETE FROM objects WHERE grp = ?1 AND kind = ?2 AND ns = ?3 AND name = ?4"),
+      count_(c, "SELECT count(*) FROM objects WHERE grp = ?1 AND kind = ?2"),
+      oldest_(c,
+              "SELECT ns, name, document FROM objects WHERE grp = ?1 AND kind = ?2 "
+              "ORDER BY revision LIMIT 1") {}
 
 namespace {
 void bind_key(Statement& s, const ObjectKey& key) {
@@ -54,6 +58,21 @@ void ObjectTable::put(const ObjectKey& key, std::uint64_t revision, std::string_
 void ObjectTable::remove(const ObjectKey& key) {
   bind_key(remove_, key);
   remove_.run();
+}
+
+std::uint64_t ObjectTable::count(std::string_view group, std::string_view kind) {
+  const StatementUse use(count_);
+  count_.bind(1, group).bind(2, kind);
+  return count_.step() ? count_.number(0) : 0;
+}
+
+std::optional<ObjectTable::Whole> ObjectTable::oldest(std::string_view group,
+                                                      std::string_view kind) {
+  const StatementUse use(oldest_);
+  oldest_.bind(1, group).bind(2, kind);
+  if (!oldest_.step()) return std::nullopt;
+  return Whole{std::string(oldest_.text(0)), std::string(oldest_.text(1)),
+               std::string(oldest_.text(2))};
 }
 
 // A statement of its own for each call: admission may list while somebody lists.

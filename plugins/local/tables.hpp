@@ -54,10 +54,16 @@ class ObjectTable {
   using Row = std::function<void(std::uint64_t revision, std::string_view ns, std::string_view name,
                                  std::string_view document)>;
   void list(const ObjectKey& key, const Row& row);
+  // How many objects of a kind there are, and the one that was written longest ago.
+  [[nodiscard]] std::uint64_t count(std::string_view group, std::string_view kind);
+  struct Whole {
+    std::string ns, name, document;
+  };
+  [[nodiscard]] std::optional<Whole> oldest(std::string_view group, std::string_view kind);
 
  private:
   Connection& connection_;
-  Statement get_, put_, remove_;
+  Statement get_, put_, remove_, count_, oldest_;
 };
 
 enum class ChangeOp : std::uint8_t { kUpsert = 1, kDelete = 2 };

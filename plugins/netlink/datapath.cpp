@@ -369,9 +369,10 @@ sdk::Status NetlinkDatapath::sysctls(sdk::SysctlSink& out) {
 }
 
 sdk::Status NetlinkDatapath::health() {
-  if (!held_.valid()) return sdk::ok();
-  const std::string& name = held_.state().node.tunnel_device;
-  const auto link = common::find_link(route_, name);
+  // Before the first apply: whether what a predecessor has programmed is still there.
+  const bool known = held_.valid();
+  const std::string name = known ? held_.state().node.tunnel_device : std::string();
+  const auto link = known ? common::find_link(route_, name) : common::find_tunnel(route_);
   if (!link) {
     return sdk::fail(sdk::Code::kUnavailable, "the tunnel device does not exist", name);
   }

@@ -96,6 +96,10 @@ def shop(make_cluster):
     return cluster
 
 
+def events(cluster, reason):
+    return [e for e in cluster.get("events") if e["reason"] == reason]
+
+
 def result_line(name, **figures):
     """A machine-readable figure for docs/test-results.md."""
     print("figure " + json.dumps({"test": name, **figures}))

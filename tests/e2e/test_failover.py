@@ -5,7 +5,7 @@ import signal
 import time
 
 import pytest
-from conftest import EIP4, EIP6, GATEWAY, placed, policy, result_line, sources, wait_source
+from conftest import EIP4, EIP6, GATEWAY, events, placed, policy, result_line, sources, wait_source
 
 RUNS = int(os.environ.get("EGW_RUNS", "1"))
 MONITOR, UPDATE, EVICT = (float(x) for x in os.environ.get("EGW_TIMEOUTS", "1/1/3").split("/"))
@@ -66,6 +66,9 @@ def test_gap_after_a_death(steady, kind, run):
     assert leaks(steady) == []
     log = "".join(steady.controller(i).log_text() for i in range(steady.controllers))
     assert "update tunnel status to HeartbeatTimeout" in log
+    told = " ".join(e["message"] for e in events(steady, "EipMoved"))
+    assert f"{EIP4}" in told and f"moved from {old} to {steady.owner('egw', EIP4)}: HeartbeatTimeout" in told
+    assert [e["involvedObject"]["name"] for e in events(steady, "HeartbeatTimeout")] == [old]
 
 
 def test_an_agent_restarted_in_time_keeps_its_eips(steady):
@@ -123,3 +126,39 @@ def test_planned_stop_hands_over_first(steady, where):
     limit = 10 if where == "client" else 50
     assert r4["lost"] <= limit and r6["lost"] <= limit
     assert leaks(steady) == []
+
+
+def test_planned_stop_that_nobody_can_take_over_ends_at_once(make_cluster):
+    cluster = make_cluster(nodes=2, gateways=1)
+    cluster.apply(GATEWAY, policy())
+    placed(cluster)
+    gateway = cluster.gateways[0]
+    cluster.agent(gateway).stop(signal.SIGKILL)
+    before = cluster.get("egt", gateway)["status"]["lastHeartbeatTime"]
+    agent = cluster.agent(gateway, "--drain")
+    agent.start()
+    cluster.wait("egt", gateway, lambda t: t["status"]["phase"] == "Ready"
+                 and t["status"]["lastHeartbeatTime"] != before)
+    took = agent.stop(signal.SIGTERM, timeout=35)
+    result_line("planned stop without another gateway", seconds=round(took, 2))
+    assert took < 3
+    assert "nobody can take this node's EIPs" in agent.log_text()
+    drained = [c for c in cluster.get("egt", gateway)["status"]["conditions"] if c["type"] == "Drained"]
+    assert [c["reason"] for c in drained] == ["NoOtherReadyNode"]
+
+
+def test_node_ip_acts_one_timeout_after_the_last_gateway(make_cluster):
+    cluster = make_cluster(nodes=2, gateways=1, timeouts=(MONITOR, UPDATE, EVICT))
+    cluster.add_pod("pod1", "n1", {"app": "shop"})
+    cluster.apply(GATEWAY, policy(failurePolicy="NodeIP"))
+    wait_source(cluster, "pod1", EIP4)
+    gateway, node = cluster.gateways[0], cluster.address("n1")
+    cluster.power_off(gateway)
+    cluster.wait("egt", gateway, lambda t: t["status"]["phase"] == "HeartbeatTimeout", LIMIT)
+    begin = time.monotonic()
+    wait_source(cluster, "pod1", node, LIMIT)
+    took = time.monotonic() - begin
+    result_line("NodeIP after the last gateway's death", seconds=round(took, 2))
+    assert EVICT - 0.2 <= took
+    cluster.power_on(gateway)
+    wait_source(cluster, "pod1", EIP4)

@@ -1,10 +1,12 @@
-"""A restart of an agent or of every controller loses no packet and changes nothing in the kernel."""
+"""A restart of an agent or of every controller loses no packet and changes nothing in the kernel; a node
+whose kernel is empty is not Ready before it is programmed."""
 
 import signal
 import subprocess
+import time
 
 import pytest
-from conftest import EIP4, ready, result_line, sources
+from conftest import EIP4, events, policy, ready, result_line, sources, wait_source
 from lab import net
 
 
@@ -40,6 +42,51 @@ def test_agent_restart(shop, number, who):
     assert monitor.text() == ""
     assert (r4["lost"], r6["lost"], r4["tcp_resets"]) == (0, 0, 0)
     assert sources(r4) == [EIP4]
+    assert not gave_up_ready(shop, node)
+
+
+def gave_up_ready(cluster, node):
+    """The agent's own word, as an event, that its node is no longer Ready."""
+    return [e for e in events(cluster, "Init")
+            if e["involvedObject"]["name"] == node and "phase Ready to Init" in e["message"]]
+
+
+def test_agent_restart_after_a_history(shop):
+    """The running agent numbers its classes in the order in which they came, a new one afresh."""
+    other = {"app": "other"}
+    shop.add_pod("other", "n1", other)
+    shop.apply(policy("other", labels=other, dest=["10.6.0.0/16", "fd00::/64"]))
+    wait_source(shop, "other", EIP4)
+    shop.egw("delete", "pod", "pod1", "-n", "default")
+    wait_source(shop, "pod1", shop.pods["pod1"]["ipv4"])
+    shop.apply(shop.pod_manifest("pod1"))
+    wait_source(shop, "pod1", EIP4)
+    before = shop.get("egt", "n1")["status"]["lastHeartbeatTime"]
+    monitor = Monitor(shop, "n1")
+    shop.agent("n1").stop(signal.SIGKILL)
+    shop.agent("n1").start()
+    shop.wait("egt", "n1", lambda t: t["status"]["lastHeartbeatTime"] != before)
+    log = shop.agent("n1").log_text
+    deadline = time.monotonic() + 10
+    while log().count("node programmed") < 2 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert log().count("node programmed") == 2
+    assert monitor.text() == ""
+
+
+def test_a_reboot_in_time_is_not_taken_for_a_restart(shop):
+    """The store still says Ready when the agent comes back, and the kernel holds nothing."""
+    node = shop.owner("egw", EIP4)
+    shop.agent(node).stop(signal.SIGKILL)
+    for command in (["nft", "flush", "ruleset"], ["ip", "link", "delete", "egress.vxlan"]):
+        subprocess.run(net.inside(shop.ns(node), *command), check=True)
+    assert shop.get("egt", node)["status"]["phase"] == "Ready"
+    shop.agent(node).start()
+    shop.wait("egw", "egw", lambda g: any(n["name"] != node and n.get("eips") for n in g["status"]["nodeList"]), 2.5)
+    ready(shop)
+    assert gave_up_ready(shop, node)
+    assert shop.owner("egw", EIP4) != node
+    wait_source(shop, "pod1", EIP4)
 
 
 def test_every_controller_restarts(shop):

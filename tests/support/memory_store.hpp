@@ -62,7 +62,9 @@ class MemoryContent {
         next["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z";
         break;
       case Op::kUpdate:
-        if (request.document.contains("spec")) next["spec"] = request.document["spec"];
+        for (const auto& [field, value] : request.document.items()) {
+          if (field != "metadata" && field != "status") next[field] = value;
+        }
         for (const char* field : {"labels", "annotations", "finalizers"}) {
           next["metadata"].erase(field);
           const auto& given = request.document["metadata"];
@@ -155,6 +157,7 @@ class MemoryStore final : public host::StateStore {
       co_return fail(Errc::kUnavailable, "store", "not now");
     }
     auto sub = std::make_shared<Sub>();
+    queries.push_back(query);
     sub->query = std::move(query);
     sub->on_event = std::move(on_event);
     subs_.push_back(sub);
@@ -236,6 +239,7 @@ class MemoryStore final : public host::StateStore {
   std::function<std::optional<Error>(const host::WriteRequest&)> refuse;
   std::function<void(const host::WriteRequest&)> before_write;
   std::vector<host::WriteRequest> writes;  // accepted ones, in order
+  std::vector<host::Query> queries;        // of all subscriptions
   int attempts = 0;
   int refuse_subscriptions = 0;
 

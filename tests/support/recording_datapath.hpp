@@ -72,7 +72,14 @@ class RecordingDatapath final : public host::Datapath {
     std::vector<host::CounterValue> values{{"packets", "action=snat", 7}};
     co_return values;
   }
-  boost::asio::awaitable<Result<void>> health() override { co_return Result<void>{}; }
+  boost::asio::awaitable<Result<void>> health() override {
+    ++calls_running;
+    overlapped = overlapped || calls_running > 1;
+    co_await boost::asio::post(executor_, boost::asio::use_awaitable);
+    --calls_running;
+    if (!unwell.empty()) co_return fail(Errc::kUnavailable, "datapath", unwell);
+    co_return Result<void>{};
+  }
   boost::asio::awaitable<Result<void>> forget(model::Address eip) override {
     co_await boost::asio::post(executor_, boost::asio::use_awaitable);
     forgotten.push_back(eip.to_string());
@@ -100,6 +107,7 @@ class RecordingDatapath final : public host::Datapath {
   std::vector<std::pair<std::string, std::uint64_t>> repairs;
   std::vector<host::ProbeFinding> findings;
   std::vector<host::SysctlNeed> needs;
+  std::string unwell;  // what health says; a full apply mends it
   unsigned missed = 0;
   int need_fulls = 0;
   int calls_running = 0;
@@ -107,7 +115,10 @@ class RecordingDatapath final : public host::Datapath {
 
  private:
   void take(const model::Change& change) {
-    if (change.full) state = {};
+    if (change.full) {
+      state = {};
+      unwell.clear();
+    }
     if (change.node) state.node = *change.node;
     for (const auto& peer : change.peers) state.peers[peer.name] = peer;
     for (const auto& egress : change.egresses) state.egresses[egress.id] = egress;

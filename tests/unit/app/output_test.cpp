@@ -196,6 +196,23 @@ status:
             "<unknown>\n");
 }
 
+TEST(Tables, EventsAsKubectlShowsThem) {
+  const json event = yaml(R"(
+metadata: {name: egw.0123456789abcdef, namespace: default}
+involvedObject: {kind: EgressGateway, name: egw}
+type: Normal
+reason: EipMoved
+message: 10.6.1.56 moved from n2 to n3
+count: 2
+lastTimestamp: "2026-01-01T00:01:00Z"
+)");
+  EXPECT_EQ(
+      table(Kind::kEvent, {event}, {}),
+      "LAST SEEN   TYPE     REASON     OBJECT              COUNT   MESSAGE\n"
+      "5s          Normal   EipMoved   egressgateway/egw   2       10.6.1.56 moved from n2 to "
+      "n3\n");
+}
+
 TEST(Tables, RowsOfAWatchKeepTheWidthsOfTheFirstOnes) {
   Table t({"NAME", "AGE"});
   t.add({"long-name", "1s"});

@@ -12,20 +12,6 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-struct Case {
-  const char* what;
-  const char* patch;
-  std::vector<const char*> denial;  // each must be in the one denial; empty: admitted
-};
-
-void check(const AdmitAnswer& answer, const Case& c) {
-  SCOPED_TRACE(c.what);
-  EXPECT_EQ(answer.admitted, c.denial.empty()) << testing::PrintToString(answer.denials);
-  if (c.denial.empty()) return;
-  ASSERT_EQ(answer.denials.size(), 1U) << testing::PrintToString(answer.denials);
-  for (const char* part : c.denial) EXPECT_THAT(answer.denials[0], HasSubstr(part));
-}
-
 class Policy : public testing::Test {
  protected:
   Policy() {

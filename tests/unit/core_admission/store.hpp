@@ -1,10 +1,15 @@
-// A store for admission's tests: a map of documents, and the writes that admission decides.
+// For admission's tests: a store (a map of documents, and the writes that admission decides), rows
+// of tables of cases, and objects to begin with.
 #pragma once
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "egw/core/admission.hpp"
 #include "egw/model/meta.hpp"
@@ -15,6 +20,24 @@ namespace egw::core {
 inline nlohmann::json patched(nlohmann::json doc, const std::string& patch) {
   if (!patch.empty()) doc.merge_patch(nlohmann::json::parse(patch));
   return doc;
+}
+
+// A row of a table: a patch of a document, and what admission has to say of it.
+struct Case {
+  const char* what;
+  const char* patch;
+  std::vector<const char*> denial;  // each must be in the one denial; empty: admitted
+};
+
+inline void check(const AdmitAnswer& answer, const Case& c) {
+  SCOPED_TRACE(c.what);
+  EXPECT_EQ(answer.admitted, c.denial.empty()) << testing::PrintToString(answer.denials);
+  if (c.denial.empty()) {
+    EXPECT_THAT(answer.denials, testing::IsEmpty());
+    return;
+  }
+  ASSERT_EQ(answer.denials.size(), 1U) << testing::PrintToString(answer.denials);
+  for (const char* part : c.denial) EXPECT_THAT(answer.denials[0], testing::HasSubstr(part));
 }
 
 class Store {

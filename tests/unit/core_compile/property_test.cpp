@@ -191,6 +191,7 @@ void change_gateway(model::World& world, model::Changes& changes) {
                    one_in(3) ? "" : "fd00:6:1::" + std::to_string(id), {});
       e.use_node_ip = one_in(5);
       if (one_in(5)) e.moving_from = "n2";
+      e.unserved = one_in(5);
       for (const auto& [key, p] : world.policies) {
         if (one_in(3)) e.policies.push_back({key.name, key.ns});
       }
@@ -255,25 +256,18 @@ bool selected(const model::World& world, const model::EgressPolicy& p, const mod
   });
 }
 
-struct Entry {
-  const model::EipStatus* eip = nullptr;
-  bool anybody_ready = false;
-};
-
-Entry entry_of(const model::World& world, const model::EgressPolicy& p) {
+const model::EipStatus* eip_of(const model::World& world, const model::EgressPolicy& p) {
   std::vector<std::uint32_t> taken;
-  Entry found;
+  const model::EipStatus* found = nullptr;
   for (const auto& [name, gateway] : world.gateways) {
-    bool ready = false;
-    for (const auto& node : gateway.status.node_list) ready |= node.status == "Ready";
     for (const auto& node : gateway.status.node_list) {
       for (const auto& e : node.eips) {
         if (e.id == 0 || (e.ipv4.empty() && e.ipv6.empty() && !e.use_node_ip)) continue;
         if (std::count(taken.begin(), taken.end(), e.id) != 0) continue;
         taken.push_back(e.id);
-        if (found.eip == nullptr && name == p.spec.gateway &&
+        if (found == nullptr && name == p.spec.gateway &&
             std::count(e.policies.begin(), e.policies.end(), p.ref()) != 0) {
-          found = {&e, ready};
+          found = &e;
         }
       }
     }
@@ -287,11 +281,11 @@ std::pair<model::ActionKind, std::uint32_t> decision(const model::World& world,
   const bool node_ip = p.spec.failure_policy == model::FailurePolicy::kNodeIp;
   const std::pair<model::ActionKind, std::uint32_t> failure{
       node_ip ? model::ActionKind::kNodeIp : model::ActionKind::kDrop, 0};
-  const auto e = entry_of(world, p);
+  const model::EipStatus* e = eip_of(world, p);
   const bool v4 = family == model::Family::kV4;
-  if (e.eip != nullptr && (e.eip->use_node_ip || !(v4 ? e.eip->ipv4 : e.eip->ipv6).empty())) {
-    if (node_ip && !e.anybody_ready) return failure;
-    return {model::ActionKind::kEgress, e.eip->id};
+  if (e != nullptr && (e->use_node_ip || !(v4 ? e->ipv4 : e->ipv6).empty())) {
+    if (node_ip && e->unserved) return failure;
+    return {model::ActionKind::kEgress, e->id};
   }
   const auto gateway = world.gateways.find(p.spec.gateway);
   if (gateway == world.gateways.end() || p.spec.egress_ip.use_node_ip) return failure;

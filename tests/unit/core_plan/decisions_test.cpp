@@ -115,7 +115,7 @@ TEST(PlanDecision21, PairsAreSticky) {
   EXPECT_EQ(c.status("a").ipv6, "fd00::3");
 }
 
-// 22. term never falls; a new leader stamps every gateway it moves something in.
+// 22. term never falls; a new leader stamps every gateway before its first move.
 TEST(PlanDecision22, ANewLeaderStampsEveryGateway) {
   Cluster c;
   c.nodes(3);
@@ -129,9 +129,34 @@ TEST(PlanDecision22, ANewLeaderStampsEveryGateway) {
   EXPECT_EQ(c.step().moves.size(), 0U);
   EXPECT_EQ(c.world.gateways["g"].status.term, 4U);
   EXPECT_EQ(c.world.gateways["h"].status.term, 4U);
+  c.step();
   EXPECT_EQ(c.info().term, 4U);
   EXPECT_EQ(c.info().leader, "leader-b");
   EXPECT_TRUE(c.step().writes.empty());
+}
+
+TEST(PlanDecision22, NothingMovesBeforeEveryGatewayHasTheNewTerm) {
+  Cluster c;
+  c.nodes(3);
+  c.gateway("a", {"10.0.0.1"});
+  c.gateway("b", {"10.1.0.1"});
+  c.named("p", "a", "10.0.0.1");
+  c.named("q", "b", "10.1.0.1");
+  c.start();
+  c.world.nodes[c.owner("a", "10.0.0.1")].ready = false;  // while nobody led
+  const std::string before = c.owner("a", "10.0.0.1");
+  c.input.term = 2;
+  const core::Plan first = c.step();
+  EXPECT_TRUE(first.moves.empty());
+  ASSERT_EQ(first.writes.size(), 2U);
+  for (const core::Write& w : first.writes) {
+    const auto* stamp = std::get_if<core::WriteGateway>(&w);
+    ASSERT_NE(stamp, nullptr);
+    EXPECT_EQ(stamp->gateway.status.term, 2U);
+  }
+  EXPECT_EQ(c.owner("a", "10.0.0.1"), before);
+  EXPECT_EQ(c.step().moves.size(), 1U);
+  EXPECT_NE(c.owner("a", "10.0.0.1"), before);
 }
 
 TEST(PlanDecision22, AFormerLeaderWritesNothing) {
@@ -332,14 +357,21 @@ TEST(PlanDecision24, ADrainedNodeGivesEverythingAwayAndGetsNothing) {
 TEST(PlanDecision24, ADrainWithoutAnotherReadyNodeMovesNothing) {
   Cluster c;
   c.nodes(1);
+  c.node("plain", {});  // Ready, but no gateway
   c.gateway("g", {"10.0.0.1"});
   c.policy("ns", "a", "g");
   c.start();
   c.tunnel("n1").meta.annotations[std::string(model::kDrainAnnotation)] = "";
   c.settle();
   EXPECT_EQ(c.owner("g", "10.0.0.1"), "n1");
-  EXPECT_EQ(find_condition(c.tunnel("n1").status.conditions, "Drained")->reason,
-            "NoOtherReadyNode");
+  const model::Condition* drained = find_condition(c.tunnel("n1").status.conditions, "Drained");
+  EXPECT_EQ(drained->reason, "NoOtherReadyNode");
+  EXPECT_THAT(drained->message, HasSubstr("10.0.0.1"));
+  c.node("n2");
+  c.settle();
+  c.beat("n2");
+  c.settle();
+  EXPECT_EQ(c.owner("g", "10.0.0.1"), "n2");
 }
 
 // 25. Without failover EIPs move only on Node NotReady or by hand.
@@ -420,6 +452,64 @@ TEST(PlanDecision29, AHeartbeatWritesNothing) {
   c.start();
   c.pass(1000);
   c.beat_all();
+  EXPECT_TRUE(c.step().writes.empty());
+}
+
+// 30. A gateway whose status was written often is left alone for a while; a move waits for nothing.
+TEST(PlanDecision30, AHeldGatewayIsWrittenLaterWithAllThatCame) {
+  Cluster c;
+  c.nodes(2);
+  c.gateway("g", {"10.0.0.1-10.0.0.9"});
+  c.gateway("h", {"10.1.0.1-10.1.0.9"});
+  c.rr("a", "g");
+  c.start();
+  const std::uint32_t next_id = c.info().next_egress_id;
+  const std::int64_t until = c.input.now_ms + 250;
+  c.input.held = {{"g", until}};
+  c.rr("b", "g");
+  c.rr("d", "g");
+  c.drop_policy("a");
+  EXPECT_TRUE(c.step().writes.empty()) << "no id is spent, no status of a policy is written";
+  EXPECT_EQ(c.last.wake_ms, until);
+  EXPECT_EQ(c.info().next_egress_id, next_id);
+  c.rr("e", "h");
+  c.settle();
+  EXPECT_EQ(c.reason("e"), "Allocated") << "another gateway is not held";
+  EXPECT_EQ(c.reason("b"), "");
+  c.pass(250);
+  int writes = 0;
+  const core::Plan later = c.step();
+  for (const core::Write& w : later.writes) {
+    writes += std::holds_alternative<core::WriteGateway>(w) ? 1 : 0;
+  }
+  EXPECT_EQ(writes, 1);
+  EXPECT_EQ(c.reason("b"), "Allocated");
+  EXPECT_EQ(c.reason("d"), "Allocated");
+}
+
+TEST(PlanDecision30, AMoveDoesNotWait) {
+  Cluster c;
+  c.nodes(3);
+  c.gateway("g", {"10.0.0.1-10.0.0.9"});
+  c.rr("a", "g");
+  c.start();
+  const auto hold = [&c] { c.input.held = {{"g", c.input.now_ms + 250}}; };
+  hold();
+  c.world.nodes["n1"].ready = false;  // a failover
+  c.settle();
+  EXPECT_EQ(c.owner("g", "10.0.0.1"), "n2");
+  hold();
+  c.tunnel("n2").meta.annotations[std::string(model::kDrainAnnotation)] = "";
+  c.settle();
+  EXPECT_EQ(c.owner("g", "10.0.0.1"), "n3");
+  EXPECT_EQ(c.eip("g", "10.0.0.1")->moving_from, "n2");
+  c.pass(2000);  // the end of a planned move is part of it
+  hold();
+  c.settle();
+  EXPECT_EQ(c.eip("g", "10.0.0.1")->moving_from, "");
+  // Nobody can take it: nothing to write in a hurry.
+  hold();
+  c.tunnel("n3").status.phase = model::TunnelPhase::kFailed;
   EXPECT_TRUE(c.step().writes.empty());
 }
 

@@ -130,6 +130,119 @@ TEST(PlanDecision18, HeartbeatsThatStopTogetherRunOutApartAndMoveNothing) {
   EXPECT_EQ(c.count("StoreSuspect"), 1);
 }
 
+TEST(PlanDecision18, AFewThatDieTogetherAreBelievedInTime) {
+  struct Case {
+    int nodes, dead;
+  };
+  for (const auto& [nodes, dead] : {Case{3, 1}, Case{3, 2}, Case{5, 2}, Case{6, 3}}) {
+    Cluster c;
+    c.nodes(nodes);
+    c.gateway("g", {"10.0.0.1-10.0.0.6"});
+    for (int i = 0; i < 6; ++i) c.rr("p" + std::to_string(i), "g");
+    c.start();
+    std::vector<std::string> names;
+    for (int i = 1; i <= dead; ++i) names.push_back("n" + std::to_string(i));
+    c.live(15000, names);
+    EXPECT_TRUE(c.moves.empty());
+    c.pass(10);
+    c.settle();
+    for (const std::string& name : names) EXPECT_EQ(c.phase(name), "HeartbeatTimeout");
+    EXPECT_GE(c.moves.size(), 1U);
+    EXPECT_EQ(c.count("StoreSuspect"), 0);
+  }
+}
+
+// Others are silent at the moment at which the first is declared dead, and are heard again: that
+// was no outage, and the dead one loses its EIPs at once, not a timeout later.
+TEST(PlanDecision18, ASilenceThatEndsDelaysAMoveNoLonger) {
+  Cluster c;
+  c.nodes(3);
+  c.gateway("g", {"10.0.0.1"});
+  c.policy("ns", "a", "g");
+  c.start();
+  c.live(4000, {"n1"});
+  c.pass(11500);  // n1 is silent for 15.5 s, the others for 11.5 s
+  c.settle();
+  EXPECT_EQ(c.phase("n1"), "Ready") << "all three may turn out silent";
+  EXPECT_EQ(c.count("StoreSuspect"), 0);
+  EXPECT_GE(core::doubtful_silence_ms(c.settings), 5000);
+  EXPECT_LE(core::doubtful_silence_ms(c.settings), 11500);
+  c.beat_all({"n1"});
+  c.settle();
+  EXPECT_EQ(c.phase("n1"), "HeartbeatTimeout");
+  EXPECT_EQ(c.owner("g", "10.0.0.1"), "n2");
+  EXPECT_EQ(c.count("StoreSuspect"), 0);
+}
+
+TEST(PlanDecision18, NodesThatDieOneByOneOverALongTimeAreBelieved) {
+  Cluster c;
+  c.settings.eip_eviction_timeout = std::chrono::milliseconds(60'000);
+  c.nodes(5);
+  c.gateway("g", {"10.0.0.1-10.0.0.5"});
+  for (int i = 0; i < 5; ++i) c.rr("p" + std::to_string(i), "g");
+  c.start();
+  std::vector<std::string> dead;
+  for (const char* name : {"n1", "n2", "n3", "n4"}) {
+    dead.emplace_back(name);
+    c.live(31'000, dead);  // never three within one timeout
+  }
+  c.live(61'000, dead);
+  EXPECT_EQ(c.count("HeartbeatTimeout"), 4);
+  EXPECT_EQ(c.count("StoreSuspect"), 0);
+  for (const char* eip : {"10.0.0.1", "10.0.0.4"}) EXPECT_EQ(c.owner("g", eip), "n5");
+}
+
+// NodeIP acts when the owner is not Ready for one timeout and nobody else can take the EIP.
+TEST(PlanDecision18, NodeIpActsAfterOneTimeoutWithoutAnybody) {
+  Cluster c;
+  c.nodes(2);
+  c.gateway("g", {"10.0.0.1"});
+  c.policy("ns", "a", "g");
+  c.start();
+  c.live(15000, {"n1", "n2"});
+  c.pass(10);
+  c.settle();
+  ASSERT_EQ(c.phase("n1"), "HeartbeatTimeout");
+  EXPECT_FALSE(c.eip("g", "10.0.0.1")->unserved);
+  const std::int64_t acts_at = c.input.now_ms + 15000;
+  EXPECT_EQ(c.last.wake_ms, acts_at);
+  c.pass(14999);
+  c.settle();
+  EXPECT_FALSE(c.eip("g", "10.0.0.1")->unserved);
+  c.pass(1);
+  c.settle();
+  EXPECT_TRUE(c.eip("g", "10.0.0.1")->unserved);
+  EXPECT_THAT(c.condition("g", "OwnerNotReady")->message, HasSubstr("NodeIP"));
+  // A new leader does not take that back.
+  c.input.term = 2;
+  c.input.not_ready.clear();
+  c.input.heartbeats.clear();
+  c.input.watching_since_ms = c.input.now_ms;
+  c.settle();
+  EXPECT_TRUE(c.eip("g", "10.0.0.1")->unserved);
+  c.beat("n2");
+  c.settle();
+  EXPECT_EQ(c.owner("g", "10.0.0.1"), "n2");
+  EXPECT_FALSE(c.eip("g", "10.0.0.1")->unserved);
+}
+
+TEST(PlanDecision18, NodeIpDoesNotActForAnOwnerThatComesBackInTime) {
+  Cluster c;
+  c.nodes(1);
+  c.gateway("g", {"10.0.0.1"});
+  c.policy("ns", "a", "g");
+  c.start();
+  for (int i = 0; i < 3; ++i) {
+    c.tunnel("n1").status.phase = model::TunnelPhase::kFailed;
+    c.settle();
+    c.pass(10'000);
+    c.settle();
+    EXPECT_FALSE(c.eip("g", "10.0.0.1")->unserved);
+    c.beat("n1");
+    c.settle();
+  }
+}
+
 TEST(PlanDecision18, LongDeadTunnelsSayNothingAboutTheStore) {
   Cluster c;
   c.nodes(9);

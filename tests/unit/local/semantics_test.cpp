@@ -4,6 +4,7 @@
 
 #include <filesystem>
 
+#include "document.hpp"
 #include "support.hpp"
 
 namespace egw::local::test {
@@ -323,6 +324,35 @@ TEST_F(Semantics, ListIsSortedAndFiltered) {
   EXPECT_THAT(names(s.list(pod(), "", "spec.nodeName=na")), ElementsAre("x/a", "y/a"));
   EXPECT_THAT(names(s.list(pod(), "x", "", "app!=a")), ElementsAre("x/b"));
   EXPECT_EQ(s.list(pod(), "", "nonsense").status.code, Code::kInvalid);
+}
+
+json seen_at(const std::string& time) { return {{"reason", "R"}, {"lastTimestamp", time}}; }
+
+TEST_F(Semantics, EventsGoWhenThereAreTooMany) {
+  ASSERT_TRUE(s.create(gateway(), "", "g", json::object()).ok());
+  for (int i = 0; i < 1000; ++i) {
+    ASSERT_TRUE(s.create(event(), "d", "e" + std::to_string(i), seen_at(format_now())).ok());
+  }
+  EXPECT_EQ(s.list(event()).objects.size(), 1000U);
+  json again = s.get(event(), "d", "e0").object;
+  again["count"] = 2;
+  ASSERT_TRUE(s.update(event(), "d", "e0", again).ok());  // the newest now
+  const Answer more = s.create(event(), "d", "one-more", seen_at(format_now()));
+  ASSERT_TRUE(more.ok());
+  EXPECT_EQ(s.list(event()).objects.size(), 1000U);
+  EXPECT_TRUE(s.get(event(), "d", "e0").ok());
+  EXPECT_EQ(s.get(event(), "d", "e1").status.code, Code::kNotFound);
+  EXPECT_TRUE(s.get(gateway(), "", "g").ok());
+  // The removal has a revision of its own.
+  EXPECT_EQ(s.create(gateway(), "", "h", json::object()).revision, more.revision + 2);
+}
+
+TEST_F(Semantics, EventsGoWhenTheyAreOld) {
+  ASSERT_TRUE(s.create(event(), "d", "old", seen_at(format_now(25h))).ok());
+  ASSERT_TRUE(s.create(event(), "d", "young", seen_at(format_now(23h))).ok());
+  ASSERT_TRUE(s.create(event(), "d", "new", seen_at(format_now())).ok());
+  EXPECT_EQ(s.get(event(), "d", "old").status.code, Code::kNotFound);
+  EXPECT_TRUE(s.get(event(), "d", "young").ok());
 }
 
 }  // namespace

@@ -67,6 +67,7 @@ sdk::ObjectKind policy() {
 }
 sdk::ObjectKind node() { return kind_of("", "v1", "Node", "nodes", false); }
 sdk::ObjectKind pod() { return kind_of("", "v1", "Pod", "pods", true); }
+sdk::ObjectKind event() { return kind_of("", "v1", "Event", "events", true); }
 
 sdk::StoreHost TestHost::services() {
   host_.struct_size = sizeof(host_);

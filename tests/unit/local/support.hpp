@@ -39,6 +39,7 @@ sdk::ObjectKind gateway();  // cluster-scoped, of our group
 sdk::ObjectKind policy();   // namespaced, of our group
 sdk::ObjectKind node();     // core
 sdk::ObjectKind pod();      // core, namespaced
+sdk::ObjectKind event();    // core, namespaced
 
 // The host's side. admit is called for every CREATE, UPDATE and DELETE.
 class TestHost {

@@ -69,6 +69,7 @@ EipStatus eip() {
               static_cast<std::uint32_t>(number(16384)),
               *rc::gen::arbitrary<std::uint64_t>(),
               maybe_word(),
+              number(2) == 1,
               {}};
   e.policies = list([] { return PolicyRef{word(), maybe_word()}; });
   return e;

@@ -28,7 +28,7 @@ TEST(Codec, GatewayOfTheDocumentation) {
       "nodeList": [{"name": "node1", "status": "Ready", "eips": [
         {"ipv4": "10.6.1.56", "ipv6": "fd00::55", "id": 7, "epoch": 2, "movingFrom": "node2",
          "policies": [{"name": "all"}, {"name": "web", "namespace": "default"}]},
-        {"useNodeIP": true, "id": 8, "epoch": 1}]}],
+        {"useNodeIP": true, "id": 8, "epoch": 1, "unserved": true}]}],
       "unplaced": [{"ipv4": "10.6.1.55", "ipv6": "fd00::56", "id": 9}],
       "ipUsage": {"ipv4Total": 2, "ipv4Free": 1, "ipv6Total": 2, "ipv6Free": 1},
       "conditions": [{"type": "Ready", "status": "True", "reason": "Served", "message": "m",
@@ -47,7 +47,9 @@ TEST(Codec, GatewayOfTheDocumentation) {
   EXPECT_EQ(eip.epoch, 2U);
   EXPECT_EQ(eip.moving_from, "node2");
   EXPECT_EQ(eip.policies[1], (PolicyRef{"web", "default"}));
+  EXPECT_FALSE(eip.unserved);
   EXPECT_TRUE(g.status.node_list[0].eips[1].use_node_ip);
+  EXPECT_TRUE(g.status.node_list[0].eips[1].unserved);
   EXPECT_EQ(g.status.conditions[0].transition_ms, 1714564805000);
   EXPECT_EQ(encode(g), doc);
   EXPECT_EQ(encode_status(g), doc["status"]);
@@ -289,6 +291,25 @@ TEST(UnknownFields, KnownOnesAndFreeKeysAreQuiet) {
   EXPECT_THAT(unknown_fields(Kind::kEgressPolicy, json::parse(R"({"spec": {"prio": 1}})")),
               ElementsAre("spec.prio"));
   EXPECT_THAT(unknown(Kind::kEgressGateway, "[]"), ElementsAre());
+}
+
+TEST(Codec, Event) {
+  const json doc = json::parse(R"({
+    "apiVersion": "v1", "kind": "Event",
+    "metadata": {"name": "egw.0123456789abcdef", "namespace": "default"},
+    "involvedObject": {"apiVersion": "egressgateway.spidernet.io/v1beta1",
+                       "kind": "EgressGateway", "name": "egw"},
+    "type": "Warning", "reason": "EipMoved", "message": "m", "count": 3,
+    "source": {"component": "egw-controller", "host": "n1"},
+    "firstTimestamp": "2024-05-01T12:00:00Z", "lastTimestamp": "2024-05-01T12:00:05Z"})");
+  const Event event = decode<Event>(doc).value();
+  EXPECT_TRUE(event.warning);
+  EXPECT_EQ(event.about, (Key{"", "egw"}));
+  EXPECT_EQ(event.count, 3);
+  EXPECT_EQ(event.last_ms - event.first_ms, 5000);
+  EXPECT_EQ(encode(event), doc);
+  EXPECT_EQ(decode<Event>(json::parse(R"({"kind": "Event", "count": "x"})")).error().object,
+            "count");
 }
 
 }  // namespace

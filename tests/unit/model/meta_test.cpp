@@ -21,7 +21,7 @@ TEST(Kinds, TableIsIndexedByKindAndNamesAreUnique) {
     }
     ++count;
   }
-  EXPECT_EQ(count, 10U);
+  EXPECT_EQ(count, 11U);
 }
 
 TEST(Kinds, FoundByEveryNameInAnyCase) {

@@ -431,5 +431,47 @@ TEST_F(AgentTest, AdminDocuments) {
   EXPECT_EQ(desired["egresses"].size(), 1U);
 }
 
+// Decision 29: an agent watches its own tunnel alone and writes nothing else but events.
+TEST_F(AgentTest, SeesAndWritesNoOtherTunnelThanItsOwn) {
+  start_cluster();
+  const std::string node = owner();
+  kill_agent(node);
+  loop.advance(10'000);
+  for (const auto& [name, rig] : agents) {
+    int tunnels = 0;
+    for (const auto& query : rig->store.queries) {
+      if (query.kind != Kind::kEgressTunnel) continue;
+      ++tunnels;
+      EXPECT_EQ(query.name, name);
+    }
+    EXPECT_EQ(tunnels, 1);
+    EXPECT_FALSE(rig->store.writes.empty());
+    for (const auto& write : rig->store.writes) {
+      if (write.kind == Kind::kEvent) continue;
+      EXPECT_EQ(write.kind, Kind::kEgressTunnel);
+      EXPECT_EQ(write.key.name, name);
+    }
+  }
+}
+
+// Decision 30: realised names a revision that is in the kernel, and none before it is.
+TEST_F(AgentTest, RealisedFollowsTheKernel) {
+  start_cluster();
+  loop.advance(2000);
+  auto& rig = *agents["n1"];
+  const auto realised = [this] {
+    return tunnel("n1").value("/status/realised/revision"_json_pointer, std::uint64_t{0});
+  };
+  const auto before = realised();
+  rig.datapath.close_gate();
+  add_policy("other", "198.51.100.0/24");
+  loop.advance(3000);
+  EXPECT_EQ(realised(), before);
+  rig.datapath.open_gate();
+  loop.settle();
+  EXPECT_GE(realised(), content->objects.at({Kind::kEgressGateway, {"", "egw"}}).revision)
+      << "at once, not with the next heartbeat";
+}
+
 }  // namespace
 }  // namespace egw::test

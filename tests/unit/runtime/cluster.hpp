@@ -241,11 +241,16 @@ class ClusterTest : public testing::Test {
     if (gateway) node["metadata"]["labels"]["egress"] = "true";
     content->put(Kind::kNode, node);
   }
-  AgentRig& start_agent(const std::string& name) {
+  // empty_kernel: as after a reboot; else what a predecessor programmed is still there.
+  AgentRig& start_agent(const std::string& name, bool empty_kernel = false) {
     if (!numbers_.contains(name)) numbers_[name] = ++nodes_;
     auto rig =
         std::make_unique<AgentRig>(loop, content, name, numbers_[name], folder, log, settings);
     AgentRig& agent = *rig;
+    if (empty_kernel) {
+      agent.datapath.unwell = "nothing is there";
+      agent.datapath.close_gate();
+    }
     agents[name] = std::move(rig);
     runtime::spawn(loop.executor(), AgentRig::live(agent));
     loop.settle();
@@ -333,6 +338,16 @@ class ClusterTest : public testing::Test {
   [[nodiscard]] bool condition_true(const std::string& node, const std::string& type) {
     const json* c = condition(node, type);
     return c != nullptr && (*c)["status"] == "True";
+  }
+  // Stored events of that reason.
+  [[nodiscard]] std::vector<json> events(const std::string& reason) const {
+    std::vector<json> found;
+    for (const auto& [place, object] : content->objects) {
+      if (place.first == Kind::kEvent && object.document["reason"] == reason) {
+        found.push_back(object.document);
+      }
+    }
+    return found;
   }
   [[nodiscard]] int heartbeats_of(const std::string& node) {
     return static_cast<int>(agents.at(node)->store.writes.size());

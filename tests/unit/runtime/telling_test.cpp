@@ -1,0 +1,130 @@
+// What controllers and agents tell people: events, the health of plugins, metrics.
+#include "cluster.hpp"
+
+namespace egw::test {
+namespace {
+
+using testing::HasSubstr;
+using TellingTest = ClusterTest;
+
+TEST_F(TellingTest, EventsTellWhatHappened) {
+  start_cluster();
+  loop.advance(2000);
+  const std::string node = owner();
+  const std::string next = other(node);
+  ASSERT_FALSE(events("Ready").empty()) << "an agent's own phase";
+  kill_agent(node);
+  loop.advance(5000);
+  ASSERT_EQ(owner(), next);
+  const auto moved = events("EipMoved");
+  ASSERT_EQ(moved.size(), 1U);
+  EXPECT_EQ(moved[0]["involvedObject"]["kind"], "EgressGateway");
+  EXPECT_EQ(moved[0]["involvedObject"]["name"], "egw");
+  EXPECT_EQ(moved[0]["metadata"]["namespace"], "default");
+  EXPECT_EQ(moved[0]["type"], "Normal");
+  EXPECT_EQ(moved[0]["source"]["component"], "egw-controller");
+  EXPECT_THAT(
+      moved[0]["message"].get<std::string>(),
+      testing::MatchesRegex(".*" + std::string(kEip) + " moved from " + node + " to " + next +
+                            ": HeartbeatTimeout \\([0-9]+ ms to store it, 300. ms "
+                            "after " +
+                            node + " was heard last\\)"));
+  ASSERT_EQ(events("HeartbeatTimeout").size(), 1U);
+  EXPECT_EQ(events("HeartbeatTimeout")[0]["type"], "Warning");
+
+  // The same again is counted.
+  content->put(Kind::kEgressPolicy, {{"apiVersion", kApi},
+                                     {"kind", "EgressPolicy"},
+                                     {"metadata", {{"name", "lost"}, {"namespace", "shop"}}},
+                                     {"spec", {{"egressGatewayName", "nowhere"}}}});
+  loop.advance(1000);
+  ASSERT_EQ(events("GatewayNotFound").size(), 1U);
+  EXPECT_EQ(events("GatewayNotFound")[0]["metadata"]["namespace"], "shop");
+  net::Claim claim;
+  claim.address = model::Address::parse(kEip).value();
+  claim.mac = {2, 0, 0, 0, 0, 99};
+  claim.interface = "eth0";
+  for (int i = 0; i < 2; ++i) {
+    agents[next]->agent->on_claim(claim);
+    loop.advance(100'000);  // the conflict is over, then begins anew
+  }
+  const auto conflicts = events("EipConflict");
+  ASSERT_EQ(conflicts.size(), 1U);
+  EXPECT_EQ(conflicts[0]["count"], 2);
+  EXPECT_EQ(conflicts[0]["type"], "Warning");
+  EXPECT_NE(conflicts[0]["firstTimestamp"], conflicts[0]["lastTimestamp"]);
+  EXPECT_THAT(conflicts[0]["message"].get<std::string>(), HasSubstr("02:00:00:00:00:63"));
+}
+
+TEST_F(TellingTest, EventsThatAreRefusedHoldUpNothing) {
+  start_cluster();
+  loop.advance(2000);
+  controllers["c1"]->store.refuse = [](const host::WriteRequest& request) {
+    return request.kind == Kind::kEvent
+               ? std::optional<Error>(Error{Errc::kDenied, "event", "not allowed", 0})
+               : std::nullopt;
+  };
+  const std::string node = owner();
+  kill_agent(node);
+  loop.advance(4000);
+  EXPECT_EQ(owner(), other(node));
+  EXPECT_TRUE(events("EipMoved").empty());
+  EXPECT_THAT(controllers["c1"]->metrics.text(), HasSubstr("egw_events_dropped_total"));
+  // A flood is cut off, not queued for ever.
+  controllers["c1"]->store.refuse = nullptr;
+  for (int i = 0; i < 1000; ++i) {
+    content->put(Kind::kEgressPolicy,
+                 {{"apiVersion", kApi},
+                  {"kind", "EgressPolicy"},
+                  {"metadata", {{"name", "lost-" + std::to_string(i)}, {"namespace", "shop"}}},
+                  {"spec", {{"egressGatewayName", "nowhere"}}}});
+  }
+  loop.advance(60'000);
+  const auto stored = events("GatewayNotFound").size();
+  EXPECT_GE(stored, 100U);
+  EXPECT_LE(stored, 300U);
+}
+
+TEST_F(TellingTest, PluginsThatAreNotWellAreShownAndMended) {
+  start_cluster();
+  loop.advance(2000);
+  AgentRig& rig = *agents["n1"];
+  const auto applies = rig.datapath.applies.size();
+  EXPECT_THAT(rig.metrics.text(), HasSubstr("egw_plugin_healthy{plugin=\"datapath\"} 1"));
+  rig.datapath.close_gate();
+  rig.datapath.unwell = "the tunnel device does not exist";
+  loop.advance(1100);
+  EXPECT_FALSE(rig.agent->ready());
+  EXPECT_TRUE(condition_true("n1", "Degraded"));
+  EXPECT_EQ((*condition("n1", "Degraded"))["reason"], "Unwell");
+  EXPECT_EQ(phase("n1"), "Ready");
+  EXPECT_THAT(rig.metrics.text(), HasSubstr("egw_plugin_healthy{plugin=\"datapath\"} 0"));
+  EXPECT_EQ(rig.agent->state()["plugins"]["stateStore"], "ok");
+  EXPECT_THAT(rig.agent->state()["plugins"]["datapath"].get<std::string>(),
+              HasSubstr("the tunnel device does not exist"));
+  rig.datapath.open_gate();
+  loop.advance(2000);
+  EXPECT_GT(rig.datapath.applies.size(), applies);
+  EXPECT_TRUE(rig.agent->ready());
+  EXPECT_FALSE(condition_true("n1", "Degraded"));
+  EXPECT_TRUE(controllers["c1"]->controller->ready());
+  controllers["c1"]->store.disconnect();
+  loop.advance(2000);
+  EXPECT_FALSE(controllers["c1"]->controller->ready());
+  EXPECT_TRUE(controllers["c1"]->controller->synced());
+}
+
+TEST_F(TellingTest, ScrapesTellWhatHappened) {
+  start_cluster();
+  const std::string node = owner();
+  kill_agent(node);
+  loop.advance(5000);
+  const std::string text = controllers["c1"]->metrics.text();
+  EXPECT_THAT(text, HasSubstr("egw_leader 1"));
+  EXPECT_THAT(text, HasSubstr("egw_notices_total{reason=\"HeartbeatTimeout\"} 1"));
+  EXPECT_THAT(text, HasSubstr("egw_tunnels{phase=\"HeartbeatTimeout\"} 1"));
+  EXPECT_THAT(text, HasSubstr("egw_moves_total{why="));
+}
+
+}  // namespace
+}  // namespace egw::test
