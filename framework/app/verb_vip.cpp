@@ -52,10 +52,7 @@ std::string refusal(model::World world, const model::Settings& settings, const R
   core::PlanInput input;
   input.world = &world;
   input.settings = &settings;
-  // A gateway without a term needs no leader's stamp before anything else.
-  for (auto& [name, g] : world.gateways) {
-    input.term = std::max(input.term, std::exchange(g.status.term, 0));
-  }
+  for (const auto& [name, g] : world.gateways) input.term = std::max(input.term, g.status.term);
   for (const auto& [name, i] : world.cluster_infos) {
     input.term = std::max(input.term, i.status.term);
   }
