@@ -12,6 +12,7 @@ state is and the plugin makes the kernels agree.
 import itertools
 import json
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -46,6 +47,7 @@ class Driver:
                                         stdout=subprocess.PIPE, text=True)
 
     def stop(self, kill=False):
+        """Without `kill` it ends in order; its exit code also says whether a sanitizer has found something."""
         if self.process.poll() is None:
             if kill:
                 self.process.kill()
@@ -53,6 +55,8 @@ class Driver:
                 self.process.stdin.close()
             self.process.wait(10)
         self.process.stdout.close()
+        if not kill and self.process.returncode not in (0, -signal.SIGKILL):
+            raise RuntimeError(f"{self.ns}: the driver ended with {self.process.returncode}")
 
     def ask(self, op, **fields):
         self.process.stdin.write(json.dumps({"op": op, **fields}) + "\n")
@@ -95,20 +99,24 @@ class Rig:
     def __enter__(self):
         try:
             self._build()
-        except BaseException:
-            self.__exit__()
+        except BaseException as error:
+            self.__exit__(error)
             raise
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, error=None, *_):
         for p in self.processes:
             p.kill()
             p.wait()
-        for d in self.drivers.values():
-            d.stop(kill=True)
-        for ns in net.named(f"{self.name}-"):
-            net.remove(ns)
-        subprocess.run(["rm", "-rf", self.state], check=False)
+        try:
+            for d in self.drivers.values():
+                d.stop(kill=error is not None)
+        finally:
+            for d in self.drivers.values():
+                d.stop(kill=True)
+            for ns in net.named(f"{self.name}-"):
+                net.remove(ns)
+            subprocess.run(["rm", "-rf", self.state], check=False)
 
     def ns(self, what):
         return f"{self.name}-{what}"
