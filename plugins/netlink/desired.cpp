@@ -105,14 +105,33 @@ void Desired::build(const sdk::State& state, std::uint32_t tunnel_mtu, Numbering
   ruleset_ = Ruleset(node_, tunnel_mtu);
   build_cluster();
   for (const auto& [id, table] : state.classes) add_class(id, table, state, numbers, failures);
-  forget_classes(numbers);
   build_shapes();
+  for (const Table t : kFamilies) {
+    std::set<std::string> chains;
+    for (const auto& [shape, lengths] : shapes(t)) chains.insert(chain_of(shape, lengths));
+    numbers.classes[index(t)].keep(class_tables(t));
+    numbers.shapes[index(t)].keep(chains);
+  }
   build_peers(state, numbers, failures);
   build_egresses(state, failures);
 }
 
 void Desired::update(const sdk::State& state, const sdk::Change& change, Numbering& numbers,
                      std::vector<ObjectFailure>& failures) {
+  if (!change.classes().empty() || !change.deleted_classes().empty()) {
+    update_classes(state, change, numbers, failures);
+  }
+  const bool peers = !change.peers().empty() || !change.deleted_peers().empty();
+  if (peers) build_peers(state, numbers, failures);
+  if (peers || !change.egresses().empty() || !change.deleted_egresses().empty()) {
+    build_egresses(state, failures);
+  }
+}
+
+void Desired::update_classes(const sdk::State& state, const sdk::Change& change, Numbering& numbers,
+                             std::vector<ObjectFailure>& failures) {
+  const std::shared_ptr<const Classes> before = classes_;
+  classes_ = std::make_shared<Classes>(*before);
   for (const std::uint32_t id : change.deleted_classes()) remove_class(id);
   for (const egw_class c : change.classes()) {
     remove_class(c.id);
@@ -120,14 +139,15 @@ void Desired::update(const sdk::State& state, const sdk::Change& change, Numberi
       add_class(c.id, at->second, state, numbers, failures);
     }
   }
-  if (!change.classes().empty() || !change.deleted_classes().empty()) {
-    forget_classes(numbers);
-    build_shapes();
-  }
-  const bool peers = !change.peers().empty() || !change.deleted_peers().empty();
-  if (peers) build_peers(state, numbers, failures);
-  if (peers || !change.egresses().empty() || !change.deleted_egresses().empty()) {
-    build_egresses(state, failures);
+  build_shapes();
+  // What is not used any more gives its number back.
+  for (const Table t : kFamilies) {
+    each_surplus(before->tables[index(t)], class_tables(t),
+                 [&](const auto& name, const auto&) { numbers.classes[index(t)].release(name); });
+    each_surplus(before->shapes[index(t)], shapes(t),
+                 [&](std::uint32_t shape, const auto& lengths) {
+                   numbers.shapes[index(t)].release(chain_of(shape, lengths));
+                 });
   }
 }
 
@@ -170,48 +190,34 @@ void Desired::add_class(std::uint32_t id, const sdk::ClassTable& table, const sd
       continue;
     }
     name = "c" + content_of(entries);
-    ClassTables& kept = tables_[index(t)][name];
+    ClassTables& kept = classes_->tables[index(t)][name];
     if (kept.users++ == 0) {
       kept.table =
           std::make_shared<const ClassTable>(number_class(t, name, std::move(entries), numbers));
     }
     target.number[index(t)] = kept.table->number;
   }
-  classes_[id] = std::move(target);
+  classes_->targets[id] = std::move(target);
 }
 
 void Desired::remove_class(std::uint32_t id) {
-  const auto at = classes_.find(id);
-  if (at == classes_.end()) return;
+  const auto at = classes_->targets.find(id);
+  if (at == classes_->targets.end()) return;
   for (const Table t : kFamilies) {
-    const auto kept = tables_[index(t)].find(at->second.name[index(t)]);
-    if (kept != tables_[index(t)].end() && --kept->second.users == 0) {
-      tables_[index(t)].erase(kept);
+    const auto kept = classes_->tables[index(t)].find(at->second.name[index(t)]);
+    if (kept != classes_->tables[index(t)].end() && --kept->second.users == 0) {
+      classes_->tables[index(t)].erase(kept);
     }
   }
-  classes_.erase(at);
-}
-
-// What is not used any more gives its numbers back.
-void Desired::forget_classes(Numbering& numbers) {
-  for (const Table t : kFamilies) {
-    numbers.classes[index(t)].keep(tables_[index(t)]);
-    std::set<std::string> chains;
-    for (const auto& [name, kept] : tables_[index(t)]) {
-      if (kept.table->shape() != kLadderShape) {
-        chains.insert(shape_chain(lengths_of(kept.table->entries)));
-      }
-    }
-    numbers.shapes[index(t)].keep(chains);
-  }
+  classes_->targets.erase(at);
 }
 
 void Desired::build_shapes() {
   for (const Table t : kFamilies) {
-    auto& shapes = shapes_[index(t)];
+    auto& shapes = classes_->shapes[index(t)];
     shapes.clear();
     if (ruleset_.enabled(t)) {
-      for (const auto& [name, kept] : tables_[index(t)]) {
+      for (const auto& [name, kept] : classes_->tables[index(t)]) {
         Lengths& lengths = shapes[kept.table->shape()];
         if (lengths.empty()) lengths = lengths_of(kept.table->entries);
       }
@@ -227,7 +233,7 @@ std::string Desired::chain_of(std::uint32_t shape, const Lengths& lengths) {
 std::set<std::uint8_t> Desired::lengths(Table t) const {
   std::set<std::uint8_t> out;
   if (t == Table::kNetdev) return out;
-  for (const auto& [shape, lengths] : shapes_[index(t)]) {
+  for (const auto& [shape, lengths] : classes_->shapes[index(t)]) {
     out.insert(lengths.begin(), lengths.end());
   }
   return out;
@@ -237,19 +243,21 @@ std::map<std::uint8_t, Elements> Desired::prefix_elements(Table t) const {
   std::map<std::uint8_t, Elements> out;
   for (const std::uint8_t length : lengths(t)) out[length];
   if (!ruleset_.enabled(t)) return out;
-  for (const auto& [name, kept] : tables_[index(t)]) kept.table->elements(out);
+  for (const auto& [name, kept] : classes_->tables[index(t)]) kept.table->elements(out);
   for (auto& [length, elements] : out) sort_unique(elements);
   return out;
 }
 
 void Desired::build_peers(const sdk::State& state, Numbering& numbers,
                           std::vector<ObjectFailure>& failures) {
-  peers_.clear();
+  std::map<std::string, PeerPlan> peers;
   bad_peers_.clear();
   numbers.peers.keep(state.peers);
+  const std::uint32_t max = ruleset_.marks().max_peer_number();
   std::map<sdk::Mac, std::string> macs{{node_.tunnel_mac, node_.name}};
   for (const auto& [name, peer] : state.peers) {
     std::string wrong;
+    std::uint32_t number = 0;
     if (!usable_mac(peer.mac)) {
       wrong = "its tunnel MAC " + mac_text(peer.mac) + " is no unicast address";
     } else if (!macs.emplace(peer.mac, name).second) {
@@ -257,24 +265,25 @@ void Desired::build_peers(const sdk::State& state, Numbering& numbers,
     } else if (!peer.underlay || peer.underlay.family != node_.underlay.family) {
       wrong = "its underlay address '" + peer.underlay.text() + "' is not of the family of this " +
               "node's, " + node_.underlay.text();
-    } else if (numbers.peers.assign(name, peer.mac, ruleset_.marks().max_peer_number()) == 0) {
+    } else if ((number = numbers.peers.assign(name, peer.mac, max)) == 0) {
       wrong = "no peer number is left: marks.ctMask " + mark_text(ruleset_.marks().ct_mask()) +
-              " has room for " + std::to_string(ruleset_.marks().max_peer_number()) + " peers";
+              " has room for " + std::to_string(max) + " peers";
     }
     if (!wrong.empty()) {
       bad_peers_.insert(name);
       failures.push_back({sdk::ObjectType::kPeer, name, wrong});
       continue;
     }
-    const std::uint32_t max = ruleset_.marks().max_peer_number();
-    peers_[name] = {numbers.peers.assign(name, peer.mac, max), peer.mac, peer.underlay};
+    peers[name] = {number, peer.mac, peer.underlay};
   }
+  peers_ = std::make_shared<const std::map<std::string, PeerPlan>>(std::move(peers));
 }
 
 void Desired::build_egresses(const sdk::State& state, std::vector<ObjectFailure>& failures) {
-  const std::map<std::uint32_t, EgressPlan> old = std::exchange(egresses_, {});
+  const std::map<std::uint32_t, EgressPlan>& old = egresses();
+  std::map<std::uint32_t, EgressPlan> plans;
   std::set<sdk::Mac> macs;
-  for (const auto& [name, peer] : peers_) macs.insert(peer.mac);
+  for (const auto& [name, peer] : peers()) macs.insert(peer.mac);
   for (const auto& [id, egress] : state.egresses) {
     EgressPlan plan;
     plan.serve = egress.may_serve || egress.owner == sdk::Owner::kSelf;
@@ -286,7 +295,7 @@ void Desired::build_egresses(const sdk::State& state, std::vector<ObjectFailure>
         (plan.address[1] && !plan.address[1].is_v6())) {
       failures.push_back({sdk::ObjectType::kEgress, std::to_string(id),
                           "has an address of the wrong family; its packets are dropped"});
-      egresses_[id] = EgressPlan{};
+      plans[id] = EgressPlan{};
       continue;
     }
     const auto peer = state.peers.find(egress.owner_peer);
@@ -311,8 +320,9 @@ void Desired::build_egresses(const sdk::State& state, std::vector<ObjectFailure>
     if (const auto was = old.find(id); own && was != old.end() && macs.count(was->second.owner)) {
       plan.owner = was->second.owner;
     }
-    egresses_[id] = plan;
+    plans.emplace_hint(plans.end(), id, plan);
   }
+  egresses_ = std::make_shared<const std::map<std::uint32_t, EgressPlan>>(std::move(plans));
 }
 
 void Desired::add_egress(std::uint32_t id, const EgressPlan& plan, Lists& out) const {
@@ -353,7 +363,7 @@ void Desired::add_peer(const PeerPlan& peer, Lists& out) const {
 
 void Desired::add_shapes(Lists& out) const {
   for (const Table t : kFamilies) {
-    for (const auto& [shape, lengths] : shapes_[index(t)]) {
+    for (const auto& [shape, lengths] : classes_->shapes[index(t)]) {
       out.at(t, Dyn::kShape)
           .emplace_back(register_u32(kClassBit | shape << kShapeShift), chain_of(shape, lengths));
     }
@@ -368,8 +378,8 @@ Lists Desired::elements() const {
       out.at(t, Dyn::kOwn).emplace_back(register_address(parent), "");
     }
   }
-  for (const auto& [id, plan] : egresses_) add_egress(id, plan, out);
-  for (const auto& [name, peer] : peers_) add_peer(peer, out);
+  for (const auto& [id, plan] : egresses()) add_egress(id, plan, out);
+  for (const auto& [name, peer] : peers()) add_peer(peer, out);
   add_shapes(out);
   out.sort();
   return out;
@@ -377,22 +387,21 @@ Lists Desired::elements() const {
 
 Desired::Changed Desired::changed(const Desired& before, const Desired& after) {
   Changed out;
-  const auto compare = [](const auto& a, const auto& b, const auto& only_in_a) {
-    for (const auto& [key, value] : a) {
-      const auto at = b.find(key);
-      if (at == b.end() || !(at->second == value)) only_in_a(key, value);
-    }
-  };
   const auto egress = [](const Desired& d, Lists& lists) {
-    return [&](std::uint32_t id, const EgressPlan& plan) { d.add_egress(id, plan, lists); };
+    return
+        [&d, &lists](std::uint32_t id, const EgressPlan& plan) { d.add_egress(id, plan, lists); };
   };
   const auto peer = [](const Desired& d, Lists& lists) {
-    return [&](const std::string&, const PeerPlan& plan) { d.add_peer(plan, lists); };
+    return [&d, &lists](const std::string&, const PeerPlan& plan) { d.add_peer(plan, lists); };
   };
-  compare(before.egresses_, after.egresses_, egress(before, out.had));
-  compare(after.egresses_, before.egresses_, egress(after, out.wants));
-  compare(before.peers_, after.peers_, peer(before, out.had));
-  compare(after.peers_, before.peers_, peer(after, out.wants));
+  if (before.egresses_ != after.egresses_) {
+    each_surplus(before.egresses(), after.egresses(), egress(before, out.had));
+    each_surplus(after.egresses(), before.egresses(), egress(after, out.wants));
+  }
+  if (before.peers_ != after.peers_) {
+    each_surplus(before.peers(), after.peers(), peer(before, out.had));
+    each_surplus(after.peers(), before.peers(), peer(after, out.wants));
+  }
   before.add_shapes(out.had);
   after.add_shapes(out.wants);
   out.had.sort();
@@ -410,7 +419,7 @@ void Desired::spare_shared(Changed& lists) const {
       std::set<std::string> wanted;
       const sdk::Address& parent = t == Table::kIp ? node_.parent_v4 : node_.parent_v6;
       if (d == Dyn::kOwn) wanted.insert(register_address(parent));
-      for (const auto& [id, plan] : egresses_) {
+      for (const auto& [id, plan] : egresses()) {
         if (plan.serve && (plan.guarded || d == Dyn::kOwn)) {
           wanted.insert(register_address(plan.address[index(t)]));
         }
@@ -423,13 +432,13 @@ void Desired::spare_shared(Changed& lists) const {
 }
 
 const std::string& Desired::target(std::uint32_t class_id, Table t) const {
-  const auto at = classes_.find(class_id);
-  return at == classes_.end() ? kDrop : at->second.name[index(t)];
+  const auto at = classes_->targets.find(class_id);
+  return at == classes_->targets.end() ? kDrop : at->second.name[index(t)];
 }
 
 std::uint32_t Desired::number(std::uint32_t class_id, Table t) const {
-  const auto at = classes_.find(class_id);
-  return at == classes_.end() ? kDropNumber : at->second.number[index(t)];
+  const auto at = classes_->targets.find(class_id);
+  return at == classes_->targets.end() ? kDropNumber : at->second.number[index(t)];
 }
 
 Elements Desired::source_elements(const sdk::State& state, Table t) const {
@@ -452,20 +461,20 @@ std::uint32_t Desired::number_of(Table t, const std::string& target) const {
   if (target[0] == 'e') {
     return static_cast<std::uint32_t>(std::strtoul(target.c_str() + 1, nullptr, 10));
   }
-  const auto at = tables_[index(t)].find(target);
-  return at == tables_[index(t)].end() ? kDropNumber : at->second.table->number;
+  const auto at = classes_->tables[index(t)].find(target);
+  return at == classes_->tables[index(t)].end() ? kDropNumber : at->second.table->number;
 }
 
 std::unordered_map<std::uint32_t, std::string> Desired::class_names(Table t) const {
   std::unordered_map<std::uint32_t, std::string> out;
-  for (const auto& [name, kept] : tables_[index(t)]) out.emplace(kept.table->number, name);
+  for (const auto& [name, kept] : classes_->tables[index(t)]) out.emplace(kept.table->number, name);
   return out;
 }
 
 void Desired::each_chain(Table t, const std::function<void(Chain)>& each) const {
   for (Chain& chain : ruleset_.fixed_chains(t)) each(std::move(chain));
   if (t == Table::kNetdev) return;
-  for (const auto& [shape, lengths] : shapes_[index(t)]) {
+  for (const auto& [shape, lengths] : classes_->shapes[index(t)]) {
     each(Ruleset::lengths_chain(t, chain_of(shape, lengths), lengths));
   }
 }

@@ -54,7 +54,22 @@ struct ClassTable {
 struct ClassTables {
   std::shared_ptr<const ClassTable> table;
   std::uint32_t users = 0;  // classes
+  // For two of one name, that is of one content.
+  friend bool operator==(const ClassTables& a, const ClassTables& b) {
+    return a.table->number == b.table->number;
+  }
 };
+
+// Calls each(key, value) for what `a` holds and `b` does not hold, or holds differently.
+template <class Map, class Each>
+void each_surplus(const Map& a, const Map& b, const Each& each) {
+  auto other = b.begin();
+  for (const auto& [key, value] : a) {
+    while (other != b.end() && other->first < key) ++other;
+    const bool both = other != b.end() && !(key < other->first);
+    if (!both || !(other->second == value)) each(key, value);
+  }
+}
 
 // The name of an action or of an endpoint's number that is no class's: "e7", "drop_it", ...
 [[nodiscard]] std::string name_of(std::uint32_t action);
@@ -113,9 +128,9 @@ class Desired {
 
   [[nodiscard]] const Ruleset& ruleset() const { return ruleset_; }
   [[nodiscard]] const sdk::NodeConfig& node() const { return node_; }
-  [[nodiscard]] const std::map<std::uint32_t, EgressPlan>& egresses() const { return egresses_; }
+  [[nodiscard]] const std::map<std::uint32_t, EgressPlan>& egresses() const { return *egresses_; }
   [[nodiscard]] const std::map<std::string, ClassTables>& class_tables(Table t) const {
-    return tables_[static_cast<std::size_t>(t)];
+    return classes_->tables[static_cast<std::size_t>(t)];
   }
   [[nodiscard]] const AddressRanges& cluster(Table t) const {
     return cluster_[static_cast<std::size_t>(t)];
@@ -127,15 +142,16 @@ class Desired {
   [[nodiscard]] std::map<std::uint8_t, Elements> prefix_elements(Table t) const;
   // Chains that ask the maps of some lengths, by shape.
   [[nodiscard]] const std::map<std::uint32_t, Lengths>& shapes(Table t) const {
-    return shapes_[static_cast<std::size_t>(t)];
+    return classes_->shapes[static_cast<std::size_t>(t)];
   }
   // What an endpoint of that class is given; empty: nothing. An unknown class is dropped.
   [[nodiscard]] const std::string& target(std::uint32_t class_id, Table t) const;
   [[nodiscard]] std::uint32_t number(std::uint32_t class_id, Table t) const;  // of that; 0: nothing
   [[nodiscard]] Elements source_elements(const sdk::State& state, Table t) const;
-  [[nodiscard]] const std::map<std::string, PeerPlan>& peers() const { return peers_; }
+  [[nodiscard]] const std::map<std::string, PeerPlan>& peers() const { return *peers_; }
   // The number for such a name; 0: none.
   [[nodiscard]] std::uint32_t number_of(Table t, const std::string& target) const;
+  [[nodiscard]] bool same_classes(const Desired& other) const { return classes_ == other.classes_; }
   // Names of classes with prefixes by their number.
   [[nodiscard]] std::unordered_map<std::uint32_t, std::string> class_names(Table t) const;
   // Every chain that the table shall have, fixed ones first.
@@ -154,7 +170,8 @@ class Desired {
   void add_class(std::uint32_t id, const sdk::ClassTable& table, const sdk::State& state,
                  Numbering& numbers, std::vector<ObjectFailure>& failures);
   void remove_class(std::uint32_t id);
-  void forget_classes(Numbering& numbers);
+  void update_classes(const sdk::State& state, const sdk::Change& change, Numbering& numbers,
+                      std::vector<ObjectFailure>& failures);
   void build_peers(const sdk::State& state, Numbering& numbers,
                    std::vector<ObjectFailure>& failures);
   void build_egresses(const sdk::State& state, std::vector<ObjectFailure>& failures);
@@ -166,11 +183,17 @@ class Desired {
 
   sdk::NodeConfig node_;
   Ruleset ruleset_;
-  std::unordered_map<std::uint32_t, ClassTarget> classes_;
-  std::array<std::map<std::string, ClassTables>, 2> tables_;
-  std::array<std::map<std::uint32_t, Lengths>, 2> shapes_;
-  std::map<std::uint32_t, EgressPlan> egresses_;
-  std::map<std::string, PeerPlan> peers_;
+  // Parts that two desired states share when nothing in them has changed.
+  struct Classes {
+    std::unordered_map<std::uint32_t, ClassTarget> targets;
+    std::array<std::map<std::string, ClassTables>, 2> tables;
+    std::array<std::map<std::uint32_t, Lengths>, 2> shapes;
+  };
+  std::shared_ptr<Classes> classes_ = std::make_shared<Classes>();
+  std::shared_ptr<const std::map<std::uint32_t, EgressPlan>> egresses_ =
+      std::make_shared<std::map<std::uint32_t, EgressPlan>>();
+  std::shared_ptr<const std::map<std::string, PeerPlan>> peers_ =
+      std::make_shared<std::map<std::string, PeerPlan>>();
   std::set<std::string> bad_peers_;
   std::array<AddressRanges, 2> cluster_;
 };

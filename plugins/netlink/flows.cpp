@@ -67,10 +67,11 @@ std::set<std::string> changed_chains(const Desired& before, const Desired& after
   }
   look(std::string(Ruleset::kNodeIpChain));
   if (out.empty()) return out;
-  const std::set<std::string> leaves = out;
-  for (const auto& [name, table] : after.class_tables(t)) {
-    if (std::any_of(table.table->entries.begin(), table.table->entries.end(),
-                    [&](const ClassEntry& e) { return leaves.count(name_of(e.action)) != 0; })) {
+  std::set<std::uint32_t> actions;
+  for (const std::string& chain : out) actions.insert(after.number_of(t, chain));
+  for (const auto& [name, kept] : after.class_tables(t)) {
+    if (std::any_of(kept.table->entries.begin(), kept.table->entries.end(),
+                    [&](const ClassEntry& e) { return actions.count(e.action) != 0; })) {
       out.insert(name);
     }
   }

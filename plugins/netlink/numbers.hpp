@@ -36,10 +36,14 @@ class KeptNumbers {
         at != learned_.end() && at->second <= max && used_.count(at->second) == 0) {
       number = at->second;
     }
-    // Walks the space, so that a freed number rests as long as possible.
-    for (std::uint32_t step = 1; number == 0 && step <= max && used_.size() < max; ++step) {
-      const std::uint32_t candidate = (last_ + step - 1) % max + 1;
-      if (used_.count(candidate) == 0 && reserved_.count(candidate) == 0) number = candidate;
+    // Walks the space, so that a freed number rests as long as possible. A learned one is taken
+    // from an owner that has not come when nothing else is left.
+    for (const bool reserved : {false, true}) {
+      for (std::uint32_t step = 1; number == 0 && step <= max && used_.size() < max; ++step) {
+        const std::uint32_t candidate = (last_ + step - 1) % max + 1;
+        if (used_.count(candidate) != 0) continue;
+        if (reserved || reserved_.count(candidate) == 0) number = candidate;
+      }
     }
     if (number == 0) return 0;
     used_.insert(number);

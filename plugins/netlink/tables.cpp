@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <cstring>
 #include <functional>
+#include <iterator>
 #include <set>
 
+#include "changes.hpp"
 #include "text.hpp"
 
 namespace egw::netlink {
@@ -33,36 +35,6 @@ bool same_hook(const Chain& wanted, const KernelChain& k) {
          k.hook->priority == wanted.hook->priority && k.hook->device == wanted.hook->device;
 }
 
-// Writes what turns `have` into `want`. on_change(key, had, wants): nullptr for absent.
-void difference(const SetSpec& spec, const Elements& have, const Elements& want, ElementChange& put,
-                ElementChange& drop,
-                const std::function<void(const std::string&, const std::string*,
-                                         const std::string*)>& on_change) {
-  put.set = drop.set = spec.name;
-  put.verdict = drop.verdict = spec.verdict;
-  auto h = have.begin();
-  auto w = want.begin();
-  while (h != have.end() || w != want.end()) {
-    if (w == want.end() || (h != have.end() && h->first < w->first)) {
-      drop.remove.push_back(*h);
-      if (on_change) on_change(h->first, &h->second, nullptr);
-      ++h;
-    } else if (h == have.end() || w->first < h->first) {
-      put.add.push_back(*w);
-      if (on_change) on_change(w->first, nullptr, &w->second);
-      ++w;
-    } else {
-      if (h->second != w->second) {
-        put.remove.push_back(*h);
-        put.add.push_back(*w);
-        if (on_change) on_change(h->first, &h->second, &w->second);
-      }
-      ++h;
-      ++w;
-    }
-  }
-}
-
 sdk::Address address_of(const std::string& key) {
   sdk::Address out;
   out.family = key.size() == 4 ? 4 : 6;
@@ -78,10 +50,6 @@ std::uint32_t u32_of(const std::string& bytes) {
 
 // No data of an element.
 const std::string kAbsent("absent");
-
-void keep(std::vector<ElementChange>& list, ElementChange change) {
-  if (!change.add.empty() || !change.remove.empty()) list.push_back(std::move(change));
-}
 
 SetSpec source_spec(Table t) {
   return {"endpoints", true, {}, t == Table::kIp ? 4U : 16U, 4, false, false};
@@ -296,22 +264,10 @@ void Tables::remove_chain(Table t, const std::string& name, Difference& out) {
   known_[index(t)].learned.erase(name);
 }
 
-namespace {
-
-// Elements of the classes that only the first of two desired states has.
-std::map<std::uint8_t, Elements> surplus(const Desired& a, const Desired& b, Table t) {
-  std::map<std::uint8_t, Elements> out;
-  for (const auto& [name, kept] : a.class_tables(t)) {
-    if (b.class_tables(t).count(name) == 0) kept.table->elements(out);
-  }
-  return out;
-}
-
-}  // namespace
-
 // A class's table never changes: another content is another class. New ones are written before, and
 // old ones removed after what leads to them.
 void Tables::step_classes(Table t, const Desired& before, const Desired& desired, Difference& out) {
+  if (before.same_classes(desired)) return;
   const auto old_lengths = before.lengths(t), new_lengths = desired.lengths(t);
   for (const std::uint8_t length : new_lengths) {
     if (old_lengths.count(length) == 0) out.sets += declare(t, Ruleset::prefix_map(t, length));
@@ -338,10 +294,18 @@ void Tables::step_classes(Table t, const Desired& before, const Desired& desired
   for (const auto& [name, lengths] : old_chains) {
     if (new_chains.count(name) == 0) remove_chain(t, name, out);
   }
-  for (auto& [length, elements] : surplus(desired, before, t)) {
+  std::map<std::uint8_t, Elements> new_elements, old_elements;
+  const auto collect = [](std::map<std::uint8_t, Elements>& elements) {
+    return [&elements](const std::string&, const ClassTables& kept) {
+      kept.table->elements(elements);
+    };
+  };
+  each_surplus(desired.class_tables(t), before.class_tables(t), collect(new_elements));
+  each_surplus(before.class_tables(t), desired.class_tables(t), collect(old_elements));
+  for (auto& [length, elements] : new_elements) {
     keep(out.put, {Ruleset::prefix_map(t, length).name, false, {}, std::move(elements)});
   }
-  for (auto& [length, elements] : surplus(before, desired, t)) {
+  for (auto& [length, elements] : old_elements) {
     if (new_lengths.count(length) == 0) continue;  // the whole map goes
     keep(out.drop, {Ruleset::prefix_map(t, length).name, false, std::move(elements), {}});
   }
@@ -418,13 +382,13 @@ sdk::Status Tables::execute(const Differences& all, std::vector<Nft::ElementFail
     return s;
   };
   const auto write = [&](std::vector<ElementChange> Difference::*part) {
-    std::array<const std::vector<ElementChange>*, 3> changes{};
-    bool empty = true;
-    for (const Table t : kTables) {
-      changes[index(t)] = &(all[index(t)].*part);
-      empty = empty && changes[index(t)]->empty();
+    TableChanges changes;
+    for (const Table t : kTables) changes[index(t)] = all[index(t)].*part;
+    sdk::Status s = sdk::ok();
+    for (const TableChanges& c : portions(std::move(changes), source_spec(Table::kIp).name)) {
+      if (s.ok()) s = committed(nft_.write({&c[0], &c[1], &c[2]}, failures));
     }
-    return empty ? sdk::ok() : committed(nft_.write(changes, failures));
+    return s;
   };
   const auto write_raw = [&] {
     std::array<std::vector<Chain>, 3> chains;

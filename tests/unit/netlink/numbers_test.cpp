@@ -38,9 +38,16 @@ TEST(KeptNumbers, LearnedOnesAreKeptForTheirOwner) {
   EXPECT_EQ(n.assign("b", "b", 5), 2U);
   EXPECT_EQ(n.assign("c", "c", 5), 5U);
   EXPECT_EQ(n.assign("d", "d", 5), 1U);
-  // 3 waits for z: while it does, nobody else has it.
-  EXPECT_EQ(n.assign("e", "e", 5), 0U);
   EXPECT_EQ(n.assign("z", "z", 5), 3U);
+}
+
+TEST(KeptNumbers, ALearnedNumberIsTakenLast) {
+  Kept n;
+  n.learn("gone", 2);
+  EXPECT_EQ(n.assign("a", "a", 3), 3U);
+  EXPECT_EQ(n.assign("b", "b", 3), 1U);
+  EXPECT_EQ(n.assign("c", "c", 3), 2U);
+  EXPECT_EQ(n.assign("gone", "gone", 3), 0U);
 }
 
 TEST(KeptNumbers, ALearnedNumberBeyondTheBoundDoesNotCount) {
