@@ -108,6 +108,7 @@ sdk::Status NetlinkDatapath::apply(const sdk::Change& change, sdk::ApplyReport& 
     if (sdk::Status s = check_node(sdk::NodeConfig(*change.node())); !s.ok()) return s;
   }
   const bool all = change.full() || change.node() != nullptr || !desired_;
+  const common::Monitor::OwnChange own(*monitor_);
   sdk::Status s;
   try {
     s = all ? apply_all(change, report) : apply_step(change, report);
@@ -415,6 +416,7 @@ sdk::Status NetlinkDatapath::forget(const sdk::Address& eip) {
 }
 
 sdk::Status NetlinkDatapath::purge() {
+  const common::Monitor::OwnChange own(*monitor_);
   monitor_->watch({});
   held_ = sdk::DatapathState();
   desired_.reset();

@@ -143,8 +143,6 @@ def test_drift_is_noticed_and_repaired(rig, pod, what):
     rig.apply()
 
 
-@pytest.mark.xfail(strict=False, reason="a peer added and removed within milliseconds: the monitor may take our own "
-                   "FDB entry for somebody else's, which costs one needless full pass")
 def test_our_own_changes_are_no_drift(rig, pod):
     """Full applies, steps, moves, peers that come and go: the monitor stays quiet."""
     driver = rig.driver("n1")
