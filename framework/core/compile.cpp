@@ -293,9 +293,7 @@ std::uint64_t Compiler::generation() const { return impl_->generation; }
 std::vector<OwnedEip> Compiler::owned() const {
   std::vector<OwnedEip> out;
   for (const auto& [id, egress] : impl_->state.egresses) {
-    if (impl_->egress_table.owned.count(id) == 0 || egress.kind != model::EgressKind::kAddress) {
-      continue;
-    }
+    if (egress.owner != model::Owner::kSelf || egress.kind != model::EgressKind::kAddress) continue;
     const bool moving = impl_->egress_table.moving_in.count(id) != 0;
     if (egress.v4) out.push_back({egress.v4, id, moving});
     if (egress.v6) out.push_back({egress.v6, id, moving});

@@ -107,12 +107,11 @@ class EgressBuilder {
         return false;
       }
     }
-    const std::string& serving = serves_local_pods(node, eip);
-    if (serving == node_) {
+    if (node == node_) {
       egress.owner = model::Owner::kSelf;
-    } else if (peers_.count(serving) != 0) {
+    } else if (peers_.count(node) != 0) {
       egress.owner = model::Owner::kPeer;
-      egress.owner_peer = serving;
+      egress.owner_peer = node;
     }
     if (!out_.egresses.emplace(eip.id, std::move(egress)).second) {
       report(eip, "DuplicateEgressId",
@@ -120,21 +119,8 @@ class EgressBuilder {
                  ", which another entry has too; this one is ignored");
       return false;
     }
-    if (node == node_) out_.owned.insert(eip.id);
     if (!eip.moving_from.empty() && eip.moving_from != node) out_.moving_in.insert(eip.id);
     return true;
-  }
-
-  // The node that gives the EIP to the packets of this node's pods. The answers to a connection
-  // come to whoever announces the EIP. Other nodes' connections are known by both owners then, but
-  // one that this node translates itself is known here alone: its own pods change over when the
-  // announcement does, which is when movingFrom is cleared (EipKeeper).
-  [[nodiscard]] const std::string& serves_local_pods(const std::string& owner,
-                                                     const model::EipStatus& eip) const {
-    const std::string& from = eip.moving_from;
-    if (from.empty()) return owner;
-    const bool taking_over = owner == node_ && peers_.count(from) != 0;
-    return from == node_ || taking_over ? from : owner;
   }
 
   [[nodiscard]] std::uint8_t families(const model::Egress& egress) const {

@@ -48,7 +48,6 @@ struct GatewayFacts {
 
 struct EgressTable {
   std::map<std::uint32_t, model::Egress> egresses;
-  std::set<std::uint32_t> owned;      // ids that the store gives to this node
   std::set<std::uint32_t> moving_in;  // ids in a planned move to their present owner
   std::map<std::string, GatewayFacts> gateways;
   std::vector<CompileFinding> findings;

@@ -34,7 +34,7 @@ asio::awaitable<void> Agent::Impl::undrain(std::shared_ptr<Impl> self) {
 
 bool Agent::Impl::owns_anything() const {
   if (keeper.owned_count() != 0 || keeper.handing_over()) return true;
-  // This node's own pods turn to the new owner last, when the move is over.
+  // Not before the last change of the move is in the kernel.
   if (programmer.behind()) return true;
   for (const auto& [name, gateway] : sync.world().gateways) {
     for (const auto& node : gateway.status.node_list) {

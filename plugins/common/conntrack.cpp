@@ -1,9 +1,12 @@
 #include "conntrack.hpp"
 
+#include <linux/netfilter/nf_conntrack_common.h>
+#include <linux/netfilter/nf_conntrack_tcp.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_conntrack.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cstring>
 #include <string>
 #include <utility>
@@ -15,12 +18,13 @@ namespace {
 // net/netfilter/nf_internals.h: which parts of a tuple a dump is filtered by.
 constexpr std::uint32_t kFilterIpSource = 1U << 0;
 constexpr std::uint32_t kFilterIpDestination = 1U << 1;
+constexpr std::chrono::milliseconds kTryAgain{500};
 
-Message conntrack_message(int type, int family, std::size_t reserve = 512) {
+Message conntrack_message(int type, int family, int flags = 0, std::size_t reserve = 1024) {
   nfgenmsg g{};
   g.nfgen_family = static_cast<std::uint8_t>(family);
   g.version = NFNETLINK_V0;
-  Message m((NFNL_SUBSYS_CTNETLINK << 8) | type, 0, reserve);
+  Message m((NFNL_SUBSYS_CTNETLINK << 8) | type, flags, reserve);
   m.header(g);
   return m;
 }
@@ -29,19 +33,19 @@ Message conntrack_message(int type, int family, std::size_t reserve = 512) {
 // match (ctnetlink_filter_match_tuple() takes ipv6_addr_cmp()'s 0 for "differs"; seen on 6.18).
 bool filters(const std::optional<sdk::Address>& address) { return address && address->is_v4(); }
 
-void put_filter(Message& m, const Sweep& what) {
+void put_filter(Message& m, const SweepHint& hint) {
   std::uint32_t original = 0, reply = 0;
-  if (filters(what.source)) {
+  if (filters(hint.source)) {
     nlattr* tuple = m.begin(CTA_TUPLE_ORIG);
     nlattr* ip = m.begin(CTA_TUPLE_IP);
-    m.address(CTA_IP_V4_SRC, *what.source);
+    m.address(CTA_IP_V4_SRC, *hint.source);
     m.end(ip).end(tuple);
     original |= kFilterIpSource;
   }
-  if (filters(what.translated)) {
+  if (filters(hint.translated)) {
     nlattr* tuple = m.begin(CTA_TUPLE_REPLY);
     nlattr* ip = m.begin(CTA_TUPLE_IP);
-    m.address(CTA_IP_V4_DST, *what.translated);
+    m.address(CTA_IP_V4_DST, *hint.translated);
     m.end(ip).end(tuple);
     reply |= kFilterIpDestination;
   }
@@ -49,46 +53,196 @@ void put_filter(Message& m, const Sweep& what) {
   m.u32(CTA_FILTER_ORIG_FLAGS, original).u32(CTA_FILTER_REPLY_FLAGS, reply).end(filter);
 }
 
+// One entry of a dump, taken apart; and the messages that delete it or make others of its kind.
+// Points into the dump's buffer.
+class Entry {
+ public:
+  explicit Entry(const nlmsghdr* h)
+      : family_(static_cast<const nfgenmsg*>(nlmsg_data(h))->nfgen_family),
+        all_(h, sizeof(nfgenmsg), CTA_MAX),
+        original_(all_[CTA_TUPLE_ORIG], CTA_TUPLE_MAX),
+        reply_(all_[CTA_TUPLE_REPLY], CTA_TUPLE_MAX),
+        original_ip_(original_[CTA_TUPLE_IP], CTA_IP_MAX),
+        reply_ip_(reply_[CTA_TUPLE_IP], CTA_IP_MAX),
+        original_proto_(original_[CTA_TUPLE_PROTO], CTA_PROTO_MAX),
+        reply_proto_(reply_[CTA_TUPLE_PROTO], CTA_PROTO_MAX) {
+    flow_.source = original_ip_.address(source());
+    flow_.destination = reply_ip_.address(source());
+    flow_.translated = reply_ip_.address(destination());
+    flow_.zone = original_.be16(CTA_TUPLE_ZONE);
+  }
+
+  [[nodiscard]] const Flow& flow() const { return flow_; }
+  [[nodiscard]] bool foreign() const {
+    return (family_ != AF_INET && family_ != AF_INET6) || all_.has(CTA_ZONE);
+  }
+  // What the messages below can tell of.
+  [[nodiscard]] bool portable() const {
+    const Attributes info(all_[CTA_PROTOINFO], CTA_PROTOINFO_MAX);
+    return !all_.has(CTA_HELP) && !all_.has(CTA_TUPLE_MASTER) && !info.has(CTA_PROTOINFO_DCCP);
+  }
+
+  [[nodiscard]] Message deletion() const {
+    const std::string_view tuple = all_.bytes(CTA_TUPLE_ORIG);
+    Message m = conntrack_message(IPCTNL_MSG_CT_DELETE, family_);
+    m.attr(CTA_TUPLE_ORIG | NLA_F_NESTED, tuple.data(), tuple.size());
+    // The very entry that was looked at, not one that has taken its place.
+    copy(m, CTA_ID);
+    return m;
+  }
+  [[nodiscard]] Message deletion_in(std::uint16_t zone) const {
+    Message m = conntrack_message(IPCTNL_MSG_CT_DELETE, family_);
+    put_original(m, zone);
+    return m;
+  }
+  // The same connection with another source outside; parked: in a zone and for a while.
+  [[nodiscard]] Message creation(const sdk::Address& translated, std::uint16_t port,
+                                 std::uint16_t zone, bool parked) const {
+    Message m = conntrack_message(IPCTNL_MSG_CT_NEW, family_, NLM_F_CREATE | NLM_F_EXCL);
+    put_original(m, zone);
+    put_inverse(m);
+    put_nat(m, CTA_NAT_SRC, translated, port);
+    // Both tuples begin untranslated: the kernel works the translations out.
+    if (flow_.destination != original_ip_.address(destination())) {
+      put_nat(m, CTA_NAT_DST, flow_.destination, reply_proto_.be16(CTA_PROTO_SRC_PORT));
+    }
+    const std::uint32_t kept = all_.be32(CTA_STATUS) & (IPS_SEEN_REPLY | IPS_ASSURED);
+    m.be32(CTA_STATUS, kept | IPS_CONFIRMED | (parked ? std::uint32_t{IPS_FIXED_TIMEOUT} : 0U));
+    m.be32(CTA_TIMEOUT, parked ? kParkedSeconds : all_.be32(CTA_TIMEOUT));
+    copy(m, CTA_MARK);
+    put_protocol(m);
+    return m;
+  }
+  // The port (or echo id) of the pod, and the one that the destination sees.
+  [[nodiscard]] std::uint16_t own_port() const { return port(original_proto_, CTA_PROTO_SRC_PORT); }
+  [[nodiscard]] std::uint16_t seen_port() const { return port(reply_proto_, CTA_PROTO_DST_PORT); }
+
+ private:
+  [[nodiscard]] bool v4() const { return family_ == AF_INET; }
+  [[nodiscard]] int source() const { return v4() ? CTA_IP_V4_SRC : CTA_IP_V6_SRC; }
+  [[nodiscard]] int destination() const { return v4() ? CTA_IP_V4_DST : CTA_IP_V6_DST; }
+  [[nodiscard]] int echo() const { return v4() ? CTA_PROTO_ICMP_ID : CTA_PROTO_ICMPV6_ID; }
+  [[nodiscard]] std::uint16_t port(const Attributes& proto, int type) const {
+    return proto.has(echo()) ? proto.be16(echo()) : proto.be16(type);
+  }
+  void copy(Message& m, int type) const {
+    if (all_.has(type)) m.attr(type, all_.bytes(type).data(), all_.bytes(type).size());
+  }
+
+  void put_original(Message& m, std::uint16_t zone) const {
+    nlattr* tuple = m.begin(CTA_TUPLE_ORIG);
+    for (const int part : {CTA_TUPLE_IP, CTA_TUPLE_PROTO}) {
+      const std::string_view bytes = original_.bytes(part);
+      m.attr(part | NLA_F_NESTED, bytes.data(), bytes.size());
+    }
+    if (zone != 0) m.be16(CTA_TUPLE_ZONE, zone);
+    m.end(tuple);
+  }
+
+  void put_inverse(Message& m) const {
+    nlattr* tuple = m.begin(CTA_TUPLE_REPLY);
+    nlattr* ip = m.begin(CTA_TUPLE_IP);
+    m.address(source(), original_ip_.address(destination())).address(destination(), flow_.source);
+    m.end(ip);
+    nlattr* proto = m.begin(CTA_TUPLE_PROTO);
+    m.u8(CTA_PROTO_NUM, original_proto_.u8(CTA_PROTO_NUM));
+    if (original_proto_.has(CTA_PROTO_SRC_PORT)) {
+      m.be16(CTA_PROTO_SRC_PORT, original_proto_.be16(CTA_PROTO_DST_PORT));
+      m.be16(CTA_PROTO_DST_PORT, original_proto_.be16(CTA_PROTO_SRC_PORT));
+    } else if (original_proto_.has(echo())) {
+      m.be16(echo(), original_proto_.be16(echo()));
+      m.u8(echo() + 1, reply_proto_.u8(echo() + 1)).u8(echo() + 2, reply_proto_.u8(echo() + 2));
+    }
+    m.end(proto).end(tuple);
+  }
+
+  void put_nat(Message& m, int type, const sdk::Address& to, std::uint16_t port) const {
+    nlattr* nat = m.begin(type);
+    m.address(v4() ? CTA_NAT_V4_MINIP : CTA_NAT_V6_MINIP, to);
+    m.address(v4() ? CTA_NAT_V4_MAXIP : CTA_NAT_V6_MAXIP, to);
+    if (port != 0) {
+      nlattr* proto = m.begin(CTA_NAT_PROTO);
+      m.be16(CTA_PROTONAT_PORT_MIN, port).be16(CTA_PROTONAT_PORT_MAX, port).end(proto);
+    }
+    m.end(nat);
+  }
+
+  // The new entry has seen no packet: it must not judge by sequence numbers.
+  void put_protocol(Message& m) const {
+    const Attributes info(all_[CTA_PROTOINFO], CTA_PROTOINFO_MAX);
+    if (!info.has(CTA_PROTOINFO_TCP)) return copy_protocol(m);
+    const Attributes tcp(info[CTA_PROTOINFO_TCP], CTA_PROTOINFO_TCP_MAX);
+    nlattr* outer = m.begin(CTA_PROTOINFO);
+    nlattr* inner = m.begin(CTA_PROTOINFO_TCP);
+    m.u8(CTA_PROTOINFO_TCP_STATE, tcp.u8(CTA_PROTOINFO_TCP_STATE));
+    for (const int scale : {CTA_PROTOINFO_TCP_WSCALE_ORIGINAL, CTA_PROTOINFO_TCP_WSCALE_REPLY}) {
+      m.u8(scale, tcp.u8(scale));
+    }
+    for (const int type : {CTA_PROTOINFO_TCP_FLAGS_ORIGINAL, CTA_PROTOINFO_TCP_FLAGS_REPLY}) {
+      nf_ct_tcp_flags flags{};
+      flags.flags = static_cast<std::uint8_t>(tcp.u8(type) | IP_CT_TCP_FLAG_BE_LIBERAL);
+      flags.mask = flags.flags;
+      m.attr(type, &flags, sizeof(flags));
+    }
+    m.end(inner).end(outer);
+  }
+  void copy_protocol(Message& m) const {
+    const std::string_view bytes = all_.bytes(CTA_PROTOINFO);
+    if (!bytes.empty()) m.attr(CTA_PROTOINFO | NLA_F_NESTED, bytes.data(), bytes.size());
+  }
+
+  int family_;
+  Attributes all_, original_, reply_, original_ip_, reply_ip_, original_proto_, reply_proto_;
+  Flow flow_;
+};
+
+// The order matters: an entry of before may stand where one of the new ones belongs.
+constexpr std::size_t kRebindMessages = 4, kDeletesOld = 1;
+void rebind(const Entry& entry, const Fate& fate, std::vector<Message>& out) {
+  const Flow& flow = entry.flow();
+  out.push_back(entry.deletion_in(fate.zone));
+  out.push_back(entry.deletion());
+  out.push_back(entry.creation(fate.translated, entry.own_port(), 0, false));
+  out.push_back(entry.creation(flow.translated, entry.seen_port(), fate.zone, true));
+}
+
 }  // namespace
 
 // A dump walks the machine's whole table, whatever the filter: one for both families.
-int sweep(NetlinkSocket& socket, const Sweep& what) {
-  const sdk::Address* hint = what.source       ? &*what.source
-                             : what.translated ? &*what.translated
-                                               : nullptr;
-  Message request = conntrack_message(IPCTNL_MSG_CT_GET, hint != nullptr ? hint->af() : AF_UNSPEC);
+int sweep(NetlinkSocket& socket, const SweepHint& hint,
+          const std::function<Fate(const Flow&)>& judge) {
+  const sdk::Address* address = hint.source       ? &*hint.source
+                                : hint.translated ? &*hint.translated
+                                                  : nullptr;
+  Message request =
+      conntrack_message(IPCTNL_MSG_CT_GET, address != nullptr ? address->af() : AF_UNSPEC);
   // The kernel refuses a filter in a dump of all families (EOPNOTSUPP).
-  if (filters(what.source) || filters(what.translated)) put_filter(request, what);
-  std::vector<Message> deletions;
+  if (filters(hint.source) || filters(hint.translated)) put_filter(request, hint);
+  // What is removed may stand in the way of a new binding: it goes first.
+  std::vector<Message> deletions, rebindings;
   const auto each = [&](const nlmsghdr* h) {
-    const int family = static_cast<const nfgenmsg*>(nlmsg_data(h))->nfgen_family;
-    if (family != AF_INET && family != AF_INET6) return;
-    const Attributes a(h, sizeof(nfgenmsg), CTA_MAX);
-    const Attributes original(a[CTA_TUPLE_ORIG], CTA_TUPLE_MAX);
-    const Attributes reply(a[CTA_TUPLE_REPLY], CTA_TUPLE_MAX);
-    const Attributes original_ip(original[CTA_TUPLE_IP], CTA_IP_MAX);
-    const Attributes reply_ip(reply[CTA_TUPLE_IP], CTA_IP_MAX);
-    const bool v4 = family == AF_INET;
-    Flow flow;
-    flow.source = original_ip.address(v4 ? CTA_IP_V4_SRC : CTA_IP_V6_SRC);
-    flow.destination = reply_ip.address(v4 ? CTA_IP_V4_SRC : CTA_IP_V6_SRC);
-    flow.translated = reply_ip.address(v4 ? CTA_IP_V4_DST : CTA_IP_V6_DST);
-    flow.zone = a.has(CTA_ZONE) ? a.be16(CTA_ZONE) : original.be16(CTA_TUPLE_ZONE);
-    if (!what.doomed(flow)) return;
-    const std::string_view tuple = a.bytes(CTA_TUPLE_ORIG);
-    Message m = conntrack_message(IPCTNL_MSG_CT_DELETE, family, tuple.size() + 64);
-    m.attr(CTA_TUPLE_ORIG | NLA_F_NESTED, tuple.data(), tuple.size());
-    if (a.has(CTA_ZONE)) m.attr(CTA_ZONE, a.bytes(CTA_ZONE).data(), a.bytes(CTA_ZONE).size());
-    // The very entry that was looked at, not one that has taken its place.
-    if (a.has(CTA_ID)) m.attr(CTA_ID, a.bytes(CTA_ID).data(), a.bytes(CTA_ID).size());
-    deletions.push_back(std::move(m));
+    const Entry entry(h);
+    if (entry.foreign()) return;
+    const Fate fate = judge(entry.flow());
+    if (fate.kind == Fate::Kind::kKeep) return;
+    if (fate.kind == Fate::Kind::kRebind && entry.portable()) {
+      rebind(entry, fate, rebindings);
+    } else {
+      deletions.push_back(entry.deletion());
+    }
   };
-  if (const int err = socket.dump(request, each, [&] { deletions.clear(); }); err != 0) {
-    return -err;
+  const auto restart = [&] {
+    deletions.clear();
+    rebindings.clear();
+  };
+  if (const int err = socket.dump(request, each, restart); err != 0) return -err;
+  int done = 0;
+  for (const int err : socket.requests(deletions)) done += err == 0 ? 1 : 0;
+  const std::vector<int> results = socket.requests(rebindings);
+  for (std::size_t i = kDeletesOld; i < results.size(); i += kRebindMessages) {
+    done += results[i] == 0 ? 1 : 0;
   }
-  int deleted = 0;
-  for (const int err : socket.requests(deletions)) deleted += err == 0 ? 1 : 0;
-  return deleted;
+  return done;
 }
 
 Sweeper::Sweeper(sdk::Host host) : host_(host), thread_([this] { run(); }) {}
@@ -102,17 +256,21 @@ Sweeper::~Sweeper() {
   thread_.join();
 }
 
-void Sweeper::add(Sweep sweep) {
+void Sweeper::add(std::unique_ptr<Sweep> sweep) {
   {
     const std::lock_guard lock(mutex_);
-    queue_.push_back(std::move(sweep));
+    if (waiting_) {
+      waiting_->absorb(*sweep);
+    } else {
+      waiting_ = std::move(sweep);
+    }
   }
-  wake_.notify_one();
+  wake_.notify_all();
 }
 
-void Sweeper::drain() {
+bool Sweeper::drain(std::chrono::milliseconds at_most) {
   std::unique_lock lock(mutex_);
-  idle_.wait(lock, [this] { return (queue_.empty() && !busy_) || stop_; });
+  return idle_.wait_for(lock, at_most, [this] { return !waiting_ && !busy_; });
 }
 
 std::uint64_t Sweeper::deleted() const {
@@ -120,31 +278,47 @@ std::uint64_t Sweeper::deleted() const {
   return deleted_;
 }
 
+int Sweeper::pass(const Sweep& job, std::optional<NetlinkSocket>& socket) {
+  try {
+    if (!socket) socket.emplace(std::move(*NetlinkSocket::open(NETLINK_NETFILTER)));
+    return sweep(*socket, job.hint(), [&](const Flow& flow) { return job.judge(flow); });
+  } catch (const sdk::Failure& failure) {
+    return failure.status().sys_errno != 0 ? -failure.status().sys_errno : -EIO;
+  } catch (const std::bad_alloc&) {
+    return -ENOMEM;
+  }
+}
+
 void Sweeper::run() {
   std::optional<NetlinkSocket> socket;
+  bool told = false;
   std::unique_lock lock(mutex_);
   for (;;) {
-    wake_.wait(lock, [this] { return stop_ || !queue_.empty(); });
+    wake_.wait(lock, [this] { return stop_ || waiting_; });
     if (stop_) return;
-    const Sweep job = std::move(queue_.front());
-    queue_.pop_front();
+    std::unique_ptr<Sweep> job = std::move(waiting_);
     busy_ = true;
     lock.unlock();
-    int n = 0;
-    try {
-      if (!socket) socket.emplace(std::move(*NetlinkSocket::open(NETLINK_NETFILTER)));
-      n = sweep(*socket, job);
-    } catch (const std::exception& e) {
-      host_.error(std::string("connection tracking entries cannot be deleted: ") + e.what());
-    }
+    const int n = pass(*job, socket);
     if (n < 0) {
-      host_.warn(std::string("connection tracking entries cannot be read: ") + std::strerror(-n) +
-                 "; connections of changed policies keep their old source until they end");
+      socket.reset();
+      if (!std::exchange(told, true)) {
+        host_.warn(std::string("connection tracking entries cannot be read: ") + std::strerror(-n) +
+                   "; connections of changed policies keep their old source until it succeeds");
+      }
+    } else {
+      told = false;
     }
     lock.lock();
-    deleted_ += static_cast<std::uint64_t>(std::max(n, 0));
     busy_ = false;
-    if (queue_.empty()) idle_.notify_all();
+    if (n < 0) {
+      if (waiting_) job->absorb(*waiting_);
+      waiting_ = std::move(job);
+      wake_.wait_for(lock, kTryAgain, [this] { return stop_; });
+      continue;
+    }
+    deleted_ += static_cast<std::uint64_t>(n);
+    if (!waiting_) idle_.notify_all();
   }
 }
 

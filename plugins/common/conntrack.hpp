@@ -1,11 +1,13 @@
-// Deletes connection tracking entries that a change of policy has made wrong, on a thread of its
-// own: looking through a big table takes longer than an apply may. Called by datapath plugins.
+// Connection tracking entries that a change of policy has made wrong: deletes them, or gives the
+// connection another binding in their place. Sweeper does it on a thread of its own: looking
+// through a big table takes longer than an apply may. Called by datapath plugins.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
-#include <deque>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <thread>
@@ -19,40 +21,71 @@ struct Flow {
   sdk::Address source;       // of the connection's first packet
   sdk::Address destination;  // where it really goes: after destination NAT
   sdk::Address translated;   // the source that the destination sees
-  std::uint16_t zone = 0;    // of the original direction
+  std::uint16_t zone = 0;    // of the original direction alone
 };
 
-struct Sweep {
-  // What the kernel shall look for, where it can; neither: all entries of both families. `doomed`
-  // must judge by itself.
+// What becomes of an entry.
+struct Fate {
+  enum class Kind : std::uint8_t {
+    kKeep,
+    kRemove,
+    // The connection's packets get a new binding, in no zone: they leave as `translated` from now
+    // on, with the pod's port. The old binding moves into `zone` of the original direction, where
+    // only answers find it: what comes in under the old source still arrives, for kParkedSeconds.
+    // Removed instead if the kernel cannot be told such an entry (helpers, rare protocols).
+    kRebind,
+  };
+  Kind kind = Kind::kKeep;
+  sdk::Address translated;
+  std::uint16_t zone = 0;
+};
+
+inline constexpr std::uint32_t kParkedSeconds = 60;
+
+// What the kernel shall look for, where it can; neither: all entries of both families. The judge
+// must decide by itself all the same.
+struct SweepHint {
   std::optional<sdk::Address> source, translated;
-  std::function<bool(const Flow&)> doomed;
 };
 
-// Runs one sweep now. How many entries it deleted, or the errno of the dump as a
+// A question to every entry. Entries that are in a zone in both directions are somebody else's and
+// not asked about.
+class Sweep {
+ public:
+  virtual ~Sweep() = default;
+  [[nodiscard]] virtual SweepHint hint() const = 0;
+  [[nodiscard]] virtual Fate judge(const Flow& flow) const = 0;
+  // Takes over what a later sweep of the same kind asks; one pass then answers both.
+  virtual void absorb(Sweep& later) = 0;
+};
+
+// Runs one pass now. How many entries it removed or bound anew, or the errno of the dump as a
 // negative number.
-int sweep(NetlinkSocket& socket, const Sweep& what);
+int sweep(NetlinkSocket& socket, const SweepHint& hint,
+          const std::function<Fate(const Flow&)>& judge);
 
 class Sweeper {
  public:
   explicit Sweeper(sdk::Host host);
-  // Finishes the sweep at hand, forgets the others.
+  // Finishes the pass at hand.
   ~Sweeper();
   Sweeper(const Sweeper&) = delete;
   Sweeper& operator=(const Sweeper&) = delete;
 
-  void add(Sweep sweep);
-  // Waits until everything added before has been done.
-  void drain();
+  // What waits is one sweep, whatever is added. One that fails is tried until it succeeds.
+  void add(std::unique_ptr<Sweep> sweep);
+  // Waits until everything added before has been done; false: it takes longer.
+  bool drain(std::chrono::milliseconds at_most);
   [[nodiscard]] std::uint64_t deleted() const;
 
  private:
   void run();
+  int pass(const Sweep& job, std::optional<NetlinkSocket>& socket);
 
   sdk::Host host_;
   mutable std::mutex mutex_;
   std::condition_variable wake_, idle_;
-  std::deque<Sweep> queue_;
+  std::unique_ptr<Sweep> waiting_;
   bool busy_ = false, stop_ = false;
   std::uint64_t deleted_ = 0;
   std::thread thread_;

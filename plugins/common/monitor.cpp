@@ -61,18 +61,40 @@ std::string_view nft_word(int type) {
 }  // namespace
 
 Monitor::Monitor(std::function<void(const std::string&)> drifted)
-    : drifted_(std::move(drifted)), stop_event_(::eventfd(0, EFD_CLOEXEC)) {
-  if (stop_event_ < 0) {
+    : drifted_(std::move(drifted)), event_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+  if (event_ < 0) {
     throw sdk::Failure(sdk::Code::kInternal, "no event descriptor", "monitor", errno);
   }
   thread_ = std::thread([this] { run(); });
 }
 
 Monitor::~Monitor() {
-  const std::uint64_t one = 1;
-  [[maybe_unused]] const ssize_t n = ::write(stop_event_, &one, sizeof(one));
+  {
+    const std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  wake();
   thread_.join();
-  ::close(stop_event_);
+  ::close(event_);
+}
+
+void Monitor::wake() const {
+  const std::uint64_t one = 1;
+  [[maybe_unused]] const ssize_t n = ::write(event_, &one, sizeof(one));
+}
+
+Monitor::OwnChange::OwnChange(Monitor& monitor) : monitor_(monitor) {
+  const std::lock_guard lock(monitor_.mutex_);
+  monitor_.changing_ = true;
+}
+
+Monitor::OwnChange::~OwnChange() {
+  {
+    const std::lock_guard lock(monitor_.mutex_);
+    monitor_.changing_ = false;
+    ++monitor_.changes_;
+  }
+  monitor_.wake();
 }
 
 void Monitor::watch(Watched watched) {
@@ -91,7 +113,8 @@ void Monitor::listen_to_nftables(bool on) {
 void Monitor::run() {
   auto route = NetlinkSocket::open(NETLINK_ROUTE);
   auto netfilter = NetlinkSocket::open(NETLINK_NETFILTER);
-  if (!route || !netfilter) {
+  auto questions = NetlinkSocket::open(NETLINK_ROUTE);
+  if (!route || !netfilter || !questions) {
     drifted_("the kernel's events cannot be watched");
     return;
   }
@@ -102,12 +125,21 @@ void Monitor::run() {
   }
   listen_to_nftables(true);
   std::array<pollfd, 3> fds{
-      {{stop_event_, POLLIN, 0}, {route->fd(), POLLIN, 0}, {netfilter->fd(), POLLIN, 0}}};
+      {{event_, POLLIN, 0}, {route->fd(), POLLIN, 0}, {netfilter->fd(), POLLIN, 0}}};
   for (;;) {
-    if (::poll(fds.data(), fds.size(), -1) < 0 && errno != EINTR) return;
-    if (fds[0].revents != 0) return;
+    if (::poll(fds.data(), fds.size(), -1) < 0) {
+      if (errno != EINTR) return;
+      continue;
+    }
+    if (fds[0].revents != 0) {
+      std::uint64_t times = 0;
+      [[maybe_unused]] const ssize_t n = ::read(event_, &times, sizeof(times));
+      const std::lock_guard lock(mutex_);
+      if (stop_) return;
+    }
     if (fds[1].revents != 0) read(*route, false);
     if (fds[2].revents != 0) read(*netfilter, true);
+    settle_doubts(*questions);
   }
 }
 
@@ -170,33 +202,80 @@ void Monitor::judge_route(const nlmsghdr* h, std::string& what) {
     }
     case RTM_NEWNEIGH:
     case RTM_DELNEIGH:
-      judge_neighbour(h, what);
+      doubt_neighbour(h);
       return;
     default:
       return;
   }
 }
 
-void Monitor::judge_neighbour(const nlmsghdr* h, std::string& what) const {
+// By the time that an event is read, a later change of ours may have undone what it tells of.
+void Monitor::doubt_neighbour(const nlmsghdr* h) {
   const auto* n = static_cast<const ndmsg*>(nlmsg_data(h));
   if (n->ndm_ifindex != watched_.index) return;
-  const bool removed = h->nlmsg_type == RTM_DELNEIGH;
   const Attributes a(h, sizeof(ndmsg), NDA_MAX);
-  const sdk::Address address = a.address(NDA_DST);
-  sdk::Mac mac{};
+  Neighbour doubt;
+  doubt.family = n->ndm_family;
   const auto bytes = a.bytes(NDA_LLADDR);
-  if (bytes.size() == mac.size()) std::memcpy(mac.data(), bytes.data(), mac.size());
-  if (n->ndm_family == AF_BRIDGE) {
-    const auto at = watched_.fdb.find(mac);
-    const bool wanted = at != watched_.fdb.end() && at->second == address;
-    if (removed == wanted) what = removed ? "FDB entry removed" : "FDB entry added";
-    return;
+  if (doubt.family == AF_BRIDGE) {
+    if (bytes.size() == doubt.mac.size()) std::memcpy(doubt.mac.data(), bytes.data(), bytes.size());
+  } else {
+    doubt.address = a.address(NDA_DST);
+    if (watched_.neighbours.count(doubt.address) == 0) return;
   }
-  const auto at = watched_.neighbours.find(address);
-  if (at == watched_.neighbours.end()) return;
-  if (removed || (n->ndm_state & NUD_PERMANENT) == 0 || at->second != mac) {
-    what = removed ? "neighbour removed" : "neighbour changed";
+  doubts_.insert(doubt);
+}
+
+// FDB entries are known by MAC, neighbours by address. Empty: as it shall be.
+std::string Monitor::judge(const Neighbour& doubt, const std::set<Neighbour>& held) const {
+  std::set<Neighbour> is;
+  const bool fdb = doubt.family == AF_BRIDGE;
+  for (const Neighbour& n : held) {
+    const bool same = fdb ? n.mac == doubt.mac : n.address == doubt.address;
+    if (n.family == doubt.family && same) is.insert(n);
   }
+  if (fdb) {
+    const auto at = watched_.fdb.find(doubt.mac);
+    if (at == watched_.fdb.end()) return is.empty() ? "" : "FDB entry added";
+    if (is.empty()) return "FDB entry removed";
+    return is.size() == 1 && is.begin()->address == at->second ? "" : "FDB entry changed";
+  }
+  const auto at = watched_.neighbours.find(doubt.address);
+  if (at == watched_.neighbours.end()) return {};
+  if (is.empty()) return "neighbour removed";
+  return is.begin()->permanent && is.begin()->mac == at->second ? "" : "neighbour changed";
+}
+
+void Monitor::settle_doubts(NetlinkSocket& socket) {
+  int index = 0;
+  std::uint64_t changes = 0;
+  std::set<std::uint8_t> families;
+  {
+    const std::lock_guard lock(mutex_);
+    if (changing_ || doubts_.empty()) return;
+    index = watched_.index;
+    changes = changes_;
+    for (const Neighbour& doubt : doubts_) families.insert(doubt.family);
+  }
+  std::set<Neighbour> held;
+  bool known = true;
+  try {
+    for (const std::uint8_t family : families) held.merge(neighbours(socket, family, index));
+  } catch (const sdk::Failure&) {
+    known = false;  // the device has gone, which is told by an event of its own
+  }
+  std::string what;
+  {
+    const std::lock_guard lock(mutex_);
+    // The answer is from the middle of a change of ours: asked again at its end.
+    if (changing_ || changes != changes_) return;
+    for (const Neighbour& doubt : doubts_) {
+      if (!known) break;
+      if (std::string word = judge(doubt, held); !word.empty()) what = std::move(word);
+    }
+    doubts_.clear();
+  }
+  if (!what.empty()) drifted_(what);
 }
 
 void Monitor::judge_netfilter(const nlmsghdr* h, std::string& what) {

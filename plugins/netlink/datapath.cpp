@@ -16,6 +16,8 @@ namespace {
 constexpr std::uint32_t kRouteMetric = 1024;
 constexpr std::uint32_t kLastMetric = 0xffffffff;
 constexpr std::size_t kManyObjects = 5000;
+constexpr std::chrono::milliseconds kMoveWait{300};
+constexpr std::chrono::milliseconds kLastWait{2000};
 
 common::NetlinkSocket open_route_socket() {
   auto socket = common::NetlinkSocket::open(NETLINK_ROUTE);
@@ -48,6 +50,16 @@ std::vector<common::TunnelNextHop> next_hops(const Desired& desired) {
     if (desired.ruleset().enabled(t)) out.push_back({next_hop(t), kNextHopMac});
   }
   return out;
+}
+
+sdk::Status forget_flows(const common::SweepHint& hint, std::string what,
+                         const std::function<common::Fate(const common::Flow&)>& judge) {
+  auto socket = common::NetlinkSocket::open(NETLINK_NETFILTER);
+  if (!socket) return socket.status();
+  const int n = common::sweep(*socket, hint, judge);
+  if (n >= 0) return sdk::ok();
+  return sdk::fail(sdk::Code::kUnavailable, "connection tracking cannot be read", std::move(what),
+                   -n);
 }
 
 void report_repairs(const common::Repairs& repairs, sdk::ApplyReport& report) {
@@ -100,7 +112,7 @@ NetlinkDatapath::NetlinkDatapath(std::string_view config, std::string_view /*sta
   });
 }
 
-NetlinkDatapath::~NetlinkDatapath() { sweeper_.drain(); }
+NetlinkDatapath::~NetlinkDatapath() { sweeper_.drain(kLastWait); }
 
 sdk::Status NetlinkDatapath::apply(const sdk::Change& change, sdk::ApplyReport& report) {
   if (sdk::Status s = held_.fits(change); !s.ok()) return s;
@@ -108,6 +120,7 @@ sdk::Status NetlinkDatapath::apply(const sdk::Change& change, sdk::ApplyReport& 
     if (sdk::Status s = check_node(sdk::NodeConfig(*change.node())); !s.ok()) return s;
   }
   const bool all = change.full() || change.node() != nullptr || !desired_;
+  const common::Monitor::OwnChange own(*monitor_);
   sdk::Status s;
   try {
     s = all ? apply_all(change, report) : apply_step(change, report);
@@ -229,14 +242,8 @@ void NetlinkDatapath::report_failures(const std::vector<ObjectFailure>& objects,
                                       sdk::ApplyReport& report) {
   for (const ObjectFailure& f : objects) report.failed(f.type, f.key, 0, f.message);
   for (const Nft::ElementFailure& f : elements) {
-    const bool endpoint = f.set == "endpoints";
-    std::string key = f.set;
-    if (endpoint) {
-      sdk::Address a;
-      a.family = f.key.size() == 4 ? 4 : 6;
-      std::copy(f.key.begin(), f.key.end(), a.bytes.begin());
-      key = a.text();
-    }
+    const sdk::Address endpoint = endpoint_of(f);
+    const std::string key = endpoint ? endpoint.text() : f.set;
     report.failed(endpoint ? sdk::ObjectType::kEndpoint : sdk::ObjectType::kNode, key, f.error,
                   "the kernel refused an element of " + f.set);
   }
@@ -257,6 +264,7 @@ sdk::Status NetlinkDatapath::apply_all(const sdk::Change& change, sdk::ApplyRepo
 
   // The device's MTU is part of the rules, the usable peers are part of the device's entries.
   Desired desired;
+  if (desired_) desired.know(*desired_);
   desired.build(state, mtu_, numbering_, failures);
   watch(state, desired);
   const sdk::Status tunnel = program_tunnel(state, desired, report, repairs, fresh);
@@ -273,16 +281,28 @@ sdk::Status NetlinkDatapath::apply_all(const sdk::Change& change, sdk::ApplyRepo
   const bool known = desired_.has_value();
   const Tables::Past past{held_.state(), known ? *desired_ : desired};
   sdk::Status s = tables_.sync(known ? &past : nullptr, state, desired, repairs, elements, changes);
+  settle_flows(known ? &*desired_ : nullptr, desired, state, changes, elements, s.ok());
   if (!s.ok()) return s;
   if (tables_.missed()) host_.drifted("nftables, by somebody, while a big change was loaded");
-  for (common::Sweep& sweep : sweeps(known ? &*desired_ : nullptr, desired, state, changes)) {
-    sweeper_.add(std::move(sweep));
-  }
   report_failures(failures, elements, report);
   report_repairs(repairs, report);
   held_ = std::move(next);
   desired_ = std::move(desired);
   return tunnel;
+}
+
+void NetlinkDatapath::settle_flows(const Desired* before, const Desired& after,
+                                   const sdk::State& state,
+                                   const std::vector<SourceChange>& changes,
+                                   const std::vector<Nft::ElementFailure>& refused, bool written) {
+  unswept_.note(before, after, state, changes);
+  if (!written) return unswept_.failed(after, state);
+  const bool urgent = unswept_.urgent();
+  auto sweep = unswept_.take(after, state, refused);
+  if (!sweep) return;
+  sweeper_.add(std::move(sweep));
+  // Whoever hears that an egress IP's move is realised may send the answers another way.
+  if (urgent) sweeper_.drain(kMoveWait);
 }
 
 // Endpoints that the change may touch, with the verdict that they have now. Before the merge.
@@ -344,10 +364,8 @@ sdk::Status NetlinkDatapath::apply_step(const sdk::Change& change, sdk::ApplyRep
   }
   sdk::Status s = before ? tables_.step(*before, *desired_, changes, elements)
                          : tables_.step_sources(*desired_, changes, elements);
+  settle_flows(before ? &*before : &*desired_, *desired_, state, changes, elements, s.ok());
   if (!s.ok()) return s;
-  for (common::Sweep& sweep : sweeps(before ? &*before : &*desired_, *desired_, state, changes)) {
-    sweeper_.add(std::move(sweep));
-  }
   report_failures(failures, elements, report);
   return sdk::ok();
 }
@@ -399,23 +417,22 @@ sdk::Status NetlinkDatapath::counters(sdk::CounterSink& out) {
 
 sdk::Status NetlinkDatapath::forget(const sdk::Address& eip) {
   if (!eip) return sdk::fail(sdk::Code::kInvalid, "no address");
-  common::Sweep sweep;
-  sweep.translated = eip;
+  common::SweepHint hint;
+  hint.translated = eip;
   // A connection of the host itself, or one from outside, is not ours to end.
-  sweep.doomed = [eip](const common::Flow& flow) {
-    return flow.translated == eip && flow.source != eip;
-  };
-  auto socket = common::NetlinkSocket::open(NETLINK_NETFILTER);
-  if (!socket) return socket.status();
-  const int n = common::sweep(*socket, sweep);
-  if (n < 0) {
-    return sdk::fail(sdk::Code::kUnavailable, "connection tracking cannot be read", eip.text(), -n);
-  }
-  return sdk::ok();
+  return forget_flows(hint, eip.text(), [eip](const common::Flow& flow) {
+    common::Fate fate;
+    if (flow.translated == eip && flow.source != eip) fate.kind = common::Fate::Kind::kRemove;
+    return fate;
+  });
 }
 
 sdk::Status NetlinkDatapath::purge() {
+  const common::Monitor::OwnChange own(*monitor_);
   monitor_->watch({});
+  sweeper_.drain(kLastWait);
+  unswept_ = Unswept();
+  const auto bound = bound_by_kernel(*nft_);
   held_ = sdk::DatapathState();
   desired_.reset();
   numbering_ = Numbering();
@@ -443,6 +460,8 @@ sdk::Status NetlinkDatapath::purge() {
     note(sdk::fail(sdk::Code::kInternal, "the tunnel device cannot be removed", "purge", err));
   }
   note(tables_.purge());
+  // A connection keeps what it was bound to: the pod's address, or an egress IP.
+  note(forget_flows({}, "purge", bound));
   routes_.clear();
   rules_.clear();
   device_ = 0;

@@ -58,6 +58,10 @@ class NetlinkDatapath : public sdk::Datapath {
   [[nodiscard]] std::vector<SourceChange> touched_sources(const sdk::Change& change) const;
   void settle_sources(std::vector<SourceChange>& changes) const;
   [[nodiscard]] std::string verdict(const sdk::Address& a, std::uint32_t class_id) const;
+  // After the tables have been written, or not: the connections that this makes wrong.
+  void settle_flows(const Desired* before, const Desired& after, const sdk::State& state,
+                    const std::vector<SourceChange>& changes,
+                    const std::vector<Nft::ElementFailure>& refused, bool written);
   void report_failures(const std::vector<ObjectFailure>& objects,
                        const std::vector<Nft::ElementFailure>& elements, sdk::ApplyReport& report);
   void check_endpoints(const sdk::Change& change, const sdk::DatapathState& held,
@@ -69,6 +73,7 @@ class NetlinkDatapath : public sdk::Datapath {
   std::unique_ptr<Nft> nft_;
   common::Tunnel tunnel_;
   Tables tables_;
+  Unswept unswept_;
   common::Sweeper sweeper_;
   std::unique_ptr<common::Monitor> monitor_;
 

@@ -100,7 +100,9 @@ std::string name_of(std::uint32_t action) {
 
 void Desired::build(const sdk::State& state, std::uint32_t tunnel_mtu, Numbering& numbers,
                     std::vector<ObjectFailure>& failures) {
+  const std::map<std::uint32_t, EgressPlan> old = std::move(egresses_);
   *this = Desired();
+  egresses_ = old;
   node_ = state.node;
   ruleset_ = Ruleset(node_, tunnel_mtu);
   build_cluster();

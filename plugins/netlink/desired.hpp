@@ -115,6 +115,8 @@ struct ObjectFailure {
 
 class Desired {
  public:
+  // Former owners are remembered for connections that still go to them. Before build().
+  void know(const Desired& before) { egresses_ = before.egresses_; }
   // Everything anew. Failures of single objects are appended; such objects are left out, and what
   // refers to them is dropped rather than sent on (fail closed).
   void build(const sdk::State& state, std::uint32_t tunnel_mtu, Numbering& numbers,

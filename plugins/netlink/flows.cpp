@@ -1,13 +1,17 @@
 #include "flows.hpp"
 
 #include <algorithm>
-#include <map>
-#include <optional>
-#include <set>
-#include <unordered_map>
+#include <cstring>
+#include <unordered_set>
+#include <utility>
 
 namespace egw::netlink {
 namespace {
+
+using common::Fate;
+using common::Flow;
+
+constexpr std::size_t kMostPast = 4;
 
 std::size_t index(Table t) { return static_cast<std::size_t>(t); }
 
@@ -15,21 +19,23 @@ Binding binding_of(const Desired& desired, Table t, const std::string& chain) {
   if (chain.empty()) return {};
   if (chain == Ruleset::kNodeIpChain) {
     return {Binding::Kind::kOwn,
-            t == Table::kIp ? desired.node().parent_v4 : desired.node().parent_v6};
+            t == Table::kIp ? desired.node().parent_v4 : desired.node().parent_v6, 0};
   }
-  if (chain[0] != 'e') return {Binding::Kind::kDrop, {}};
+  if (chain[0] != 'e') return {Binding::Kind::kDrop, {}, 0};
   const auto at = desired.egresses().find(
       static_cast<std::uint32_t>(std::strtoul(chain.c_str() + 1, nullptr, 10)));
-  if (at == desired.egresses().end()) return {Binding::Kind::kDrop, {}};
-  switch (at->second.mode[index(t)]) {
+  if (at == desired.egresses().end()) return {Binding::Kind::kDrop, {}, 0};
+  const EgressPlan& plan = at->second;
+  const std::uint32_t id = plan.serve && plan.guarded ? at->first : 0;
+  switch (plan.mode[index(t)]) {
     case Mode::kSteer:
-      return {Binding::Kind::kSteer, {}};
+      return {Binding::Kind::kSteer, id != 0 ? plan.address[index(t)] : sdk::Address(), id};
     case Mode::kOwn:
-      return {Binding::Kind::kOwn, at->second.address[index(t)]};
+      return {Binding::Kind::kOwn, plan.address[index(t)], id};
     case Mode::kDrop:
       break;
   }
-  return {Binding::Kind::kDrop, {}};
+  return {Binding::Kind::kDrop, {}, 0};
 }
 
 template <class V>
@@ -49,13 +55,23 @@ bool same_translation(const Binding& a, const Binding& b) {
   return a == b || (plain(a) && plain(b));
 }
 
+// The same egress IP, which another node has now or had before.
+bool is_move(const Binding& before, const Binding& now) {
+  const auto way = [](const Binding& b) {
+    return b.kind == Binding::Kind::kSteer || b.kind == Binding::Kind::kOwn;
+  };
+  return now.id != 0 && before.id == now.id && before.address == now.address && way(before) &&
+         way(now) && before.kind != now.kind;
+}
+
 // Chains whose meaning differs between two desired states of one family.
-std::set<std::string> changed_chains(const Desired& before, const Desired& after, Table t) {
+std::set<std::string> changed_chains(const Desired& before, const Desired& after, Table t,
+                                     bool& moved) {
   std::set<std::string> out;
   const auto look = [&](const std::string& chain) {
-    if (!same_translation(binding_of(before, t, chain), binding_of(after, t, chain))) {
-      out.insert(chain);
-    }
+    const Binding had = binding_of(before, t, chain), has = binding_of(after, t, chain);
+    if (!same_translation(had, has)) out.insert(chain);
+    moved = moved || is_move(had, has);
   };
   for (const auto& [id, plan] : after.egresses()) {
     const auto at = before.egresses().find(id);
@@ -78,40 +94,36 @@ std::set<std::string> changed_chains(const Desired& before, const Desired& after
   return out;
 }
 
-struct Judge {
-  // nullptr: what it was is not known.
-  std::shared_ptr<const BindingTable> before, after;
-
-  [[nodiscard]] bool doomed(const common::Flow& flow, const std::set<sdk::Address>& own) const {
-    const Binding now = after->of(flow.destination);
-    if (now.kind != Binding::Kind::kNative) {
-      if (before && before->of(flow.destination) == now) return false;
-      return !conforms(flow, now);
-    }
-    if (before) return before->of(flow.destination).kind != Binding::Kind::kNative;
-    return own.count(flow.translated) != 0 || flow.translated == flow.source;
+// BindingTables of one desired state: endpoints of one chain share one.
+class TablesOf {
+ public:
+  explicit TablesOf(const Desired& desired) : desired_(desired) {}
+  std::shared_ptr<const BindingTable> operator()(Table t, const std::string& chain) {
+    auto& slot = made_[index(t)][chain];
+    if (!slot) slot = std::make_shared<const BindingTable>(desired_, t, chain);
+    return slot;
   }
+  std::shared_ptr<const BindingTable> of(const sdk::Address& endpoint, const sdk::State& state) {
+    const Table t = table_of(endpoint);
+    const auto at = state.endpoints.find(endpoint);
+    const bool none = at == state.endpoints.end() || !desired_.ruleset().enabled(t);
+    return (*this)(t, none ? std::string() : desired_.target(at->second, t));
+  }
+
+ private:
+  const Desired& desired_;
+  std::array<std::map<std::string, std::shared_ptr<const BindingTable>>, 2> made_;
 };
 
-// Gateways: connections of other nodes' pods, by the id that is their zone. One sweep for all ids.
-std::optional<common::Sweep> zone_sweep(const Desired& before, const Desired& after) {
-  using Addresses = std::array<sdk::Address, 2>;
-  const auto changed = std::make_shared<std::unordered_map<std::uint16_t, Addresses>>();
-  for (const auto& [id, plan] : before.egresses()) {
-    if (!plan.serve) continue;
-    const auto at = after.egresses().find(id);
-    const bool served = at != after.egresses().end() && at->second.serve;
-    if (served && at->second.address == plan.address) continue;
-    changed->emplace(static_cast<std::uint16_t>(id), served ? at->second.address : Addresses{});
-  }
-  if (changed->empty()) return std::nullopt;
-  common::Sweep sweep;
-  sweep.doomed = [changed](const common::Flow& flow) {
-    const auto at = changed->find(flow.zone);
-    return at != changed->end() && flow.translated != at->second[flow.source.is_v4() ? 0 : 1];
-  };
-  return sweep;
+sdk::Address address_of(const std::string& key) {
+  sdk::Address out;
+  out.family = key.size() == 4 ? 4 : 6;
+  std::copy_n(key.begin(), std::min(key.size(), out.bytes.size()), out.bytes.begin());
+  return out;
 }
+
+const Fate kKeep{};
+const Fate kRemove{Fate::Kind::kRemove, {}, 0};
 
 }  // namespace
 
@@ -139,7 +151,7 @@ Binding BindingTable::of(const sdk::Address& destination) const {
   return found == nullptr ? Binding{} : *found;
 }
 
-bool conforms(const common::Flow& flow, const Binding& binding) {
+bool conforms(const Flow& flow, const Binding& binding) {
   switch (binding.kind) {
     case Binding::Kind::kNative:
       return true;
@@ -153,60 +165,205 @@ bool conforms(const common::Flow& flow, const Binding& binding) {
   return false;
 }
 
-std::vector<common::Sweep> sweeps(const Desired* before, const Desired& after,
-                                  const sdk::State& state,
-                                  const std::vector<SourceChange>& changes) {
-  using Judges = std::unordered_map<sdk::Address, Judge>;
-  const auto judges = std::make_shared<Judges>();
-  std::array<std::map<std::string, std::shared_ptr<const BindingTable>>, 2> old_tables, new_tables;
-  const auto table = [](auto& cache, const Desired& d, Table t, const std::string& chain) {
-    auto& slot = cache[index(t)][chain];
-    if (!slot) slot = std::make_shared<const BindingTable>(d, t, chain);
-    return slot;
-  };
-  const auto add = [&](const sdk::Address& a, const std::string& had, const std::string& has) {
-    const Table t = table_of(a);
-    Judge judge;
-    if (before != nullptr) judge.before = table(old_tables, *before, t, had);
-    judge.after = table(new_tables, after, t, has);
-    judges->emplace(a, std::move(judge));
-  };
-  for (const SourceChange& c : changes) {
-    if (c.before != c.after) add(c.address, c.before, c.after);
+void Suspect::add(std::shared_ptr<const BindingTable> table) {
+  const auto same = [&](const auto& had) { return had == table || *had == *table; };
+  if (std::any_of(past.begin(), past.end(), same)) return;
+  if (past.size() == kMostPast) {
+    past.erase(past.begin());
+    unknown = true;
   }
-  if (before != nullptr && before != &after) {
-    const std::array<std::set<std::string>, 2> changed{changed_chains(*before, after, Table::kIp),
-                                                       changed_chains(*before, after, Table::kIp6)};
-    if (!changed[0].empty() || !changed[1].empty()) {
+  past.push_back(std::move(table));
+}
+
+Fate Suspect::judge(const Flow& flow, const std::set<sdk::Address>& own) const {
+  const Binding is = now->of(flow.destination);
+  bool changed = unknown || unsure;
+  bool covered = false;
+  for (const auto& table : past) {
+    const Binding was = table->of(flow.destination);
+    changed = changed || was != is;
+    covered = covered || was.kind != Binding::Kind::kNative;
+    if (is_move(was, is) && conforms(flow, was)) {
+      const bool here = is.kind == Binding::Kind::kOwn;
+      return {Fate::Kind::kRebind, here ? is.address : flow.source,
+              static_cast<std::uint16_t>(is.id)};
+    }
+  }
+  if (!changed) return kKeep;
+  if (is.kind != Binding::Kind::kNative) return conforms(flow, is) ? kKeep : kRemove;
+  const bool ours =
+      covered || own.count(flow.translated) != 0 || (unknown && flow.translated == flow.source);
+  return ours ? kRemove : kKeep;
+}
+
+common::SweepHint FlowSweep::hint() const {
+  common::SweepHint out;
+  if (zones_.empty() && suspects_.size() == 1) out.source = suspects_.begin()->first;
+  return out;
+}
+
+Fate FlowSweep::judge(const Flow& flow) const {
+  if (flow.zone == 0) {
+    const auto at = suspects_.find(flow.source);
+    return at == suspects_.end() ? kKeep : at->second.judge(flow, own_);
+  }
+  // It came through the tunnel, another node's pod; or it is parked here, perhaps untranslated.
+  const auto local = suspects_.find(flow.source);
+  if (local != suspects_.end() && flow.translated != flow.source) {
+    // Parked when the egress IP went, which is back: the port may be somebody else's by now.
+    const Binding is = local->second.now->of(flow.destination);
+    if (is.kind == Binding::Kind::kOwn && is.id == flow.zone) return kRemove;
+  }
+  const auto at = zones_.find(flow.zone);
+  if (at == zones_.end()) return kKeep;
+  const sdk::Address& served = at->second[flow.source.is_v4() ? 0 : 1];
+  const bool parked = served && flow.translated == flow.source;
+  return parked || flow.translated == served ? kKeep : kRemove;
+}
+
+void FlowSweep::absorb(common::Sweep& later) {
+  auto& more = static_cast<FlowSweep&>(later);  // a Sweeper gets sweeps of one kind
+  for (auto& [address, suspect] : more.suspects_) {
+    const auto [at, added] = suspects_.try_emplace(address);
+    Suspect& mine = at->second;
+    if (!added) mine.add(std::move(mine.now));
+    for (auto& table : suspect.past) mine.add(std::move(table));
+    mine.unknown = mine.unknown || suspect.unknown;
+    mine.unsure = mine.unsure || suspect.unsure;
+    mine.now = std::move(suspect.now);
+  }
+  for (const auto& [zone, addresses] : more.zones_) zones_[zone] = addresses;
+  own_.merge(more.own_);
+}
+
+// Gateways: connections of other nodes' pods, by the id that is their zone.
+void Unswept::note_zones(const Desired* before, const Desired& after) {
+  if (before == nullptr) {
+    for (const auto& [id, plan] : after.egresses()) {
+      if (plan.serve) zones_.insert(static_cast<std::uint16_t>(id));
+    }
+    return;
+  }
+  for (const auto& [id, plan] : before->egresses()) {
+    if (!plan.serve) continue;
+    const auto at = after.egresses().find(id);
+    const bool served = at != after.egresses().end() && at->second.serve;
+    if (!served || at->second.address != plan.address) {
+      zones_.insert(static_cast<std::uint16_t>(id));
+    }
+  }
+}
+
+void Unswept::note(const Desired* before, const Desired& after, const sdk::State& state,
+                   const std::vector<SourceChange>& changes) {
+  std::unique_ptr<TablesOf> old;
+  if (before != nullptr) old = std::make_unique<TablesOf>(*before);
+  std::unordered_set<sdk::Address> named;
+  for (const SourceChange& c : changes) {
+    if (c.before == c.after) continue;
+    named.insert(c.address);
+    Suspect& suspect = suspects_[c.address];
+    if (old) {
+      suspect.add((*old)(table_of(c.address), c.before));
+    } else {
+      suspect.unknown = true;
+    }
+  }
+  if (before == nullptr) {
+    for (const auto& [address, class_id] : state.endpoints) suspects_[address].unsure = true;
+  } else if (before != &after) {
+    std::array<std::set<std::string>, 2> changed;
+    std::array<bool, 2> all{};
+    for (const Table t : kFamilies) {
+      changed[index(t)] = changed_chains(*before, after, t, moved_);
+      all[index(t)] = before->cluster(t) != after.cluster(t);
+    }
+    if (all[0] || all[1] || !changed[0].empty() || !changed[1].empty()) {
       for (const auto& [address, class_id] : state.endpoints) {
         const Table t = table_of(address);
         const std::string& chain = after.target(class_id, t);
-        if (changed[index(t)].count(chain) != 0) add(address, chain, chain);
+        if (!all[index(t)] && changed[index(t)].count(chain) == 0) continue;
+        if (named.count(address) == 0) suspects_[address].add((*old)(t, chain));
       }
     }
   }
-  std::vector<common::Sweep> out;
-  if (before != nullptr && before != &after) {
-    if (auto zones = zone_sweep(*before, after)) out.push_back(std::move(*zones));
+  if (before != &after) note_zones(before, after);
+}
+
+void Unswept::failed(const Desired& after, const sdk::State& state) {
+  TablesOf tables(after);
+  for (auto& [address, suspect] : suspects_) suspect.add(tables.of(address, state));
+}
+
+std::unique_ptr<FlowSweep> Unswept::take(const Desired& now, const sdk::State& state,
+                                         const std::vector<Nft::ElementFailure>& refused) {
+  moved_ = false;
+  FlowSweep::Suspects later;
+  for (const Nft::ElementFailure& f : refused) {
+    if (auto node = suspects_.extract(endpoint_of(f))) later.insert(std::move(node));
   }
-  if (judges->empty()) return out;
-  std::set<sdk::Address> own;  // for judges that do not know what was before
-  if (before == nullptr) {
-    for (const auto& [id, plan] : after.egresses()) {
-      own.insert(plan.address.begin(), plan.address.end());
+  FlowSweep::Suspects mine = std::exchange(suspects_, std::move(later));
+  FlowSweep::Zones zones;
+  for (const std::uint16_t id : std::exchange(zones_, {})) {
+    const auto at = now.egresses().find(id);
+    const bool served = at != now.egresses().end() && at->second.serve;
+    zones[id] = served ? at->second.address : std::array<sdk::Address, 2>{};
+  }
+  if (mine.empty() && zones.empty()) return nullptr;
+  TablesOf tables(now);
+  bool in_doubt = false;
+  for (auto& [address, suspect] : mine) {
+    suspect.now = tables.of(address, state);
+    in_doubt = in_doubt || suspect.unknown || suspect.unsure;
+  }
+  std::set<sdk::Address> own;
+  if (in_doubt) {
+    for (const auto& [id, plan] : now.egresses()) {
+      if (plan.guarded) own.insert(plan.address.begin(), plan.address.end());
     }
     own.erase(sdk::Address());
   }
-  common::Sweep sweep;
-  if (judges->size() == 1) sweep.source = judges->begin()->first;
-  sweep.doomed = [judges, own = std::move(own)](const common::Flow& flow) {
-    // A connection in a zone came through the tunnel: another node's pod.
-    if (flow.zone != 0) return false;
-    const auto at = judges->find(flow.source);
-    return at != judges->end() && at->second.doomed(flow, own);
+  return std::make_unique<FlowSweep>(std::move(mine), std::move(zones), std::move(own));
+}
+
+sdk::Address endpoint_of(const Nft::ElementFailure& failure) {
+  return failure.set == "endpoints" ? address_of(failure.key) : sdk::Address();
+}
+
+std::function<Fate(const Flow&)> bound_by_kernel(Nft& nft) {
+  struct Held {
+    std::set<std::uint16_t> zones;
+    std::set<sdk::Address> eips;
+    std::unordered_set<sdk::Address> endpoints;
+    std::array<AddressRanges, 2> cluster;
   };
-  out.push_back(std::move(sweep));
-  return out;
+  const auto held = std::make_shared<Held>();
+  for (const Table t : kFamilies) {
+    if (!nft.table_exists(t)) continue;
+    for (const auto& [id, zone] : nft.elements(t, "zone", false)) {
+      std::uint16_t value = 0;
+      std::memcpy(&value, zone.data(), std::min(zone.size(), sizeof(value)));
+      held->zones.insert(value);
+    }
+    for (const auto& [key, none] : nft.elements(t, "eips", false)) {
+      held->eips.insert(address_of(key));
+    }
+    for (const auto& [key, chain] : nft.elements(t, "endpoints", false)) {
+      held->endpoints.insert(address_of(key));
+    }
+    held->cluster[index(t)] = nft.ranges(t, std::string(Ruleset::kClusterSet));
+  }
+  return [held](const Flow& flow) {
+    if (flow.zone != 0) return held->zones.count(flow.zone) != 0 ? kRemove : kKeep;
+    if (flow.source == flow.translated) {
+      // Steered, and bound to itself so that nobody else translates it; or never touched, then it
+      // begins again as it was.
+      const auto& cluster = held->cluster[index(table_of(flow.source))];
+      const bool inside = range_at(cluster, flow.destination) != nullptr;
+      return held->endpoints.count(flow.source) != 0 && !inside ? kRemove : kKeep;
+    }
+    return held->eips.count(flow.translated) != 0 ? kRemove : kKeep;
+  };
 }
 
 }  // namespace egw::netlink

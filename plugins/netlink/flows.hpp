@@ -1,14 +1,21 @@
 // Which source a connection of an endpoint gets, by policy, and which tracked connections a change
 // has made wrong (decisions 4): a connection's translation is bound by its first packet, so a wrong
-// entry must go. Called by datapath.cpp after it has programmed a change.
+// entry must go. When an egress IP moves, the connection goes on under the same address by another
+// way: it is bound anew, and the old binding stays for the answers that still come the old way
+// (decisions 20). Called by datapath.cpp.
 #pragma once
 
+#include <array>
+#include <map>
 #include <memory>
+#include <set>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "common/conntrack.hpp"
 #include "desired.hpp"
+#include "nft.hpp"
 #include "tables.hpp"
 
 namespace egw::netlink {
@@ -21,7 +28,8 @@ struct Binding {
     kDrop,
   };
   Kind kind = Kind::kNative;
-  sdk::Address address;
+  sdk::Address address;  // kOwn; kSteer: what the source would be made if this node were the owner
+  std::uint32_t id = 0;  // of an egress IP that this node serves or may serve; else 0
   friend bool operator==(const Binding&, const Binding&) = default;
 };
 
@@ -41,10 +49,68 @@ class BindingTable {
 // host's own rules decide.
 [[nodiscard]] bool conforms(const common::Flow& flow, const Binding& binding);
 
-// Sweeps for a change from before (nullptr: unknown) to after. changes: endpoints whose verdict
-// changed. Endpoints whose verdict stayed but now means another source are found in `state`.
-[[nodiscard]] std::vector<common::Sweep> sweeps(const Desired* before, const Desired& after,
-                                                const sdk::State& state,
-                                                const std::vector<SourceChange>& changes);
+// An endpoint whose connections may be bound otherwise than they would be now.
+struct Suspect {
+  using Tables = std::vector<std::shared_ptr<const BindingTable>>;
+  Tables past;           // what they may be bound by
+  bool unknown = false;  // or by something that is not known
+  bool unsure = false;   // or perhaps by nothing else: an agent that starts
+  std::shared_ptr<const BindingTable> now;
+
+  void add(std::shared_ptr<const BindingTable> table);
+  [[nodiscard]] common::Fate judge(const common::Flow& flow,
+                                   const std::set<sdk::Address>& own) const;
+};
+
+class FlowSweep : public common::Sweep {
+ public:
+  // Source of other nodes' connections, by the id that is their zone; none: not served any more.
+  using Zones = std::map<std::uint16_t, std::array<sdk::Address, 2>>;
+  using Suspects = std::unordered_map<sdk::Address, Suspect>;
+  FlowSweep(Suspects suspects, Zones zones, std::set<sdk::Address> own)
+      : suspects_(std::move(suspects)), zones_(std::move(zones)), own_(std::move(own)) {}
+
+  [[nodiscard]] common::SweepHint hint() const override;
+  [[nodiscard]] common::Fate judge(const common::Flow& flow) const override;
+  void absorb(common::Sweep& later) override;
+
+ private:
+  Suspects suspects_;
+  Zones zones_;
+  std::set<sdk::Address> own_;  // egress IPs; for suspects that do not know what was before
+};
+
+// Gathers what changes may have made wrong, until a change has succeeded: what a failed one left
+// half done is not forgotten.
+class Unswept {
+ public:
+  // The kernel was to change from `before` (nullptr: not known) to `after`. changes: endpoints
+  // whose verdict changes; those whose verdict stays but now means another source are found in
+  // `state`.
+  void note(const Desired* before, const Desired& after, const sdk::State& state,
+            const std::vector<SourceChange>& changes);
+  // It failed: some of `after` may be in force.
+  void failed(const Desired& after, const sdk::State& state);
+  // The kernel holds `now`, but for the endpoints in `refused`, which stay noted. nullptr: nothing
+  // to do.
+  [[nodiscard]] std::unique_ptr<FlowSweep> take(const Desired& now, const sdk::State& state,
+                                                const std::vector<Nft::ElementFailure>& refused);
+  // An egress IP has changed its owner: connections go on only after the sweep.
+  [[nodiscard]] bool urgent() const { return moved_; }
+
+ private:
+  void note_zones(const Desired* before, const Desired& after);
+
+  FlowSweep::Suspects suspects_;
+  std::set<std::uint16_t> zones_;
+  bool moved_ = false;
+};
+
+// For purge: judges as removable what the tables that the kernel holds now may have bound. Outlives
+// the tables.
+[[nodiscard]] std::function<common::Fate(const common::Flow&)> bound_by_kernel(Nft& nft);
+
+// The endpoint that an element of the kernel's map stands for; none if it is of another map.
+[[nodiscard]] sdk::Address endpoint_of(const Nft::ElementFailure& failure);
 
 }  // namespace egw::netlink

@@ -101,30 +101,31 @@ def test_gap_with_1000_policies(steady):
     assert leaks(steady) == []
 
 
-@pytest.mark.parametrize("where", ["client", "owner", "standby"])
-def test_planned_stop_hands_over_first(steady, where):
-    """`egw agent --drain` and SIGTERM: the EIPs have moved before the agent ends (decisions 20, 24)."""
+@pytest.mark.parametrize("run", range(RUNS))
+@pytest.mark.parametrize("where", ["client", "old-owner", "new-owner", "standby"])
+def test_planned_stop_hands_over_first(steady, where, run):
+    """`egw agent --drain` and SIGTERM: the EIPs have moved before the agent ends, and nothing of a running
+    connection is lost, wherever the pod is (decisions 20, 24)."""
     old = steady.owner("egw", EIP4)
     steady.agent(old).stop(signal.SIGKILL)
     steady.agent(old, "--drain").start()
     steady.wait("egt", old, lambda t: t["status"]["phase"] == "Ready")
-    node = {"client": steady.nodes[0], "owner": old,
-            "standby": next(n for n in steady.gateways if n != old)}[where]
+    # The leader takes the least loaded, then the first by name.
+    new, standby = sorted(n for n in steady.gateways if n != old)
+    node = {"client": steady.nodes[0], "old-owner": old, "new-owner": new, "standby": standby}[where]
     pod = next(name for name, p in steady.pods.items() if p["node"] == node)
     wait_source(steady, pod, EIP4)
 
     def stop(owner):
         assert steady.agent(owner).stop(signal.SIGTERM, timeout=35) < 10
-        assert steady.owner("egw", EIP4) not in (None, owner), "the agent ended before its EIPs had moved"
+        assert steady.owner("egw", EIP4) == new, "the agent ended before its EIPs had moved"
 
     _, _, r4, r6 = gap_run(steady, stop, 12.0, pod=pod, streams=16)
-    result_line(f"planned stop, pod on {where}", v4_ms=r4["gap_ms"], v6_ms=r6["gap_ms"], lost=r4["lost"],
-                resets=r4["tcp_resets"])
-    assert r4["tcp_resets"] == 0
-    # At 1 kHz ten answers are ten milliseconds; gap_ms also holds the sender's own hiccups. The bar for
-    # every pod is 10; a pod on the old or the new owner does not reach it yet (docs/how-it-works.md).
-    limit = 10 if where == "client" else 50
-    assert r4["lost"] <= limit and r6["lost"] <= limit
+    result_line(f"planned stop, pod on {where}", run=run, v4_ms=r4["gap_ms"], v6_ms=r6["gap_ms"],
+                lost=r4["lost"] + r6["lost"], resets=r4["tcp_resets"] + r6["tcp_resets"])
+    assert r4["tcp_resets"] == r6["tcp_resets"] == 0
+    # gap_ms also holds the hiccups of sender and machine; a lost answer is a lost answer.
+    assert r4["lost"] == r6["lost"] == 0
     assert leaks(steady) == []
 
 

@@ -1,5 +1,7 @@
 """Running connections follow their policy (decisions 4 to 7), and what the actions of a class mean."""
 
+import socket
+import struct
 import time
 
 import pytest
@@ -28,14 +30,20 @@ class Flow:
                 pass  # an ICMP error of a moment without a way
             time.sleep(0.002)
 
-    def sources(self, since=0.0, until=float("inf")):
-        out = set()
+    def seen(self):
+        """(time, source) of the flow's packets at the server."""
         for at, data, kind in self.capture.frames:
-            if kind != 4 and since <= at < until and data[12:14] == (b"\x08\x00" if self.family == 4 else b"\x86\xdd"):
+            if kind != 4 and data[12:14] == (b"\x08\x00" if self.family == 4 else b"\x86\xdd"):
                 transport = 34 if self.family == 4 else 54
                 if data[transport + 2:transport + 4] == (7000).to_bytes(2, "big"):
-                    out.add(self.capture.source(data))
-        return out
+                    yield at, self.capture.source(data)
+
+    def sources(self, since=0.0, until=float("inf")):
+        return {source for at, source in self.seen() if since <= at < until}
+
+    def last_other(self, new):
+        """When the server last saw another source than `new`."""
+        return max(at for at, source in self.seen() if source not in new)
 
     def stop(self):
         self.capture.stop()
@@ -55,6 +63,7 @@ def follow(rig, pod, change, old, new, family=4, meanwhile=frozenset()):
     assert old in flow.sources(until=changed)
     assert flow.sources(since=changed + BOUND) == new
     assert flow.sources() <= {old} | new | meanwhile
+    return flow.last_other(new) - changed
 
 
 @pytest.mark.parametrize("second", ["n2", "n3"])
@@ -92,7 +101,8 @@ def test_a_flow_that_ran_before_its_policy(rig, node, masquerade):
         rig.endpoints.clear()
         rig.apply(node)
     # Unsteered before its old connection is forgotten: for a moment it has its own address.
-    follow(rig, pod, remove, EIP4, {old}, meanwhile={pod.ipv4})
+    took = follow(rig, pod, remove, EIP4, {old}, meanwhile={pod.ipv4})
+    print(f"the last packet with another source: {took * 1000:.1f} ms after the change")
 
 
 def test_a_flow_follows_the_steps(rig, pod):
@@ -128,18 +138,115 @@ def test_a_flow_goes_on_after_a_move(rig, node, owner, family):
     assert pod.source(family) == eip
 
 
-def test_tcp_survives_a_move(rig, pod):
-    stream = rig.traffic(pod, 4, streams=3)
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("node", ["n1", "n2", "n3"], ids=["client", "former-owner", "new-owner"])
+def test_nothing_is_lost_in_a_planned_move(rig, node, family):
+    """First everybody turns to the new owner, then the answers do (decisions 20); there and back."""
+    pod = rig.pod(node)
+    rig.steer(pod, ALL)
+    rig.apply()
+    traffic = rig.traffic(pod, family, streams=5)
     time.sleep(0.2)
-    # As in a planned move: clients turn first, the announcement comes last.
-    rig.egress(7, EIP4, EIP6, owner="n3", answer=False)
-    rig.apply("n1", "n3", "n2")
-    time.sleep(0.1)
-    rig.egress(7, EIP4, EIP6, owner="n3")
-    time.sleep(0.3)
-    report = rig.report(stream)
+    for owner in ("n3", "n2", "n3"):
+        rig.egress(7, EIP4, EIP6, owner=owner, answer=False)
+        rig.apply()
+        time.sleep(0.15)
+        rig.egress(7, EIP4, EIP6, owner=owner)
+        time.sleep(0.15)
+    report = rig.report(traffic)
     assert report["tcp_resets"] == 0 and report["lost"] == 0, report
-    assert [s["source"] for s in report["sources"]] == [EIP4]
+    assert [s["source"] for s in report["sources"]] == [EIP4 if family == 4 else EIP6]
+
+
+def test_the_way_of_answers_is_kept_for_a_while_only(rig):
+    pod = rig.pod("n2")
+    rig.steer(pod, ALL)
+    rig.apply()
+    ask = sockets.udp(pod.ns, bind=(pod.ipv4, 40000), to=(SERVER4, 7000))
+    assert sockets.ask(ask, b"\0" * 16) is not None
+    rig.egress(7, EIP4, EIP6, owner="n3")
+    rig.apply()
+    parked = [e for e in entries(rig, "n2") if "zone-orig=7" in e and f"src={pod.ipv4}" in e]
+    assert len(parked) == 1 and f"dst={EIP4}" in parked[0], parked
+    # Its time runs out whatever answers come.
+    ends = int(parked[0].split()[2])
+    assert ends <= 60
+    assert sockets.ask(ask, b"\0" * 16) is not None
+    rig.driver("n2").must("forget", eip=EIP4)
+    assert not any("zone-orig" in e for e in entries(rig, "n2"))
+    assert sockets.ask(ask, b"\0" * 16) is not None
+    ask.close()
+
+
+@pytest.mark.parametrize("forgotten", [True, False])
+def test_there_and_back_with_a_reused_port(rig, forgotten):
+    """Decisions 5: what a former owner still knows is in the way when the EIP comes back, unless forgotten."""
+    first, second = rig.pod("n1"), rig.pod("n3")
+    for pod in (first, second):
+        rig.steer(pod, ALL)
+    rig.apply()
+
+    def move(owner):
+        rig.egress(7, EIP4, EIP6, owner=owner, answer=False)
+        rig.apply()
+        rig.egress(7, EIP4, EIP6, owner=owner)
+    service = sockets.listen(rig.ns("srv"), SERVER4, 8080)
+
+    def connection(pod):
+        def make():
+            s = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+            s.bind((pod.ipv4, 40000))
+            s.settimeout(2)
+            s.connect((SERVER4, 8080))
+            return s
+        outside = sockets.inside(pod.ns, make)
+        inside, peer = service.accept()
+        assert peer == (EIP4, 40000)
+        return outside, inside
+
+    one = connection(first)
+    move("n3")
+    for s in one:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # no TIME_WAIT at the server
+        s.close()
+    if forgotten:
+        rig.driver("n2").must("forget", eip=EIP4)
+    outside, inside = connection(second)
+    move("n2")
+    outside.send(b"still here")
+    inside.settimeout(0.7)
+    try:
+        arrived = inside.recv(100) == b"still here"
+    except OSError:
+        arrived = False
+    assert arrived == forgotten
+    for s in (service, outside, inside):
+        s.close()
+
+
+def test_a_failed_change_is_swept_when_it_succeeds(rig):
+    """Somebody holds what a step removes last: the step fails when everything else of it is done."""
+    rig.egress(8, SECOND4, SECOND6, owner="n2")
+    pod = rig.pod("n2")
+    rig.steer(pod, ALL + [("10.9.0.0/16", "drop")], class_id=1)
+    rig.apply()
+    table = net.enter(rig.ns("n2"), "nft", "list", "table", "ip", "egw").splitlines()
+    chains = [line.split()[1] for line, body in zip(table, table[1:])
+              if line.strip().startswith("chain ") and " hook " not in body]
+    net.enter(rig.ns("n2"), "nft", "; ".join(["add chain ip egw stranger"] +
+                                             [f"add rule ip egw stranger jump {c}" for c in chains]))
+    flow = Flow(rig, pod)
+    flow.run(0.1)
+    rules = [{"destination": d, "action": "egress", "egressID": 8} for d in ("0.0.0.0/0", "::/0")]
+    answer = rig.delta("n2", classes=[{"id": 1, "rules": rules}])
+    assert not answer["ok"], answer
+    rig.classes[1] = rules
+    rig.apply("n2")
+    done = time.monotonic()
+    flow.run(0.2)
+    flow.stop()
+    assert flow.sources(since=done + BOUND) == {SECOND4}
+    assert flow.sources() == {EIP4, SECOND4}
 
 
 def entries(rig, node):

@@ -5,8 +5,9 @@ import subprocess
 import time
 
 import pytest
+import sockets
 from conftest import ALL, EIP4, EIP6
-from rig import net
+from rig import SERVER4, net
 
 
 class Watch:
@@ -143,8 +144,6 @@ def test_drift_is_noticed_and_repaired(rig, pod, what):
     rig.apply()
 
 
-@pytest.mark.xfail(strict=False, reason="a peer added and removed within milliseconds: the monitor may take our own "
-                   "FDB entry for somebody else's, which costs one needless full pass")
 def test_our_own_changes_are_no_drift(rig, pod):
     """Full applies, steps, moves, peers that come and go: the monitor stays quiet."""
     driver = rig.driver("n1")
@@ -224,6 +223,34 @@ def test_purge_leaves_nothing(rig, fresh):
         assert pod.source(4) == pod.ipv4 and pod.source(6) == pod.ipv6
     rig.apply()
     assert pods[0].source(4) == EIP4
+
+
+def test_purge_forgets_the_connections(rig):
+    """What was bound to an EIP, or to nobody's translation, does not go on after purge"""
+    pods = [rig.pod(n) for n in rig.nodes]
+    for pod in pods:
+        rig.steer(pod, ALL)
+    rig.apply()
+    for node in rig.nodes:  # as a CNI's
+        net.enter(rig.ns(node), "nft", "add table ip cni; add chain ip cni post { type nat hook postrouting priority "
+                  "100; }; add rule ip cni post ip saddr 10.244.0.0/16 ip daddr != 10.244.0.0/16 masquerade")
+    asks = [sockets.udp(p.ns, bind=(p.ipv4, 40000), to=(SERVER4, 7000)) for p in pods]
+    for s in asks:
+        assert sockets.ask(s, b"\0" * 16) is not None
+    before = [line for line in net.enter(rig.ns("n2"), "conntrack", "-L").splitlines() if "dport=7000" in line]
+    assert len(before) == 3, before
+    for node in rig.nodes:
+        rig.driver(node).stop(kill=True)  # another instance, which knows nothing
+        rig.drivers.pop(node)
+        rig.driver(node).must("purge")
+        left = net.enter(rig.ns(node), "conntrack", "-L")
+        assert "dport=7000" not in left, left
+    capture = sockets.Capture(rig.ns("srv"))
+    for s in asks:
+        assert sockets.ask(s, b"\0" * 16) is not None
+        s.close()
+    capture.stop()
+    assert set(capture.received_sources(7000)) == {rig.address(n) for n in rig.nodes}
 
 
 def test_a_device_of_somebody_else_is_not_touched(rig):
