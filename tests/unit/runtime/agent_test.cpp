@@ -360,6 +360,24 @@ TEST_F(AgentTest, ProbeThatWarnsDoesNotKeepTheNodeFromRunning) {
   EXPECT_FALSE(condition_true("n1", "DatapathRefused"));
 }
 
+// Whatever probe finds once the node runs is said, and stops nothing.
+TEST_F(AgentTest, RemarksOfProbeAreShownAndGoAgain) {
+  start_cluster();
+  auto& datapath = agents["n1"]->datapath;
+  datapath.findings = {{false, "TunnelForward", "chain forward: its policy drops", true},
+                       {false, "MarkConflict", "rule 100 uses mark 0x1000000", false}};
+  loop.advance(31'000);
+  EXPECT_EQ(phase("n1"), "Ready");
+  EXPECT_FALSE(condition_true("n1", "DatapathRefused"));
+  ASSERT_TRUE(condition_true("n1", "DatapathRemark"));
+  EXPECT_EQ(
+      (*condition("n1", "DatapathRemark"))["message"],
+      "TunnelForward: chain forward: its policy drops; MarkConflict: rule 100 uses mark 0x1000000");
+  datapath.findings.clear();
+  loop.advance(31'000);
+  EXPECT_FALSE(condition_true("n1", "DatapathRemark"));
+}
+
 TEST(MetricsTest, ACounterOfAPluginEndsInTotalOnce) {
   runtime::Metrics metrics("agent", "0");
   metrics.external("datapath",
