@@ -80,14 +80,21 @@ def test_a_service_that_leads_outside_is_judged_by_its_endpoint(rig):
     assert pod.source(4, to="198.51.100.7", port=80) == EIP4
 
 
-def test_a_destination_local_to_the_host_is_never_steered(rig, pod):
-    """ipvs: the service's address is one of the host's own."""
-    net.batch(rig.ns("n1"), "addr add 203.0.113.50/32 dev lo")
-    server = sockets.udp(rig.ns("n1"), bind=("203.0.113.50", 80))
-    client = sockets.udp(pod.ns, to=("203.0.113.50", 80))
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_destination_local_to_the_host_is_never_steered(rig, pod, family):
+    """ipvs: the service's address is one of the host's own. A mark of ours on its packets would steer what ipvs makes
+    of them."""
+    service = "203.0.113.50" if family == 4 else "2001:db8::50"
+    net.batch(rig.ns("n1"), f"addr add {service}/{32 if family == 4 else 128} dev lo")
+    sh(rig, "n1", "nft -f - <<E\ntable inet seen {\nchain in {\ntype filter hook input priority 0;\n"
+                  "udp dport 80 meta mark & 0xffffffff != 0 counter\nudp dport 80 counter\n}\n}\nE")
+    server = sockets.udp(rig.ns("n1"), bind=(service, 80))
+    client = sockets.udp(pod.ns, to=(service, 80))
     client.send(b"x")
     server.settimeout(1)
-    assert server.recvfrom(10)[1][0] == pod.ipv4
+    assert server.recvfrom(10)[1][0] == (pod.ipv4 if family == 4 else pod.ipv6)
+    text = net.enter(rig.ns("n1"), "nft", "list", "chain", "inet", "seen", "in")
+    assert [int(line.split("packets ")[1].split()[0]) for line in text.splitlines() if "packets" in line] == [0, 1]
     client.close()
     server.close()
 
@@ -274,7 +281,7 @@ def test_reverse_path_filters(rig, strict, all_):
         assert [s["source"] for s in report["sources"]] == [EIP4] and report["tcp_resets"] == 0, report
 
 
-@pytest.mark.parametrize("only,strict,valid", itertools.product(["all", "uplink", "pod", "tunnel"], [1, 2], [0, 1]))
+@pytest.mark.parametrize("only,strict,valid", list(itertools.product(["all", "uplink", "pod", "tunnel"], [1, 2], [0, 1])))
 def test_reverse_path_filter_of_one_device(rig, pod, only, strict, valid):
     device = {"all": "all", "uplink": "eth0", "pod": pod.host, "tunnel": "egress.vxlan"}[only]
     for node in rig.nodes:
