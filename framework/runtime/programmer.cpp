@@ -365,13 +365,19 @@ void Programmer::failed(const Error& error) {
   const std::string text = error.to_string();
   std::int64_t delay = back_off_.next_ms();
   if (error.code == Errc::kTimeout || error.code == Errc::kUnavailable) delay += 1000;
-  status_.missed = datapath_.missed_deadlines();
-  if (text != status_.error) {
+  const unsigned missed = std::exchange(status_.missed, datapath_.missed_deadlines());
+  // Of a plugin that hangs the text counts the seconds: news is only the next missed deadline.
+  const bool known = missed != 0 && missed == status_.missed && !status_.error.empty();
+  if (!known && text != status_.error) {
     log_.error("the datapath could not be programmed, trying again", {{"error", text}});
   }
-  status_.error = text;
+  if (!known) status_.error = text;
   need_full_ = true;
   retry_at_ms_ = clock_.steady_ms() + delay;
+  // A plugin that hangs refuses at once: what is due must not be tried again before that, or this
+  // loop would leave no time for heartbeat and announcements.
+  full_at_ms_ = std::max(full_at_ms_, retry_at_ms_);
+  drift_at_ms_ = std::max(drift_at_ms_, retry_at_ms_);
 }
 
 asio::awaitable<Result<nlohmann::json>> Programmer::observe() {

@@ -360,6 +360,22 @@ TEST_F(AgentTest, ProbeThatWarnsDoesNotKeepTheNodeFromRunning) {
   EXPECT_FALSE(condition_true("n1", "DatapathRefused"));
 }
 
+// Also when the time of the full apply has come: a refusal that costs no time must not be asked for
+// without end.
+TEST_F(AgentTest, ADatapathThatRefusesIsAskedAtIntervals) {
+  start_cluster();
+  auto& datapath = agents["n1"]->datapath;
+  const auto before = datapath.applies.size();
+  for (int i = 0; i < 5000; ++i) {
+    datapath.errors.push_back({Errc::kUnavailable, "datapath", "still busy", 0});
+  }
+  const auto beats = heartbeats_of("n1");
+  loop.advance(120'000);
+  EXPECT_GT(datapath.applies.size(), before + 10);
+  EXPECT_LT(datapath.applies.size(), before + 150);
+  EXPECT_GT(heartbeats_of("n1"), beats + 20);
+}
+
 // Whatever probe finds once the node runs is said, and stops nothing.
 TEST_F(AgentTest, RemarksOfProbeAreShownAndGoAgain) {
   start_cluster();
