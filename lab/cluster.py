@@ -38,6 +38,7 @@ class Cluster:
         `gateways` nodes carry the label egress=true. settings: further configuration, merged in."""
         self.name, self.count, self.controllers, self.timeouts = name, nodes, controllers, timeouts
         self.ipv6, self.settings = ipv6, settings or {}
+        self.own_settings = {}  # of one node or controller alone, by name: the last word
         self.nodes = [f"n{i}" for i in range(1, nodes + 1)]
         self.gateways = self.nodes[nodes - gateways:]
         self.dir = os.path.join(RUN, name)
@@ -213,6 +214,7 @@ class Cluster:
         if role == "verb":
             del config["nodeName"]
         merge(config, self.settings)
+        merge(config, self.own_settings.get(who, {}))
         path = os.path.join(self.dir, f"{who}.yaml")
         with open(path, "w", encoding="utf-8") as f:
             json.dump(config, f, indent=1)  # JSON is YAML

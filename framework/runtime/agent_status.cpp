@@ -58,6 +58,8 @@ void fill_conditions(const AgentView& view, model::Conditions& conditions) {
          uplink_message(view));
   report(view, conditions, "DatapathRefused", !status.refused.empty(), "ProbeFailed",
          status.refused);
+  report(view, conditions, "DatapathRemark", !status.remarks.empty(), "ProbeRemark",
+         listed(status.remarks, [](const std::string& remark) { return remark; }));
   const bool failed = status.missed > 0 || !status.error.empty();
   report(view, conditions, "Degraded", failed || !view.unwell.empty(),
          status.missed > 0 ? "DeadlineMissed"

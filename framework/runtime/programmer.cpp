@@ -144,9 +144,10 @@ asio::awaitable<bool> Programmer::probe() {
     refused = findings.error().to_string();
   } else {
     for (const auto& finding : *findings) {
-      if (finding.ok || finding.advisory) continue;  // a sysctl that the host writes or reports
+      if (finding.ok || finding.advisory) continue;
       refused += (refused.empty() ? "" : "; ") + finding.code + ": " + finding.message;
     }
+    remember_remarks(*findings, true);
   }
   if (refused != status_.refused) {
     status_.refused = refused;
@@ -159,6 +160,34 @@ asio::awaitable<bool> Programmer::probe() {
     if (needs) sysctls_.apply(*needs, false);
   }
   co_return refused.empty();
+}
+
+// What others do to the host while this runs (a firewall that is started later) is said, and stops
+// nothing: the kernel forwards as it did.
+asio::awaitable<void> Programmer::look_around() {
+  model::NodeConfig node = compiler_->state().node;
+  const auto lock = co_await mutex_.lock();
+  const auto findings = co_await datapath_.probe(std::move(node));
+  if (!findings) co_return;  // what hinders probe hinders apply, which says so
+  const auto before = status_.remarks;
+  remember_remarks(*findings, false);
+  if (status_.remarks != before) on_status_();
+}
+
+// advisory: only what does not forbid to run. Settings of the host are the sysctls' business.
+void Programmer::remember_remarks(const std::vector<host::ProbeFinding>& findings, bool advisory) {
+  std::vector<std::string> remarks;
+  for (const auto& finding : findings) {
+    if (finding.ok || (advisory && !finding.advisory) || finding.code == "Forwarding") continue;
+    remarks.push_back(finding.code + ": " + finding.message);
+  }
+  for (const std::string& remark : remarks) {
+    if (std::find(status_.remarks.begin(), status_.remarks.end(), remark) ==
+        status_.remarks.end()) {
+      log_.warn("something on this node is in the datapath's way", {{"remark", remark}});
+    }
+  }
+  status_.remarks = std::move(remarks);
 }
 
 // EIPs that the store gives to this node (`mine`), or that it hands over to another one.
@@ -225,6 +254,7 @@ asio::awaitable<void> Programmer::step() {
                        compiler_->state().endpoints.size());
   stepping_ = false;
   on_status_();
+  if (full && done) co_await look_around();
 }
 
 // True when the kernel holds the change, but for single objects that failed.
@@ -335,13 +365,19 @@ void Programmer::failed(const Error& error) {
   const std::string text = error.to_string();
   std::int64_t delay = back_off_.next_ms();
   if (error.code == Errc::kTimeout || error.code == Errc::kUnavailable) delay += 1000;
-  status_.missed = datapath_.missed_deadlines();
-  if (text != status_.error) {
+  const unsigned missed = std::exchange(status_.missed, datapath_.missed_deadlines());
+  // Of a plugin that hangs the text counts the seconds: news is only the next missed deadline.
+  const bool known = missed != 0 && missed == status_.missed && !status_.error.empty();
+  if (!known && text != status_.error) {
     log_.error("the datapath could not be programmed, trying again", {{"error", text}});
   }
-  status_.error = text;
+  if (!known) status_.error = text;
   need_full_ = true;
   retry_at_ms_ = clock_.steady_ms() + delay;
+  // A plugin that hangs refuses at once: what is due must not be tried again before that, or this
+  // loop would leave no time for heartbeat and announcements.
+  full_at_ms_ = std::max(full_at_ms_, retry_at_ms_);
+  drift_at_ms_ = std::max(drift_at_ms_, retry_at_ms_);
 }
 
 asio::awaitable<Result<nlohmann::json>> Programmer::observe() {

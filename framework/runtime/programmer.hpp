@@ -26,10 +26,11 @@
 namespace egw::runtime {
 
 struct ProgrammerStatus {
-  bool programmed = false;  // one apply has succeeded since the start
-  unsigned missed = 0;      // deadlines missed in a row
-  std::string refused;      // why probe forbids running; empty: it does not
-  std::string error;        // why the last apply failed as a whole; empty: it did not
+  bool programmed = false;           // one apply has succeeded since the start
+  unsigned missed = 0;               // deadlines missed in a row
+  std::string refused;               // why probe forbids running; empty: it does not
+  std::vector<std::string> remarks;  // what probe has against the host, without forbidding to run
+  std::string error;                 // why the last apply failed as a whole; empty: it did not
   std::vector<host::ApplyFailure> failures;  // objects that could not be programmed
   std::vector<SysctlProblem> sysctls;
   model::Realised realised;
@@ -79,6 +80,8 @@ class Programmer {
  private:
   [[nodiscard]] bool can_compile();
   boost::asio::awaitable<bool> probe();
+  boost::asio::awaitable<void> look_around();
+  void remember_remarks(const std::vector<host::ProbeFinding>& findings, bool advisory);
   boost::asio::awaitable<void> step();
   boost::asio::awaitable<bool> apply(model::Change change);
   boost::asio::awaitable<void> tune(bool complete);

@@ -12,7 +12,7 @@ using sdk::Code;
 
 namespace {
 
-constexpr std::size_t kTombstoneLimit = 16 * 1024;
+constexpr std::size_t kTombstoneLimit = std::size_t{16} * 1024;
 
 bool lower_alnum(char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); }
 

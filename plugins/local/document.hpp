@@ -14,8 +14,9 @@
 
 namespace egw::local {
 
-inline constexpr std::size_t kMaxDocument = 1536 * 1024;  // bytes, as etcd's limit of a request
-inline constexpr int kMaxDepth = 100;                     // nested objects and arrays
+inline constexpr std::size_t kMaxDocument =
+    std::size_t{1536} * 1024;          // bytes, as etcd's limit of a request
+inline constexpr int kMaxDepth = 100;  // nested objects and arrays
 
 // Where a document belongs; checked by check_place().
 struct Place {

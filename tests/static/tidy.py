@@ -1,6 +1,8 @@
 """Runs clang-tidy over the sources of the framework and the plugins, one process per core.
 
-usage: tidy.py ROOT BUILD_DIR
+usage: tidy.py ROOT BUILD_DIR [--changed]
+--changed: only the sources that the last commit or the working tree touches, for the short test run; all of them
+take about ten CPU seconds each.
 A file that has not changed since it last passed with the same configuration and headers is not looked at
 again (stamps in BUILD_DIR/tidy, by the hash of the preprocessed text's inputs).
 """
@@ -39,13 +41,22 @@ def tidy(build, source):
     return done.returncode, done.stdout
 
 
+def changed(root):
+    """Files that differ from the commit before the last, as full paths; none where there is no history."""
+    done = subprocess.run(["git", "-C", root, "diff", "--name-only", "HEAD~1"], capture_output=True, text=True,
+                          check=False)
+    return {os.path.join(root, name) for name in done.stdout.splitlines()}
+
+
 def main():
-    root, build = sys.argv[1:]
+    root, build = sys.argv[1:3]
     stamps = os.path.join(build, "tidy")
     os.makedirs(stamps, exist_ok=True)
     with open(os.path.join(build, "compile_commands.json"), encoding="utf-8") as f:
         sources = sorted({e["file"] for e in json.load(f)
                           if e["file"].startswith((f"{root}/framework/", f"{root}/plugins/"))})
+    if "--changed" in sys.argv[3:]:
+        sources = sorted(set(sources) & changed(root))
     headers = headers_hash(root)
     todo = []
     for source in sources:

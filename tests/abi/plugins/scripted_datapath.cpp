@@ -1,6 +1,7 @@
 // A datapath on the SDK that misbehaves as its configuration says:
-//   {"open": "throw"|"failure"|"wait", "apply": "throw"|"wait"|"steps", "fifo": PATH}
-// "wait" reads from the fifo, so that the test decides when the call comes back.
+//   {"open": "throw"|"failure"|"wait", "apply": "throw"|"wait"|"steps"|"gate", "fifo": PATH}
+// "wait" reads from the fifo, so that the test decides when the call comes back. "gate" is a good
+// datapath, which may run, until somebody makes the fifo: then every apply waits there.
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -41,8 +42,9 @@ class Scripted final : public sdk::FullDatapath {
   }
   ~Scripted() override { host_.info("closed"); }
 
-  static sdk::Status probe(std::string_view, const sdk::NodeConfig&, sdk::ProbeSink& out) {
+  static sdk::Status probe(std::string_view config, const sdk::NodeConfig&, sdk::ProbeSink& out) {
     out.finding(true, "Kernel", "new enough");
+    if (value_of(config, "apply") == "gate") return sdk::ok();
     out.finding(false, "MarkConflict", "rule 12 uses our bits");
     return sdk::fail(sdk::Code::kUnsupported, "1 finding");
   }
@@ -50,9 +52,13 @@ class Scripted final : public sdk::FullDatapath {
     ++applied_;
     if (apply_ == "throw") throw std::runtime_error("netlink said no");
     if (apply_ == "wait" && state.generation == 1) wait_for(fifo_);
+    if (apply_ == "gate" && access(fifo_.c_str(), F_OK) == 0) wait_for(fifo_);
     return sdk::ok();
   }
-  sdk::Status sysctls(sdk::SysctlSink&) override { throw 5; }
+  sdk::Status sysctls(sdk::SysctlSink&) override {
+    if (apply_ == "gate") return sdk::ok();
+    throw 5;
+  }
   sdk::Outcome<std::string> observe() override {
     return apply_ == "throw" ? std::string("{\"no json") : std::to_string(applied_);
   }
@@ -77,7 +83,7 @@ constexpr const char* kSchema = R"({
   "additionalProperties": false,
   "properties": {
     "open": {"enum": ["", "throw", "failure", "wait"]},
-    "apply": {"enum": ["", "throw", "wait", "steps"]},
+    "apply": {"enum": ["", "throw", "wait", "steps", "gate"]},
     "fifo": {"type": "string"},
     "limits": {"type": "object", "properties": {"rules": {"type": "integer", "minimum": 1}}}
   }

@@ -69,7 +69,8 @@ asio::awaitable<json> probe(Datapath& datapath, const json& request) {
   if (!findings) co_return error_json(findings.error());
   json answer = {{"ok", true}, {"findings", json::array()}};
   for (const auto& f : *findings) {
-    answer["findings"].push_back({{"ok", f.ok}, {"code", f.code}, {"message", f.message}});
+    answer["findings"].push_back(
+        {{"ok", f.ok}, {"advisory", f.advisory}, {"code", f.code}, {"message", f.message}});
   }
   co_return answer;
 }

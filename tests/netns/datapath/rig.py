@@ -94,6 +94,7 @@ class Rig:
         self.pods, self.egresses, self.classes, self.endpoints = [], {}, {}, {}
         self.drivers, self.processes, self.generation, self.generations = {}, [], 0, {}
         self.node_extra, self.cluster_prefixes = {}, ["10.244.0.0/16", "fd00:244::/32"]
+        self.more_peers = []  # peers that are no namespaces
         self.state = tempfile.mkdtemp(prefix="egw-rig-")
 
     def __enter__(self):
@@ -242,6 +243,15 @@ class Rig:
             self.endpoints[address] = (pod.node, class_id)
         return class_id
 
+    def crowd(self, peers):
+        """As many peers in all as a cluster of that many nodes would have; their names sort before the rig's nodes."""
+        self.node_extra["ctMask"] = 0xfff80000  # room for 8,191 numbers
+        self.more_peers = [
+            {"name": f"m{k:05}", "underlay": f"10.6.{100 + k // 250}.{k % 250 + 1}",
+             "tunnelIPv4": f"172.31.{100 + k // 250}.{k % 250 + 1}", "tunnelIPv6": f"fd11::1:{k:x}",
+             "mac": f"02:ee:0b:00:{k >> 8:02x}:{k & 255:02x}", "podCIDRs": []}
+            for k in range(peers - len(self.nodes) + 1)]
+
     def mac(self, node):
         return f"02:ee:0a:06:00:{10 + self.index(node):02x}"
 
@@ -262,7 +272,7 @@ class Rig:
         peers = [{"name": n, "underlay": self.address(n), "tunnelIPv4": f"172.31.0.{self.index(n)}",
                   "tunnelIPv6": f"fd11::{self.index(n):x}", "mac": self.mac(n),
                   "podCIDRs": [f"10.244.{self.index(n)}.0/24", f"fd00:244:{self.index(n)}::/64"]}
-                 for n in self.nodes if n != node]
+                 for n in self.nodes if n != node] + self.more_peers
         egresses = [{"id": e["id"], "kind": e["kind"], **{k: e[k] for k in ("ipv4", "ipv6") if e[k]},
                      "mayServe": node in e["gateways"],
                      "owner": "none" if e["owner"] is None else "self" if e["owner"] == node else "peer",

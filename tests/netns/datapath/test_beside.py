@@ -80,62 +80,88 @@ def test_a_service_that_leads_outside_is_judged_by_its_endpoint(rig):
     assert pod.source(4, to="198.51.100.7", port=80) == EIP4
 
 
-def test_a_destination_local_to_the_host_is_never_steered(rig, pod):
-    """ipvs: the service's address is one of the host's own."""
-    net.batch(rig.ns("n1"), "addr add 203.0.113.50/32 dev lo")
-    server = sockets.udp(rig.ns("n1"), bind=("203.0.113.50", 80))
-    client = sockets.udp(pod.ns, to=("203.0.113.50", 80))
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_destination_local_to_the_host_is_never_steered(rig, pod, family):
+    """ipvs: the service's address is one of the host's own. A mark of ours on its packets would steer what ipvs makes
+    of them."""
+    service = "203.0.113.50" if family == 4 else "2001:db8::50"
+    net.batch(rig.ns("n1"), f"addr add {service}/{32 if family == 4 else 128} dev lo")
+    sh(rig, "n1", "nft -f - <<E\ntable inet seen {\nchain in {\ntype filter hook input priority 0;\n"
+                  "udp dport 80 meta mark & 0xffffffff != 0 counter\nudp dport 80 counter\n}\n}\nE")
+    server = sockets.udp(rig.ns("n1"), bind=(service, 80))
+    client = sockets.udp(pod.ns, to=(service, 80))
     client.send(b"x")
     server.settimeout(1)
-    assert server.recvfrom(10)[1][0] == pod.ipv4
+    assert server.recvfrom(10)[1][0] == (pod.ipv4 if family == 4 else pod.ipv6)
+    text = net.enter(rig.ns("n1"), "nft", "list", "chain", "inet", "seen", "in")
+    assert [int(line.split("packets ")[1].split()[0]) for line in text.splitlines() if "packets" in line] == [0, 1]
     client.close()
     server.close()
 
 
+@pytest.mark.parametrize("node", ["n1", "n2", "n3"], ids=["client", "owner", "standby"])
 @pytest.mark.parametrize("tool", ["iptables-nft", "iptables-legacy", "nft"])
-def test_network_policy_still_decides(rig, pod, tool):
-    """FORWARD: established passes, what comes from pods and is not allowed is dropped."""
+def test_network_policy_still_decides(rig, node, tool):
+    """FORWARD on the pod's node: established passes, what comes from pods and is not allowed is dropped."""
+    pod = rig.pod(node)
+    rig.steer(pod, ALL)
+    rig.apply()
     if tool == "nft":
-        sh(rig, "n1", "nft add table ip np; nft add chain ip np forwarded '{ type filter hook forward priority 0; }'; "
-                      "nft add rule ip np forwarded ct state established,related accept; "
-                      f"nft add rule ip np forwarded iifname {pod.host} udp dport 7000 accept; "
-                      f"nft add rule ip np forwarded iifname {pod.host} drop; nft add rule ip np forwarded oifname {pod.host} drop")
+        sh(rig, node, "nft add table inet np; nft add chain inet np forwarded '{ type filter hook forward priority 0; }'; "
+                      "nft add rule inet np forwarded ct state established,related accept; "
+                      f"nft add rule inet np forwarded iifname {pod.host} udp dport 7000 accept; "
+                      f"nft add rule inet np forwarded iifname {pod.host} drop; "
+                      f"nft add rule inet np forwarded oifname {pod.host} drop")
     else:
-        sh(rig, "n1", f"{tool} -w -A FORWARD -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT; "
-                      f"{tool} -w -A FORWARD -i {pod.host} -p udp --dport 7000 -j ACCEPT; "
-                      f"{tool} -w -A FORWARD -i {pod.host} -j DROP; {tool} -w -A FORWARD -o {pod.host} -j DROP")
+        for t in (tool, tool.replace("ip", "ip6", 1)):
+            sh(rig, node, f"{t} -w -A FORWARD -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT; "
+                          f"{t} -w -A FORWARD -i {pod.host} -p udp --dport 7000 -j ACCEPT; "
+                          f"{t} -w -A FORWARD -i {pod.host} -j DROP; {t} -w -A FORWARD -o {pod.host} -j DROP")
     rig.serve(7001)
-    assert pod.source(4) == EIP4
-    assert pod.source(4, 0.2, port=7001) is None
+    for family, eip in ((4, EIP4), (6, EIP6)):
+        assert pod.source(family) == eip
+        assert pod.source(family, 0.2, port=7001) is None
 
 
-def test_a_connection_from_outside_is_answered_natively(rig, pod):
-    """Its replies take the way they always took: not through the gateway, with the pod's own address."""
+def test_network_policy_on_the_gateway(rig, pod):
+    """FORWARD of the owner drops what nobody allowed: a host endpoint's policy decides over steered packets, too."""
+    sh(rig, "n2", "nft add table inet np; nft add chain inet np forwarded '{ type filter hook forward priority 0; policy "
+                  "drop; }'; nft add rule inet np forwarded ct state established,related accept; "
+                  "nft add rule inet np forwarded iifname egress.vxlan udp dport 7000 accept")
+    rig.serve(7001)
+    for family, eip in ((4, EIP4), (6, EIP6)):
+        assert pod.source(family) == eip
+        assert pod.source(family, 0.2, port=7001) is None
+
+
+@pytest.mark.parametrize("node", ["n1", "n2", "n3"], ids=["client", "owner", "standby"])
+def test_a_connection_from_outside_is_answered_natively(rig, node):
+    """Its replies take the way they always took: not through the tunnel, with the pod's own address."""
+    pod = rig.pod(node)
+    rig.steer(pod, ALL)
+    rig.apply()
     for address, family in ((pod.ipv4, 4), (pod.ipv6, 6)):
         listener = sockets.listen(pod.ns, address, 8080)
         outside = sockets.connect(rig.ns("srv"), address, 8080)
         inside, peer = listener.accept()
         assert peer[0] == (SERVER4 if family == 4 else SERVER6)
-        capture = sockets.Capture(rig.ns("n2"), "egress.vxlan")
+        captures = [sockets.Capture(rig.ns(n), "egress.vxlan") for n in rig.nodes]
         inside.send(b"hello")
         assert outside.recv(100) == b"hello"
         outside.send(b"x" * 1000)
         assert len(inside.recv(2000)) == 1000
-        frames = [f for f in capture.stop() if capture.source(f[1]) == address]
-        assert frames == []
-        for s in (inside, outside, listener):
+        server = sockets.udp(pod.ns, bind=(address, 9000))  # UDP that begins outside likewise
+        client = sockets.udp(rig.ns("srv"), to=(address, 9000))
+        client.send(b"?")
+        server.settimeout(1)
+        _, peer = server.recvfrom(10)
+        server.sendto(b"!", peer)
+        client.settimeout(1)
+        assert client.recv(10) == b"!"  # the socket is connected: only from the pod's own address
+        for capture in captures:
+            assert [f for f in capture.stop() if capture.source(f[1]) == address] == []
+        for s in (inside, outside, listener, server, client):
             s.close()
-    # UDP that begins outside likewise.
-    server = sockets.udp(pod.ns, bind=(pod.ipv4, 9000))
-    client = sockets.udp(rig.ns("srv"), to=(pod.ipv4, 9000))
-    client.send(b"?")
-    server.settimeout(1)
-    _, peer = server.recvfrom(10)
-    server.sendto(b"!", peer)
-    client.settimeout(1)
-    assert client.recv(10) == b"!"
-    server.close()
-    client.close()
 
 
 # A foreign rule sets bits in mangle prerouting; another one counts them at the very end of the way.
@@ -143,10 +169,11 @@ FOREIGN = (0x00010000, 0x00004000, 0x00008000, 0x0000c000, 0x00000539, 0x0000020
 
 
 @pytest.mark.parametrize("bits", FOREIGN, ids=hex)
-def test_foreign_mark_bits_survive(rig, bits):
+@pytest.mark.parametrize("family", [4, 6])
+def test_foreign_mark_bits_survive(rig, bits, family):
     """On packets that do not enter the tunnel: of a bystander, of a pod on the owner, on the gateway's way out."""
     for node in ("n1", "n2"):
-        sh(rig, node, "nft -f - <<E\ntable ip foreign {\n"
+        sh(rig, node, "nft -f - <<E\ntable inet foreign {\n"
                       f"chain pre {{ type filter hook prerouting priority -150; iifname pod* meta mark set meta mark "
                       f"or {bits:#x}; }}\n"
                       f"chain post {{ type filter hook postrouting priority 300; oifname eth0 udp dport 7000 meta "
@@ -158,19 +185,20 @@ def test_foreign_mark_bits_survive(rig, bits):
     rig.apply()
 
     def counts(node):
-        text = net.enter(rig.ns(node), "nft", "list", "chain", "ip", "foreign", "post")
+        text = net.enter(rig.ns(node), "nft", "list", "chain", "inet", "foreign", "post")
         return [int(line.split("packets ")[1].split()[0]) for line in text.splitlines() if "packets" in line]
 
-    assert bystander.source(4) == bystander.ipv4
+    assert bystander.source(family) == (bystander.ipv4 if family == 4 else bystander.ipv6)
     assert counts("n1") == [1, 1]
-    client = sockets.udp(local.ns, to=(SERVER4, 7000))
+    client = sockets.udp(local.ns, to=(SERVER4 if family == 4 else SERVER6, 7000))
     for _ in range(5):
         sockets.ask(client, b"\0" * 64)
     client.close()
     marked, all_ = counts("n2")
     # The connection's first packet carries the id in the low 14 bits instead.
     assert all_ == 5 and marked >= (5 if bits & 0x3fff == 0 else 4)
-    assert remote.source(4) == EIP4 and local.source(4) == EIP4
+    eip = EIP4 if family == 4 else EIP6
+    assert remote.source(family) == eip and local.source(family) == eip
 
 
 @pytest.mark.parametrize("mask", [0xfff80000, 0xff000000, 0x00fff000, 0x0000000f, 0x00003fff], ids=hex)
@@ -210,14 +238,24 @@ def test_ids_that_look_like_others_marks(rig, id_):
         assert pod.source(4) == EIP4 and pod.source(6) == EIP6, pod.name
 
 
-def test_kube_proxys_marks_do_not_matter(rig, pod):
-    """0x4000 set on every packet, masquerade for it at the end, as kube-proxy does for services."""
-    for node in rig.nodes:
-        sh(rig, node, "iptables-nft -w -t nat -A PREROUTING -s 10.244.0.0/16 -j MARK --or-mark 0x4000; "
-                      "iptables-nft -w -t nat -A POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN; "
-                      "iptables-nft -w -t nat -A POSTROUTING -j MARK --xor-mark 0x4000; "
-                      "iptables-nft -w -t nat -A POSTROUTING -j MASQUERADE --random-fully")
-    assert pod.source(4) == EIP4
+@pytest.mark.parametrize("node", ["n1", "n2", "n3"], ids=["client", "owner", "standby"])
+@pytest.mark.parametrize("backend", ["nft", "legacy"])
+def test_kube_proxys_marks_do_not_matter(rig, node, backend):
+    """0x4000 set on every packet and masquerade for it at the end, as kube-proxy does for services; packets with
+    0x8000 are dropped, and none of ours has it."""
+    pod = rig.pod(node)
+    rig.steer(pod, ALL)
+    rig.apply()
+    for host in rig.nodes:
+        for t, pods in ((f"iptables-{backend}", "10.244.0.0/16"), (f"ip6tables-{backend}", "fd00:244::/32")):
+            sh(rig, host, f"{t} -w -t nat -A PREROUTING -s {pods} -j MARK --or-mark 0x4000; "
+                          f"{t} -w -t nat -A POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN; "
+                          f"{t} -w -t nat -A POSTROUTING -j MARK --xor-mark 0x4000; "
+                          f"{t} -w -t nat -A POSTROUTING -j MASQUERADE --random-fully; "
+                          f"{t} -w -A FORWARD -m mark --mark 0x8000/0x8000 -j DROP; "
+                          f"{t} -w -A INPUT -m mark --mark 0x8000/0x8000 -j DROP; "
+                          f"{t} -w -A OUTPUT -m mark --mark 0x8000/0x8000 -j DROP")
+    assert pod.source(4) == EIP4 and pod.source(6) == EIP6
 
 
 @pytest.mark.parametrize("all_", [0, 1])
@@ -243,13 +281,17 @@ def test_reverse_path_filters(rig, strict, all_):
         assert [s["source"] for s in report["sources"]] == [EIP4] and report["tcp_resets"] == 0, report
 
 
-@pytest.mark.parametrize("only,strict", itertools.product(["uplink", "pod", "tunnel"], [1, 2]))
-def test_reverse_path_filter_of_one_device(rig, pod, only, strict):
-    device = {"uplink": "eth0", "pod": pod.host, "tunnel": "egress.vxlan"}[only]
+@pytest.mark.parametrize("only,strict,valid", list(itertools.product(["all", "uplink", "pod", "tunnel"], [1, 2], [0, 1])))
+def test_reverse_path_filter_of_one_device(rig, pod, only, strict, valid):
+    device = {"all": "all", "uplink": "eth0", "pod": pod.host, "tunnel": "egress.vxlan"}[only]
+    marks = "all" if only == "tunnel" else device  # the tunnel device's own key is egw's to set, and is 1
     for node in rig.nodes:
         if only != "pod" or node == "n1":
-            rig.sysctl(node, {"net/ipv4/conf/all/rp_filter": 0, f"net/ipv4/conf/{device}/rp_filter": strict,
-                              f"net/ipv4/conf/{device}/src_valid_mark": 1})
+            rig.sysctl(node, {"net/ipv4/conf/all/rp_filter": 0, "net/ipv4/conf/all/src_valid_mark": 0,
+                              f"net/ipv4/conf/{device}/rp_filter": strict,
+                              f"net/ipv4/conf/{marks}/src_valid_mark": valid})
+    for i in range(1, 4):
+        net.batch(rig.ns("srv"), f"route del 10.244.{i}.0/24")
     assert pod.source(4) == EIP4
 
 

@@ -182,3 +182,16 @@ def test_the_gateway_fails_closed(rig, pod):
         assert leaked(rig, lambda: pod.source(4, 0.2)) == {}
         rig.apply("n2")
         assert pod.source(4) == EIP4
+
+
+@pytest.mark.parametrize("chain", ["translate", "translate_own"])
+def test_the_owner_fails_closed_for_its_own_pods(rig, chain):
+    """The same for a pod on the owner, which no tunnel stands between."""
+    local = rig.pod("n2")
+    rig.steer(local, [("0.0.0.0/0", 7), ("::/0", 7)])
+    rig.apply()
+    for family, nft in ((4, "ip"), (6, "ip6")):
+        net.enter(rig.ns("n2"), "nft", f"flush chain {nft} egw {chain}")
+        assert leaked(rig, lambda f=family: local.source(f, 0.2)) == {}
+    rig.apply("n2")
+    assert local.source(4) == EIP4 and local.source(6) == EIP6

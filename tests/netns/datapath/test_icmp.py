@@ -230,27 +230,6 @@ def test_ping(rig, node, family):
     s.close()
 
 
-def test_sctp(rig):
-    """A crafted INIT chunk: this kernel has no SCTP sockets. It leaves with the EIP."""
-    pod = steered(rig, "n1")
-    init = struct.pack("!HHII", 5000, 5001, 0, 0) + struct.pack("!BBHIIHHI", 1, 0, 20, 1, 65535, 1, 1, 1)
-    crc = 0xffffffff
-    for byte in init:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
-    init = init[:8] + struct.pack("<I", crc ^ 0xffffffff) + init[12:]
-    gateway = net.run("ip", "-n", rig.ns("n1"), "-br", "link", "show", pod.host).split()[2]
-    own = net.run("ip", "-n", pod.ns, "-br", "link", "show", "eth0").split()[2]
-    capture = sockets.Capture(rig.ns("srv"))
-    raw = sockets.packets(pod.ns, "eth0")
-    raw.send(sockets.frame(own, gateway, sockets.ip4(pod.ipv4, SERVER4, 132, init)))
-    raw.close()
-    seen = [capture.source(f) for _, f, kind in capture.stop()
-            if kind != 4 and f[12:14] == b"\x08\x00" and f[23] == 132]
-    assert seen == [EIP4]
-
-
 def test_invalid_packets_do_not_leak(rig, pod):
     """Segments of connections that nobody knows, also with conntrack's pick-up off: EIP or nothing."""
     for node in rig.nodes:

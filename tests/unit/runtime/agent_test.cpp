@@ -360,6 +360,40 @@ TEST_F(AgentTest, ProbeThatWarnsDoesNotKeepTheNodeFromRunning) {
   EXPECT_FALSE(condition_true("n1", "DatapathRefused"));
 }
 
+// Also when the time of the full apply has come: a refusal that costs no time must not be asked for
+// without end.
+TEST_F(AgentTest, ADatapathThatRefusesIsAskedAtIntervals) {
+  start_cluster();
+  auto& datapath = agents["n1"]->datapath;
+  const auto before = datapath.applies.size();
+  for (int i = 0; i < 5000; ++i) {
+    datapath.errors.push_back({Errc::kUnavailable, "datapath", "still busy", 0});
+  }
+  const auto beats = heartbeats_of("n1");
+  loop.advance(120'000);
+  EXPECT_GT(datapath.applies.size(), before + 10);
+  EXPECT_LT(datapath.applies.size(), before + 150);
+  EXPECT_GT(heartbeats_of("n1"), beats + 20);
+}
+
+// Whatever probe finds once the node runs is said, and stops nothing.
+TEST_F(AgentTest, RemarksOfProbeAreShownAndGoAgain) {
+  start_cluster();
+  auto& datapath = agents["n1"]->datapath;
+  datapath.findings = {{false, "TunnelForward", "chain forward: its policy drops", true},
+                       {false, "MarkConflict", "rule 100 uses mark 0x1000000", false}};
+  loop.advance(31'000);
+  EXPECT_EQ(phase("n1"), "Ready");
+  EXPECT_FALSE(condition_true("n1", "DatapathRefused"));
+  ASSERT_TRUE(condition_true("n1", "DatapathRemark"));
+  EXPECT_EQ(
+      (*condition("n1", "DatapathRemark"))["message"],
+      "TunnelForward: chain forward: its policy drops; MarkConflict: rule 100 uses mark 0x1000000");
+  datapath.findings.clear();
+  loop.advance(31'000);
+  EXPECT_FALSE(condition_true("n1", "DatapathRemark"));
+}
+
 TEST(MetricsTest, ACounterOfAPluginEndsInTotalOnce) {
   runtime::Metrics metrics("agent", "0");
   metrics.external("datapath",
