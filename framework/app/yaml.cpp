@@ -8,6 +8,7 @@
 #include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <charconv>
@@ -268,6 +269,31 @@ Result<std::string> read_fd(int fd, const std::string& path, std::size_t max_byt
   }
 }
 
+// Where the text ceases to be UTF-8 (RFC 3629: shortest form, no surrogates), npos if it is all.
+std::size_t first_not_utf8(std::string_view text) {
+  for (std::size_t i = 0; i < text.size();) {
+    const auto lead = static_cast<unsigned char>(text[i]);
+    const std::size_t more = lead < 0x80U                    ? 0
+                             : lead >= 0xc2U && lead < 0xe0U ? 1
+                             : (lead & 0xf0U) == 0xe0U       ? 2
+                             : lead >= 0xf0U && lead < 0xf5U ? 3
+                                                             : std::string_view::npos;
+    if (more == std::string_view::npos || more >= text.size() - i) return i;
+    std::uint32_t point = more == 0 ? lead : lead & (0x3fU >> more);
+    for (std::size_t k = 1; k <= more; ++k) {
+      const auto next = static_cast<unsigned char>(text[i + k]);
+      if ((next & 0xc0U) != 0x80U) return i;
+      point = point << 6U | (next & 0x3fU);
+    }
+    if ((more == 2 && (point < 0x800U || (point >= 0xd800U && point < 0xe000U))) ||
+        (more == 3 && (point < 0x10000U || point > 0x10ffffU))) {
+      return i;
+    }
+    i += more + 1;
+  }
+  return std::string_view::npos;
+}
+
 }  // namespace
 
 Result<std::vector<json>> read_yaml(std::string_view text, const std::string& source,
@@ -275,6 +301,12 @@ Result<std::vector<json>> read_yaml(std::string_view text, const std::string& so
   if (text.size() > max_bytes) {
     return fail(Errc::kInvalid, source,
                 fmt::format("is larger than {} KiB, the most that is read", max_bytes / 1024));
+  }
+  if (const auto bad = first_not_utf8(text); bad != std::string_view::npos) {
+    const auto line = 1 + std::count(text.begin(), text.begin() + static_cast<long>(bad), '\n');
+    return fail(Errc::kInvalid, fmt::format("{}:{}", source, line),
+                fmt::format("byte 0x{:02x} is no UTF-8 text: save the file as UTF-8",
+                            static_cast<unsigned char>(text[bad])));
   }
   std::vector<json> documents;
   const auto first = text.find_first_not_of(" \t\r\n");

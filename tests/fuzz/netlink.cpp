@@ -52,6 +52,7 @@ void expressions(const nlattr* list) {
 }  // namespace
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  if (size == 0) return 0;
   // Aligned as a receive buffer is.
   std::vector<std::uint32_t> aligned((size + 3) / 4);
   std::memcpy(aligned.data(), data, size);

@@ -95,6 +95,16 @@ TEST(Yaml, Refusals) {
             "F:1: the tag tag:yaml.org,2002:set is not supported; write a plain or quoted value");
 }
 
+// Found by fuzzing: it became a string that no JSON can carry.
+TEST(Yaml, OnlyUtf8) {
+  for (const char* bad : {"\xad", "\xc0\x80", "\xe0\x80\x80", "\xed\xa0\x80", "\xf5\x80\x80\x80",
+                          "\xc3", "\xf4\x90\x80\x80", "\xe2\x82"}) {
+    EXPECT_THAT(refusal(std::string("a: b\nc: ") + bad), testing::StartsWith("F:2: byte 0x"))
+        << bad;
+  }
+  EXPECT_EQ(refusal("a: \"\xc3\xa4 \xe2\x82\xac \xf0\x9f\x98\x80\""), "(accepted)");
+}
+
 TEST(Yaml, AnchorsAndDocuments) {
   EXPECT_EQ(yaml("a: &x {b: [1, 2]}\nc: *x\nd: [*x, *x]"),
             json::parse(R"({"a":{"b":[1,2]},"c":{"b":[1,2]},"d":[{"b":[1,2]},{"b":[1,2]}]})"));
