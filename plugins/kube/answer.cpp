@@ -38,7 +38,7 @@ sdk::Status not_found(const std::string& said, const json& status, const Asked& 
   return sdk::fail(Code::kUnavailable,
                    "the API server does not serve " + asked.resource +
                        " (404): the CustomResourceDefinition is missing or has another version; "
-                       "install the CRDs of this egw (kubectl get crd)",
+                       "install those of this egw (kubectl apply -f config/crds)",
                    what_of(asked));
 }
 

@@ -11,6 +11,7 @@ import pytest
 
 BUILD = os.environ["EGW_BUILD_DIR"]
 EGW = os.path.join(BUILD, "bin/egw")
+CRDS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../config/crds")
 
 OBJECTS = """
 apiVersion: egressgateway.spidernet.io/v1beta1
@@ -100,6 +101,7 @@ class Cluster:
             self.kubectl("patch", "node", name, "--subresource=status", "--type=merge", "-p", json.dumps(status))
 
         self.kubectl("create", "-f", "-", stdin=PERMISSIONS)
+        self.kubectl("apply", "--server-side", "--force-conflicts", "-f", CRDS)
         self.service_account = self.kubeconfig_of("controller")
 
     def kubeconfig_of(self, account):
