@@ -45,6 +45,7 @@ kind: ClusterRole
 metadata: {name: egw-controller}
 rules:
 - {apiGroups: [""], resources: [nodes, pods, namespaces], verbs: [list, watch]}
+- {apiGroups: [""], resources: [events], verbs: [get, create, update]}
 - apiGroups: [egressgateway.spidernet.io]
   resources: ["*"]
   verbs: [get, list, watch, create, update, delete]
