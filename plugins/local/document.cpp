@@ -5,6 +5,8 @@
 #include <ctime>
 #include <nlohmann/json.hpp>
 
+#include "common/nesting.hpp"
+
 namespace egw::local {
 
 using nlohmann::json;
@@ -32,26 +34,6 @@ bool is_subdomain(std::string_view s) {
     if (dot == std::string_view::npos) return true;
     s.remove_prefix(dot + 1);
   }
-}
-
-// Bounds the recursion of everything that walks the document later.
-bool too_deep(std::string_view text) {
-  int depth = 0;
-  bool quoted = false;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    const char c = text[i];
-    if (quoted) {
-      if (c == '\\') ++i;
-      if (c == '"') quoted = false;
-    } else if (c == '"') {
-      quoted = true;
-    } else if (c == '{' || c == '[') {
-      if (++depth > kMaxDepth) return true;
-    } else if (c == '}' || c == ']') {
-      --depth;
-    }
-  }
-  return false;
 }
 
 sdk::Status invalid(const Place& place, std::string message) {
@@ -179,7 +161,7 @@ sdk::Outcome<json> parse_document(const Place& place, std::string_view text) {
     return invalid(place, "the object has " + std::to_string(text.size()) + " bytes, at most " +
                               std::to_string(kMaxDocument) + " are allowed");
   }
-  if (too_deep(text)) {
+  if (common::nested_deeper_than(text, kMaxDepth)) {
     return invalid(place,
                    "the object is nested more than " + std::to_string(kMaxDepth) + " levels deep");
   }

@@ -25,35 +25,6 @@ class Watch : public testing::Test {
   TestStore s{folder.db()};
 };
 
-TEST_F(Watch, SnapshotThenChangesInOrder) {
-  ASSERT_TRUE(s.create(gateway(), "", "a", json::object()).ok());
-  ASSERT_TRUE(s.create(node(), "", "other-kind", json::object()).ok());
-  Recorder r(s.store, gateway());
-  ASSERT_TRUE(r.wait("SYNCED"));
-  ASSERT_TRUE(s.create(gateway(), "", "b", json::object()).ok());
-  ASSERT_TRUE(r.wait("UPSERT b"));
-  ASSERT_TRUE(s.update(gateway(), "", "a", {{"spec", {{"x", 1}}}}).ok());
-  ASSERT_TRUE(r.wait("UPSERT a"));
-  ASSERT_TRUE(s.remove(gateway(), "", "b").ok());
-  ASSERT_TRUE(r.wait("DELETE b"));
-  const auto events = r.events();
-  EXPECT_THAT(r.take(),
-              ElementsAre("SNAPSHOT", "UPSERT a", "SYNCED", "UPSERT b", "UPSERT a", "DELETE b"));
-  EXPECT_EQ(json::parse(events[4].object)["spec"]["x"], 1);
-  EXPECT_EQ(json::parse(events[5].object)["metadata"]["name"], "b") << "the last document known";
-  EXPECT_EQ(events[5].revision, 5U);
-}
-
-TEST_F(Watch, DeleteAndCreateAgainAreBothSeen) {
-  ASSERT_TRUE(s.create(gateway(), "", "a", json::object()).ok());
-  Recorder r(s.store, gateway());
-  ASSERT_TRUE(r.wait("SYNCED"));
-  ASSERT_TRUE(s.remove(gateway(), "", "a").ok());
-  ASSERT_TRUE(s.create(gateway(), "", "a", json::object()).ok());
-  EXPECT_TRUE(r.wait("DELETE a"));
-  EXPECT_TRUE(r.wait("UPSERT a"));
-}
-
 TEST_F(Watch, AnObjectThatStopsMatchingIsDeleted) {
   ASSERT_TRUE(s.create(pod(), "d", "p1", on_node("n1")).ok());
   ASSERT_TRUE(s.create(pod(), "d", "p2", on_node("n2")).ok());
@@ -87,31 +58,6 @@ TEST_F(Watch, ABookmarkTellsTheRevisionOfOthersChanges) {
   ASSERT_TRUE(s.create(node(), "", "n", json::object()).ok());
   EXPECT_TRUE(r.wait(
       [](const Recorder::Event& e) { return e.type == EGW_EVENT_REVISION && e.revision == 1; }));
-}
-
-TEST_F(Watch, UnsubscribeFromInsideAnEventEndsIt) {
-  struct Context {
-    LocalStore* store;
-    std::atomic<std::uint64_t> number{0};  // events come on the watcher's thread
-    std::atomic<int> events{0};
-  } context{&s.store};
-  ASSERT_TRUE(s.create(gateway(), "", "a", json::object()).ok());
-  Recorder probe(s.store, gateway());
-  ASSERT_TRUE(probe.wait("SYNCED"));
-  sdk::Query q;
-  q.kind = gateway();
-  const egw_event_sink sink{&context, [](void* ctx, const egw_event*) {
-                              auto* c = static_cast<Context*>(ctx);
-                              if (c->number == 0) return;  // SNAPSHOT may come before the number
-                              ++c->events;
-                              c->store->unsubscribe(c->number);
-                            }};
-  context.number = s.store.subscribe(q, sdk::EventSink(sink)).value();
-  ASSERT_TRUE(s.create(gateway(), "", "b", json::object()).ok());
-  ASSERT_TRUE(probe.wait("UPSERT b"));
-  ASSERT_TRUE(s.create(gateway(), "", "c", json::object()).ok());
-  ASSERT_TRUE(probe.wait("UPSERT c"));
-  EXPECT_EQ(context.events, 1);
 }
 
 TEST_F(Watch, WhoeverFellBehindTheLogGetsASnapshot) {

@@ -1,0 +1,54 @@
+// The API server as the plugins see it: requests with credentials, within a deadline, repeated
+// where the server says so or has not seen them. One per plugin instance; any thread.
+#pragma once
+
+#include <string>
+
+#include "access.hpp"
+#include "answer.hpp"
+#include "back_off.hpp"
+#include "credentials.hpp"
+#include "egw/sdk/plugin.hpp"
+#include "http.hpp"
+
+namespace egw::kube {
+
+class Api {
+ public:
+  Api(Access access, sdk::Host host);
+  ~Api();
+  Api(const Api&) = delete;
+  Api& operator=(const Api&) = delete;
+
+  // One attempt; a second one with fresh credentials after 401.
+  [[nodiscard]] HttpAnswer once(const HttpRequest& request, const Stop* stop = nullptr);
+  // Attempts until request.deadline: again after 429, 503 with Retry-After, and when the request
+  // did not reach the server.
+  [[nodiscard]] HttpAnswer call(HttpRequest request, Stop* stop = nullptr);
+  // The answer's object.
+  [[nodiscard]] sdk::Outcome<nlohmann::json> object(HttpRequest request, const Asked& asked,
+                                                    Stop* stop = nullptr);
+  // Ends the calls and streams whose stop is requested.
+  void wake() { client_.wake(); }
+
+  [[nodiscard]] const Access& access() const { return access_; }
+  // Something has come within the time, and no request has failed since.
+  [[nodiscard]] bool heard_within(std::chrono::milliseconds time) const {
+    return !failed_ && std::chrono::steady_clock::now() - client_.last_received() < time;
+  }
+  // ok() when the server answers.
+  [[nodiscard]] sdk::Status alive(std::chrono::milliseconds deadline);
+
+ private:
+  void keep_watch();
+
+  const Access access_;
+  const sdk::Host host_;
+  CredentialSource credentials_;
+  HttpClient client_;
+  std::atomic<bool> failed_{false};  // the last request got no answer, or was not let in
+  Stop stop_;
+  std::thread keeper_;
+};
+
+}  // namespace egw::kube

@@ -1,0 +1,38 @@
+// Configuration of the two plugins of this folder, read from the JSON that the host has checked
+// against the schemas in schema.hpp; what a schema cannot say is checked here.
+#pragma once
+
+#include <chrono>
+#include <string>
+#include <string_view>
+
+#include "access.hpp"
+
+namespace egw::kube {
+
+inline constexpr std::string_view kServiceAccountFolder =
+    "/var/run/secrets/kubernetes.io/serviceaccount";
+
+// Both plugins' way to the API server.
+struct ConnectionConfig {
+  AccessOptions access;
+  std::chrono::milliseconds request_timeout{4000};
+  std::string ns;  // where egw's own objects are; empty: as the access says
+};
+
+struct StoreConfig {
+  ConnectionConfig connection;
+  std::string term_lease = "egw-term";
+};
+
+struct ElectionConfig {
+  ConnectionConfig connection;
+  std::string lease = "egw-controller";
+  std::chrono::milliseconds lease_duration{15'000}, renew_deadline{10'000}, retry_period{2'000};
+};
+
+// Empty text: all defaults. Throw sdk::Failure (kInvalid) naming the key.
+[[nodiscard]] StoreConfig parse_store_config(std::string_view json);
+[[nodiscard]] ElectionConfig parse_election_config(std::string_view json);
+
+}  // namespace egw::kube

@@ -1,0 +1,90 @@
+// See credentials.hpp.
+#include "credentials.hpp"
+
+#include <sys/stat.h>
+
+#include <ctime>
+#include <limits>
+
+namespace egw::kube {
+
+using sdk::Code;
+
+namespace {
+constexpr std::int64_t kEarly = 10;  // seconds before the end of a credential to renew it
+
+// Left out: what a header cannot hold. A token file often ends in a newline.
+std::string as_token(std::string text) {
+  while (!text.empty() && static_cast<unsigned char>(text.back()) <= ' ') text.pop_back();
+  for (const char c : text) {
+    if (static_cast<unsigned char>(c) <= ' ' || c == 127) return {};
+  }
+  return text;
+}
+}  // namespace
+
+const std::string& CredentialSource::content(const std::string& path) {
+  struct stat now {};
+  if (::stat(path.c_str(), &now) != 0) {
+    throw sdk::Failure(Code::kUnavailable, "cannot be read", path, errno);
+  }
+  File& file = files_[path];
+  const std::int64_t modified =
+      std::int64_t{now.st_mtim.tv_sec} * 1'000'000'000 + now.st_mtim.tv_nsec;
+  if (file.size != now.st_size || file.modified_ns != modified || file.inode != now.st_ino) {
+    file.content = read_file(path);
+    file.size = now.st_size;
+    file.modified_ns = modified;
+    file.inode = now.st_ino;
+  }
+  return file.content;
+}
+
+sdk::Outcome<Credentials> CredentialSource::get() {
+  const std::lock_guard lock(mutex_);
+  try {
+    Credentials out;
+    if (access_.exec) {
+      auto made = run_program();
+      if (!made.ok()) return made;
+      out = *made;
+    }
+    const bool has_token = !access_.token.empty() || !access_.token_file.empty();
+    if (has_token) {
+      out.token =
+          as_token(access_.token_file.empty() ? access_.token : content(access_.token_file));
+      if (out.token.empty()) {
+        return sdk::fail(Code::kUnavailable, "there is no token in it",
+                         access_.token_file.empty() ? access_.origin : access_.token_file);
+      }
+    }
+    if (!access_.certificate.empty()) out.certificate = access_.certificate;
+    if (!access_.certificate_file.empty()) out.certificate = content(access_.certificate_file);
+    if (!access_.key.empty()) out.key = access_.key;
+    if (!access_.key_file.empty()) out.key = content(access_.key_file);
+    return out;
+  } catch (const sdk::Failure& failure) {
+    sdk::Status status = failure.status();
+    status.code = Code::kUnavailable;
+    return status;
+  }
+}
+
+sdk::Outcome<Credentials> CredentialSource::run_program() {
+  if (runs_out_ != 0 && std::time(nullptr) + kEarly < runs_out_) return made_;
+  const auto answer = run_exec_plugin(*access_.exec, access_.server);
+  if (!answer.ok()) return answer.status();
+  made_ = answer.value().credentials;
+  made_.token = as_token(made_.token);
+  const std::int64_t expires = answer.value().expires;
+  runs_out_ = expires == 0 ? std::numeric_limits<std::int64_t>::max() : expires;
+  return made_;
+}
+
+void CredentialSource::refused() {
+  const std::lock_guard lock(mutex_);
+  runs_out_ = 0;
+  files_.clear();
+}
+
+}  // namespace egw::kube

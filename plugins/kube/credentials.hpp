@@ -1,0 +1,47 @@
+// The credentials of the next request: from the texts and files of an Access, or from the program
+// that it names. Files are looked at for each request, because tokens rotate; a program is run when
+// what it gave has run out or was refused. Used by api.cpp; any thread.
+#pragma once
+
+#include <map>
+#include <mutex>
+#include <string>
+
+#include "access.hpp"
+
+namespace egw::kube {
+
+class CredentialSource {
+ public:
+  explicit CredentialSource(const Access& access) : access_(access) {}
+
+  [[nodiscard]] sdk::Outcome<Credentials> get();
+  // The server did not accept what get() gave.
+  void refused();
+
+ private:
+  // The content of the file, read again when it has changed.
+  const std::string& content(const std::string& path);
+  sdk::Outcome<Credentials> run_program();
+
+  struct File {
+    std::string content;
+    std::int64_t modified_ns = 0, size = -1;
+    std::uint64_t inode = 0;
+  };
+  const Access& access_;
+  std::mutex mutex_;  // guards the rest
+  std::map<std::string, File> files_;
+  Credentials made_;           // by the program
+  std::int64_t runs_out_ = 0;  // Unix seconds; 0: not made yet
+};
+
+// What an ExecPlugin printed. expires: Unix seconds, 0 where it does not say.
+struct ExecAnswer {
+  Credentials credentials;
+  std::int64_t expires = 0;
+};
+[[nodiscard]] sdk::Outcome<ExecAnswer> run_exec_plugin(const ExecPlugin& plugin,
+                                                       const Server& server);
+
+}  // namespace egw::kube

@@ -1,0 +1,111 @@
+// HTTP client on libcurl's multi interface: one thread that drives all transfers to one server,
+// over one HTTP/2 connection where the server speaks it. Calls are synchronous and may come from
+// any thread; nothing is thrown. Used by api.cpp alone.
+//
+// A connection that has died without saying so (a server that was stopped, a network that drops) is
+// found by a request that gets no answer: when its deadline passes and no byte has come over the
+// connection since it was sent, all transfers end and the next ones begin on a new connection.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <list>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <thread>
+
+#include "stop.hpp"
+
+namespace egw::kube {
+
+struct Server {
+  std::string url;       // "https://10.0.0.1:6443", without a slash at the end; may have a path
+  std::string ca;        // PEM; empty: the system's
+  std::string tls_name;  // the name that the certificate must have; empty: the URL's host
+  std::string proxy;     // URL; empty: by the environment, as curl does it
+  bool insecure = false;
+};
+
+struct Credentials {
+  std::string token;
+  std::string certificate, key;  // PEM
+};
+
+struct HttpRequest {
+  std::string method = "GET";
+  std::string path;  // begins with '/', with the query
+  std::string body, content_type;
+  // Of the whole exchange; of a stream: until its header.
+  std::chrono::milliseconds deadline{5000};
+  std::size_t max_answer = std::size_t{64} << 20;  // bytes; of a stream: of an answer that is none
+
+  // A stream: takes the body of a 2xx answer as it comes, on the client's thread, and answers
+  // whether to go on. Must not call the client.
+  std::function<bool(std::string_view)> on_data;
+  // A stream ends after this time, and when nothing has come for `silence` (read at any time).
+  std::chrono::milliseconds longest{0};
+  const std::atomic<std::int64_t>* silence_ms = nullptr;
+};
+
+struct HttpAnswer {
+  int code = 0;       // 0: there is no answer
+  std::string error;  // why the exchange did not come to its end; empty: it did
+  std::string body;   // not of a stream
+  bool sent = false;  // the server may have seen the request
+  bool stopped = false;
+  std::chrono::milliseconds retry_after{0};
+  [[nodiscard]] bool success() const { return error.empty() && code >= 200 && code < 300; }
+};
+
+class HttpClient {
+ public:
+  explicit HttpClient(Server server);
+  ~HttpClient();  // precondition: no call is under way
+  HttpClient(const HttpClient&) = delete;
+  HttpClient& operator=(const HttpClient&) = delete;
+
+  // stop: ends the call early, see Stop. Not from within on_data.
+  [[nodiscard]] HttpAnswer call(const HttpRequest& request, const Credentials& credentials,
+                                const Stop* stop);
+  void wake();
+
+  // Since when nothing has come over the connection.
+  [[nodiscard]] std::chrono::steady_clock::time_point last_received() const;
+  [[nodiscard]] int streams() const { return streams_; }
+  [[nodiscard]] const Server& server() const { return server_; }
+
+ private:
+  using Time = std::chrono::steady_clock::time_point;
+  struct Transfer;
+
+  void run();
+  void start_waiting();
+  void begin(Transfer& transfer);
+  void collect();
+  Time check(Time now);  // ends what is over; answers when to look again
+  void end(Transfer& transfer, const std::string& error);
+  void reset_connection();
+  static std::size_t on_header(char* data, std::size_t size, std::size_t count, void* ctx);
+  static std::size_t on_body(char* data, std::size_t size, std::size_t count, void* ctx);
+
+  const Server server_;
+  void* multi_ = nullptr;               // CURLM, the thread's own but for wake()
+  std::list<Transfer*> active_;         // the thread's own
+  std::atomic<std::int64_t> received_;  // steady clock, ns
+  std::atomic<int> streams_{0};
+
+  std::mutex mutex_;  // guards the rest and multi_'s replacement
+  std::condition_variable done_;
+  std::deque<Transfer*> waiting_;
+  bool ended_ = false;
+  std::thread thread_;
+};
+
+}  // namespace egw::kube

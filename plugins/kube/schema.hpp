@@ -1,0 +1,90 @@
+// JSON Schemas of the configuration of the two plugins (config.hpp); the host checks against them
+// and `egw plugin inspect` shows them.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <string_view>
+
+namespace egw::kube {
+
+namespace schema {
+
+inline constexpr std::string_view kBegin = R"json({
+  "$schema": "http://json-schema.org/draft-07/schema#",
+  "type": "object",
+  "additionalProperties": false,
+  "properties": {)json";
+
+inline constexpr std::string_view kConnection = R"json(
+    "kubeconfig": {
+      "type": "string", "maxLength": 4000,
+      "description": "Kubeconfig files, separated by ':'. Empty: $KUBECONFIG, else the pod's service account, else ~/.kube/config."
+    },
+    "context": {
+      "type": "string", "maxLength": 300,
+      "description": "Context of the kubeconfig. Empty: its current-context."
+    },
+    "serviceAccountFolder": {
+      "type": "string", "pattern": "^/", "maxLength": 4000,
+      "description": "Folder with token, ca.crt and namespace of the pod's service account."
+    },
+    "namespace": {
+      "type": "string", "pattern": "^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)?$",
+      "description": "Where egw keeps its own objects. Empty: the namespace of the service account or context."
+    },
+    "requestTimeout": {
+      "type": "number", "minimum": 0.1, "maximum": 4.5,
+      "description": "Seconds that a read may take."
+    },)json";
+
+inline constexpr std::string_view kStore = R"json(
+    "termLease": {
+      "type": "string", "pattern": "^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$",
+      "description": "Lease object that records the highest term of a leader's write."
+    }
+  }
+})json";
+
+inline constexpr std::string_view kElection = R"json(
+    "lease": {
+      "type": "string", "pattern": "^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$",
+      "description": "Name of the Lease object that the candidates share."
+    },
+    "leaseDuration": {
+      "type": "integer", "minimum": 1, "maximum": 3600,
+      "description": "Seconds after which a lease that is not renewed may be taken."
+    },
+    "renewDeadline": {
+      "type": "number", "minimum": 0.2, "maximum": 3600,
+      "description": "Seconds after which a leader that cannot renew gives up; less than leaseDuration."
+    },
+    "retryPeriod": {
+      "type": "number", "minimum": 0.1, "maximum": 3600,
+      "description": "Seconds between attempts; less than renewDeadline / 1.2."
+    }
+  }
+})json";
+
+template <const std::string_view&... kParts>
+struct Joined {
+  static constexpr auto kBytes = [] {
+    std::array<char, (kParts.size() + ...)> out{};
+    std::size_t at = 0;
+    const auto append = [&](std::string_view part) {
+      for (const char c : part) out[at++] = c;
+    };
+    (append(kParts), ...);
+    return out;
+  }();
+  static constexpr std::string_view kText{kBytes.data(), kBytes.size()};
+};
+
+}  // namespace schema
+
+inline constexpr std::string_view kStoreSchema =
+    schema::Joined<schema::kBegin, schema::kConnection, schema::kStore>::kText;
+inline constexpr std::string_view kElectionSchema =
+    schema::Joined<schema::kBegin, schema::kConnection, schema::kElection>::kText;
+
+}  // namespace egw::kube

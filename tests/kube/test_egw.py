@@ -1,0 +1,231 @@
+"""egw itself on a real API server: verbs and controllers with the kube plugins, seen with kubectl."""
+
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import time
+
+import pytest
+
+BUILD = os.environ["EGW_BUILD_DIR"]
+EGW = os.path.join(BUILD, "bin/egw")
+CRDS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../config/crds")
+
+OBJECTS = """
+apiVersion: egressgateway.spidernet.io/v1beta1
+kind: EgressGateway
+metadata: {name: web}
+spec:
+  ippools: {ipv4: [10.9.0.10-10.9.0.20]}
+  nodeSelector: {selector: {matchLabels: {egress: "true"}}}
+---
+apiVersion: egressgateway.spidernet.io/v1beta1
+kind: EgressPolicy
+metadata: {name: shop, namespace: default}
+spec:
+  egressGatewayName: web
+  appliedTo: {podSelector: {matchLabels: {app: shop}}}
+"""
+
+
+# What plugins/kube/README.md says that a controller needs, and nothing else.
+PERMISSIONS = """
+apiVersion: v1
+kind: Namespace
+metadata: {name: egw-system}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: controller, namespace: egw-system}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: egw-controller}
+rules:
+- {apiGroups: [""], resources: [nodes, pods, namespaces], verbs: [list, watch]}
+- {apiGroups: [""], resources: [events], verbs: [get, create, update]}
+- apiGroups: [egressgateway.spidernet.io]
+  resources: ["*"]
+  verbs: [get, list, watch, create, update, delete]
+- apiGroups: [egressgateway.spidernet.io]
+  resources: ["*/status"]
+  verbs: [update, patch]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: egw-controller}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: egw-controller}
+subjects: [{kind: ServiceAccount, name: controller, namespace: egw-system}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: egw-controller, namespace: egw-system}
+rules:
+- {apiGroups: [coordination.k8s.io], resources: [leases], verbs: [get, list, watch, create, update]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: egw-controller, namespace: egw-system}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: egw-controller}
+subjects: [{kind: ServiceAccount, name: controller, namespace: egw-system}]
+"""
+
+
+def wait_for(what, condition, seconds=20):
+    end = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < end, f"no {what} within {seconds} s"
+        time.sleep(0.1)
+
+
+class Cluster:
+    """An API server with the shipped CRDs and two nodes."""
+
+    def __init__(self):
+        self.server = subprocess.Popen([os.path.join(BUILD, "bin/kube_serve")], stdin=subprocess.PIPE,
+                                       stdout=subprocess.PIPE, text=True)
+        self.kubeconfig = self.server.stdout.readline().strip()
+        assert self.kubeconfig, "the API server did not start"
+        self.folder = tempfile.TemporaryDirectory()
+        self.processes = []
+        for name in ("n1", "n2"):
+            self.kubectl("create", "-f", "-", stdin=json.dumps({
+                "apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": {"egress": "true"}},
+                "spec": {"podCIDRs": [f"10.244.{name[1]}.0/24"]}}))
+            status = {"status": {"conditions": [{"type": "Ready", "status": "True"}],
+                                 "addresses": [{"type": "InternalIP", "address": f"192.168.0.{name[1]}"}]}}
+            self.kubectl("patch", "node", name, "--subresource=status", "--type=merge", "-p", json.dumps(status))
+
+        self.kubectl("create", "-f", "-", stdin=PERMISSIONS)
+        self.kubectl("apply", "--server-side", "--force-conflicts", "-f", CRDS)
+        self.service_account = self.kubeconfig_of("controller")
+
+    def kubeconfig_of(self, account):
+        """A kubeconfig with a token of a service account, in a file of its own."""
+        with open(self.kubeconfig, encoding="utf-8") as f:
+            config = json.load(f)
+        token = os.path.join(self.folder.name, account + ".token")
+        with open(token, "w", encoding="utf-8") as f:
+            f.write(self.kubectl("create", "token", account, "-n", "egw-system"))
+        authority = config["clusters"][0]["cluster"]["certificate-authority"]
+        config["clusters"][0]["cluster"]["certificate-authority"] = os.path.join(
+            os.path.dirname(self.kubeconfig), authority)
+        config["users"][0]["user"] = {"tokenFile": token}
+        config["contexts"][0]["context"]["namespace"] = "egw-system"
+        path = os.path.join(self.folder.name, account + ".kubeconfig")
+        with open(path, "w", encoding="utf-8") as f:
+            json.dump(config, f)
+        return path
+
+    def say(self, word):
+        self.server.stdin.write(word + "\n")
+        self.server.stdin.flush()
+        assert self.server.stdout.readline().strip() == word
+
+    def kubectl(self, *arguments, stdin=None):
+        done = subprocess.run(["kubectl", "--kubeconfig", self.kubeconfig, *arguments], input=stdin, text=True,
+                              capture_output=True, check=False, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def get(self, *what):
+        return json.loads(self.kubectl("get", *what, "-o", "json"))
+
+    def command(self, kubeconfig, *arguments):
+        """egw with the kube plugins."""
+        out = [EGW]
+        for kind in ("stateStore", "leaderElection"):
+            out += ["--set", f"plugins.{kind}.name=kube", "--set", f"plugins.{kind}.config.kubeconfig={kubeconfig}"]
+        for key, value in (("leaseDuration", 3), ("renewDeadline", 2), ("retryPeriod", 0.5)):
+            out += ["--set", f"plugins.leaderElection.config.{key}={value}"]
+        return out + list(arguments)
+
+    def egw(self, *arguments, stdin=None):
+        return subprocess.run(self.command(self.kubeconfig, *arguments), input=stdin, text=True, capture_output=True, check=False,
+                              timeout=60)
+
+    def controller(self, name):
+        log = open(os.path.join(self.folder.name, name + ".log"), "w", encoding="utf-8")
+        state = os.path.join(self.folder.name, name)
+        ports = {"c1": 15810, "c2": 15820}[name]
+        process = subprocess.Popen(
+            self.command(self.service_account, "--state-dir", state, "--node-name", name,
+                         "--set", f"controller.healthPort={ports}", "--set", f"controller.metricsPort={ports + 1}",
+                         "controller"), stdout=log, stderr=log)
+        self.processes.append(process)
+        return process
+
+    def log(self, name):
+        with open(os.path.join(self.folder.name, name + ".log"), encoding="utf-8") as f:
+            return f.read()
+
+    def close(self):
+        for process in self.processes:
+            process.kill()
+            process.wait()
+        self.server.stdin.close()
+        self.server.wait(timeout=20)
+        self.folder.cleanup()
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    c = Cluster()
+    yield c
+    c.close()
+
+
+def holder(cluster):
+    leases = cluster.get("lease", "-n", "egw-system")["items"]
+    return next((i["spec"].get("holderIdentity", "") for i in leases if i["metadata"]["name"] == "egw-controller"), "")
+
+
+def test_verbs_and_kubectl_see_the_same(cluster):
+    done = cluster.egw("apply", "-f", "-", stdin=OBJECTS)
+    assert done.returncode == 0, done.stderr
+    stored = cluster.get("egw", "web")
+    assert stored["spec"]["ippools"]["ipv4DefaultEIP"], "admission fills in the default address"
+    shown = cluster.egw("get", "egp", "-n", "default", "shop", "-o", "json")
+    assert json.loads(shown.stdout)["metadata"]["uid"] == cluster.get("egp", "shop")["metadata"]["uid"]
+    assert "web" in cluster.kubectl("get", "egp", "shop"), "printer columns"
+    again = cluster.egw("apply", "-f", "-", stdin=OBJECTS)
+    assert again.returncode == 0 and "unchanged" in again.stdout, again.stdout + again.stderr
+    bad = cluster.egw("apply", "-f", "-", stdin=OBJECTS.replace("10.9.0.10-10.9.0.20", "10.9.0.20-10.9.0.10"))
+    assert bad.returncode == 1 and "ippools" in bad.stderr, bad.stderr
+
+
+def test_controllers_elect_write_and_hand_over(cluster):
+    first = cluster.controller("c1")
+    leader = wait_for("leader", lambda: holder(cluster))
+    wait_for("tunnels", lambda: {t["metadata"]["name"] for t in cluster.get("egt")["items"]
+                                 if t.get("status", {}).get("tunnel", {}).get("ipv4")} == {"n1", "n2"})
+    info = wait_for("cluster info", lambda: next((i for i in cluster.get("egci")["items"] if i.get("status")), None))
+    term = info["status"]["term"]
+    assert term >= 1
+    wait_for("gateway status", lambda: cluster.get("egw", "web").get("status", {}).get("term") == term)
+    cluster.controller("c2")
+    wait_for("observer", lambda: "leader observed" in cluster.log("c2"))
+    assert holder(cluster) == leader
+    first.send_signal(signal.SIGKILL)
+    # The lease (3 s) and one retry, and some more for a busy machine.
+    wait_for("successor", lambda: holder(cluster) not in ("", leader), 8)
+    assert "no permission" not in cluster.log("c1") + cluster.log("c2")
+    wait_for("higher term", lambda: cluster.get("egw", "web")["status"]["term"] > term)
+
+
+def test_an_outage_of_the_server_is_survived(cluster):
+    cluster.say("kill")
+    wait_for("word about it", lambda: "state store unavailable" in cluster.log("c2"))
+    refused = cluster.egw("get", "egw")
+    assert refused.returncode == 1 and len(refused.stderr.strip().splitlines()) == 1, refused.stderr
+    cluster.say("start")
+    cluster.kubectl("create", "-f", "-", stdin=json.dumps(
+        {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n3"}}))
+    wait_for("the new node's tunnel", lambda: any(
+        t["metadata"]["name"] == "n3" and t.get("status", {}).get("tunnel") for t in cluster.get("egt")["items"]), 30)
+    assert all(p.poll() is None for p in cluster.processes[1:]), cluster.log("c2")

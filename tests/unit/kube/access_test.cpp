@@ -1,0 +1,204 @@
+// The way to the API server: kubeconfig files, a pod's service account, credential programs.
+#include "access.hpp"
+
+#include <gmock/gmock.h>
+#include <sys/stat.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+
+#include "base64.hpp"
+#include "credentials.hpp"
+
+namespace egw::kube {
+namespace {
+
+using testing::HasSubstr;
+
+class KubeAccess : public testing::Test {
+ protected:
+  KubeAccess() {
+    std::string name = "/tmp/egw-access-XXXXXX";
+    folder = ::mkdtemp(name.data());
+    for (const char* variable : {"KUBECONFIG", "KUBERNETES_SERVICE_HOST", "HOME"}) {
+      ::unsetenv(variable);
+    }
+  }
+  ~KubeAccess() override { std::filesystem::remove_all(folder); }
+  std::string write(const std::string& name, const std::string& text) const {
+    std::filesystem::create_directories(std::filesystem::path(folder + "/" + name).parent_path());
+    std::ofstream(folder + "/" + name) << text;
+    return folder + "/" + name;
+  }
+  // What it says about a kubeconfig that it refuses.
+  std::string refusal(const std::string& text, const std::string& context = "") const {
+    try {
+      (void)read_kubeconfig(write("refused", text), context);
+    } catch (const sdk::Failure& failure) {
+      EXPECT_EQ(failure.status().code, sdk::Code::kInvalid);
+      return failure.what();
+    }
+    return "accepted";
+  }
+  std::string folder;
+};
+
+constexpr const char* kConfig = R"(apiVersion: v1
+kind: Config
+current-context: lab
+clusters:
+- name: c1
+  cluster: {server: "https://10.0.0.1:6443/", certificate-authority: ca.pem, tls-server-name: kubernetes}
+users:
+- name: u1
+  user: {tokenFile: secrets/token}
+- name: u2
+  user: {client-certificate-data: Y2VydA==, client-key-data: a2V5}
+contexts:
+- name: lab
+  context: {cluster: c1, user: u1, namespace: egw-system}
+- name: other
+  context: {cluster: c1, user: u2}
+)";
+
+TEST_F(KubeAccess, KubeconfigWithFilesBesideIt) {
+  write("ca.pem", "authority");
+  const std::string token = write("secrets/token", "abc\n");
+  const Access a = read_kubeconfig(write("config", kConfig), "");
+  EXPECT_EQ(a.server.url, "https://10.0.0.1:6443");
+  EXPECT_EQ(a.server.ca, "authority");
+  EXPECT_EQ(a.server.tls_name, "kubernetes");
+  EXPECT_FALSE(a.server.insecure);
+  EXPECT_EQ(a.token_file, token);
+  EXPECT_EQ(a.ns, "egw-system");
+  EXPECT_THAT(a.origin, HasSubstr("context lab"));
+  CredentialSource source(a);
+  EXPECT_EQ(source.get().value().token, "abc");
+  write("secrets/token", "rotated");
+  EXPECT_EQ(source.get().value().token, "rotated");
+  std::filesystem::remove(token);
+  EXPECT_THAT(source.get().status().text(), HasSubstr(token));
+  const Access b = read_kubeconfig(folder + "/config", "other");
+  EXPECT_EQ(b.certificate, "cert");
+  EXPECT_EQ(b.key, "key");
+  EXPECT_EQ(b.ns, "default");
+}
+
+TEST_F(KubeAccess, OfAListTheFirstEntryOfANameCounts) {
+  const std::string first = write("first", R"(
+clusters: [{name: c1, cluster: {server: "https://first"}}]
+)");
+  const std::string second = write("second", R"(
+current-context: x
+clusters: [{name: c1, cluster: {server: "https://second"}}]
+contexts: [{name: x, context: {cluster: c1}}]
+)");
+  EXPECT_EQ(read_kubeconfig(first + ":/does/not/exist:" + second, "").server.url, "https://first");
+  ::setenv("KUBECONFIG", (second + ":" + first).c_str(), 1);
+  EXPECT_EQ(find_access({"", "", "/none"}).server.url, "https://second");
+  EXPECT_EQ(find_access({first + ":" + second, "x", "/none"}).server.url, "https://first");
+}
+
+TEST_F(KubeAccess, RefusalsNameFileAndKey) {
+  EXPECT_THAT(refusal("a: ["), HasSubstr("no YAML"));
+  EXPECT_THAT(refusal("[1]"), HasSubstr("no map"));
+  EXPECT_THAT(refusal("{}"), HasSubstr("current-context"));
+  EXPECT_THAT(refusal(kConfig, "none"), HasSubstr("no entry \"none\" among its contexts"));
+  EXPECT_THAT(refusal("contexts: [{name: x, context: {cluster: c}}]", "x"),
+              HasSubstr("no entry \"c\" among its clusters"));
+  const std::string context = "contexts: [{name: x, context: {cluster: c, user: u}}]\n";
+  const std::string cluster = context + "clusters: [{name: c, cluster: {server: \"https://h\"}}]\n";
+  EXPECT_THAT(refusal(context + "clusters: [{name: c, cluster: {server: h}}]", "x"),
+              HasSubstr("clusters[c].cluster.server must begin with https://"));
+  EXPECT_THAT(refusal(cluster + "users: [{name: u, user: {username: a, password: b}}]", "x"),
+              HasSubstr("users[u].user.username is not supported"));
+  EXPECT_THAT(refusal(cluster + "users: [{name: u, user: {client-key-data: a2V5}}]", "x"),
+              HasSubstr("must be given together"));
+  EXPECT_THAT(refusal(cluster + "users: [{name: u, user: {client-key-data: '*'}}]", "x"),
+              HasSubstr("client-key-data is no base64"));
+  EXPECT_THAT(refusal(cluster + "users: [{name: u, user: {exec: {command: a}}}]", "x"),
+              HasSubstr("exec.apiVersion"));
+  EXPECT_THAT(refusal(std::string(2000, '[')), HasSubstr("nested too deeply"));
+  try {
+    (void)find_access({"", "", folder + "/none"});
+    ADD_FAILURE() << "there is no way to a server";
+  } catch (const sdk::Failure& failure) {
+    EXPECT_THAT(failure.what(), HasSubstr("no way to an API server"));
+  }
+}
+
+TEST_F(KubeAccess, ServiceAccountOfAPod) {
+  write("sa/token", "t1\n");
+  write("sa/ca.crt", "authority");
+  write("sa/namespace", "kube-system\n");
+  ::setenv("KUBERNETES_SERVICE_HOST", "fd00::1", 1);
+  ::setenv("KUBERNETES_SERVICE_PORT", "6443", 1);
+  const Access a = find_access({"", "", folder + "/sa"});
+  EXPECT_EQ(a.server.url, "https://[fd00::1]:6443");
+  EXPECT_EQ(a.server.ca, "authority");
+  EXPECT_EQ(a.ns, "kube-system");
+  CredentialSource source(a);
+  EXPECT_EQ(source.get().value().token, "t1");
+  write("sa/token", "t2, longer\n");
+  EXPECT_FALSE(source.get().ok()) << "a token with blanks would be a forged header";
+  write("sa/token", "t3");
+  EXPECT_EQ(source.get().value().token, "t3");
+}
+
+class KubeExec : public KubeAccess {
+ protected:
+  Access with(const std::string& script) {
+    ::chmod(write("program", "#!/bin/sh\n" + script).c_str(), 0755);
+    Access a;
+    a.server.url = "https://h";
+    a.exec = ExecPlugin{
+        "./program", "client.authentication.k8s.io/v1", folder, {"x"}, {{"ADDED", "yes"}}, true};
+    return a;
+  }
+};
+
+TEST_F(KubeExec, GivesATokenUntilItRunsOut) {
+  const Access a = with(R"(echo run >>)" + folder + R"(/runs
+[ "$1" = x ] && [ "$ADDED" = yes ] || exit 3
+case "$KUBERNETES_EXEC_INFO" in *'"server":"https://h"'*) ;; *) exit 4 ;; esac
+echo '{"kind":"ExecCredential","status":{"token":"tok","expirationTimestamp":"2999-01-01T00:00:00Z"}}')");
+  CredentialSource source(a);
+  ASSERT_TRUE(source.get().ok()) << source.get().status().text();
+  EXPECT_EQ(source.get().value().token, "tok");
+  EXPECT_EQ(read_file(folder + "/runs"), "run\n");
+  source.refused();
+  EXPECT_EQ(source.get().value().token, "tok");
+  EXPECT_EQ(read_file(folder + "/runs"), "run\nrun\n");
+}
+
+TEST_F(KubeExec, WhatGoesWrongNamesTheProgram) {
+  const auto said = [&](const std::string& script) {
+    const Access a = with(script);
+    CredentialSource source(a);
+    const auto got = source.get();
+    EXPECT_FALSE(got.ok());
+    EXPECT_EQ(got.status().code, sdk::Code::kUnavailable);
+    EXPECT_THAT(got.status().text(), HasSubstr("program"));
+    return got.status().text();
+  };
+  EXPECT_THAT(said("exit 7"), HasSubstr("exit code 7"));
+  EXPECT_THAT(said("echo nonsense"), HasSubstr("no ExecCredential"));
+  EXPECT_THAT(said("echo '{\"status\":{}}'"), HasSubstr("neither a token nor"));
+  EXPECT_THAT(said("yes"), HasSubstr("printed too much"));
+  const auto begin = std::chrono::steady_clock::now();
+  EXPECT_THAT(said("exec sleep 60"), HasSubstr("did not end within 4 s"));
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(6));
+}
+
+TEST(KubeBase64, BothWays) {
+  for (const std::string text : {"", "a", "ab", "abc", "abcd"}) {
+    EXPECT_EQ(decode_base64(encode_base64(text)), text);
+  }
+  EXPECT_EQ(decode_base64("YW Jj\n"), "abc");
+  EXPECT_EQ(decode_base64("YWJ"), std::nullopt);
+  EXPECT_EQ(decode_base64("!!!!"), std::nullopt);
+}
+
+}  // namespace
+}  // namespace egw::kube

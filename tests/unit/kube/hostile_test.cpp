@@ -1,0 +1,435 @@
+// Answers that no API server gives: nothing crashes, nothing takes longer than its deadline, and
+// each failure is one line.
+#include <gmock/gmock.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "election.hpp"
+#include "hostile_server.hpp"
+#include "store.hpp"
+#include "support/store_kit.hpp"
+
+namespace egw::kube::test {
+namespace {
+
+using namespace std::chrono_literals;
+using sdk::Code;
+using std::chrono::steady_clock;
+using store_kit::Answer;
+using store_kit::Calls;
+using store_kit::gateway;
+using store_kit::Recorder;
+using testing::AnyOf;
+using testing::ElementsAre;
+using testing::HasSubstr;
+using testing::Not;
+using Exchange = HostileServer::Exchange;
+
+std::string kubeconfig_for(const std::string& url) {
+  std::string name = "/tmp/egw-hostile-XXXXXX";
+  std::filesystem::path folder = ::mkdtemp(name.data());
+  std::ofstream(folder / "config") << "current-context: x\n"
+                                      "contexts: [{name: x, context: {cluster: c, user: u}}]\n"
+                                      "users: [{name: u, user: {token: t}}]\n"
+                                      "clusters: [{name: c, cluster: {server: \""
+                                   << url << "\"}}]\n";
+  return folder / "config";
+}
+
+struct Store {
+  explicit Store(const std::string& url)
+      : file(kubeconfig_for(url)),
+        store(json{{"kubeconfig", file}, {"requestTimeout", 0.5}}.dump(), host.services()) {}
+  ~Store() { std::filesystem::remove_all(std::filesystem::path(file).parent_path()); }
+  using json = nlohmann::json;
+  std::string file;
+  store_kit::TestHost host;
+  KubeStore store;
+  Calls calls{store};
+};
+
+// A get that such a server answers.
+Answer get_from(const HostileServer::Script& script) {
+  HostileServer server(script);
+  Store s(server.url());
+  const auto begin = steady_clock::now();
+  Answer a = s.calls.get(gateway(), "", "g");
+  EXPECT_LT(steady_clock::now() - begin, 1500ms);
+  EXPECT_THAT(a.status.text(), Not(HasSubstr("\n")));
+  return a;
+}
+
+HostileServer::Script sends(std::string bytes) {
+  return [bytes = std::move(bytes)](Exchange& e) {
+    e.send(bytes);
+    return false;
+  };
+}
+
+constexpr std::string_view kObject =
+    R"({"apiVersion":"egressgateway.spidernet.io/v1beta1","kind":"EgressGateway",)"
+    R"("metadata":{"name":"g","resourceVersion":"7","managedFields":[{}]},"spec":{}})";
+
+TEST(KubeHostile, AGoodAnswerIsTaken) {
+  const Answer a = get_from(sends(ok(kObject)));
+  ASSERT_TRUE(a.ok()) << a.status.text();
+  EXPECT_EQ(a.revision, 7U);
+  EXPECT_FALSE(a.object["metadata"].contains("managedFields"));
+}
+
+TEST(KubeHostile, MalformedAnswers) {
+  const std::vector<std::string> all = {
+      "",
+      "nonsense\r\n\r\n",
+      "HTTP/1.1 200 OK\r\n",
+      "HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n{",
+      "HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n{}",
+      "HTTP/1.1 999999 OK\r\n\r\n",
+      "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n0\r\n\r\n",
+      "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\n{}",
+      "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{}\r\n0\r\n\r\n",
+      "HTTP/1.1 301 Moved\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
+      ok(""),
+      ok("{"),
+      ok("null"),
+      ok("[1]"),
+      ok("\"text\""),
+      ok(std::string("{\"a\":\"\0\xff\xfe\"}", 12)),
+      ok(std::string(100000, '[')),
+      ok("{\"a\":" + std::string(100000, '{')),
+      status(404, "404 page not found"),
+      status(404, "{\"kind\":\"Status\",\"details\":[]}"),
+      status(500, std::string(5000, 'x') + "\n\n\x01"),
+      status(401, "{}"),
+      status(403, "{\"message\":{}}"),
+      status(204, ""),
+  };
+  for (const std::string& bytes : all) {
+    const Answer a = get_from(sends(bytes));
+    EXPECT_FALSE(a.ok()) << bytes.substr(0, 100);
+    EXPECT_FALSE(a.status.text().empty());
+    EXPECT_NE(a.status.code, Code::kNotFound) << bytes.substr(0, 100);
+    EXPECT_LT(a.status.text().size(), 1200U);
+  }
+}
+
+TEST(KubeHostile, ObjectsWithoutWhatTheyMustHave) {
+  for (const char* body : {"{}", R"({"metadata":[]})", R"({"metadata":{"resourceVersion":5}})",
+                           R"({"metadata":{"resourceVersion":"99999999999999999999999"}})"}) {
+    const Answer a = get_from(sends(ok(body)));
+    EXPECT_TRUE(a.ok()) << body;
+    EXPECT_EQ(a.revision, 0U) << body;
+  }
+}
+
+TEST(KubeHostile, EndlessAnswersAreCutOff) {
+  const auto endless = [](std::string head, std::string again) {
+    return [head, again](Exchange& e) {
+      if (!e.send(head)) return false;
+      while (e.send(again)) {
+      }
+      return false;
+    };
+  };
+  const std::string block(65536, 'x');
+  EXPECT_EQ(get_from(endless("HTTP/1.1 200 OK\r\n", "X-Y: " + block.substr(0, 8000) + "\r\n"))
+                .status.code,
+            Code::kUnavailable);
+  EXPECT_EQ(get_from(endless("HTTP/1.1 200 OK\r\n\r\n", block)).status.code, Code::kUnavailable);
+  EXPECT_EQ(get_from(endless(std::string(kChunkedHeader), chunk(block))).status.code,
+            Code::kUnavailable);
+  EXPECT_EQ(get_from(endless("", block)).status.code, Code::kUnavailable);
+}
+
+TEST(KubeHostile, SlowAnswersEndAtTheDeadline) {
+  const auto slow = [](std::string text) {
+    return [text](Exchange& e) {
+      for (const char c : text) {
+        if (!e.send({&c, 1}) || !e.pause(50ms)) return false;
+      }
+      return false;
+    };
+  };
+  for (const std::string& text : {ok(kObject), std::string("HTTP/1.1 200 OK\r\n\r\n{}")}) {
+    const Answer a = get_from(slow(text));
+    EXPECT_EQ(a.status.code, Code::kUnavailable);
+    EXPECT_THAT(a.status.text(), HasSubstr("within 500 ms"));
+  }
+  const Answer silent = get_from([](Exchange& e) {
+    e.hold();
+    return false;
+  });
+  EXPECT_EQ(silent.status.code, Code::kUnavailable);
+}
+
+TEST(KubeHostile, NoServerAtAll) {
+  std::string url;
+  {
+    url = HostileServer([](Exchange&) { return false; }).url();
+  }
+  Store s(url);
+  const Answer a = s.calls.get(gateway(), "", "g");
+  EXPECT_EQ(a.status.code, Code::kUnavailable);
+  EXPECT_THAT(a.status.text(), HasSubstr("connect"));
+  Recorder r(s.store, gateway());
+  EXPECT_TRUE(r.wait("DISCONNECTED"));
+}
+
+TEST(KubeHostile, TlsToAServerThatSpeaksNone) {
+  HostileServer server(sends("HTTP/1.1 400 Bad Request\r\n\r\n"));
+  std::string url = server.url();
+  Store s(url.replace(0, 4, "https"));
+  const Answer a = s.calls.get(gateway(), "", "g");
+  EXPECT_EQ(a.status.code, Code::kUnavailable);
+  EXPECT_THAT(a.status.text(), AnyOf(HasSubstr("SSL"), HasSubstr("within 500 ms")));
+}
+
+TEST(KubeHostile, TooManyRequestsAreRepeatedAfterTheTimeThatTheServerAsksFor) {
+  std::atomic<int> asked{0};
+  HostileServer server(
+      [&](Exchange& e) { return e.send(++asked < 3 ? status(429, "{}") : ok(kObject)); });
+  Store s(server.url());
+  EXPECT_TRUE(s.calls.get(gateway(), "", "g").ok());
+  EXPECT_EQ(asked, 3);
+  // Longer than the call may take: the answer is given at once.
+  HostileServer busy([](Exchange& e) { return e.send(status(429, "{}", "Retry-After: 30\r\n")); });
+  Store t(busy.url());
+  const auto begin = steady_clock::now();
+  EXPECT_EQ(t.calls.get(gateway(), "", "g").status.code, Code::kUnavailable);
+  EXPECT_LT(steady_clock::now() - begin, 400ms);
+  EXPECT_EQ(busy.requests(), 1);
+}
+
+TEST(KubeHostile, AWriteWhoseAnswerIsLostIsNotRepeated) {
+  HostileServer server([](Exchange&) { return false; });
+  Store s(server.url());
+  EXPECT_EQ(s.calls.create(gateway(), "", "g", {{"spec", {{"x", 1}}}}).status.code,
+            Code::kUnavailable);
+  EXPECT_EQ(server.requests(), 1);
+}
+
+// ---- watches -----------------------------------------------------------------------------------
+
+std::string event(const char* type, const char* name, int revision) {
+  return std::string(R"({"type":")") + type + R"(","object":{"metadata":{"name":")" + name +
+         R"(","uid":"u)" + name + R"(","resourceVersion":")" + std::to_string(revision) + "\"}}}\n";
+}
+std::string initial_end(int revision) {
+  return R"({"type":"BOOKMARK","object":{"metadata":{"resourceVersion":")" +
+         std::to_string(revision) + R"(","annotations":{"k8s.io/initial-events-end":"true"}}}})" +
+         "\n";
+}
+bool is_initial(const Exchange& e) {
+  return e.line().find("sendInitialEvents=true") != std::string::npos;
+}
+bool is_watch(const Exchange& e) { return e.line().find("watch=1") != std::string::npos; }
+
+TEST(KubeHostile, EventsCutAnywhereAreTheSame) {
+  HostileServer server([](Exchange& e) {
+    e.send(kChunkedHeader);
+    const std::string all = event("ADDED", "a", 1) + "\n" + event("ADDED", "b", 2) +
+                            initial_end(2) + event("MODIFIED", "a", 3) + event("DELETED", "b", 4);
+    for (const char c : all) {
+      if (!e.send(chunk({&c, 1}))) return false;
+    }
+    e.hold();
+    return false;
+  });
+  Store s(server.url());
+  Recorder r(s.store, gateway());
+  ASSERT_TRUE(r.wait("DELETE b"));
+  EXPECT_THAT(r.take(),
+              ElementsAre("SNAPSHOT", "UPSERT a", "UPSERT b", "SYNCED", "UPSERT a", "DELETE b"));
+}
+
+// An old revision: first by an event, then by the answer's code. The subscriber stays connected and
+// gets the difference: what changed, what is new, what is gone, and what was made anew.
+TEST(KubeHostile, AnExpiredRevisionBecomesADifference) {
+  std::atomic<int> listed{0};
+  HostileServer server([&](Exchange& e) {
+    if (!is_initial(e)) {
+      return e.line().find("resourceVersion=50") != std::string::npos ? e.send(status(410, "{}"))
+                                                                      : (e.hold(), false);
+    }
+    e.send(kChunkedHeader);
+    if (++listed == 1) {
+      e.send(chunk(event("ADDED", "kept", 1) + event("ADDED", "changed", 2) +
+                   event("ADDED", "gone", 3) + event("ADDED", "anew", 4) + initial_end(5)));
+      e.pause(1100ms);
+      e.send(chunk(R"({"type":"ERROR","object":{"code":410,"reason":"Expired"}})"
+                   "\n"));
+      e.send(chunk(""));
+      return true;
+    }
+    std::string anew = event("ADDED", "anew", 12);
+    anew.replace(anew.find("uanew"), 5, "other");
+    e.send(chunk(event("ADDED", "kept", 1) + event("ADDED", "changed", 10) + anew +
+                 event("ADDED", "new", 11) + initial_end(listed == 2 ? 50 : 60)));
+    if (listed == 2) {
+      e.pause(1100ms);
+      e.send(chunk(""));  // the watch ends as it ought to
+      return true;
+    }
+    e.send(chunk(event("ADDED", "last", 61)));
+    e.hold();
+    return false;
+  });
+  Store s(server.url());
+  Recorder r(s.store, gateway());
+  ASSERT_TRUE(r.wait("UPSERT last", 10s));
+  EXPECT_EQ(listed, 3);
+  EXPECT_THAT(r.take(), ElementsAre("SNAPSHOT", "UPSERT kept", "UPSERT changed", "UPSERT gone",
+                                    "UPSERT anew", "SYNCED", "UPSERT changed", "DELETE anew",
+                                    "UPSERT anew", "UPSERT new", "DELETE gone", "UPSERT last"));
+}
+
+TEST(KubeHostile, AServerWithoutStreamingListsIsListedInPages) {
+  std::atomic<int> pages{0};
+  HostileServer server([&](Exchange& e) {
+    if (is_initial(e)) {
+      return e.send(
+          status(422, R"({"reason":"Invalid","message":"sendInitialEvents is forbidden"})"));
+    }
+    if (is_watch(e)) {
+      EXPECT_THAT(e.line(), HasSubstr("resourceVersion=9"));
+      e.send(kChunkedHeader);
+      e.send(chunk(event("ADDED", "c", 10)));
+      e.hold();
+      return false;
+    }
+    ++pages;
+    if (e.line().find("continue=more") == std::string::npos) {
+      return e.send(ok(R"({"metadata":{"continue":"more","resourceVersion":"9"},)"
+                       R"("items":[{"metadata":{"name":"a","resourceVersion":"1"}}]})"));
+    }
+    return e.send(ok(R"({"metadata":{"resourceVersion":"9"},)"
+                     R"("items":[{"metadata":{"name":"b","resourceVersion":"2"}}]})"));
+  });
+  Store s(server.url());
+  Recorder r(s.store, gateway());
+  ASSERT_TRUE(r.wait("UPSERT c"));
+  EXPECT_THAT(r.take(), ElementsAre("SNAPSHOT", "UPSERT a", "UPSERT b", "SYNCED", "UPSERT c"));
+  EXPECT_EQ(pages, 2);
+}
+
+TEST(KubeHostile, ABrokenWatchGoesOnWhereItWas) {
+  std::atomic<int> watches{0};
+  HostileServer server([&](Exchange& e) {
+    e.send(kChunkedHeader);
+    if (is_initial(e)) {
+      e.send(chunk(event("ADDED", "a", 1) + initial_end(5) + event("ADDED", "b", 6)));
+      return false;  // in the middle of the stream
+    }
+    EXPECT_THAT(e.line(), HasSubstr("resourceVersion=6"));
+    if (++watches == 1) {
+      e.send("5\r\n{\"ty");
+      return false;
+    }
+    e.send(chunk(event("ADDED", "c", 7)));
+    e.hold();
+    return false;
+  });
+  Store s(server.url());
+  Recorder r(s.store, gateway());
+  ASSERT_TRUE(r.wait("UPSERT c"));
+  EXPECT_THAT(r.take(), ElementsAre("SNAPSHOT", "UPSERT a", "SYNCED", "UPSERT b", "UPSERT c"));
+}
+
+TEST(KubeHostile, GarbageInAWatchIsADisconnectionAndAsksSlowly) {
+  const std::vector<std::string> all = {
+      "garbage\n",
+      "{}\n",
+      "[]\n",
+      "{\"type\":\"ADDED\"}\n",
+      "{\"type\":\"NEW\",\"object\":{}}\n",
+      "{\"type\":\"ADDED\",\"object\":{}}\n",
+      "{\"type\":\"ADDED\",\"object\":{\"metadata\":{\"name\":5}}}\n",
+      "{\"type\":\"ERROR\",\"object\":{\"code\":500,\"message\":\"etcd\\nfailed\"}}\n",
+      "{\"type\":\"ERROR\",\"object\":{\"code\":\"x\"}}\n",
+      std::string(100000, '{') + "\n",
+      std::string(9 << 20, 'x'),
+  };
+  for (const std::string& bytes : all) {
+    HostileServer server([&](Exchange& e) {
+      e.send(kChunkedHeader);
+      if (is_initial(e)) e.send(chunk(event("ADDED", "a", 1) + initial_end(5)));
+      e.send(chunk(bytes));
+      e.hold();
+      return false;
+    });
+    Store s(server.url());
+    Recorder r(s.store, gateway());
+    ASSERT_TRUE(r.wait("SYNCED")) << bytes.substr(0, 60);
+    ASSERT_TRUE(r.wait([](const Recorder::Event& e) {
+      return e.type == EGW_EVENT_DISCONNECTED && e.message.find('\n') == std::string::npos &&
+             e.message.find("egressgateways") != std::string::npos;
+    })) << bytes.substr(0, 60);
+    EXPECT_LT(server.requests(), 6) << bytes.substr(0, 60);
+  }
+}
+
+TEST(KubeHostile, AWatchThatEndsAtOnceIsNotAskedForWithoutPause) {
+  HostileServer server([&](Exchange& e) {
+    e.send(kChunkedHeader);
+    if (is_initial(e)) e.send(chunk(event("ADDED", "a", 1) + initial_end(5)));
+    return e.send(chunk(""));
+  });
+  Store s(server.url());
+  Recorder r(s.store, gateway());
+  ASSERT_TRUE(r.wait("SYNCED"));
+  EXPECT_FALSE(r.wait("DISCONNECTED", 1500ms));
+  EXPECT_LT(server.requests(), 10);
+}
+
+TEST(KubeHostile, ClosingDoesNotWaitForASilentServer) {
+  HostileServer server([](Exchange& e) {
+    e.hold();
+    return false;
+  });
+  auto s = std::make_unique<Store>(server.url());
+  auto r = std::make_unique<Recorder>(s->store, gateway());
+  auto q = std::make_unique<Recorder>(s->store, store_kit::policy());
+  const auto begin = steady_clock::now();
+  r.reset();
+  q.reset();
+  s.reset();
+  EXPECT_LT(steady_clock::now() - begin, 500ms);
+}
+
+TEST(KubeHostile, ElectionOverNonsenseElectsNobody) {
+  std::atomic<int> asked{0};
+  HostileServer server([&](Exchange& e) {
+    const char* bodies[] = {"{", R"({"spec":[]})", R"({"spec":{"leaseTransitions":-1}})", "[]",
+                            R"({"spec":{"holderIdentity":{},"leaseDurationSeconds":1e300}})"};
+    if (e.line().rfind("GET", 0) == 0) return e.send(ok(bodies[asked++ % 5]));
+    return e.send(status(500, "{"));
+  });
+  const std::string file = kubeconfig_for(server.url());
+  struct Told {
+    std::atomic<int> elected{0};
+  } told;
+  {
+    KubeElection election(nlohmann::json{{"kubeconfig", file},
+                                         {"retryPeriod", 0.1},
+                                         {"renewDeadline", 0.5},
+                                         {"leaseDuration", 1}}
+                              .dump(),
+                          "me", sdk::Host());
+    const egw_election_sink sink{
+        &told, [](void* ctx, std::uint64_t) { ++static_cast<Told*>(ctx)->elected; },
+        [](void*, egw_str) {}, [](void*, egw_str, std::uint64_t) {}};
+    ASSERT_TRUE(election.campaign(sdk::ElectionSink(sink)).ok());
+    const auto end = steady_clock::now() + 5s;
+    while (asked < 10 && steady_clock::now() < end) std::this_thread::sleep_for(10ms);
+    const auto begin = steady_clock::now();
+    election.resign();
+    EXPECT_LT(steady_clock::now() - begin, 1800ms);
+  }
+  EXPECT_GE(asked, 10);
+  EXPECT_EQ(told.elected, 0);
+  std::filesystem::remove_all(std::filesystem::path(file).parent_path());
+}
+
+}  // namespace
+}  // namespace egw::kube::test
