@@ -100,9 +100,9 @@ std::string name_of(std::uint32_t action) {
 
 void Desired::build(const sdk::State& state, std::uint32_t tunnel_mtu, Numbering& numbers,
                     std::vector<ObjectFailure>& failures) {
-  const std::map<std::uint32_t, EgressPlan> old = std::move(egresses_);
+  auto old = egresses_;
   *this = Desired();
-  egresses_ = old;
+  egresses_ = std::move(old);
   node_ = state.node;
   ruleset_ = Ruleset(node_, tunnel_mtu);
   build_cluster();
