@@ -154,7 +154,8 @@ TEST(Flows, ARefusedEndpointIsSweptWhenItIsTaken) {
   const Desired after = world.desired();
   Unswept unswept;
   unswept.note(&before, after, world.state, change("e7", "e8"));
-  EXPECT_FALSE(unswept.take(after, world.state, {{Table::kIp, "src", register_address(kPod), 17}}))
+  EXPECT_FALSE(
+      unswept.take(after, world.state, {{Table::kIp, "endpoints", register_address(kPod), 17}}))
       << "the kernel still binds to the old address";
   unswept.note(&after, after, world.state, {});
   const auto sweep = unswept.take(after, world.state, {});
