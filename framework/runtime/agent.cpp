@@ -85,7 +85,9 @@ TunnelReporter::Options Agent::Impl::reporter_options() {
     fill_status(view(), status);
   };
   reporter_settings.realised_urgent = [this] { return programmer.status().realised_urgent; };
-  reporter_settings.written = [this] { on_written(); };
+  reporter_settings.written = [this](model::TunnelPhase before, const model::EgressTunnel& own) {
+    on_written(before, own);
+  };
   return reporter_settings;
 }
 
@@ -114,13 +116,11 @@ model::Address Agent::Impl::underlay() const {
   return options.settings.underlay == model::Family::kV6 ? uplink.ipv6 : uplink.ipv4;
 }
 
-// ---- events
-// --------------------------------------------------------------------------------------
+// ---- events --------------------------------------------------------------------------
 
 void Agent::Impl::on_world() {
   if (sync.connected() && !was_connected) reporter.reconnected();
   was_connected = sync.connected();
-  if (const auto* own = own_tunnel()) phase_seen = own->status.phase;
   choose_uplink();
   update_gateway_macs();
   programmer.withdraw();
@@ -154,21 +154,19 @@ void Agent::Impl::on_health() {
   reporter.wake();
 }
 
-void Agent::Impl::on_written() {
+void Agent::Impl::on_written(model::TunnelPhase before, const model::EgressTunnel& own) {
   programmer.realised_reported();
-  const auto* own = own_tunnel();
-  if (own == nullptr || phase_seen == own->status.phase) return;
-  const model::TunnelPhase before =
-      std::exchange(phase_seen, own->status.phase).value_or(model::TunnelPhase::kPending);
-  const bool failed = own->status.phase == model::TunnelPhase::kFailed;
+  const model::TunnelPhase now = own.status.phase;
+  if (before == now) return;
+  const bool failed = now == model::TunnelPhase::kFailed;
   std::string why;
-  for (const auto& condition : own->status.conditions) {
+  for (const auto& condition : own.status.conditions) {
     if (!failed || !condition.status || condition.type == "TunnelReachable") continue;
     why += (why.empty() ? ": " : "; ") + condition.type + " " + condition.message;
   }
-  const std::string phase(model::to_string(own->status.phase));
+  const std::string phase(model::to_string(now));
   events.record({Kind::kEgressTunnel,
-                 own->meta.key(),
+                 own.meta.key(),
                  failed,
                  phase,
                  "phase " + std::string(model::to_string(before)) + " to " + phase + why,

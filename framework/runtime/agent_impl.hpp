@@ -42,7 +42,6 @@ struct Agent::Impl {
   bool told_programmed = false;
   bool pods_held = false;
   bool kernel_intact = false;
-  std::optional<model::TunnelPhase> phase_seen;  // the own tunnel's, in the store
   int loops = 0;
   bool uplink_known = false;
   bool uplink_works = false;
@@ -63,7 +62,7 @@ struct Agent::Impl {
   void on_status();
   void on_health();
   boost::asio::awaitable<Result<void>> datapath_health();
-  void on_written();
+  void on_written(model::TunnelPhase before, const model::EgressTunnel& own);
   void on_uplink(const net::UplinkState& state);
   void on_claim(const net::Claim& claim);
   void choose_uplink();

@@ -85,12 +85,12 @@ asio::awaitable<void> TunnelReporter::run() {
       co_await wakeup_.wait(now + static_cast<std::int64_t>(1000 / kWritesPerSecond));
     } else {
       wanted.status.last_heartbeat_ms = clock_.wall_ms();
-      co_await write(std::move(wanted));
+      co_await write(own->status.phase, std::move(wanted));
     }
   }
 }
 
-asio::awaitable<void> TunnelReporter::write(EgressTunnel tunnel) {
+asio::awaitable<void> TunnelReporter::write(model::TunnelPhase before, EgressTunnel tunnel) {
   const std::int64_t started = clock_.steady_ms();
   WriteRequest request;
   request.op = WriteRequest::Op::kUpdateStatus;
@@ -110,7 +110,7 @@ asio::awaitable<void> TunnelReporter::write(EgressTunnel tunnel) {
     back_off_.reset();
     if (!last_error_.empty()) log_.info("the tunnel's status can be written again");
     last_error_.clear();
-    options_.written();
+    options_.written(before, tunnel);
     co_return;
   }
   const Error& error = outcome.error();

@@ -32,7 +32,8 @@ class TunnelReporter {
     Fill fill;
     // A new realised revision is worth a write of its own now (else it goes with the next one).
     std::function<bool()> realised_urgent;
-    std::function<void()> written;  // a status has been stored
+    // A status has been stored, over one with the phase `before`.
+    std::function<void(model::TunnelPhase before, const model::EgressTunnel& tunnel)> written;
   };
 
   TunnelReporter(boost::asio::any_io_executor executor, Clock& clock, Logger& log, Metrics& metrics,
@@ -51,7 +52,7 @@ class TunnelReporter {
 
  private:
   [[nodiscard]] const model::EgressTunnel* stored() const;
-  boost::asio::awaitable<void> write(model::EgressTunnel tunnel);
+  boost::asio::awaitable<void> write(model::TunnelPhase before, model::EgressTunnel tunnel);
   boost::asio::awaitable<bool> reload();
   [[nodiscard]] bool take_token();
 
