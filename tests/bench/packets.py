@@ -141,6 +141,8 @@ def main():
                 pods[name] = rule_per_policy(rig, 1000)
             else:
                 pods[name] = rig.pod("n1") if name == "plain" else tunnel(rig, nat=name == "tunnel-nat")
+        for rig in rigs.values():
+            rig.quiet()
         layouts = [f"{n},{pods[n].ns},{rigs[n].ns('srv')},{SERVER4}" for n in names]
         done = subprocess.run([PPS, str(args.rounds), str(args.burst), *layouts], capture_output=True, text=True, check=False)
         if done.returncode != 0:

@@ -35,6 +35,7 @@ def main():
         for peers in COUNTS:
             rigs.append(Rig(nodes=2).__enter__())
             pod = prepared(rigs[-1], peers)
+            rigs[-1].quiet()
             layouts.append(f"peers-{peers},{pod.ns},{rigs[-1].ns('srv')},{SERVER4}")
         done = subprocess.run([PPS, str(args.rounds), str(args.burst), *layouts], capture_output=True, text=True, check=False)
         if done.returncode != 0:
