@@ -351,14 +351,18 @@ void Desired::add_egress(std::uint32_t id, const EgressPlan& plan, Lists& out) c
 
 void Desired::add_peer(const PeerPlan& peer, Lists& out) const {
   const std::string mac = register_mac(peer.mac);
+  // Fields of a concatenation are padded to four bytes.
+  const std::string padded = mac + std::string(2, '\0');
   const std::string number = register_u32(peer.number);
   out.at(Table::kNetdev, Dyn::kBackMac).emplace_back(number, mac);
   for (const Table t : kFamilies) {
-    if (ruleset_.enabled(t)) out.at(t, Dyn::kPeer).emplace_back(mac, number);
-    // Fields of a concatenation are padded to four bytes.
+    if (ruleset_.enabled(t)) {
+      out.at(t, Dyn::kPeer).emplace_back(mac, number);
+      const std::uint32_t mark = peer.number << ruleset_.marks().ct_shift();
+      out.at(t, Dyn::kKnown).emplace_back(padded + register_u32(mark), "");
+    }
     if (ruleset_.carries(t)) {
-      out.at(t, Dyn::kOuter)
-          .emplace_back(register_address(peer.underlay) + mac + std::string(2, '\0'), "");
+      out.at(t, Dyn::kOuter).emplace_back(register_address(peer.underlay) + padded, "");
     }
   }
 }

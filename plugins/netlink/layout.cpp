@@ -70,7 +70,7 @@ std::string Marks::why_invalid() const {
 }
 
 std::uint32_t Marks::max_peer_number() const {
-  return std::min<std::uint32_t>(ct_mask_ >> ct_shift(), kIdMask);
+  return std::min<std::uint32_t>((ct_mask_ >> ct_shift()) - 1, kIdMask);
 }
 
 sdk::Address next_hop(Table t) {

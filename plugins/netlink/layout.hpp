@@ -70,7 +70,8 @@ class Marks {
   [[nodiscard]] unsigned ct_shift() const {
     return static_cast<unsigned>(std::countr_zero(ct_mask_));
   }
-  // Peer numbers 1..max.
+  // Peer numbers 1..max. All bits of ct_mask set is no number: a connection of a pod of this node
+  // whose destination has been looked at.
   [[nodiscard]] std::uint32_t max_peer_number() const;
 
  private:

@@ -104,7 +104,7 @@ void Ruleset::add_prerouting(Table t, std::vector<Chain>& out) const {
   const std::string id = "meta mark & " + mark_text(kIdMask);
   out.push_back({"unwrap",
                  {},
-                 {id + " == 0 " + inner, "ct original zone set " + id + " map @zone " + inner,
+                 {"ct original zone set " + id + " map @zone " + inner, id + " == 0 " + inner,
                   counted("unknown_id", "drop")}});
   out.push_back({"classify",
                  Hook{"filter", "prerouting", NF_INET_PRE_ROUTING, kClassifyPriority, {}},
@@ -114,6 +114,9 @@ void Ruleset::add_prerouting(Table t, std::vector<Chain>& out) const {
 
   Chain tunnel{"from_tunnel", {}, {}};
   tunnel.rules.push_back("ct direction reply ct state established,related accept");
+  // All but the first packet of a connection that still comes from the same peer.
+  tunnel.rules.push_back("ct state established ether saddr . ( ct mark & " +
+                         mark_text(marks_.ct_mask()) + " ) @known accept");
   tunnel.rules.push_back("ct state invalid,untracked " + counted("invalid", "drop"));
   const sdk::Prefix& own = t == Table::kIp ? node_.tunnel_v4 : node_.tunnel_v6;
   if (own) {
@@ -134,6 +137,9 @@ void Ruleset::add_prerouting(Table t, std::vector<Chain>& out) const {
       {"to_peer",
        {},
        {"ct original zone 0 accept", "ct mark & " + mark_text(marks_.ct_mask()) + " == 0 accept",
+        // Of a pod of this node (judge).
+        "ct mark & " + mark_text(marks_.ct_mask()) + " == " + mark_text(marks_.ct_mask()) +
+            " accept",
         "meta mark set " + number + " | " + mark_text(marks_.value(Slot::kBack)) + " accept"}});
   // ICMP errors that this node itself makes for a translated connection (decisions 12).
   out.push_back({"errors",
@@ -150,10 +156,17 @@ void Ruleset::add_judgement(Table t, std::vector<Chain>& out) const {
   out.push_back({"leave_alone", {}, {"meta priority set 0 accept"}});
   // IPv6: "unicast" would ask for a route to the destination, and a client node may have none.
   const std::string local = t == Table::kIp ? "fib daddr type != unicast" : "fib daddr type local";
-  out.push_back({"judge",
+  // Where a connection goes to does not change: it is looked at once. A packet without connection
+  // is looked at each time, because the first rule does not match it.
+  const std::string seen = mark_text(marks_.ct_mask());
+  out.push_back(
+      {"judge",
+       {},
+       {"ct mark & " + seen + " == " + seen + " goto judged", local + " goto leave_alone",
+        f + " daddr @cluster goto leave_alone", "ct mark set ct mark | " + seen, "goto judged"}});
+  out.push_back({"judged",
                  {},
-                 {local + " goto leave_alone", f + " daddr @cluster goto leave_alone",
-                  "meta priority & " + mark_text(kShapeMask) + " vmap @shapes", "goto egress"}});
+                 {"meta priority & " + mark_text(kShapeMask) + " vmap @shapes", "goto egress"}});
   add_egress(t, out);
   const sdk::Address& parent = t == Table::kIp ? node_.parent_v4 : node_.parent_v6;
   out.push_back({std::string(kNodeIpChain), {}, node_ip_rules(t, parent)});
@@ -239,12 +252,16 @@ void Ruleset::add_postrouting(Table t, std::vector<Chain>& out) const {
                  {},
                  {"snat to ct original zone map @zonenat", counted("no_address", "drop")}});
 
+  const auto leads = [this](Slot s, const std::string& chain) {
+    return mark_text(marks_.value(s)) + " : goto " + chain;
+  };
   out.push_back(
       {"leave",
        Hook{"filter", "postrouting", NF_INET_POST_ROUTING, kLeavePriority, {}},
        {"meta mark & " + mark_text(slot) + " == 0 accept",
-        mark_is(Slot::kSteer) + " goto leave_steered", mark_is(Slot::kBack) + " goto leave_tunnel",
-        mark_is(Slot::kInner) + " goto leave_inner", mark_is(Slot::kOwn) + " goto leave_own"}});
+        "meta mark & " + mark_text(slot) + " vmap { " + leads(Slot::kSteer, "leave_steered") +
+            ", " + leads(Slot::kBack, "leave_tunnel") + ", " + leads(Slot::kInner, "leave_inner") +
+            ", " + leads(Slot::kOwn, "leave_own") + " }"}});
   // The owner would translate a translated packet to another port: the connection's end.
   out.push_back({"leave_steered",
                  {},
@@ -266,11 +283,8 @@ std::vector<Chain> Ruleset::netdev_chains() const {
   const std::string id = "meta mark & " + mark_text(kIdMask);
   Chain into{"into_tunnel",
              Hook{"filter", "egress", NF_NETDEV_EGRESS, 0, node_.tunnel_device},
-             {"meta protocol ip tcp flags & (syn|rst) == syn tcp option maxseg size set " +
-                  std::to_string(mtu_ - 40),
-              "meta protocol ip6 tcp flags & (syn|rst) == syn tcp option maxseg size set " +
-                  std::to_string(mtu_ - 60),
-              mark_is(Slot::kSteer) + " goto to_owner", mark_is(Slot::kBack) + " goto to_client"}};
+             {"meta l4proto tcp jump clamp", mark_is(Slot::kSteer) + " goto to_owner",
+              mark_is(Slot::kBack) + " goto to_client"}};
   if (node_.tunnel_v4) {
     into.rules.push_back("ip saddr " + node_.tunnel_v4.address.text() + " meta mark set 0 accept");
   }
@@ -280,6 +294,11 @@ std::vector<Chain> Ruleset::netdev_chains() const {
   into.rules.push_back(counted("not_steered", "drop"));
   std::vector<Chain> out;
   out.push_back(std::move(into));
+  out.push_back({"clamp",
+                 {},
+                 {"tcp flags & (syn|rst) != syn return",
+                  "meta protocol ip tcp option maxseg size set " + std::to_string(mtu_ - 40),
+                  "meta protocol ip6 tcp option maxseg size set " + std::to_string(mtu_ - 60)}});
   out.push_back({"to_owner",
                  {},
                  {"ether daddr set " + id + " map @owner meta mark set " + id + " | " +
@@ -363,6 +382,7 @@ std::vector<std::pair<Dyn, SetSpec>> Ruleset::sets(Table t) const {
        {"zonenat", true, "typeof ct original zone : " + f + " saddr", 2, n, false, false}});
   out.push_back(
       {Dyn::kZone, {"zone", true, "typeof meta mark : ct original zone", 4, 2, false, false}});
+  out.push_back({Dyn::kKnown, {"known", false, "type ether_addr . mark", 12, 0, false, false}});
   out.push_back({Dyn::kPeer, {"peers", true, "type ether_addr : mark", 6, 4, false, false}});
   return out;
 }

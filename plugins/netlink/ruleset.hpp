@@ -45,11 +45,12 @@ enum class Dyn : std::uint8_t {
   kZoneNat,   // ip, ip6: conntrack zone (id) -> address
   kZone,      // ip, ip6: mark (id) -> conntrack zone
   kPeer,      // ip, ip6: inner source MAC -> the peer's number
+  kKnown,     // ip, ip6: inner source MAC . connection mark that names it
   kOuter,     // family of the underlay: outer source . inner source MAC
   kOwnerMac,  // netdev: mark (id) -> MAC of the owner
   kBackMac,   // netdev: mark (peer number) -> MAC of the peer
 };
-inline constexpr std::size_t kDynCount = 14;
+inline constexpr std::size_t kDynCount = 15;
 
 struct SetSpec {
   std::string name;

@@ -254,7 +254,7 @@ class Rig:
 
     def crowd(self, peers):
         """As many peers in all as a cluster of that many nodes would have; their names sort before the rig's nodes."""
-        self.node_extra["ctMask"] = 0xfff80000  # room for 8,191 numbers
+        self.node_extra["ctMask"] = 0xfff80000  # room for 8,190 numbers
         self.more_peers = [
             {"name": f"m{k:05}", "underlay": f"10.6.{100 + k // 250}.{k % 250 + 1}",
              "tunnelIPv4": f"172.31.{100 + k // 250}.{k % 250 + 1}", "tunnelIPv6": f"fd11::1:{k:x}",
