@@ -145,12 +145,9 @@ int run(Context& context) {
   if (config == nullptr) return code;
   Objects objects;
   if (args.has("stored")) {
-    auto session = Session::open(*config, context.console);
-    if (!session) {
-      context.console.error(session.error().to_string());
-      return exit_code_of(session.error());
-    }
-    if (auto ok = objects.read(**session); !ok) {
+    const auto session = open_store(context, *config, code);
+    if (session == nullptr) return code;
+    if (auto ok = objects.read(*session); !ok) {
       context.console.error(ok.error().to_string());
       return kRefused;
     }

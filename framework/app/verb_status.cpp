@@ -67,12 +67,9 @@ int run(Context& context) {
   const auto config = load(context, code);
   if (config == nullptr) return code;
   if (context.args.has("local")) return local_status(context, *config);
-  auto session = Session::open(*config, context.console);
-  if (!session) {
-    context.console.error(session.error().to_string());
-    return exit_code_of(session.error());
-  }
-  auto input = gather(**session);
+  const auto session = open_store(context, *config, code);
+  if (session == nullptr) return code;
+  auto input = gather(*session);
   if (!input) {
     context.console.error(input.error().to_string());
     return kRefused;

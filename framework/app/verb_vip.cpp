@@ -155,12 +155,9 @@ int run(Context& context) {
   int code = kDone;
   const auto config = load(context, code);
   if (config == nullptr) return code;
-  auto session = Session::open(*config, context.console);
-  if (!session) {
-    context.console.error(session.error().to_string());
-    return exit_code_of(session.error());
-  }
-  auto world = read_world(**session);
+  const auto session = open_store(context, *config, code);
+  if (session == nullptr) return code;
+  auto world = read_world(*session);
   if (!world) {
     context.console.error(world.error().to_string());
     return kRefused;
@@ -186,7 +183,7 @@ int run(Context& context) {
                                     request.gateway, was.pair, was.node, request.to));
     return finish(context, kDone);
   }
-  return move(context, **session, request, was, *limit);
+  return move(context, *session, request, was, *limit);
 }
 
 }  // namespace

@@ -186,14 +186,11 @@ int run(Context& context) {
   int code = kDone;
   const auto config = load(context, code);
   if (config == nullptr) return code;
-  auto session = Session::open(*config, context.console);
-  if (!session) {
-    context.console.error(session.error().to_string());
-    return exit_code_of(session.error());
-  }
-  const auto stored = (*session)->get(model::Kind::kPod, key);
+  const auto session = open_store(context, *config, code);
+  if (session == nullptr) return code;
+  const auto stored = session->get(model::Kind::kPod, key);
   auto pod = stored ? model::decode<model::Pod>(stored->document) : tl::unexpected(stored.error());
-  auto world = pod ? read_world(**session) : tl::unexpected(pod.error());
+  auto world = pod ? read_world(*session) : tl::unexpected(pod.error());
   if (!world) {
     context.console.error(
         world.error().code == Errc::kNotFound

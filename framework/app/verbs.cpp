@@ -29,14 +29,15 @@ std::unique_ptr<Config> load(Context& context, int& exit_code) {
 
 std::unique_ptr<Session> open_store(Context& context, int& exit_code) {
   const auto config = load(context, exit_code);
-  if (config == nullptr) return nullptr;
-  auto session = Session::open(*config, context.console);
-  if (!session) {
-    context.console.error(session.error().to_string());
-    exit_code = exit_code_of(session.error());
-    return nullptr;
-  }
-  return *std::move(session);
+  return config == nullptr ? nullptr : open_store(context, *config, exit_code);
+}
+
+std::unique_ptr<Session> open_store(Context& context, const Config& config, int& exit_code) {
+  auto session = Session::open(config, context.console);
+  if (session) return *std::move(session);
+  context.console.error(session.error().to_string());
+  exit_code = exit_code_of(session.error());
+  return nullptr;
 }
 
 int usage_error(Context& context, const std::string& verb, const std::string& message) {

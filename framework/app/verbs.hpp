@@ -21,6 +21,8 @@ constexpr int kUsage = 2;    // wrong usage or configuration
 // error it is said and `exit_code` set; null then.
 [[nodiscard]] std::unique_ptr<Config> load(Context& context, int& exit_code);
 [[nodiscard]] std::unique_ptr<Session> open_store(Context& context, int& exit_code);
+[[nodiscard]] std::unique_ptr<Session> open_store(Context& context, const Config& config,
+                                                  int& exit_code);
 // Prints "Error: ..." with a hint at the verb's help; returns kUsage.
 int usage_error(Context& context, const std::string& verb, const std::string& message);
 // kRefused if results could not be written, else `code`.
