@@ -109,7 +109,7 @@ class Printer {
         table_->add(row_of(kind, document, style(kind), now_ms()));
         return;
       case Format::kJson:
-        console_.out(text(document) + "\n");
+        console_.out(write_json(document));
         return;
       case Format::kYaml:
         console_.out((yaml_documents_++ > 0 ? "---\n" : "") + write_yaml(document));
@@ -134,7 +134,7 @@ class Printer {
               {"metadata", {{"resourceVersion", ""}}},
               {"items", json::array()}};
     for (const auto& [kind, document] : objects) list["items"].push_back(document);
-    console_.out(r_.format == Format::kJson ? text(list) + "\n" : write_yaml(list));
+    console_.out(r_.format == Format::kJson ? write_json(list) : write_yaml(list));
   }
 
   void flush() {
@@ -142,9 +142,6 @@ class Printer {
   }
 
  private:
-  static std::string text(const json& document) {
-    return document.dump(4, ' ', false, json::error_handler_t::replace);
-  }
   [[nodiscard]] RowStyle style(Kind kind) const {
     RowStyle s = style_;
     s.with_namespace = s.with_namespace && model::info(kind).namespaced;

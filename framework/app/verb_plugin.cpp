@@ -38,8 +38,7 @@ json to_json(const host::PluginInfo& p) {
 }
 
 std::string rendered(const json& document, const std::string& format) {
-  if (format != "json") return write_yaml(document);
-  return document.dump(4, ' ', false, json::error_handler_t::replace) + "\n";
+  return format == "json" ? write_json(document) : write_yaml(document);
 }
 
 int run_list(Context& context) {

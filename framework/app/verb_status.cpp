@@ -27,10 +27,6 @@ Result<StatusInput> gather(Session& session) {
   return in;
 }
 
-std::string text_of(const json& document) {
-  return document.dump(4, ' ', false, json::error_handler_t::replace) + "\n";
-}
-
 // Asks the processes of this node by their admin sockets; the store is not needed.
 int local_status(Context& context, const Config& config) {
   json answers = json::object();
@@ -54,7 +50,7 @@ int local_status(Context& context, const Config& config) {
     return kRefused;
   }
   const bool as_json = context.args.get("output") == "json";
-  context.console.out(as_json ? text_of(answers) : write_yaml(answers));
+  context.console.out(as_json ? write_json(answers) : write_yaml(answers));
   return finish(context, kDone);
 }
 
@@ -78,7 +74,7 @@ int run(Context& context) {
   input->now_ms = duration_cast<milliseconds>(system_clock::now().time_since_epoch()).count();
   input->settings = config->runtime.settings;
   const json status = make_status(*input);
-  context.console.out(format == "json" ? text_of(status) : status_text(status));
+  context.console.out(format == "json" ? write_json(status) : status_text(status));
   return finish(context, status["healthy"].get<bool>() ? kDone : kRefused);
 }
 

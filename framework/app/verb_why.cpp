@@ -7,6 +7,7 @@
 #include "egw/app/read_world.hpp"
 #include "egw/app/table.hpp"
 #include "egw/app/verbs.hpp"
+#include "egw/app/yaml.hpp"
 #include "egw/core/explain.hpp"
 
 namespace egw::app {
@@ -200,8 +201,7 @@ int run(Context& context) {
   }
   const auto e = core::explain(*world, config->runtime.settings, *pod, destination);
   const json r = report(*world, *pod, destination ? destination->to_string() : "", e);
-  context.console.out(
-      format == "json" ? r.dump(4, ' ', false, json::error_handler_t::replace) + "\n" : text(r));
+  context.console.out(format == "json" ? write_json(r) : text(r));
   return finish(context, kDone);
 }
 

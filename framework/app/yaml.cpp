@@ -341,7 +341,7 @@ Result<std::vector<json>> read_yaml(std::string_view text, const std::string& so
 }
 
 Result<json> read_yaml_value(std::string_view text, const std::string& source) {
-  auto documents = read_yaml(text, source, 64 * 1024);
+  auto documents = read_yaml(text, source, std::size_t{64} * 1024);
   if (!documents) return tl::unexpected(std::move(documents.error()));
   if (documents->size() > 1) return fail(Errc::kInvalid, source, "want one YAML value");
   if (!documents->empty()) return std::move(documents->front());
@@ -373,6 +373,10 @@ Result<std::string> read_text(const std::string& path, std::size_t max_bytes) {
   }
   ::close(fd);
   return text;
+}
+
+std::string write_json(const nlohmann::json& document) {
+  return document.dump(4, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
 }  // namespace egw::app

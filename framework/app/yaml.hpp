@@ -30,6 +30,9 @@ namespace egw::app {
 // 1.2 would read as something else.
 [[nodiscard]] std::string write_yaml(const nlohmann::json& document);
 
+// `-o json`: indented, a final newline; bytes that are no UTF-8 are replaced.
+[[nodiscard]] std::string write_json(const nlohmann::json& document);
+
 // Whole file, or stdin for "-". Refuses more than max_bytes, and what is not a regular file or
 // pipe.
 [[nodiscard]] Result<std::string> read_text(const std::string& path, std::size_t max_bytes);
