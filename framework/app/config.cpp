@@ -18,7 +18,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::size_t kMaxFile = 1024 * 1024;
+constexpr std::size_t kMaxFile = 1024UL * 1024;
 
 // Reads typed values out of a tree that the schema has accepted; the first fault is kept.
 class Reader {

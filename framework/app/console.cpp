@@ -34,7 +34,7 @@ int write_all(int fd, std::string_view text) {
 void Console::out(std::string_view text) {
   if (broken_) return;
   buffer_ += text;
-  if (buffer_.size() >= 64 * 1024) (void)flush();
+  if (buffer_.size() >= 64UL * 1024) (void)flush();
 }
 
 void Console::err(std::string_view line) {

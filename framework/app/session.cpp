@@ -23,13 +23,13 @@ namespace {
 namespace asio = boost::asio;
 
 // Messages of plugins, for people: warnings and errors, more only when --log-level asks for it.
-host::LogFn log_to(Console& console, const Config& config) {
+host::LogFn log_to(const Config& config) {
   const int lowest = config.runtime.log_level < runtime::LogLevel::kInfo
                          ? static_cast<int>(config.runtime.log_level)
                          : std::max(static_cast<int>(config.runtime.log_level),
                                     static_cast<int>(runtime::LogLevel::kWarn));
   auto mutex = std::make_shared<std::mutex>();
-  return [&console, lowest, mutex](int level, std::string_view plugin, std::string_view message) {
+  return [lowest, mutex](int level, std::string_view plugin, std::string_view message) {
     if (level < lowest) return;
     const std::lock_guard lock(*mutex);
     const auto name = runtime::to_string(static_cast<runtime::LogLevel>(std::min(level, 3)));
@@ -78,8 +78,8 @@ Result<std::unique_ptr<Session>> Session::open(const Config& config, Console& co
   Impl& impl = *session->impl_;
   const auto& rt = config.runtime;
   impl.out_fd = console.out_fd();
-  impl.host = std::make_unique<host::PluginHost>(rt.plugin_dir, impl.io.get_executor(),
-                                                 log_to(console, config));
+  impl.host =
+      std::make_unique<host::PluginHost>(rt.plugin_dir, impl.io.get_executor(), log_to(config));
   auto admit = [settings = rt.settings](const host::AdmitRequest& request) {
     return runtime::admit_with(settings, request);
   };
@@ -155,10 +155,9 @@ struct PluginFolder::Impl {
   std::unique_ptr<host::PluginHost> host;
 };
 
-PluginFolder::PluginFolder(const Config& config, Console& console)
-    : impl_(std::make_unique<Impl>()) {
-  impl_->host = std::make_unique<host::PluginHost>(
-      config.runtime.plugin_dir, impl_->io.get_executor(), log_to(console, config));
+PluginFolder::PluginFolder(const Config& config) : impl_(std::make_unique<Impl>()) {
+  impl_->host = std::make_unique<host::PluginHost>(config.runtime.plugin_dir,
+                                                   impl_->io.get_executor(), log_to(config));
 }
 PluginFolder::~PluginFolder() { impl_->host.reset(); }
 const host::PluginHost& PluginFolder::host() const { return *impl_->host; }

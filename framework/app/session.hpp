@@ -46,7 +46,7 @@ class Session {
 // the configuration asks for. The executor given to it is never run.
 class PluginFolder {
  public:
-  PluginFolder(const Config& config, Console& console);
+  explicit PluginFolder(const Config& config);
   ~PluginFolder();
   [[nodiscard]] const host::PluginHost& host() const;
 

@@ -49,7 +49,7 @@ int run_list(Context& context) {
   int code = kDone;
   const auto config = load(context, code);
   if (config == nullptr) return code;
-  const PluginFolder folder(*config, context.console);
+  const PluginFolder folder(*config);
   const auto plugins = folder.host().list();
   if (plugins.empty()) {
     context.console.error(fmt::format("{}: holds no plugin; --plugin-dir names another folder",
@@ -86,7 +86,7 @@ int run_inspect(Context& context) {
   int code = kDone;
   const auto config = load(context, code);
   if (config == nullptr) return code;
-  const PluginFolder folder(*config, context.console);
+  const PluginFolder folder(*config);
   const std::string& wanted = context.args.positional[0];
   int found = 0;
   for (const auto& p : folder.host().list()) {

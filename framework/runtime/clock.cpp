@@ -66,8 +66,8 @@ std::unique_ptr<Clock> make_clock(asio::any_io_executor executor) {
   return std::make_unique<RealClock>(std::move(executor));
 }
 
-Wakeup::Wakeup(asio::any_io_executor executor, Clock& clock)
-    : clock_(clock), timer_(std::move(executor), steady_clock::time_point::max()) {}
+Wakeup::Wakeup(const asio::any_io_executor& executor, Clock& clock)
+    : clock_(clock), timer_(executor, steady_clock::time_point::max()) {}
 
 void Wakeup::notify() {
   pending_ = true;

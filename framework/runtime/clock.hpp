@@ -37,7 +37,7 @@ class Clock {
 // waiter is kept: the next wait returns at once.
 class Wakeup {
  public:
-  Wakeup(boost::asio::any_io_executor executor, Clock& clock);
+  Wakeup(const boost::asio::any_io_executor& executor, Clock& clock);
   void notify();
   // Returns when notified, or when the clock reads `until_ms` (steady).
   boost::asio::awaitable<void> wait(std::int64_t until_ms = kForever);

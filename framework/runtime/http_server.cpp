@@ -25,8 +25,8 @@ namespace http = boost::beast::http;
 namespace {
 
 constexpr std::size_t kMaxConnections = 64;
-constexpr std::size_t kMaxHeader = 8 * 1024;
-constexpr std::size_t kMaxBody = 64 * 1024;
+constexpr std::size_t kMaxHeader = 8UL * 1024;
+constexpr std::size_t kMaxBody = 64UL * 1024;
 constexpr std::chrono::seconds kRequestTime{10};
 constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
 

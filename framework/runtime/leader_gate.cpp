@@ -57,14 +57,14 @@ struct LeaderGate::Impl {
   static host::ElectionEvents events(const std::shared_ptr<Impl>& self) {
     host::ElectionEvents events;
     const std::weak_ptr<Impl> weak = self;
-    events.elected = [weak](std::uint64_t epoch) {
-      if (const auto impl = weak.lock()) impl->elected(epoch);
+    events.elected = [weak](std::uint64_t new_epoch) {
+      if (const auto impl = weak.lock()) impl->elected(new_epoch);
     };
     events.lost = [weak](const std::string& reason) {
       if (const auto impl = weak.lock()) impl->lost(reason);
     };
-    events.observed = [weak](std::string holder, std::uint64_t epoch) {
-      if (const auto impl = weak.lock()) impl->observed(std::move(holder), epoch);
+    events.observed = [weak](std::string name, std::uint64_t of_epoch) {
+      if (const auto impl = weak.lock()) impl->observed(std::move(name), of_epoch);
     };
     return events;
   }

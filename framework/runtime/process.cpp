@@ -2,6 +2,7 @@
 // process_agent.cpp.
 #include "egw/runtime/process.hpp"
 
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <boost/asio/post.hpp>
@@ -60,9 +61,9 @@ asio::awaitable<void> purge_one(host::Datapath& datapath, Result<void>& result,
 
 // Controllers may share a machine and a state folder: the first has the plain name.
 std::string controller_role(const RuntimeConfig& config, FolderLock& lock) {
-  const std::string role = "controller";
-  if (lock.take(config.state_dir / (role + ".lock"))) return role;
-  return role + "-" + std::to_string(::getpid());
+  const std::string_view role = "controller";
+  if (lock.take(config.state_dir / fmt::format("{}.lock", role))) return std::string(role);
+  return fmt::format("{}-{}", role, ::getpid());
 }
 
 }  // namespace

@@ -245,7 +245,7 @@ int sweep(NetlinkSocket& socket, const SweepHint& hint,
   return done;
 }
 
-Sweeper::Sweeper(sdk::Host host) : host_(host), thread_([this] { run(); }) {}
+Sweeper::Sweeper(const sdk::Host& host) : host_(host), thread_([this] { run(); }) {}
 
 Sweeper::~Sweeper() {
   {

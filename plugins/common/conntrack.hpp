@@ -66,7 +66,7 @@ int sweep(NetlinkSocket& socket, const SweepHint& hint,
 
 class Sweeper {
  public:
-  explicit Sweeper(sdk::Host host);
+  explicit Sweeper(const sdk::Host& host);
   // Finishes the pass at hand.
   ~Sweeper();
   Sweeper(const Sweeper&) = delete;

@@ -144,7 +144,7 @@ void Monitor::run() {
 }
 
 void Monitor::read(NetlinkSocket& socket, bool netfilter) {
-  std::vector<char> buffer(64 * 1024);
+  std::vector<char> buffer(64UL * 1024);
   std::string what;
   for (;;) {
     const ssize_t n = ::recv(socket.fd(), buffer.data(), buffer.size(), MSG_DONTWAIT);

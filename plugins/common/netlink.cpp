@@ -14,8 +14,8 @@
 namespace egw::common {
 namespace {
 
-constexpr std::size_t kReceiveBuffer = 256 * 1024;
-constexpr std::size_t kChunk = 64 * 1024;  // bytes of messages per system call of requests()
+constexpr std::size_t kReceiveBuffer = 256UL * 1024;
+constexpr std::size_t kChunk = 64UL * 1024;  // bytes of messages per system call of requests()
 constexpr int kAnswerTimeoutMs = 10'000;
 
 }  // namespace

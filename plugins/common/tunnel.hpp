@@ -47,7 +47,7 @@ struct PeerFailure {
 
 class Tunnel {
  public:
-  Tunnel(NetlinkSocket& socket, sdk::Host host) : socket_(socket), host_(host) {}
+  Tunnel(NetlinkSocket& socket, const sdk::Host& host) : socket_(socket), host_(host) {}
 
   struct Result {
     int index = 0;

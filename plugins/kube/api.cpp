@@ -27,7 +27,7 @@ bool worth_repeating(const HttpAnswer& answer) {
 }
 }  // namespace
 
-Api::Api(Access access, sdk::Host host)
+Api::Api(Access access, const sdk::Host& host)
     : access_(std::move(access)),
       host_(host),
       credentials_(access_),

@@ -15,7 +15,7 @@ namespace egw::kube {
 
 class Api {
  public:
-  Api(Access access, sdk::Host host);
+  Api(Access access, const sdk::Host& host);
   ~Api();
   Api(const Api&) = delete;
   Api& operator=(const Api&) = delete;

@@ -31,7 +31,7 @@ milliseconds jittered(milliseconds pause) {
 }  // namespace
 
 Campaign::Campaign(Api& api, const ElectionConfig& config, std::string ns, std::string identity,
-                   sdk::ElectionSink sink, sdk::Host host)
+                   sdk::ElectionSink sink, const sdk::Host& host)
     : api_(api),
       config_(config),
       ns_(std::move(ns)),

@@ -27,7 +27,7 @@ namespace egw::kube {
 class Campaign {
  public:
   Campaign(Api& api, const ElectionConfig& config, std::string ns, std::string identity,
-           sdk::ElectionSink sink, sdk::Host host);
+           sdk::ElectionSink sink, const sdk::Host& host);
   ~Campaign();  // gives the office up; no call of the sink after it
   Campaign(const Campaign&) = delete;
   Campaign& operator=(const Campaign&) = delete;

@@ -21,8 +21,8 @@ namespace {
 
 constexpr auto kConnectTimeout = 3000ms;
 constexpr auto kLongestPoll = 60000ms;
-constexpr std::size_t kMaxHeader = 256 * 1024;
-constexpr std::size_t kMaxRefusal = 1024 * 1024;  // body of a stream's answer that is no stream
+constexpr std::size_t kMaxHeader = 256UL * 1024;
+constexpr std::size_t kMaxRefusal = 1024UL * 1024;  // body of a stream's answer that is no stream
 constexpr auto kMaxRetryAfter = 60s;
 
 void init_curl() {

@@ -38,7 +38,7 @@ struct Entry {
   }
   // Paths in a kubeconfig are relative to its folder.
   [[nodiscard]] std::string file_name(const char* key) const {
-    const std::string value = text(key);
+    std::string value = text(key);
     if (value.empty() || value.front() == '/') return value;
     return (std::filesystem::path(file).parent_path() / value).string();
   }

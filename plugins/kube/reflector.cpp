@@ -46,7 +46,7 @@ std::string field_selector(std::string_view name, std::string_view fields) {
 
 }  // namespace
 
-Reflector::Reflector(Api& api, const sdk::Query& query, sdk::EventSink sink, sdk::Host host)
+Reflector::Reflector(Api& api, const sdk::Query& query, sdk::EventSink sink, const sdk::Host& host)
     : api_(api),
       resource_(query.kind),
       ns_(query.ns),

@@ -29,7 +29,7 @@ namespace egw::kube {
 
 class Reflector {
  public:
-  Reflector(Api& api, const sdk::Query& query, sdk::EventSink sink, sdk::Host host);
+  Reflector(Api& api, const sdk::Query& query, sdk::EventSink sink, const sdk::Host& host);
   ~Reflector();  // not from within an event
   Reflector(const Reflector&) = delete;
   Reflector& operator=(const Reflector&) = delete;

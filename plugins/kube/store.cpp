@@ -300,7 +300,7 @@ sdk::Status KubeStore::write(const sdk::Write& write, const sdk::ObjectSink& out
     }
   }
   for (;;) {
-    const sdk::Status status = attempt(step, out);
+    sdk::Status status = attempt(step, out);
     // Whoever expects no revision does not want to hear that another was faster.
     const bool again = status.code == Code::kConflict && write.expected_revision == 0 &&
                        step.uid.empty() && write.op != WriteOp::kCreate && step.left() > 50ms;

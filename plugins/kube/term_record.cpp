@@ -25,7 +25,7 @@ std::uint64_t term_of(const json& lease) {
 
 }  // namespace
 
-TermRecord::TermRecord(Api& api, std::string ns, std::string name, sdk::Host host)
+TermRecord::TermRecord(Api& api, std::string ns, std::string name, const sdk::Host& host)
     : api_(api), ns_(std::move(ns)), name_(std::move(name)), host_(host) {}
 
 sdk::Status TermRecord::check(std::uint64_t term, bool record, const std::string& what,

@@ -20,7 +20,7 @@ namespace egw::kube {
 
 class TermRecord {
  public:
-  TermRecord(Api& api, std::string ns, std::string name, sdk::Host host);
+  TermRecord(Api& api, std::string ns, std::string name, const sdk::Host& host);
 
   // kStaleTerm when a higher term is known. Records a term that is higher than all; `record` false:
   // only compares. what: the object that is written, for the message.

@@ -15,7 +15,7 @@ constexpr int kQuickTries = 7;     // 1, 2, 4 .. 64 ms
 }  // namespace
 
 Campaign::Campaign(const ElectionConfig& config, std::string identity, sdk::ElectionSink sink,
-                   sdk::Host host)
+                   const sdk::Host& host)
     : identity_(std::move(identity)),
       timeout_(config.stamp_timeout),
       period_(std::min<std::chrono::milliseconds>(1s, config.stamp_timeout / 5)),

@@ -27,7 +27,7 @@ namespace egw::local {
 class Campaign {
  public:
   Campaign(const ElectionConfig& config, std::string identity, sdk::ElectionSink sink,
-           sdk::Host host);
+           const sdk::Host& host);
   ~Campaign();  // gives the office up; no call of the sink after it
   Campaign(const Campaign&) = delete;
   Campaign& operator=(const Campaign&) = delete;

@@ -39,7 +39,7 @@ struct Watcher::Subscription {
   }
 };
 
-Watcher::Watcher(const std::string& path, const std::string& gate, sdk::Host host)
+Watcher::Watcher(const std::string& path, const std::string& gate, const sdk::Host& host)
     : host_(host),
       database_(path, gate),
       files_(database_.signal_path(), false, {path, gate}),

@@ -28,7 +28,7 @@ namespace egw::local {
 class Watcher {
  public:
   // Throws sdk::Failure when the kernel gives no inotify instance.
-  Watcher(const std::string& path, const std::string& gate, sdk::Host host);
+  Watcher(const std::string& path, const std::string& gate, const sdk::Host& host);
   ~Watcher();  // no event after it has returned
   Watcher(const Watcher&) = delete;
   Watcher& operator=(const Watcher&) = delete;

@@ -267,7 +267,7 @@ sdk::Status NetlinkDatapath::apply_all(const sdk::Change& change, sdk::ApplyRepo
   if (desired_) desired.know(*desired_);
   desired.build(state, mtu_, numbering_, failures);
   watch(state, desired);
-  const sdk::Status tunnel = program_tunnel(state, desired, report, repairs, fresh);
+  sdk::Status tunnel = program_tunnel(state, desired, report, repairs, fresh);
   if (fresh) {
     std::vector<ObjectFailure> again;
     desired.build(state, mtu_, numbering_, again);

@@ -19,7 +19,7 @@ namespace {
 using common::Attributes;
 using common::Message;
 
-constexpr std::size_t kMessageBytes = 48 * 1024;  // a nest may have 64 KiB
+constexpr std::size_t kMessageBytes = 48UL * 1024;  // a nest may have 64 KiB
 constexpr std::size_t kElementOverhead = 64;
 
 Message nft_message(int type, Table t, int flags, std::size_t reserve = 512) {

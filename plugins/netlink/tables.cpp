@@ -14,7 +14,7 @@
 namespace egw::netlink {
 namespace {
 
-constexpr std::size_t kBigText = 256 * 1024;
+constexpr std::size_t kBigText = 256UL * 1024;
 constexpr std::size_t kBigChange = 2000;  // elements and rules
 
 std::size_t index(Table t) { return static_cast<std::size_t>(t); }
