@@ -1,9 +1,9 @@
 // What every object has: kind, key, metadata, labels, conditions.
 #pragma once
 
+#include <boost/container/flat_map.hpp>
 #include <compare>
 #include <cstdint>
-#include <map>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <span>
@@ -54,7 +54,9 @@ struct Key {
   friend auto operator<=>(const Key&, const Key&) = default;
 };
 
-using Labels = std::map<std::string, std::string>;
+// As sorted vectors: every Pod of a node carries some, and a map would weigh more than what is in
+// it.
+using Labels = boost::container::flat_map<std::string, std::string>;
 
 struct ObjectMeta {
   std::string name;

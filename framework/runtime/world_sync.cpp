@@ -297,6 +297,10 @@ void WorldSync::Impl::put(Map& map, Kind kind, const Key& key, const nlohmann::j
     return;
   }
   if (revision != 0) decoded->meta.revision = revision;
+  if constexpr (std::is_same_v<R, model::Pod> || std::is_same_v<R, model::Node> ||
+                std::is_same_v<R, model::Namespace>) {
+    decoded->meta.annotations.clear();  // large, many, and others' business
+  }
   bool matters = true;
   if constexpr (std::is_same_v<R, model::EgressTunnel>) {
     if (options.tunnel_matters) {

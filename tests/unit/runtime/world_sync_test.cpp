@@ -90,6 +90,21 @@ TEST_F(WorldSyncTest, SnapshotThenChanges) {
   EXPECT_EQ(sync->world().pods.size(), 1U);
 }
 
+// They can be large, and nothing here reads those of Pods.
+TEST_F(WorldSyncTest, AnnotationsOfPodsAreNotKept) {
+  json annotated = pod("a", "n1", "10.1.0.1");
+  annotated["metadata"]["annotations"] = {{"example.com/large", std::string(1000, 'x')}};
+  json moving = gateway("g");
+  moving["metadata"]["annotations"] = {{"example.com/kept", "yes"}};
+  content->put(Kind::kPod, annotated);
+  content->put(Kind::kEgressGateway, moving);
+  start();
+  ASSERT_EQ(sync->world().pods.size(), 1U);
+  EXPECT_TRUE(sync->world().pods.begin()->second.meta.annotations.empty());
+  ASSERT_EQ(sync->world().gateways.size(), 1U);
+  EXPECT_EQ(sync->world().gateways.begin()->second.meta.annotations.size(), 1U);
+}
+
 TEST_F(WorldSyncTest, BrokenObjectKeepsItsLastGoodVersion) {
   content->put(Kind::kEgressGateway, gateway("good"));
   content->put(Kind::kEgressGateway, gateway("other"));
