@@ -324,6 +324,8 @@ void Desired::build_egresses(const sdk::State& state, std::vector<ObjectFailure>
     }
     plans.emplace_hint(plans.end(), id, plan);
   }
+  ruleset_.set_serves(
+      std::any_of(plans.begin(), plans.end(), [](const auto& plan) { return plan.second.serve; }));
   egresses_ = std::make_shared<const std::map<std::uint32_t, EgressPlan>>(std::move(plans));
 }
 

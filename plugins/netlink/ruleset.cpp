@@ -55,6 +55,10 @@ std::string Ruleset::mark_is(Slot s) const {
   return "meta mark & " + mark_text(marks_.slot_mask()) + " == " + mark_text(marks_.value(s));
 }
 
+std::string Ruleset::to_eip(Table t) {
+  return std::string(keyword(t)) + " daddr @eips " + counted("to_eip", "drop");
+}
+
 std::string Ruleset::set_mark(std::uint32_t cleared, std::uint32_t value) const {
   std::string out = "meta mark set meta mark & " + mark_text(~cleared);
   if (value != 0) out += " | " + mark_text(value);
@@ -106,11 +110,14 @@ void Ruleset::add_prerouting(Table t, std::vector<Chain>& out) const {
                  {},
                  {"ct original zone set " + id + " map @zone " + inner, id + " == 0 " + inner,
                   counted("unknown_id", "drop")}});
-  out.push_back({"classify",
+  Chain classify{"classify",
                  Hook{"filter", "prerouting", NF_INET_PRE_ROUTING, kClassifyPriority, {}},
-                 {"iifname " + device + " goto from_tunnel", "ct direction reply goto to_peer",
-                  f + " daddr @eips " + counted("to_eip", "drop"),
-                  "meta priority set " + f + " saddr map @endpoints goto judge"}});
+                 {"iifname " + device + " goto from_tunnel", "ct direction reply goto to_peer"}};
+  // The tunnel's outer packets, and what else is for this node: judged by nobody below.
+  if (carries(t)) classify.rules.push_back(f + " daddr " + node_.underlay.text() + " accept");
+  classify.rules.push_back("meta priority set " + f + " saddr map @endpoints goto judge");
+  if (serves_) classify.rules.push_back(to_eip(t));
+  out.push_back(std::move(classify));
 
   Chain tunnel{"from_tunnel", {}, {}};
   tunnel.rules.push_back("ct direction reply ct state established,related accept");
@@ -142,9 +149,11 @@ void Ruleset::add_prerouting(Table t, std::vector<Chain>& out) const {
             " accept",
         "meta mark set " + number + " | " + mark_text(marks_.value(Slot::kBack)) + " accept"}});
   // ICMP errors that this node itself makes for a translated connection (decisions 12).
-  out.push_back({"errors",
-                 Hook{"route", "output", NF_INET_LOCAL_OUT, kRoutePriority, {}},
-                 {"ct direction reply goto to_peer"}});
+  if (serves_) {
+    out.push_back({"errors",
+                   Hook{"route", "output", NF_INET_LOCAL_OUT, kRoutePriority, {}},
+                   {"ct direction reply goto to_peer"}});
+  }
   add_judgement(t, out);
 }
 
@@ -159,11 +168,14 @@ void Ruleset::add_judgement(Table t, std::vector<Chain>& out) const {
   // Where a connection goes to does not change: it is looked at once. A packet without connection
   // is looked at each time, because the first rule does not match it.
   const std::string seen = mark_text(marks_.ct_mask());
-  out.push_back(
-      {"judge",
-       {},
-       {"ct mark & " + seen + " == " + seen + " goto judged", local + " goto leave_alone",
-        f + " daddr @cluster goto leave_alone", "ct mark set ct mark | " + seen, "goto judged"}});
+  Chain judge{"judge", {}, {"ct mark & " + seen + " == " + seen + " goto judged"}};
+  if (serves_) judge.rules.push_back(to_eip(t));
+  for (const std::string& rule :
+       {local + " goto leave_alone", f + " daddr @cluster goto leave_alone",
+        "ct mark set ct mark | " + seen, std::string("goto judged")}) {
+    judge.rules.push_back(rule);
+  }
+  out.push_back(std::move(judge));
   out.push_back({"judged",
                  {},
                  {"meta priority & " + mark_text(kShapeMask) + " vmap @shapes", "goto egress"}});
@@ -258,10 +270,11 @@ void Ruleset::add_postrouting(Table t, std::vector<Chain>& out) const {
   out.push_back(
       {"leave",
        Hook{"filter", "postrouting", NF_INET_POST_ROUTING, kLeavePriority, {}},
+       // The commonest by comparison, which is cheaper than a look-up.
        {"meta mark & " + mark_text(slot) + " == 0 accept",
-        "meta mark & " + mark_text(slot) + " vmap { " + leads(Slot::kSteer, "leave_steered") +
-            ", " + leads(Slot::kBack, "leave_tunnel") + ", " + leads(Slot::kInner, "leave_inner") +
-            ", " + leads(Slot::kOwn, "leave_own") + " }"}});
+        mark_is(Slot::kSteer) + " goto leave_steered", mark_is(Slot::kInner) + " goto leave_inner",
+        "meta mark & " + mark_text(slot) + " vmap { " + leads(Slot::kBack, "leave_tunnel") + ", " +
+            leads(Slot::kOwn, "leave_own") + " }"}});
   // The owner would translate a translated packet to another port: the connection's end.
   out.push_back({"leave_steered",
                  {},

@@ -71,6 +71,10 @@ class Ruleset {
   Ruleset(const sdk::NodeConfig& node, std::uint32_t tunnel_mtu);
 
   void set_device(bool present) { device_ = present; }
+  // Whether there is an egress id that this node may serve: only then do packets meet the guard of
+  // the EIPs and the chain for ICMP errors.
+  void set_serves(bool any) { serves_ = any; }
+  [[nodiscard]] bool serves() const { return serves_; }
   [[nodiscard]] bool enabled(Table t) const;  // the family is translated
   [[nodiscard]] bool carries(Table t) const;  // the underlay is of this family
   [[nodiscard]] std::vector<Chain> fixed_chains(Table t) const;
@@ -101,6 +105,8 @@ class Ruleset {
   [[nodiscard]] std::vector<std::string> node_ip_rules(Table t, const sdk::Address& address) const;
   void add_judgement(Table t, std::vector<Chain>& out) const;
   void add_egress(Table t, std::vector<Chain>& out) const;
+  // Nobody connects to an EIP.
+  [[nodiscard]] static std::string to_eip(Table t);
   [[nodiscard]] Chain with_id(const std::string& name, Slot slot) const;
   [[nodiscard]] Chain note_peer() const;
 
@@ -108,6 +114,7 @@ class Ruleset {
   Marks marks_;
   std::uint32_t mtu_ = 1450;
   bool device_ = true;
+  bool serves_ = false;
 };
 
 }  // namespace egw::netlink

@@ -264,6 +264,25 @@ void Tables::remove_chain(Table t, const std::string& name, Difference& out) {
   known_[index(t)].learned.erase(name);
 }
 
+// The chains of a node that has begun or ceased to be a gateway.
+void Tables::step_chains(Table t, const Desired& before, const Desired& desired, Difference& out) {
+  if (before.ruleset().serves() == desired.ruleset().serves()) return;
+  std::map<std::string, std::uint64_t> old;
+  for (const Chain& c : before.ruleset().fixed_chains(t)) old[c.name] = c.fingerprint();
+  for (const Chain& c : desired.ruleset().fixed_chains(t)) {
+    const auto was = old.find(c.name);
+    const bool there = was != old.end();
+    const bool same = there && was->second == c.fingerprint();
+    if (there) old.erase(was);
+    if (same) continue;
+    out.change += there ? "flush chain " + place(t, c.name) + "\n" : declare(t, c);
+    out.change += rules_text(t, c);
+    known_[index(t)].chains[c.name] = c.fingerprint();
+    known_[index(t)].learned.erase(c.name);
+  }
+  for (const auto& [name, fingerprint] : old) remove_chain(t, name, out);
+}
+
 // A class's table never changes: another content is another class. New ones are written before, and
 // old ones removed after what leads to them.
 void Tables::step_classes(Table t, const Desired& before, const Desired& desired, Difference& out) {
@@ -341,6 +360,7 @@ sdk::Status Tables::step(const Desired& before, const Desired& desired,
   for (const Table t : kTables) {
     Difference& out = all[index(t)];
     if (t != Table::kNetdev && desired.ruleset().enabled(t)) {
+      step_chains(t, before, desired, out);
       step_classes(t, before, desired, out);
       add_sources(changes, t, desired, out.put, out.drop);
     }

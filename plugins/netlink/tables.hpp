@@ -82,6 +82,7 @@ class Tables {
                        const Desired& desired, Difference& out, common::Repairs& repairs);
   sdk::Status discard_misfits(std::array<KernelTable, 3>& kernel, const Desired& desired);
   sdk::Status execute(const Differences& all, std::vector<Nft::ElementFailure>& failures);
+  void step_chains(Table t, const Desired& before, const Desired& desired, Difference& out);
   void step_classes(Table t, const Desired& before, const Desired& desired, Difference& out);
   void remove_chain(Table t, const std::string& name, Difference& out);
 

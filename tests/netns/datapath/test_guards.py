@@ -138,6 +138,39 @@ def test_new_packets_to_an_eip_are_dropped(rig, pod):
     assert counters["dropped_packets_total{table=ip6,reason=to_eip}"] >= 1
 
 
+def chains(rig, node):
+    return {word for t in ("ip", "ip6") for line in net.enter(rig.ns(node), "nft", "-t", "list", "table", t, "egw").splitlines()
+            if line.strip().startswith("chain") for word in (f"{t} {line.split()[1]}",)}
+
+
+def test_a_node_becomes_a_gateway_and_ceases_to_be_one_by_a_step(rig, pod):
+    """Only a gateway has the guard of the EIPs and the chain for ICMP errors; both come with the first id that the
+    node may serve, and go with the last."""
+    assert chains(rig, "n2") - chains(rig, "n1") == {"ip errors", "ip6 errors"}
+    eips = {"ipv4": "10.6.1.99", "ipv6": "fd00::99"}
+    assert rig.delta("n1", egresses=[{"id": 9, "owner": "self", "mayServe": True, **eips}])["ok"]
+    assert chains(rig, "n1") == chains(rig, "n2")
+    for eip in eips.values():
+        rig.answering(eip, "n1")
+        s = sockets.udp(rig.ns("srv"), to=(eip, 7000))
+        assert sockets.ask(s, timeout=0.2) is None
+        s.close()
+    counters = rig.driver("n1").must("counters")["counters"]
+    assert counters["dropped_packets_total{table=ip,reason=to_eip}"] >= 1
+    assert counters["dropped_packets_total{table=ip6,reason=to_eip}"] >= 1
+    # A pod of this node does not reach an EIP either, whatever its policy says.
+    s = sockets.udp(pod.ns, to=(eips["ipv4"], 7000))
+    assert sockets.ask(s, timeout=0.2) is None
+    s.close()
+    after = rig.driver("n1").must("counters")["counters"]
+    assert (after["dropped_packets_total{table=ip,reason=to_eip}"] >
+            counters["dropped_packets_total{table=ip,reason=to_eip}"])
+    assert rig.delta("n1", deleted={"egresses": [9]})["ok"]
+    assert chains(rig, "n2") - chains(rig, "n1") == {"ip errors", "ip6 errors"}
+    assert rig.apply("n1")["n1"]["repaired"] == {}
+    assert pod.source(4) == EIP4 and pod.source(6) == EIP6
+
+
 # What is removed on the client node, and how it comes back: nothing may leave with another source.
 BREAKAGES = {
     "device": "ip link del egress.vxlan",

@@ -96,7 +96,7 @@ DRIFT = {
                       "nftables rule"),
     "chain removed": ("n1", "nft delete chain ip egw leave", "nftables chain"),
     "chain added": ("n1", "nft add chain ip egw stranger", "nftables chain"),
-    "base chain moved": ("n1", "nft 'delete chain ip egw errors; add chain ip egw errors {{ type route hook output "
+    "base chain moved": ("n2", "nft 'delete chain ip egw errors; add chain ip egw errors {{ type route hook output "
                                "priority 7; }}'", "nftables chain"),
     "table removed": ("n1", "nft delete table ip egw", "nftables table"),
     "everything flushed": ("n1", "nft flush ruleset", "nftables table"),
