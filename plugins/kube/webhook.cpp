@@ -127,30 +127,25 @@ sdk::Status Webhook::step(WallTime now) {
 }
 
 WebhookResponse Webhook::answer(const WebhookRequest& request) {
-  try {
-    const std::string path = request.target.substr(0, request.target.find('?'));
-    const bool defaulting = path == "/mutate";
-    if (!defaulting && path != "/validate") return text(404, "want /validate or /mutate");
-    if (request.method != "POST") return text(405, "want POST");
-    const sdk::Outcome<AdmissionRequest> review = read_review(request.body);
-    if (!review.ok()) return text(400, review.status().text());
-    ApiReader reader(api_, steady_clock::now() + patience_of(request.target), &stop_);
-    Verdict verdict = judge(*review, defaulting, host_, reader);
-    // A judgement without what was to be read is none, whichever way it went.
-    if (!reader.trouble().ok()) {
-      verdict = Verdict();
-      verdict.allowed = false;
-      verdict.code = 503;
-      verdict.reason = "ServiceUnavailable";
-      verdict.message = "egw cannot judge it now, try again: " + reader.trouble().text();
-    }
-    WebhookResponse out = text(200, write_review(review->uid, verdict));
-    out.content_type = "application/json";
-    return out;
-  } catch (const std::exception& e) {
-    host_.error(std::string("webhook: a question could not be answered: ") + e.what());
-    return text(500, "a question could not be answered");
+  const std::string path = request.target.substr(0, request.target.find('?'));
+  const bool defaulting = path == "/mutate";
+  if (!defaulting && path != "/validate") return text(404, "want /validate or /mutate");
+  if (request.method != "POST") return text(405, "want POST");
+  const sdk::Outcome<AdmissionRequest> review = read_review(request.body);
+  if (!review.ok()) return text(400, review.status().text());
+  ApiReader reader(api_, steady_clock::now() + patience_of(request.target), &stop_);
+  Verdict verdict = judge(*review, defaulting, host_, reader);
+  // A judgement without what was to be read is none, whichever way it went.
+  if (!reader.trouble().ok()) {
+    verdict = Verdict();
+    verdict.allowed = false;
+    verdict.code = 503;
+    verdict.reason = "ServiceUnavailable";
+    verdict.message = "egw cannot judge it now, try again: " + reader.trouble().text();
   }
+  WebhookResponse out = text(200, write_review(review->uid, verdict));
+  out.content_type = "application/json";
+  return out;
 }
 
 }  // namespace egw::kube

@@ -21,6 +21,7 @@
 #include <future>
 #include <list>
 #include <mutex>
+#include <string>
 #include <thread>
 #include <utility>
 
@@ -39,6 +40,7 @@ constexpr std::size_t kThreads = 4;
 constexpr std::uint32_t kMaxHeader = 16 * 1024;
 constexpr std::size_t kBuffer = 64 * 1024;  // read at once
 constexpr std::chrono::seconds kTellAgain{60};
+constexpr std::chrono::seconds kFarewell{1};
 constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
 
 using TlsContext = std::shared_ptr<ssl::context>;
@@ -93,6 +95,9 @@ WebhookResponse refusal(unsigned status) {
     case 413:
       out.body = "the body is too long\n";
       break;
+    case 500:
+      out.body = "the question could not be answered\n";
+      break;
     case 503:
       out.body = "too many requests at once\n";
       break;
@@ -133,7 +138,7 @@ struct WebhookServer::Shared {
   static asio::awaitable<bool> send(Ptr shared, Session& session, WebhookResponse answer,
                                     bool keep_alive);
   static asio::awaitable<WebhookResponse> handle(Ptr shared, WebhookRequest request);
-  static asio::awaitable<WebhookResponse> ask(Ptr shared, Session& session, WebhookRequest request);
+  static asio::awaitable<WebhookResponse> ask(Ptr shared, WebhookRequest request);
 
   asio::io_context loop{1};
   asio::thread_pool pool{kThreads};
@@ -189,18 +194,20 @@ void WebhookServer::Shared::tell_handshake(const error_code& error) {
 }
 
 asio::awaitable<WebhookResponse> WebhookServer::Shared::handle(Ptr shared, WebhookRequest request) {
-  co_return shared->handler(request);
+  try {
+    co_return shared->handler(request);
+  } catch (const std::exception& e) {
+    shared->host.error(std::string("webhook: a question could not be answered: ") + e.what());
+  }
+  co_return refusal(500);
 }
 
-asio::awaitable<WebhookResponse> WebhookServer::Shared::ask(Ptr shared, Session& session,
-                                                            WebhookRequest request) {
+asio::awaitable<WebhookResponse> WebhookServer::Shared::ask(Ptr shared, WebhookRequest request) {
   if (shared->waiting >= shared->limits.waiting + kThreads) co_return refusal(503);
   ++shared->waiting;
-  session.answering = true;
   auto work = handle(shared, std::move(request));
   WebhookResponse answer =
       co_await asio::co_spawn(shared->pool.get_executor(), std::move(work), asio::use_awaitable);
-  session.answering = false;
   --shared->waiting;
   co_return answer;
 }
@@ -249,9 +256,12 @@ asio::awaitable<bool> WebhookServer::Shared::exchange(Ptr shared, Session& sessi
   request.method = std::string(parser.get().method_string());
   request.target = std::string(parser.get().target());
   request.body = std::move(parser.get().body());
-  WebhookResponse answer = co_await ask(shared, session, std::move(request));
+  session.answering = true;
+  WebhookResponse answer = co_await ask(shared, std::move(request));
   shared->release(session);
-  co_return co_await send(shared, session, std::move(answer), keep_alive);
+  const bool more = co_await send(shared, session, std::move(answer), keep_alive);
+  session.answering = false;
+  co_return more;
 }
 
 asio::awaitable<void> WebhookServer::Shared::serve(Ptr shared, tcp::socket socket) {
@@ -268,12 +278,11 @@ asio::awaitable<void> WebhookServer::Shared::serve(Ptr shared, tcp::socket socke
     shared->open.splice(shared->open.end(), shared->open, place);
     again = again && !session.closed;
   }
-  shared->release(session);
-  shared->open.erase(place);
   if (!error && !session.closed) {
-    tcp_stream.expires_after(std::chrono::seconds(1));
+    tcp_stream.expires_after(kFarewell);
     (void)co_await session.stream.async_shutdown(kAwait);
   }
+  shared->open.erase(place);
 }
 
 asio::awaitable<void> WebhookServer::Shared::accept(Ptr shared) {

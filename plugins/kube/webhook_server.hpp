@@ -43,7 +43,7 @@ class WebhookServer {
   using Handler = std::function<WebhookResponse(const WebhookRequest&)>;
 
   // Listens from now on. Throws sdk::Failure (kUnavailable) when it cannot. The handler is called
-  // on several threads and must not throw.
+  // on several threads; what it throws is logged and answered with 500.
   WebhookServer(const std::string& address, std::uint16_t port, const KeyPair& pair,
                 Handler handler, sdk::Host host, WebhookLimits limits = {});
   ~WebhookServer();  // waits for the handlers under way
