@@ -103,10 +103,12 @@ typedef struct egw_admission_sink {
 
 /* What the host offers to a store. `admit` is thread-safe, does no I/O of its own, and returns
  * EGW_OK (admitted) or EGW_DENIED. old_json is empty on create, new_json on delete. It is asked for
- * CREATE, UPDATE and DELETE, never for UPDATE_STATUS. */
+ * CREATE, UPDATE and DELETE, never for UPDATE_STATUS.
+ * serves_admission, 0 or 1: this process answers for writes of others too. A store whose backend
+ * asks before it takes a write (a webhook) answers from here until it is closed; others ignore it. */
 typedef struct egw_store_host {
   uint32_t struct_size;
-  uint32_t reserved;
+  uint32_t serves_admission;
   egw_host base;
   int32_t (*admit)(void* ctx, uint32_t op, const egw_object_kind* kind, egw_str old_json,
                    egw_str new_json, const egw_reader* reader, const egw_admission_sink* out);

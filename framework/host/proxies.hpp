@@ -20,7 +20,8 @@ struct Opening {
 };
 
 [[nodiscard]] Result<std::unique_ptr<StateStore>> open_state_store(const Opening& opening,
-                                                                   AdmitFn admit);
+                                                                   AdmitFn admit,
+                                                                   bool serves_admission);
 [[nodiscard]] Result<std::unique_ptr<LeaderElection>> open_leader_election(
     const Opening& opening, const std::string& identity);
 // delta: the plugin offers EGW_CAP_DELTA.

@@ -452,11 +452,13 @@ class PluginStateStore final : public StateStore {
 
 }  // namespace
 
-Result<std::unique_ptr<StateStore>> open_state_store(const Opening& opening, AdmitFn admit) {
+Result<std::unique_ptr<StateStore>> open_state_store(const Opening& opening, AdmitFn admit,
+                                                     bool serves_admission) {
   const auto* ops = static_cast<const Ops*>(opening.ops);
   const auto context = std::make_shared<HostContext>();
   context->admit = std::move(admit);
   context->host.struct_size = sizeof(context->host);
+  context->host.serves_admission = serves_admission ? 1 : 0;
   context->host.base = host_services(*opening.worker);
   context->host.admit = on_admit;
   context->host.admit_ctx = context.get();

@@ -135,7 +135,7 @@ Result<std::unique_ptr<host::StateStore>> Process::open_store(host::PluginHost& 
     return admit_with(settings, request);
   };
   return plugins.open_state_store(config_.state_store.name, config_.state_store.config,
-                                  std::move(admit));
+                                  std::move(admit), role_ == "controller");
 }
 
 Result<void> Process::serve(std::shared_ptr<HttpHandler> health,

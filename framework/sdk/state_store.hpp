@@ -160,6 +160,9 @@ class StoreHost : public Host {
   explicit StoreHost(const egw_store_host* host)
       : Host(host == nullptr ? nullptr : &host->base), host_(read_struct(host)) {}
 
+  // This process answers for writes of others too (egw_store_host).
+  [[nodiscard]] bool serves_admission() const { return host_.serves_admission != 0; }
+
   // Asks the framework's admission; thread-safe. old_json is empty on create, new_json on delete.
   // Not for kUpdateStatus.
   [[nodiscard]] Admission admit(WriteOp op, const ObjectKind& kind, std::string_view old_json,

@@ -118,6 +118,7 @@ sdk::Status status_of(int code, const json& status, const Asked& asked) {
                        "token or certificate has expired or belongs to another cluster",
                        what);
     case 403:
+      if (said.rfind("admission webhook ", 0) == 0) return sdk::fail(Code::kDenied, said, what);
       return sdk::fail(
           Code::kDenied,
           "no permission to " + asked.verb + " " + asked.resource + " (403 Forbidden): " + said,

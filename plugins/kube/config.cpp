@@ -1,6 +1,9 @@
 // See config.hpp.
 #include "config.hpp"
 
+#include <arpa/inet.h>
+
+#include <array>
 #include <cmath>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -14,8 +17,17 @@ using std::chrono::milliseconds;
 
 namespace {
 
+constexpr const char* kWebhook = "webhook.";
+
 [[noreturn]] void refuse(const std::string& key, const std::string& wanted) {
   throw sdk::Failure(sdk::Code::kInvalid, "wanted " + wanted, "config." + key);
+}
+
+void refuse_unknown(const json& object, const std::string& prefix,
+                    const std::set<std::string>& known) {
+  for (const auto& [key, value] : object.items()) {
+    if (known.count(key) == 0) refuse(prefix + key, "no such key");
+  }
 }
 
 json parse(std::string_view text, std::set<std::string> known) {
@@ -26,20 +38,22 @@ json parse(std::string_view text, std::set<std::string> known) {
     throw sdk::Failure(sdk::Code::kInvalid, "the configuration must be an object");
   }
   known.insert({"kubeconfig", "context", "serviceAccountFolder", "namespace", "requestTimeout"});
-  for (const auto& [key, value] : config.items()) {
-    if (known.count(key) == 0) refuse(key, "no such key");
-  }
+  refuse_unknown(config, "", known);
   return config;
 }
 
-void read_text(const json& config, const char* key, bool may_be_empty, std::string& out) {
+// prefix: where the object stands, for messages.
+void read_text(const json& config, const char* key, bool may_be_empty, std::string& out,
+               const std::string& prefix = "") {
   const auto it = config.find(key);
   if (it == config.end()) return;
   if (!it->is_string() || (!may_be_empty && it->get_ref<const std::string&>().empty())) {
-    refuse(key, "a text");
+    refuse(prefix + key, "a text");
   }
   out = it->get<std::string>();
-  if (out.size() > 4000 || out.find('\0') != std::string::npos) refuse(key, "a shorter text");
+  if (out.size() > 4000 || out.find('\0') != std::string::npos) {
+    refuse(prefix + key, "a shorter text");
+  }
 }
 
 void read_seconds(const json& config, const char* key, double least, double most,
@@ -64,11 +78,86 @@ ConnectionConfig read_connection(const json& config) {
   return out;
 }
 
+bool is_address(const std::string& text) {
+  std::array<unsigned char, sizeof(in6_addr)> binary{};
+  return ::inet_pton(AF_INET, text.c_str(), binary.data()) == 1 ||
+         ::inet_pton(AF_INET6, text.c_str(), binary.data()) == 1;
+}
+
+// A DNS name or an IP address: what may stand in a certificate.
+bool is_name(const std::string& text) {
+  constexpr std::string_view kPlain = "abcdefghijklmnopqrstuvwxyz0123456789.-";
+  return is_address(text) || (!text.empty() && text.size() <= 253 &&
+                              text.find_first_not_of(kPlain) == std::string::npos &&
+                              text.find_first_not_of("0123456789.") != std::string::npos);
+}
+
+std::vector<std::string> read_names(const json& names) {
+  std::vector<std::string> out;
+  const char* wanted = "a list of at most 50 lower-case DNS names and IP addresses";
+  if (!names.is_array() || names.size() > 50) refuse("webhook.names", wanted);
+  for (const json& name : names) {
+    if (!name.is_string() || !is_name(name.get<std::string>())) refuse("webhook.names", wanted);
+    out.push_back(name.get<std::string>());
+  }
+  return out;
+}
+
+void read_certificate(const json& config, WebhookConfig& out) {
+  std::string source = "selfSigned";
+  read_text(config, "certificate", false, source, kWebhook);
+  read_text(config, "folder", true, out.folder, kWebhook);
+  if (source != "selfSigned" && source != "provided") {
+    refuse("webhook.certificate", "selfSigned or provided");
+  }
+  if (source == "provided" && out.folder.empty()) {
+    refuse("webhook.folder", "the folder of tls.crt and tls.key, for certificate: provided");
+  }
+  if (source == "selfSigned" && !out.folder.empty()) {
+    refuse("webhook.folder", "certificate: provided beside it; a self-made one is in no folder");
+  }
+}
+
+WebhookConfig read_webhook(const json& all) {
+  WebhookConfig out;
+  const auto it = all.find("webhook");
+  if (it == all.end()) return out;
+  if (!it->is_object()) refuse("webhook", "an object");
+  const json& config = *it;
+  refuse_unknown(config, kWebhook,
+                 {"enabled", "address", "port", "service", "names", "configuration", "certificate",
+                  "secret", "folder"});
+  if (const auto on = config.find("enabled"); on != config.end()) {
+    if (!on->is_boolean()) refuse("webhook.enabled", "true or false");
+    out.enabled = *on;
+  }
+  if (const auto port = config.find("port"); port != config.end()) {
+    if (!port->is_number_integer() || *port < 1 || *port > 65535) {
+      refuse("webhook.port", "a port from 1 to 65535");
+    }
+    out.port = *port;
+  }
+  read_text(config, "address", false, out.address, kWebhook);
+  if (!is_address(out.address)) refuse("webhook.address", "an IPv4 or IPv6 address");
+  for (const auto& [key, text] :
+       {std::pair{"service", &out.service}, std::pair{"configuration", &out.configuration},
+        std::pair{"secret", &out.secret}}) {
+    read_text(config, key, false, *text, kWebhook);
+    if (!is_name(*text)) refuse(std::string(kWebhook) + key, "the name of an object");
+  }
+  if (const auto names = config.find("names"); names != config.end()) {
+    out.names = read_names(*names);
+  }
+  read_certificate(config, out);
+  return out;
+}
+
 }  // namespace
 
 StoreConfig parse_store_config(std::string_view text) {
-  const json config = parse(text, {"termLease"});
+  const json config = parse(text, {"termLease", "webhook"});
   StoreConfig out;
+  out.webhook = read_webhook(config);
   out.connection = read_connection(config);
   read_text(config, "termLease", false, out.term_lease);
   return out;

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "access.hpp"
 
@@ -20,9 +21,22 @@ struct ConnectionConfig {
   std::string ns;  // where egw's own objects are; empty: as the access says
 };
 
+// The admission webhook of a controller.
+struct WebhookConfig {
+  bool enabled = false;
+  std::string address = "0.0.0.0";
+  std::uint16_t port = 5822;
+  std::string service = "egw-webhook";  // in front of it, in the namespace of egw's own objects
+  std::vector<std::string> names;       // further ones of the self-made certificate
+  std::string configuration = "egw-webhook";  // of both kinds of webhook configuration
+  std::string secret = "egw-webhook";         // of the self-made certificate
+  std::string folder;                         // of the provided certificate; empty: self-made
+};
+
 struct StoreConfig {
   ConnectionConfig connection;
   std::string term_lease = "egw-term";
+  WebhookConfig webhook;
 };
 
 struct ElectionConfig {

@@ -42,6 +42,48 @@ inline constexpr std::string_view kStore = R"json(
     "termLease": {
       "type": "string", "pattern": "^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$",
       "description": "Lease object that records the highest term of a leader's write."
+    },
+    "webhook": {
+      "type": "object", "additionalProperties": false,
+      "description": "Admission webhook, served by every controller; agents and verbs ignore it.",
+      "properties": {
+        "enabled": {
+          "type": "boolean",
+          "description": "Controllers answer the API server's admission questions."
+        },
+        "address": {
+          "type": "string", "maxLength": 64,
+          "description": "IP address to listen on; :: for both families."
+        },
+        "port": {
+          "type": "integer", "minimum": 1, "maximum": 65535,
+          "description": "TCP port to listen on."
+        },
+        "service": {
+          "type": "string", "pattern": "^[a-z]([a-z0-9-]{0,61}[a-z0-9])?$",
+          "description": "Service in front of it, in the namespace of egw's own objects."
+        },
+        "names": {
+          "type": "array", "maxItems": 50, "items": {"type": "string", "maxLength": 253},
+          "description": "Further DNS names and IP addresses in the self-made certificate."
+        },
+        "configuration": {
+          "type": "string", "pattern": "^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$",
+          "description": "Name of the ValidatingWebhookConfiguration and the MutatingWebhookConfiguration."
+        },
+        "certificate": {
+          "enum": ["selfSigned", "provided"],
+          "description": "selfSigned: made and renewed by the controllers, shared in a Secret. provided: from files."
+        },
+        "secret": {
+          "type": "string", "pattern": "^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$",
+          "description": "Secret of the self-made certificate, in the namespace of egw's own objects."
+        },
+        "folder": {
+          "type": "string", "maxLength": 4000,
+          "description": "Folder with tls.crt, tls.key and perhaps ca.crt of the provided certificate."
+        }
+      }
     }
   }
 })json";

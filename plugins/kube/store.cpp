@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "reads.hpp"
+
 namespace egw::kube {
 
 using nlohmann::json;
@@ -17,16 +19,7 @@ namespace {
 
 constexpr auto kDefaultDeadline = 5000ms;
 constexpr auto kLongestDeadline = 60000ms;
-constexpr std::string_view kPageSize = "500";
 constexpr auto kFresh = 10s;  // a server that was heard since is well
-
-// "EgressPolicy default/web"
-std::string text_of(const sdk::ObjectKind& kind, std::string_view ns, std::string_view name) {
-  std::string out(kind.kind);
-  out += ' ';
-  if (!ns.empty()) out.append(ns).append("/");
-  return out.append(name.substr(0, 260));
-}
 
 sdk::Status check_place(const sdk::ObjectKind& kind, std::string_view ns, std::string_view name) {
   if (kind.kind.empty() || kind.version.empty() || kind.plural.empty()) {
@@ -45,19 +38,6 @@ sdk::Status check_place(const sdk::ObjectKind& kind, std::string_view ns, std::s
                      what);
   }
   return sdk::ok();
-}
-
-// Gives the object as the host knows it.
-std::uint64_t deliver(const Resource& resource, json object, const sdk::ObjectSink& out) {
-  const std::uint64_t revision = revision_of(object);
-  // Items of a list do not say what they are.
-  object["apiVersion"] = resource.api_version();
-  object["kind"] = resource.kind;
-  if (object.contains("metadata") && object["metadata"].is_object()) {
-    object["metadata"].erase("managedFields");
-  }
-  out.object(revision, object.dump(-1, ' ', false, json::error_handler_t::replace));
-  return revision;
 }
 
 // What the server keeps to itself: it is left as it is stored, whatever a document says.
@@ -161,32 +141,6 @@ sdk::Status KubeStore::Step::conflict(const json& before) const {
   return sdk::ok();
 }
 
-// Reads other objects for admission.
-class KubeStore::ApiReader : public sdk::Reader {
- public:
-  ApiReader(KubeStore& store, const Step& step) : store_(store), step_(step) {}
-  sdk::Status get(const sdk::ObjectKind& kind, std::string_view ns, std::string_view name,
-                  const sdk::ObjectSink& out) override {
-    const Resource resource(kind);
-    HttpRequest request;
-    request.path = resource.object(ns, name);
-    request.deadline = step_.left();
-    const auto object =
-        store_.api_.object(request, {"get", resource.text(), text_of(kind, ns, name)});
-    if (object.ok()) deliver(resource, object.value(), out);
-    return object.status();
-  }
-  sdk::Status list(const sdk::ObjectKind& kind, const sdk::ObjectSink& out) override {
-    sdk::Query query;
-    query.kind = kind;
-    return store_.list_into(Resource(kind), query, step_.left(), out);
-  }
-
- private:
-  KubeStore& store_;
-  const Step& step_;
-};
-
 KubeStore::KubeStore(std::string_view config_json, sdk::StoreHost host)
     : config_(parse_store_config(config_json)),
       host_(host),
@@ -194,6 +148,11 @@ KubeStore::KubeStore(std::string_view config_json, sdk::StoreHost host)
       terms_(api_, config_.connection.ns.empty() ? api_.access().ns : config_.connection.ns,
              config_.term_lease, host) {
   host_.info("API server " + api_.access().server.url + ", by " + api_.access().origin);
+  if (config_.webhook.enabled && host_.serves_admission()) {
+    webhook_ = std::make_unique<Webhook>(
+        api_, config_.webhook,
+        config_.connection.ns.empty() ? api_.access().ns : config_.connection.ns, host_);
+  }
 }
 
 // ---- subscriptions -----------------------------------------------------------------------------
@@ -234,52 +193,17 @@ void KubeStore::bury() {
 sdk::Status KubeStore::get(const sdk::ObjectKind& kind, std::string_view ns, std::string_view name,
                            const sdk::ObjectSink& out) {
   if (sdk::Status s = check_place(kind, ns, name); !s.ok()) return s;
-  const Resource resource(kind);
-  HttpRequest request;
-  request.path = resource.object(ns, name);
-  request.deadline = config_.connection.request_timeout;
-  const auto object = api_.object(request, {"get", resource.text(), text_of(kind, ns, name)});
-  if (object.ok()) deliver(resource, object.value(), out);
-  return object.status();
+  return get_into(api_, kind, ns, name, config_.connection.request_timeout, out);
 }
 
 sdk::Status KubeStore::list(const sdk::Query& query, const sdk::ObjectSink& out) {
-  return list_into(Resource(query.kind), query, config_.connection.request_timeout, out);
-}
-
-sdk::Status KubeStore::list_into(const Resource& resource, const sdk::Query& query,
-                                 milliseconds deadline, const sdk::ObjectSink& out) {
-  const auto until = steady_clock::now() + deadline;
-  std::string fields(query.fields), more;
-  if (!query.name.empty()) {
-    fields.append(fields.empty() ? "" : ",").append("metadata.name=").append(query.name);
-  }
-  do {
-    HttpRequest request;
-    request.path = resource.collection(query.ns) + Parameters()
-                                                       .add("limit", kPageSize)
-                                                       .add("continue", more)
-                                                       .add("fieldSelector", fields)
-                                                       .add("labelSelector", query.labels)
-                                                       .text();
-    request.deadline = std::max(1ms, std::chrono::floor<milliseconds>(until - steady_clock::now()));
-    auto page = api_.object(request, {"list", resource.text(), ""});
-    if (!page.ok()) return page.status();
-    const auto items = page->find("items");
-    if (items == page->end() || !(items->is_array() || items->is_null())) {
-      return sdk::fail(Code::kInternal, "the list has no items", resource.text());
-    }
-    for (json& item : *items) {
-      if (item.is_object()) deliver(resource, std::move(item), out);
-    }
-    more = kube::text_of(member_of(*page, "metadata"), "continue");
-  } while (!more.empty());
-  return sdk::ok();
+  return list_into(api_, query, config_.connection.request_timeout, out);
 }
 
 sdk::Status KubeStore::health() {
-  if (api_.heard_within(kFresh)) return sdk::ok();
-  return api_.alive(config_.connection.request_timeout);
+  const bool heard = api_.heard_within(kFresh);
+  const sdk::Status alive = heard ? sdk::ok() : api_.alive(config_.connection.request_timeout);
+  return alive.ok() && webhook_ != nullptr ? webhook_->health() : alive;
 }
 
 // ---- writes ------------------------------------------------------------------------------------
@@ -345,7 +269,7 @@ sdk::Outcome<json> KubeStore::send(const Step& step, const char* method, std::st
 
 // On success step.wanted is what is to be stored, with the defaults filled in.
 sdk::Status KubeStore::admit(Step& step, const json& before, const sdk::ObjectSink& out) {
-  ApiReader reader(*this, step);
+  ApiReader reader(api_, step.until);
   const sdk::Admission verdict =
       host_.admit(step.write.op, step.write.kind, before.is_null() ? "" : before.dump(),
                   step.wanted.is_null() ? "" : step.wanted.dump(), reader);

@@ -14,6 +14,7 @@
 #include "reflector.hpp"
 #include "resource.hpp"
 #include "term_record.hpp"
+#include "webhook.hpp"
 
 namespace egw::kube {
 
@@ -41,11 +42,8 @@ class KubeStore : public sdk::StateStore {
   sdk::Status update(Step& step, const sdk::ObjectSink& out);
   sdk::Status update_status(Step& step, const sdk::ObjectSink& out);
   sdk::Status remove(Step& step, const sdk::ObjectSink& out);
-  sdk::Status list_into(const Resource& resource, const sdk::Query& query,
-                        std::chrono::milliseconds deadline, const sdk::ObjectSink& out);
   void bury();
 
-  class ApiReader;
   const StoreConfig config_;
   const sdk::StoreHost host_;
   Api api_;
@@ -55,6 +53,7 @@ class KubeStore : public sdk::StateStore {
   std::uint64_t last_number_ = 0;
   std::map<std::uint64_t, std::unique_ptr<Reflector>> reflectors_;
   std::list<std::unique_ptr<Reflector>> ended_;  // whose threads still come to their end
+  std::unique_ptr<Webhook> webhook_;             // of a controller, where it is enabled
 };
 
 }  // namespace egw::kube

@@ -88,6 +88,18 @@ TEST(Store, WritesAskTheHostAndReadBack) {
   EXPECT_EQ(all->size(), 2U);
 }
 
+TEST(Store, IsToldWhetherToServeAdmission) {
+  Bench bench;
+  bench.folder().add("statestore-scripted");
+  for (const bool serves : {false, true}) {
+    auto store = bench.host().open_state_store("scripted", {}, admit_all, serves);
+    ASSERT_TRUE(store);
+    const auto got = bench.await((*store)->get(model::Kind::kEgressPolicy, {"ns", "serves"}));
+    ASSERT_TRUE(got) << got.error().to_string();
+    EXPECT_EQ(got->document["serves"], serves);
+  }
+}
+
 TEST(Store, FailuresAreValues) {
   Bench bench;
   bench.folder().add("statestore-scripted");

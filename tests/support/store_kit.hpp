@@ -48,9 +48,11 @@ class TestHost {
   using Admit = std::function<int(std::uint32_t op, const json& before, const json& after,
                                   const egw_reader& reader, const egw_admission_sink& out)>;
   Admit admit;  // empty: admits everything unchanged
+  bool serves_admission = false;
 
   [[nodiscard]] sdk::StoreHost services() {
     host_.struct_size = sizeof(host_);
+    host_.serves_admission = serves_admission ? 1 : 0;
     host_.base.struct_size = sizeof(host_.base);
     host_.base.ctx = this;
     host_.base.log = [](void* ctx, std::int32_t, egw_str message) {

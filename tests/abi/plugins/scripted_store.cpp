@@ -70,6 +70,10 @@ class Scripted final : public sdk::StateStore, private sdk::Reader {
       out.object(1, "{\"calls\":" + std::to_string(late_calls_) + "}");
       return sdk::ok();
     }
+    if (name == "serves") {
+      out.object(1, host_.serves_admission() ? "{\"serves\":true}" : "{\"serves\":false}");
+      return sdk::ok();
+    }
     const auto it = objects_.find(std::string(ns) + "/" + std::string(name));
     if (it == objects_.end()) return sdk::fail(sdk::Code::kNotFound, "no such object");
     out.object(it->second.first, it->second.second);

@@ -1,0 +1,165 @@
+// See admission_review.hpp.
+#include "admission_review.hpp"
+
+#include "answer.hpp"
+#include "base64.hpp"
+
+namespace egw::kube {
+
+using nlohmann::json;
+using sdk::Code;
+using sdk::WriteOp;
+
+namespace {
+
+constexpr std::string_view kVersion = "admission.k8s.io/v1";
+
+sdk::Status bad(const std::string& message, const char* field) {
+  return sdk::fail(Code::kInvalid, message, field);
+}
+
+// As the host knows an object: with its namespace, without the server's bookkeeping.
+json document(json object, const std::string& ns) {
+  if (!object.contains("metadata")) object["metadata"] = json::object();
+  json& metadata = object["metadata"];
+  if (!metadata.is_object()) return object;
+  metadata.erase("managedFields");
+  if (!ns.empty() && text_of(metadata, "namespace").empty()) metadata["namespace"] = ns;
+  return object;
+}
+
+sdk::Outcome<json> read_object(const json& request, const char* key, bool wanted) {
+  const auto it = request.find(key);
+  const bool given = it != request.end() && !it->is_null();
+  if (!wanted) return json();
+  if (!given || !it->is_object()) {
+    return bad("want the object that the operation is about", key);
+  }
+  return document(*it, text_of(request, "namespace"));
+}
+
+bool read_op(const std::string& text, WriteOp& op) {
+  if (text == "CREATE") {
+    op = WriteOp::kCreate;
+  } else if (text == "UPDATE") {
+    op = WriteOp::kUpdate;
+  } else if (text == "DELETE") {
+    op = WriteOp::kDelete;
+  } else {
+    return false;
+  }
+  return true;
+}
+
+std::string dump(const json& object) {
+  return object.is_null() ? "" : object.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+// The first thing that defaulting would still change: "/spec/egressGatewayName".
+std::string not_defaulted(const json& given, const std::string& admitted, const std::string& ns) {
+  const sdk::Outcome<json> wanted = parse_object(admitted);
+  if (!wanted.ok()) return {};
+  const json patch = patch_of(given, document(wanted.value(), ns));
+  return patch.is_null() ? std::string() : text_of(patch.front(), "path");
+}
+
+}  // namespace
+
+sdk::Outcome<AdmissionRequest> read_review(std::string_view body) {
+  const sdk::Outcome<json> review = parse_object(body);
+  if (!review.ok()) return bad("no JSON object: " + review.status().message, "the body");
+  if (text_of(*review, "kind") != "AdmissionReview" || text_of(*review, "apiVersion") != kVersion) {
+    return bad("want kind AdmissionReview of " + std::string(kVersion), "kind, apiVersion");
+  }
+  const json& request = member_of(*review, "request");
+  AdmissionRequest out;
+  out.uid = text_of(request, "uid");
+  if (out.uid.empty() || out.uid.size() > 256) return bad("want 1 to 256 bytes", "request.uid");
+  const json& kind = member_of(request, "kind");
+  const json& resource = member_of(request, "resource");
+  out.resource.group = text_of(kind, "group");
+  out.resource.version = text_of(kind, "version");
+  out.resource.kind = text_of(kind, "kind");
+  out.resource.plural = text_of(resource, "resource");
+  if (out.resource.kind.empty() || out.resource.version.empty() || out.resource.plural.empty()) {
+    return bad("want the kind and the resource of the object", "request.kind, request.resource");
+  }
+  out.name = text_of(request, "name");
+  out.ns = text_of(request, "namespace");
+  out.resource.namespaced = !out.ns.empty();
+  if (!text_of(request, "subResource").empty()) return out;
+  if (!read_op(text_of(request, "operation"), out.op)) {
+    if (text_of(request, "operation") == "CONNECT") return out;
+    return bad("want CREATE, UPDATE, DELETE or CONNECT", "request.operation");
+  }
+  auto object = read_object(request, "object", out.op != WriteOp::kDelete);
+  if (!object.ok()) return object.status();
+  auto old_object = read_object(request, "oldObject", out.op != WriteOp::kCreate);
+  if (!old_object.ok()) return old_object.status();
+  out.object = std::move(*object);
+  out.old_object = std::move(*old_object);
+  out.judged = true;
+  return out;
+}
+
+std::string write_review(const std::string& uid, const Verdict& verdict) {
+  json response = {{"uid", uid}, {"allowed", verdict.allowed}};
+  if (!verdict.allowed) {
+    response["status"] = {{"status", "Failure"},
+                          {"code", verdict.code},
+                          {"reason", verdict.reason},
+                          {"message", verdict.message}};
+  }
+  if (!verdict.warnings.empty()) response["warnings"] = verdict.warnings;
+  if (verdict.allowed && !verdict.patch.is_null()) {
+    response["patchType"] = "JSONPatch";
+    response["patch"] = encode_base64(dump(verdict.patch));
+  }
+  return dump({{"apiVersion", kVersion}, {"kind", "AdmissionReview"}, {"response", response}});
+}
+
+json patch_of(json given, json wanted) {
+  given.erase("status");
+  wanted.erase("status");
+  json patch = json::diff(given, wanted);
+  return patch.empty() ? json() : patch;
+}
+
+Verdict judge(const AdmissionRequest& request, bool defaulting, const sdk::StoreHost& host,
+              sdk::Reader& reader) {
+  Verdict verdict;
+  if (!request.judged) return verdict;
+  sdk::ObjectKind kind;
+  kind.group = request.resource.group;
+  kind.version = request.resource.version;
+  kind.kind = request.resource.kind;
+  kind.plural = request.resource.plural;
+  kind.namespaced = request.resource.namespaced;
+  const sdk::Admission answer =
+      host.admit(request.op, kind, dump(request.old_object), dump(request.object), reader);
+  verdict.warnings = answer.warnings;
+  if (defaulting) {
+    if (!answer.admitted || request.object.is_null()) return verdict;
+    const sdk::Outcome<json> wanted = parse_object(answer.object);
+    if (wanted.ok()) {
+      verdict.patch = patch_of(request.object, document(wanted.value(), request.ns));
+    }
+    return verdict;
+  }
+  for (const std::string& denial : answer.denials) {
+    verdict.message += (verdict.message.empty() ? "" : "\n") + denial;
+  }
+  verdict.allowed = answer.admitted;
+  if (!answer.admitted || request.op != WriteOp::kCreate) return verdict;
+  const std::string path = not_defaulted(request.object, answer.object, request.ns);
+  if (!path.empty()) {
+    verdict.allowed = false;
+    verdict.message =
+        path +
+        ": a default has not been filled in; try again, and if it stays so, install egw's "
+        "MutatingWebhookConfiguration, which has the API server ask for defaults";
+  }
+  return verdict;
+}
+
+}  // namespace egw::kube

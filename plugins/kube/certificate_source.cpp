@@ -1,0 +1,235 @@
+// See certificate_source.hpp.
+#include "certificate_source.hpp"
+
+#include <filesystem>
+
+#include "base64.hpp"
+#include "resource.hpp"
+
+namespace egw::kube {
+
+using nlohmann::json;
+using sdk::Code;
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr auto kDeadline = 4000ms;
+constexpr int kAttempts = 5;  // when another replica writes the same object
+
+Resource resource_of(const char* group, const char* version, const char* kind, const char* plural,
+                     bool namespaced) {
+  Resource out;
+  out.group = group;
+  out.version = version;
+  out.kind = kind;
+  out.plural = plural;
+  out.namespaced = namespaced;
+  return out;
+}
+
+// One object that is read, changed and written.
+class Stored {
+ public:
+  Stored(Api& api, Resource resource, std::string ns, std::string name, Stop& stop)
+      : api_(api),
+        resource_(std::move(resource)),
+        ns_(std::move(ns)),
+        name_(std::move(name)),
+        stop_(stop) {}
+
+  [[nodiscard]] sdk::Outcome<json> read() { return send("GET", "get", json()); }
+  [[nodiscard]] sdk::Status create(const json& object) {
+    return send("POST", "create", object).status();
+  }
+  // With the resourceVersion that was read: kConflict when another was faster.
+  [[nodiscard]] sdk::Status update(const json& object) {
+    return send("PUT", "update", object).status();
+  }
+  [[nodiscard]] std::string text() const {
+    return resource_.kind + " " + (ns_.empty() ? "" : ns_ + "/") + name_;
+  }
+
+ private:
+  sdk::Outcome<json> send(const char* method, const char* verb, const json& body) {
+    HttpRequest request;
+    request.method = method;
+    request.path =
+        request.method == "POST" ? resource_.collection(ns_) : resource_.object(ns_, name_);
+    request.deadline = kDeadline;
+    if (!body.is_null()) {
+      request.body = body.dump(-1, ' ', false, json::error_handler_t::replace);
+      request.content_type = "application/json";
+    }
+    return api_.object(request, {verb, resource_.text(), text()}, &stop_);
+  }
+
+  Api& api_;
+  const Resource resource_;
+  const std::string ns_, name_;
+  Stop& stop_;
+};
+
+bool another_was_faster(const sdk::Status& status) {
+  return status.code == Code::kConflict || status.code == Code::kExists;
+}
+
+// ---- files -------------------------------------------------------------------------------------
+
+class ProvidedCertificate : public CertificateSource {
+ public:
+  explicit ProvidedCertificate(std::string folder) : folder_(std::move(folder)) {}
+
+  sdk::Outcome<Serving> look(WallTime now) override {
+    try {
+      Serving out;
+      out.pair.certificate = read_file(folder_ + "/tls.crt");
+      out.pair.key = read_file(folder_ + "/tls.key");
+      const std::string authorities = folder_ + "/ca.crt";
+      std::error_code ignored;
+      if (std::filesystem::exists(authorities, ignored)) {
+        out.authorities = merge_authorities(read_file(authorities), "", now);
+        if (out.authorities.empty()) {
+          return sdk::fail(Code::kInvalid, "there is no valid certificate in it", authorities);
+        }
+      }
+      const std::string trouble = trouble_of(out.pair, now);
+      if (trouble.empty()) return out;
+      return sdk::fail(Code::kInvalid, trouble + "; replace tls.crt and tls.key", folder_);
+    } catch (const sdk::Failure& failure) {
+      return failure.status();
+    }
+  }
+
+ private:
+  const std::string folder_;
+};
+
+// ---- the Secret --------------------------------------------------------------------------------
+
+std::string data_of(const json& secret, const char* key) {
+  return decode_base64(text_of(member_of(secret, "data"), key)).value_or("");
+}
+
+Material material_in(const json& secret) {
+  Material out;
+  out.authorities = data_of(secret, "ca.crt");
+  out.authority_key = data_of(secret, "ca.key");
+  out.serving.certificate = data_of(secret, "tls.crt");
+  out.serving.key = data_of(secret, "tls.key");
+  return out;
+}
+
+// What others have written beside it stays.
+json with_material(json secret, const Material& material) {
+  json& data = secret["data"];
+  if (!data.is_object()) data = json::object();
+  data["ca.crt"] = encode_base64(material.authorities);
+  data["ca.key"] = encode_base64(material.authority_key);
+  data["tls.crt"] = encode_base64(material.serving.certificate);
+  data["tls.key"] = encode_base64(material.serving.key);
+  return secret;
+}
+
+class SharedCertificate : public CertificateSource {
+ public:
+  SharedCertificate(Api& api, const WebhookConfig& config, std::string ns, Stop& stop)
+      : secret_(api, resource_of("", "v1", "Secret", "secrets", true), ns, config.secret, stop),
+        names_({config.service + "." + ns + ".svc",
+                config.service + "." + ns + ".svc.cluster.local", config.service + "." + ns}) {
+    empty_ = {{"apiVersion", "v1"},
+              {"kind", "Secret"},
+              {"type", "Opaque"},
+              {"metadata", {{"name", config.secret}, {"namespace", ns}}}};
+    names_.insert(names_.end(), config.names.begin(), config.names.end());
+  }
+
+  sdk::Outcome<Serving> look(WallTime now) override {
+    sdk::Status status;
+    for (int attempt = 0; attempt < kAttempts; ++attempt) {
+      const sdk::Outcome<json> stored = secret_.read();
+      const bool missing = !stored.ok() && stored.status().code == Code::kNotFound;
+      if (!stored.ok() && !missing) return stored.status();
+      Material material = missing ? Material() : material_in(stored.value());
+      try {
+        if (!renew(material, names_, now)) return serving(material);
+      } catch (const sdk::Failure& failure) {
+        return failure.status();
+      }
+      status = missing ? secret_.create(with_material(empty_, material))
+                       : secret_.update(with_material(stored.value(), material));
+      if (status.ok()) return serving(material);
+      if (!another_was_faster(status)) break;
+    }
+    return status;
+  }
+
+ private:
+  static Serving serving(const Material& material) {
+    return {material.serving, material.authorities, true};
+  }
+
+  Stored secret_;
+  std::vector<std::string> names_;
+  json empty_;
+};
+
+// ---- the configurations ------------------------------------------------------------------------
+
+// Whether anything was changed.
+bool set_authorities(json& configuration, const Serving& serving, WallTime now) {
+  const auto hooks = configuration.find("webhooks");
+  if (hooks == configuration.end() || !hooks->is_array()) return false;
+  bool changed = false;
+  for (json& hook : *hooks) {
+    if (!hook.is_object() || !hook["clientConfig"].is_object()) continue;
+    json& bundle = hook["clientConfig"]["caBundle"];
+    std::string wanted = serving.authorities;
+    if (!serving.only_these && bundle.is_string()) {
+      const std::string known = decode_base64(bundle.get<std::string>()).value_or("");
+      wanted = merge_authorities(known, serving.authorities, now);
+    }
+    const std::string text = encode_base64(wanted);
+    if (bundle == text) continue;
+    bundle = text;
+    changed = true;
+  }
+  return changed;
+}
+
+sdk::Status tell_one(Stored& configuration, const Serving& serving, WallTime now) {
+  sdk::Status status;
+  for (int attempt = 0; attempt < kAttempts; ++attempt) {
+    sdk::Outcome<json> stored = configuration.read();
+    if (!stored.ok()) return stored.status();
+    if (!set_authorities(*stored, serving, now)) return sdk::ok();
+    status = configuration.update(*stored);
+    if (!another_was_faster(status)) break;
+  }
+  return status;
+}
+
+}  // namespace
+
+std::unique_ptr<CertificateSource> provided_certificate(const WebhookConfig& config) {
+  return std::make_unique<ProvidedCertificate>(config.folder);
+}
+
+std::unique_ptr<CertificateSource> shared_certificate(Api& api, const WebhookConfig& config,
+                                                      const std::string& ns, Stop& stop) {
+  return std::make_unique<SharedCertificate>(api, config, ns, stop);
+}
+
+sdk::Status tell_authorities(Api& api, const std::string& configuration, const Serving& serving,
+                             WallTime now, Stop& stop) {
+  for (const auto& [kind, plural] :
+       {std::pair{"MutatingWebhookConfiguration", "mutatingwebhookconfigurations"},
+        std::pair{"ValidatingWebhookConfiguration", "validatingwebhookconfigurations"}}) {
+    Stored stored(api, resource_of("admissionregistration.k8s.io", "v1", kind, plural, false), "",
+                  configuration, stop);
+    if (sdk::Status s = tell_one(stored, serving, now); !s.ok()) return s;
+  }
+  return sdk::ok();
+}
+
+}  // namespace egw::kube

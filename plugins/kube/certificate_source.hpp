@@ -1,0 +1,41 @@
+// Where the webhook's certificate comes from: made by egw and shared by its replicas in a Secret,
+// or provided in files. Used by webhook.cpp, on its thread.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "api.hpp"
+#include "certificate.hpp"
+#include "config.hpp"
+
+namespace egw::kube {
+
+struct Serving {
+  KeyPair pair;
+  std::string authorities;  // PEM, for the API server; empty: somebody else tells it
+  bool only_these = false;  // the API server is to know no others
+};
+
+class CertificateSource {
+ public:
+  virtual ~CertificateSource() = default;
+  // What is to be served now. kUnavailable, kDenied or kInvalid with the reason.
+  virtual sdk::Outcome<Serving> look(WallTime now) = 0;
+};
+
+// config.folder: tls.crt, tls.key, perhaps ca.crt; read each time.
+[[nodiscard]] std::unique_ptr<CertificateSource> provided_certificate(const WebhookConfig& config);
+// The Secret config.secret in `ns`; renewed there by whoever is first.
+[[nodiscard]] std::unique_ptr<CertificateSource> shared_certificate(Api& api,
+                                                                    const WebhookConfig& config,
+                                                                    const std::string& ns,
+                                                                    Stop& stop);
+
+// Has all webhooks of both configurations of this name know the authorities: only these, or these
+// too. Writes where that is not so.
+sdk::Status tell_authorities(Api& api, const std::string& configuration, const Serving& serving,
+                             WallTime now, Stop& stop);
+
+}  // namespace egw::kube
