@@ -38,6 +38,11 @@ MATRIX = {
     "ports": {"agent": {"healthServer": {"port": 15810}, "prometheus": {"port": 15811}, "bootDrop": True}},
     "host network": {"controller": {"hostNetwork": True, "replicas": 3, "bindAddress": "127.0.0.1"}},
     "old values": OLD_VALUES,
+    "no webhook": {"webhook": {"enabled": False}},
+    "more names": {"controller": {"webhookPort": 15822, "tls": {"secretName": "mine", "auto": {
+        "extraDnsNames": ["egw.test"], "extraIpAddresses": ["192.0.2.1"]}}}, "global": {"clusterDnsDomain": "k8s.test"}},
+    "cert-manager": {"controller": {"tls": {"method": "certmanager"}}},
+    "provided": {"controller": {"tls": {"method": "provided", "secretName": "mine"}}},
 }
 
 
@@ -53,6 +58,11 @@ def test_egw_takes_configuration_and_command_line(name, tmp_path):
     gateway = GATEWAY.replace("10.9.0.20]", "10.9.0.10], ipv6: [fd00::9]") if name == "ipv6" else GATEWAY
     done = egw(["--config", config, "check", "-f", "-"], input=gateway)
     assert done.returncode == 0, done.stderr + rendered.config_text()
+    # A plugin's own keys are judged before it looks for the server, which is not there.
+    store = "plugins.stateStore.config."
+    reads = ["--config", config, "--set", store + "kubeconfig=/nowhere", "get", "egw"]
+    assert "kubeconfig /nowhere: there is no such file" in egw(reads).stderr
+    assert "no such file" not in egw([*reads, "--set", store + "webhook.prt=1"]).stderr
     for role in ("agent", "controller"):
         words, _ = rendered.command(role, {"NODE_NAME": "n1", "POD_NAME": "egw-0"}, str(config))
         assert words[0] == "egw" and words[3] == role
@@ -103,6 +113,12 @@ REFUSED = [
     ({"agent": {"replicas": 2}}, "replicas"),
     ({"agent": {"prometheus": {"serviceMonitor": {"install": True}}}}, "serviceMonitor/install"),
     ({"controller": {"replicas": -1}}, "controller/replicas"),
+    ({"controller": {"tls": {"method": "provided", "provided": {"tlsCert": "eA=="}}}}, "tlsCert is given without tlsKey"),
+    ({"controller": {"tls": {"method": "provided", "provided": {"tlsCert": "eA==", "tlsKey": "eA=="}}}},
+     "tlsCert is given without tlsCa"),
+    ({"plugins": {"stateStore": {"config": {"webhook": {"enabled": True}}}}}, "use webhook.enabled"),
+    ({"plugins": {"stateStore": {"config": {"namespace": "other"}}}},
+     "plugins.stateStore.config.namespace is other, but the webhook's Service stands in egw-system"),
     ({"contoller": {"replicas": 3}}, "contoller"),
 ]
 
@@ -205,16 +221,100 @@ def test_another_store_gets_no_rights_in_the_api():
 
 def test_leases_of_other_names_and_namespaces():
     rendered = Rendered({"plugins": {"stateStore": {"config": {"termLease": "t", "namespace": "other"}},
-                                     "leaderElection": {"config": {"lease": "l"}}}})
+                                     "leaderElection": {"config": {"lease": "l"}}}, "webhook": {"enabled": False}})
     term, election = (rendered.one("Role", "egressgateway-controller-" + part) for part in ("term", "election"))
     assert term["metadata"]["namespace"] == "other" and term["rules"][0]["resourceNames"] == ["t"]
     assert election["metadata"]["namespace"] == "egw-system" and election["rules"][0]["resourceNames"] == ["l"]
 
 
-def test_nobody_reads_secrets_and_no_rule_is_a_wildcard():
-    for o in Rendered().objects:
-        for rule in o.get("rules", []) if o["kind"].endswith("Role") else []:
-            assert "secrets" not in rule["resources"] and "*" not in str(rule), (o["metadata"]["name"], rule)
+def rules(rendered):
+    return [(o["metadata"]["name"], rule) for o in rendered.objects if o["kind"].endswith("Role") for rule in o["rules"]]
+
+
+def test_one_secret_and_no_wildcard():
+    for values, secrets in (({}, ["egressgateway-controller-webhook"]), (MATRIX["more names"], ["mine"]),
+                            (MATRIX["no webhook"], []), (MATRIX["cert-manager"], []), (MATRIX["provided"], [])):
+        found = rules(Rendered(values))
+        assert not any("*" in str(rule) for _, rule in found)
+        named = [(name, rule) for name, rule in found if "secrets" in rule["resources"]]
+        assert [rule["resourceNames"][0] for _, rule in named] == secrets
+        assert all(name == "egressgateway-controller-webhook" and rule["verbs"] == ["get", "update"] for name, rule in named)
+
+
+# ---- webhook -----------------------------------------------------------------------------------------------
+
+
+def test_the_webhook_covers_specs_and_leads_to_the_controllers():
+    rendered = Rendered({"controller": {"webhookPort": 15822}})
+    service = rendered.one("Service")
+    labels = rendered.one("Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert service["spec"]["selector"].items() <= labels.items()
+    assert service["spec"]["ports"] == [{"name": "webhook", "port": 443, "targetPort": "webhook"}]
+    assert {"name": "webhook", "containerPort": 15822} in rendered.pod("controller")["containers"][0]["ports"]
+    for kind, path, operations in (("MutatingWebhookConfiguration", "/mutate", ["CREATE", "UPDATE"]),
+                                   ("ValidatingWebhookConfiguration", "/validate", ["CREATE", "UPDATE", "DELETE"])):
+        configuration = rendered.one(kind)
+        (hook,) = configuration["webhooks"]
+        assert hook["clientConfig"] == {"service": {"name": service["metadata"]["name"], "namespace": "egw-system",
+                                                    "path": path, "port": 443}}
+        assert hook["failurePolicy"] == "Fail" and hook["sideEffects"] == "None"
+        (rule,) = hook["rules"]
+        assert rule["operations"] == operations
+        assert rule["resources"] == ["egressgateways", "egresspolicies", "egressclusterpolicies", "egressclusterinfos"]
+    webhook = rendered.config()["plugins"]["stateStore"]["config"]["webhook"]
+    assert webhook["service"] == webhook["configuration"] == service["metadata"]["name"] and webhook["port"] == 15822
+    secret = rendered.one("Secret")
+    assert "data" not in secret and webhook["secret"] == secret["metadata"]["name"]
+
+
+def test_names_of_a_self_made_certificate():
+    webhook = Rendered(MATRIX["more names"]).config()["plugins"]["stateStore"]["config"]["webhook"]
+    assert webhook["names"] == ["egw.test", "192.0.2.1", "egressgateway-controller-webhook.egw-system.svc.k8s.test"]
+    assert webhook["certificate"] == "selfSigned" and webhook["secret"] == "mine"
+
+
+def certificate_folder(rendered):
+    webhook = rendered.config()["plugins"]["stateStore"]["config"]["webhook"]
+    pod = rendered.pod("controller")
+    (mount,) = [m for m in pod["containers"][0]["volumeMounts"] if m["mountPath"] == webhook["folder"]]
+    (volume,) = [v for v in pod["volumes"] if v["name"] == mount["name"]]
+    assert webhook["certificate"] == "provided" and mount["readOnly"]
+    return volume["secret"]["secretName"]
+
+
+def test_a_provided_certificate():
+    rendered = Rendered({"controller": {"tls": {"method": "provided", "provided": {
+        "tlsCert": "Yw==", "tlsKey": "aw==", "tlsCa": "YQ=="}}}})
+    secret = rendered.one("Secret")
+    assert secret["data"] == {"tls.crt": "Yw==", "tls.key": "aw==", "ca.crt": "YQ=="}
+    assert certificate_folder(rendered) == secret["metadata"]["name"]
+    own = Rendered(MATRIX["provided"])
+    assert "Secret" not in own.kinds() and certificate_folder(own) == "mine"
+
+
+def test_a_certificate_of_cert_manager():
+    rendered = Rendered(MATRIX["cert-manager"])
+    secret = certificate_folder(rendered)
+    certificate = rendered.one("Certificate", "egressgateway-controller-webhook")["spec"]
+    assert certificate["secretName"] == secret and certificate["duration"] == "8760h"
+    assert rendered.one("Service")["metadata"]["name"] + ".egw-system.svc" in certificate["dnsNames"]
+    issuer = rendered.one("Issuer", certificate["issuerRef"]["name"])
+    authority = rendered.one("Certificate", "egressgateway-controller-webhook-ca")["spec"]
+    assert authority["isCA"] and issuer["spec"] == {"ca": {"secretName": authority["secretName"]}}
+    assert rendered.one("Issuer", authority["issuerRef"]["name"])["spec"] == {"selfSigned": {}}
+    own = Rendered({"controller": {"tls": {"method": "certmanager", "certmanager": {"issuerName": "corp"}}}})
+    assert "Issuer" not in own.kinds() and own.one("Certificate")["spec"]["issuerRef"]["name"] == "corp"
+
+
+def test_without_webhook_nothing_of_it():
+    kinds = Rendered(MATRIX["no webhook"]).kinds()
+    assert not {"Service", "Secret", "MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"} & set(kinds)
+
+
+def test_the_chart_has_the_version_of_egw():
+    with open(os.path.join(CHART, "Chart.yaml"), encoding="utf-8") as f:
+        chart = yaml.safe_load(f)
+    assert chart["version"] == chart["appVersion"] == egw(["--version"]).stdout.split()[1]
 
 
 def test_lint():

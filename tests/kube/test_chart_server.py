@@ -1,6 +1,7 @@
 """The chart on a real API server: installed with helm, its rights asked with tokens as a kubelet would fetch them, and
 its containers run with what it rendered and nothing else."""
 
+import base64
 import ctypes
 import json
 import os
@@ -20,7 +21,22 @@ from helm_chart import CHART, HELM, NAMESPACE, OLD_VALUES, Rendered
 BUILD = os.environ["EGW_BUILD_DIR"]
 HERE = os.path.dirname(os.path.abspath(__file__))
 GROUP = "egressgateway.spidernet.io"
-VALUES = {"feature": {"tunnelMonitorPeriod": 1, "tunnelUpdatePeriod": 1, "eipEvictionTimeout": 3}}
+
+
+def free_ports(count):
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+HEALTH, WEBHOOK = free_ports(2)
+# The webhook comes when a controller runs: without one the server refuses what the tests write.
+VALUES = {"feature": {"tunnelMonitorPeriod": 1, "tunnelUpdatePeriod": 1, "eipEvictionTimeout": 3},
+          "webhook": {"enabled": False},
+          "controller": {"healthServer": {"port": HEALTH}, "prometheus": {"enabled": False}, "webhookPort": WEBHOOK,
+                         "tls": {"auto": {"extraIpAddresses": ["127.0.0.1"]}}}}
 
 
 def wait_for(what, condition, seconds=30):
@@ -133,7 +149,7 @@ def test_the_server_would_take_it(cluster):
     assert done.returncode == 0, done.stderr
     notes = done.stdout.split("NOTES:")[1]
     idle = notes.split("Without effect here")[1].splitlines()[0]
-    for key in ("agent.cmdBinName", "controller.tls", "controller.webhookPort", "cleanup", "agent.debug.gopsPort"):
+    for key in ("agent.cmdBinName", "controller.tls.auto.caExpiration", "cleanup", "agent.debug.gopsPort"):
         assert key in idle, notes
     assert "agent.image" not in idle and "egw-datapath-iptables.so" in notes and "controller.replicas is 1" in notes
     plain = cluster.helm("install", "egw", CHART, "--create-namespace", "--dry-run=server").stdout.split("NOTES:")[1]
@@ -157,6 +173,26 @@ def test_install_and_upgrade(release):
     done = release.helm("upgrade", "egw", CHART, "--set", "feature.eipEvictionTimeout=9")
     assert done.returncode != 0 and "expected more than tunnelMonitorPeriod" in done.stderr
     assert release.helm("upgrade", "egw", CHART, "-f", release.values).returncode == 0
+
+
+def test_an_upgrade_leaves_what_controllers_have_written(release):
+    name = "egressgateway-controller-webhook"
+    on = ("upgrade", "egw", CHART, "-f", release.values, "--set", "webhook.enabled=true")
+    assert release.helm(*on).returncode == 0
+    release.must("patch", "secret", name, "-n", NAMESPACE, "--type=merge", "-p", '{"data": {"tls.crt": "eA=="}}')
+    with open(release.authority, "rb") as f:
+        bundle = base64.b64encode(f.read()).decode()
+    kinds = ("validatingwebhookconfiguration", "mutatingwebhookconfiguration")
+    for kind in kinds:
+        release.must("patch", kind, name, "--type=json", "-p", json.dumps(
+            [{"op": "add", "path": "/webhooks/0/clientConfig/caBundle", "value": bundle}]))
+    done = release.helm(*on, "--set", "controller.replicas=4")
+    assert done.returncode == 0, done.stderr
+    assert release.get("secret", name, "-n", NAMESPACE)["data"] == {"tls.crt": "eA=="}
+    for kind in kinds:
+        assert release.get(kind, name)["webhooks"][0]["clientConfig"]["caBundle"] == bundle
+    assert release.helm("upgrade", "egw", CHART, "-f", release.values).returncode == 0
+    assert release.kubectl("get", "secret", name, "-n", NAMESPACE).returncode != 0
 
 
 # ---- rights ------------------------------------------------------------------------------------------------
@@ -360,10 +396,14 @@ class NodeNetwork:
             subprocess.run(["ip", "netns", "delete", name], check=True)
 
 
+def inside(netns):
+    return ["ip", "netns", "exec", netns] if netns else []
+
+
 class Container:
     """The first container of a role's pod, run by container.py as a kubelet would."""
 
-    def __init__(self, cluster, rendered, role, environment, token, netns):
+    def __init__(self, cluster, rendered, role, environment, token, netns=None):
         pod = rendered.pod(role)
         container = pod["containers"][0]
         here = tempfile.mkdtemp(prefix=role + "-", dir=cluster.folder)
@@ -390,7 +430,7 @@ class Container:
         self.path = os.path.join(here, "log")
         with open(self.path, "w", encoding="utf-8") as log:
             self.process = subprocess.Popen(
-                ["ip", "netns", "exec", netns, "unshare", "-m", "--propagation", "private",
+                [*inside(netns), "unshare", "-m", "--propagation", "private",
                  "/usr/bin/python3", os.path.join(HERE, "container.py"), os.path.join(here, "root"), json.dumps(spec)],
                 stdout=log, stderr=log)
 
@@ -411,21 +451,35 @@ class Container:
 
 def ready(process, netns, port):
     ask = f"import urllib.request as u; u.urlopen('http://127.0.0.1:{port}/readyz', timeout=5)"
-    done = subprocess.run(["ip", "netns", "exec", netns, "/usr/bin/python3", "-c", ask], capture_output=True, check=False)
+    done = subprocess.run([*inside(netns), "/usr/bin/python3", "-c", ask], capture_output=True, check=False)
     assert process.process.poll() is None, process.log()
     return done.returncode == 0
 
 
+def enable_webhook(cluster):
+    """As an upgrade does. No Service leads anywhere here, so the server is told the controller's own address."""
+    done = cluster.helm("upgrade", "egw", CHART, "-f", cluster.values, "--set", "webhook.enabled=true")
+    assert done.returncode == 0, done.stderr
+    for kind, path in (("validatingwebhookconfiguration", "validate"), ("mutatingwebhookconfiguration", "mutate")):
+        cluster.must("patch", kind, "egressgateway-controller-webhook", "--type=json", "-p", json.dumps([
+            {"op": "remove", "path": "/webhooks/0/clientConfig/service"},
+            {"op": "add", "path": "/webhooks/0/clientConfig/url", "value": f"https://127.0.0.1:{WEBHOOK}/{path}"}]))
+
+
 def test_controller_and_agent_run_with_what_the_chart_rendered(release):
-    rendered = Rendered(release.values)
+    enable_webhook(release)
+    rendered = Rendered(release.values, "--set", "webhook.enabled=true")
     running = []
     network = NodeNetwork("egw-chart-n1", release.url.port)
     try:
-        controller = Container(release, rendered, "controller", {"POD_NAME": "egw-controller-0"},
-                               release.token("egressgateway-controller"), network.name)
+        account = release.token("egressgateway-controller")
+        controller = Container(release, rendered, "controller", {"POD_NAME": "egw-controller-0"}, account)
         running.append(controller)
-        wait_for("ready controller", lambda: ready(controller, network.name, 5820))
+        wait_for("ready controller", lambda: ready(controller, None, HEALTH))
         wait_for("tunnel", lambda: release.kubectl("get", "egt", "n1").returncode == 0)
+        secrets = [release.kubectl("get", "secret", *name, "-n", NAMESPACE, token=account).returncode
+                   for name in (["egressgateway-controller-webhook"], [], ["sh.helm.release.v1.egw.v1"])]
+        assert secrets[0] == 0 and 0 not in secrets[1:], "its own secret, and no other"
         # The agent may not switch forwarding on by itself: the node's owner does.
         subprocess.run(["ip", "netns", "exec", network.name, "sysctl", "-qw", "net.ipv4.ip_forward=1"], check=True)
         agent = Container(release, rendered, "agent", {"NODE_NAME": "n1"}, release.token("egressgateway-agent", "n1"),
@@ -444,8 +498,10 @@ def test_controller_and_agent_run_with_what_the_chart_rendered(release):
         assert "egw-term" in leases
         # The gateway gets an EIP on the node, which the controller writes with its own rights.
         release.create({"apiVersion": GROUP + "/v1beta1", "kind": "EgressGateway", "metadata": {"name": "web"}, "spec": {
-            "ippools": {"ipv4": ["192.0.2.100"], "ipv4DefaultEIP": "192.0.2.100"},
-            "nodeSelector": {"selector": {"matchLabels": {"egress": "true"}}}}})
+            "ippools": {"ipv4": ["192.0.2.100"]}, "nodeSelector": {"selector": {"matchLabels": {"egress": "true"}}}}})
+        assert release.get("egw", "web")["spec"]["ippools"]["ipv4DefaultEIP"] == "192.0.2.100", "the webhook's default"
+        done = release.kubectl("patch", "egw", "web", "--type=merge", "-p", '{"spec": {"ippools": {"ipv4DefaultEIP": "192.0.2.9"}}}')
+        assert done.returncode != 0 and "spec.ippools.ipv4DefaultEIP" in done.stderr, done.stderr
         release.create({"apiVersion": GROUP + "/v1beta1", "kind": "EgressPolicy", "metadata": {
             "name": "shop", "namespace": "default"}, "spec": {
                 "egressGatewayName": "web", "appliedTo": {"podSelector": {"matchLabels": {"app": "shop"}}}}})

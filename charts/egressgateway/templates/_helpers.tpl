@@ -70,6 +70,44 @@ annotations:
 {{- $name | default $mode | default "netlink" -}}
 {{- end }}
 
+{{/* "on" when the controllers answer for admission. */}}
+{{- define "egw.webhook" -}}
+{{- if and .Values.webhook.enabled (eq .Values.plugins.stateStore.name "kube") }}on{{ end -}}
+{{- end }}
+
+{{- define "egw.webhookName" -}}
+{{ .Values.controller.name }}-webhook
+{{- end }}
+
+{{/* The state store as chosen, and the webhook that belongs to it. */}}
+{{- define "egw.stateStore" -}}
+{{- $store := deepCopy .Values.plugins.stateStore -}}
+{{- if eq (include "egw.webhook" .) "on" -}}
+{{- $given := $store.config | default dict -}}
+{{- if hasKey $given "webhook" -}}
+{{- fail "plugins.stateStore.config.webhook is set by the chart: use webhook.enabled, controller.webhookPort and controller.tls" -}}
+{{- end -}}
+{{- if ne (dig "namespace" .Release.Namespace $given) .Release.Namespace -}}
+{{- fail (printf "plugins.stateStore.config.namespace is %s, but the webhook's Service stands in %s, the release's namespace: leave it out, or set webhook.enabled to false" $given.namespace .Release.Namespace) -}}
+{{- end -}}
+{{- $name := include "egw.webhookName" . -}}
+{{- $tls := .Values.controller.tls -}}
+{{- $address := ternary "::" "0.0.0.0" (contains ":" .Values.controller.bindAddress) -}}
+{{- $webhook := dict "enabled" true "address" $address "port" .Values.controller.webhookPort "service" $name "configuration" $name -}}
+{{- if eq $tls.method "auto" -}}
+{{- $domain := .Values.global.clusterDnsDomain -}}
+{{- $names := concat $tls.auto.extraDnsNames $tls.auto.extraIpAddresses -}}
+{{- if ne $domain "cluster.local" }}{{ $names = append $names (printf "%s.%s.svc.%s" $name .Release.Namespace $domain) }}{{ end -}}
+{{- $_ := merge $webhook (dict "certificate" "selfSigned" "secret" ($tls.secretName | default $name)) -}}
+{{- with $names }}{{ $_ := set $webhook "names" . }}{{ end -}}
+{{- else -}}
+{{- $_ := merge $webhook (dict "certificate" "provided" "folder" "/etc/egw-webhook") -}}
+{{- end -}}
+{{- $_ := set $store "config" (merge (dict "webhook" $webhook) $given) -}}
+{{- end -}}
+{{- toYaml $store -}}
+{{- end }}
+
 {{/* Of a role: what egw's configuration says of it. */}}
 {{- define "egw.roleConfig" -}}
 bindAddress: {{ .values.bindAddress | quote }}
@@ -98,7 +136,7 @@ plugins:
   dir: {{ . | quote }}
   {{- end }}
   stateStore:
-    {{- toYaml .Values.plugins.stateStore | nindent 4 }}
+    {{- include "egw.stateStore" . | nindent 4 }}
   leaderElection:
     {{- toYaml .Values.plugins.leaderElection | nindent 4 }}
   datapath:
@@ -167,6 +205,10 @@ ports:
   {{- if .values.prometheus.enabled }}
   - name: metrics
     containerPort: {{ .values.prometheus.port }}
+  {{- end }}
+  {{- if and (eq .name "controller") (eq (include "egw.webhook" .root) "on") }}
+  - name: webhook
+    containerPort: {{ .values.webhookPort }}
   {{- end }}
 {{- /* A process that waits for the store is not helped by a restart: only readiness asks for more. */}}
 startupProbe:
