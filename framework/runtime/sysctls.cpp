@@ -25,14 +25,24 @@ std::optional<std::string> read_value(const std::filesystem::path& file) {
   return trimmed(std::move(text));
 }
 
-// 0 or an errno value. One write(2): procfs takes a value whole or not at all.
+// 0 or an errno value. One write(2): procfs takes a value whole or not at all. A container's
+// /proc/sys is read-only: there the host's, mounted below /host, is written (the Helm chart does).
 int write_value(const std::filesystem::path& file, const std::string& value) {
-  const int fd = ::open(file.c_str(), O_WRONLY | O_CLOEXEC);
+  int fd = ::open(file.c_str(), O_WRONLY | O_CLOEXEC);
+  if (fd < 0 && errno == EROFS) {
+    fd = ::open(("/host" + file.string()).c_str(), O_WRONLY | O_CLOEXEC);
+    if (fd < 0) return EROFS;
+  }
   if (fd < 0) return errno;
   const ssize_t written = ::write(fd, value.data(), value.size());
   const int error = written == static_cast<ssize_t>(value.size()) ? 0 : errno;
   ::close(fd);
   return error;
+}
+
+std::string trouble(int error) {
+  if (error != EROFS) return "errno " + std::to_string(error);
+  return "/proc/sys is read-only here: mount the host's /proc/sys/net at /host/proc/sys/net";
 }
 
 // A plugin's word is not taken for a path: below the root, no steps upwards.
@@ -111,7 +121,7 @@ std::vector<SysctlProblem> Sysctls::apply(const std::vector<host::SysctlNeed>& n
     }
     if (const int error = write_value(file, need.value); error != 0) {
       problems.push_back({need.key, "is " + *present + " and cannot be set to " + need.value +
-                                        " (" + need.why + "), errno " + std::to_string(error)});
+                                        " (" + need.why + "): " + trouble(error)});
       continue;
     }
     log_.info("sysctl changed",

@@ -78,7 +78,11 @@ std::string read_sysctl(const std::string& key) {
 
 bool write_sysctl(const std::string& key, std::string_view value) {
   if (read_sysctl(key) == value) return true;
-  const Fd f(::open(("/proc/sys/" + key).c_str(), O_WRONLY | O_CLOEXEC));
+  const std::string path = "/proc/sys/" + key;
+  int fd = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
+  // A container's is read-only; the host's may be mounted below /host, as the framework expects it.
+  if (fd < 0 && errno == EROFS) fd = ::open(("/host" + path).c_str(), O_WRONLY | O_CLOEXEC);
+  const Fd f(fd);
   return f.fd >= 0 &&
          ::write(f.fd, value.data(), value.size()) == static_cast<ssize_t>(value.size());
 }

@@ -87,7 +87,8 @@ class Tunnel {
 int remove_tunnels(NetlinkSocket& socket, std::string_view except = {});
 [[nodiscard]] std::optional<Link> find_tunnel(NetlinkSocket& socket);
 
-// Writes value to /proc/sys/<key> if it differs. false: it could not be written (errno).
+// Writes value to /proc/sys/<key>, where that is read-only to /host/proc/sys/<key>, if it differs.
+// false: it could not be written (errno).
 bool write_sysctl(const std::string& key, std::string_view value);
 [[nodiscard]] std::string read_sysctl(const std::string& key);  // "" when absent
 

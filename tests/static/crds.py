@@ -1,5 +1,5 @@
-"""The checked-in CRDs are what config/crds/generate writes, and every field that a codec of the model reads is in one
-of them. tests/unit/app/crd_test.cpp looks the other way.
+"""The checked-in CRDs are what config/crds/generate writes, the chart's copies what charts/generate writes, and every
+field that a codec of the model reads is in one of them. tests/unit/app/crd_test.cpp looks the other way.
 
 usage: crds.py ROOT
 """
@@ -29,7 +29,8 @@ def property_names(schema, out):
 
 def main():
     root, bad = pathlib.Path(sys.argv[1]), 0
-    bad += subprocess.run([sys.executable, root / "config/crds/generate", "--check"], check=False).returncode
+    for generate in ("config/crds/generate", "charts/generate"):
+        bad += subprocess.run([sys.executable, root / generate, "--check"], check=False).returncode
     known = set()
     for file in sorted((root / "config/crds").glob("*.yaml")):
         property_names(yaml.safe_load(file.read_text(encoding="utf-8")), known)

@@ -1,14 +1,16 @@
-// Runs an API server with the shipped CRDs until standard input ends; prints the path of the
-// administrator's kubeconfig. For tests in Python.
+// Runs an API server with the shipped CRDs (with none: --bare) until standard input ends; prints
+// the path of the administrator's kubeconfig. For tests in Python.
 #include <iostream>
+#include <string_view>
 
 #include "kube/support/crds.hpp"
 #include "kube/support/server.hpp"
 
-int main() {
+int main(int argc, char** argv) {
   using namespace egw::kube::test;
   try {
-    ApiServer server(shipped_crds());
+    const bool bare = argc > 1 && std::string_view(argv[1]) == "--bare";
+    ApiServer server(bare ? std::vector<nlohmann::json>{} : shipped_crds());
     std::cout << server.kubeconfig("admin") << std::endl;
     for (std::string line; std::getline(std::cin, line);) {
       if (line == "stop") server.stop();

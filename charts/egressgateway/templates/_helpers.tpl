@@ -1,0 +1,247 @@
+{{/*
+What several templates share. A "role" is the dict {root: $, name: "agent"|"controller", values: .Values.<name>}.
+*/}}
+
+{{- define "egw.selector" -}}
+app.kubernetes.io/name: {{ .root.Values.global.name | quote }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
+app.kubernetes.io/component: {{ .name }}
+{{- end }}
+
+{{/* metadata of an object of a role: {role, name, namespaced} */}}
+{{- define "egw.metadata" -}}
+{{- $root := .role.root -}}
+name: {{ .name }}
+{{- if .namespaced }}
+namespace: {{ $root.Release.Namespace }}
+{{- end }}
+labels:
+  {{- include "egw.selector" .role | nindent 2 }}
+  app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
+  app.kubernetes.io/managed-by: {{ $root.Release.Service }}
+  helm.sh/chart: {{ $root.Chart.Name }}-{{ $root.Chart.Version }}
+  {{- with $root.Values.global.commonLabels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with merge (dict) (.annotations | default dict) $root.Values.global.commonAnnotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- define "egw.image" -}}
+{{- $image := .values.image -}}
+{{- with .root.Values.global.imageRegistryOverride | default $image.registry }}{{ . }}/{{ end -}}
+{{- $image.repository -}}
+{{- if $image.digest }}@{{ $image.digest }}
+{{- else }}:{{ .root.Values.global.imageTagOverride | default $image.tag | default .root.Chart.AppVersion }}
+{{- end }}
+{{- end }}
+
+{{/* The three timeouts as egw takes them: directly below feature. */}}
+{{- define "egw.timeouts" -}}
+{{- $feature := .Values.feature -}}
+{{- $nested := $feature.gatewayFailover | default dict -}}
+{{- $all := dict "tunnelMonitorPeriod" 5 "tunnelUpdatePeriod" 5 "eipEvictionTimeout" 15 -}}
+{{- range $key := keys $all | sortAlpha -}}
+{{- $flat := get $feature $key -}}
+{{- $inner := get $nested $key -}}
+{{- if and (hasKey $feature $key) (hasKey $nested $key) (ne (float64 $flat) (float64 $inner)) -}}
+{{- fail (printf "feature.%s is %v and feature.gatewayFailover.%s is %v; they mean the same, give one of them" $key $flat $key $inner) -}}
+{{- end -}}
+{{- if hasKey $feature $key }}{{ $_ := set $all $key $flat }}{{ else if hasKey $nested $key }}{{ $_ := set $all $key $inner }}{{ end -}}
+{{- end -}}
+{{- $monitor := get $all "tunnelMonitorPeriod" -}}
+{{- $update := get $all "tunnelUpdatePeriod" -}}
+{{- $timeout := get $all "eipEvictionTimeout" -}}
+{{- if le (float64 $timeout) (addf $monitor $update) -}}
+{{- fail (printf "feature.eipEvictionTimeout is %v s; expected more than tunnelMonitorPeriod (%v s) and tunnelUpdatePeriod (%v s) together" $timeout $monitor $update) -}}
+{{- end -}}
+{{- toYaml $all -}}
+{{- end }}
+
+{{/* The datapath: plugins.datapath.name or, in the older chart's words, feature.datapathMode. */}}
+{{- define "egw.datapath" -}}
+{{- $name := .Values.plugins.datapath.name -}}
+{{- $mode := .Values.feature.datapathMode -}}
+{{- if and $name $mode (ne $name $mode) -}}
+{{- fail (printf "feature.datapathMode is %q and plugins.datapath.name is %q; they mean the same, give one of them" $mode $name) -}}
+{{- end -}}
+{{- $name | default $mode | default "netlink" -}}
+{{- end }}
+
+{{/* "on" when the controllers answer for admission. */}}
+{{- define "egw.webhook" -}}
+{{- if and .Values.webhook.enabled (eq .Values.plugins.stateStore.name "kube") }}on{{ end -}}
+{{- end }}
+
+{{- define "egw.webhookName" -}}
+{{ .Values.controller.name }}-webhook
+{{- end }}
+
+{{/* The state store as chosen, and the webhook that belongs to it. */}}
+{{- define "egw.stateStore" -}}
+{{- $store := deepCopy .Values.plugins.stateStore -}}
+{{- if eq (include "egw.webhook" .) "on" -}}
+{{- $given := $store.config | default dict -}}
+{{- if hasKey $given "webhook" -}}
+{{- fail "plugins.stateStore.config.webhook is set by the chart: use webhook.enabled, controller.webhookPort and controller.tls" -}}
+{{- end -}}
+{{- if ne (dig "namespace" .Release.Namespace $given) .Release.Namespace -}}
+{{- fail (printf "plugins.stateStore.config.namespace is %s, but the webhook's Service stands in %s, the release's namespace: leave it out, or set webhook.enabled to false" $given.namespace .Release.Namespace) -}}
+{{- end -}}
+{{- $name := include "egw.webhookName" . -}}
+{{- $tls := .Values.controller.tls -}}
+{{- $address := ternary "::" "0.0.0.0" (contains ":" .Values.controller.bindAddress) -}}
+{{- $webhook := dict "enabled" true "address" $address "port" .Values.controller.webhookPort "service" $name "configuration" $name -}}
+{{- if eq $tls.method "auto" -}}
+{{- $domain := .Values.global.clusterDnsDomain -}}
+{{- $names := concat $tls.auto.extraDnsNames $tls.auto.extraIpAddresses -}}
+{{- if ne $domain "cluster.local" }}{{ $names = append $names (printf "%s.%s.svc.%s" $name .Release.Namespace $domain) }}{{ end -}}
+{{- $_ := merge $webhook (dict "certificate" "selfSigned" "secret" ($tls.secretName | default $name)) -}}
+{{- with $names }}{{ $_ := set $webhook "names" . }}{{ end -}}
+{{- else -}}
+{{- $_ := merge $webhook (dict "certificate" "provided" "folder" "/etc/egw-webhook") -}}
+{{- end -}}
+{{- $_ := set $store "config" (merge (dict "webhook" $webhook) $given) -}}
+{{- end -}}
+{{- toYaml $store -}}
+{{- end }}
+
+{{/* Of a role: what egw's configuration says of it. */}}
+{{- define "egw.roleConfig" -}}
+bindAddress: {{ .values.bindAddress | quote }}
+healthPort: {{ .values.healthServer.port }}
+metricsPort: {{ ternary .values.prometheus.port 0 .values.prometheus.enabled }}
+debug:
+  logLevel: {{ .values.debug.logLevel }}
+{{- if .values.bootDrop }}
+bootDrop: true
+{{- end }}
+{{- end }}
+
+{{- define "egw.config" -}}
+feature:
+  {{- $taken := list "datapathMode" "gatewayFailover" "tunnelMonitorPeriod" "tunnelUpdatePeriod" "eipEvictionTimeout" }}
+  {{- range $key, $value := .Values.feature }}
+  {{- if not (has $key $taken) }}
+  {{- toYaml (dict $key $value) | nindent 2 }}
+  {{- end }}
+  {{- end }}
+  gatewayFailover:
+    enable: {{ dig "gatewayFailover" "enable" true .Values.feature }}
+  {{- include "egw.timeouts" . | nindent 2 }}
+plugins:
+  {{- with .Values.plugins.dir }}
+  dir: {{ . | quote }}
+  {{- end }}
+  stateStore:
+    {{- include "egw.stateStore" . | nindent 4 }}
+  leaderElection:
+    {{- toYaml .Values.plugins.leaderElection | nindent 4 }}
+  datapath:
+    name: {{ include "egw.datapath" . }}
+    config:
+      {{- toYaml (.Values.plugins.datapath.config | default dict) | nindent 6 }}
+{{- with .Values.marks }}
+marks:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+agent:
+  {{- include "egw.roleConfig" (dict "values" .Values.agent) | nindent 2 }}
+controller:
+  {{- include "egw.roleConfig" (dict "values" .Values.controller) | nindent 2 }}
+stateDir: {{ .Values.stateDir }}
+{{- with .Values.log }}
+log:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* A role's pod template up to its containers. */}}
+{{- define "egw.podMetadata" -}}
+labels:
+  {{- include "egw.selector" . | nindent 2 }}
+  {{- with merge (dict) .values.podLabels .root.Values.global.commonLabels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+annotations:
+  # A changed configuration starts the pods anew.
+  egressgateway.spidernet.io/config: {{ include "egw.config" .root | sha256sum }}
+  {{- with merge (dict) .values.podAnnotations .root.Values.global.commonAnnotations }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end }}
+
+{{- define "egw.podSpec" -}}
+serviceAccountName: {{ .values.name }}
+{{- with .values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- if .values.hostNetwork }}
+hostNetwork: true
+dnsPolicy: ClusterFirstWithHostNet
+{{- end }}
+{{- range $key := list "nodeSelector" "tolerations" }}
+{{- with get $.values $key }}
+{{ $key }}:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+{{- with .values.image.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* A role's container: everything but args, env, securityContext and volumeMounts. */}}
+{{- define "egw.container" -}}
+name: {{ .name }}
+image: {{ include "egw.image" . | quote }}
+imagePullPolicy: {{ .values.image.pullPolicy }}
+ports:
+  - name: health
+    containerPort: {{ .values.healthServer.port }}
+  {{- if .values.prometheus.enabled }}
+  - name: metrics
+    containerPort: {{ .values.prometheus.port }}
+  {{- end }}
+  {{- if and (eq .name "controller") (eq (include "egw.webhook" .root) "on") }}
+  - name: webhook
+    containerPort: {{ .values.webhookPort }}
+  {{- end }}
+{{- /* A process that waits for the store is not helped by a restart: only readiness asks for more. */}}
+startupProbe:
+  {{- include "egw.probe" (dict "role" . "path" "/healthz" "probe" .values.healthServer.startupProbe) | nindent 2 }}
+livenessProbe:
+  {{- include "egw.probe" (dict "role" . "path" "/healthz" "probe" .values.healthServer.livenessProbe) | nindent 2 }}
+readinessProbe:
+  {{- include "egw.probe" (dict "role" . "path" "/readyz" "probe" .values.healthServer.readinessProbe) | nindent 2 }}
+{{- with .values.resources }}
+resources:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- define "egw.probe" -}}
+httpGet:
+  path: {{ .path }}
+  port: health
+  {{- $address := .role.values.bindAddress }}
+  {{- if not (has $address (list "0.0.0.0" "::")) }}
+  host: {{ $address | quote }}
+  {{- end }}
+timeoutSeconds: 5
+{{ toYaml .probe }}
+{{- end }}
+
+{{/* Arguments after the role's own. */}}
+{{- define "egw.moreArgs" -}}
+{{- with .values.debug.logEncoder }}
+- --set
+- log.format={{ ternary "json" "text" (eq . "json") }}
+{{- end }}
+{{- with .values.extraArgs }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}

@@ -1,0 +1,532 @@
+"""The chart on a real API server: installed with helm, its rights asked with tokens as a kubelet would fetch them, and
+its containers run with what it rendered and nothing else."""
+
+import base64
+import ctypes
+import json
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+import urllib.parse
+
+import pytest
+import yaml
+
+from helm_chart import CHART, HELM, NAMESPACE, OLD_VALUES, Rendered
+
+BUILD = os.environ["EGW_BUILD_DIR"]
+HERE = os.path.dirname(os.path.abspath(__file__))
+GROUP = "egressgateway.spidernet.io"
+
+
+def free_ports(count):
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [s.getsockname()[1] for s in sockets]
+    for s in sockets:
+        s.close()
+    return ports
+
+
+HEALTH, WEBHOOK = free_ports(2)
+# The webhook comes when a controller runs: without one the server refuses what the tests write.
+VALUES = {"feature": {"tunnelMonitorPeriod": 1, "tunnelUpdatePeriod": 1, "eipEvictionTimeout": 3},
+          "webhook": {"enabled": False},
+          "controller": {"healthServer": {"port": HEALTH}, "prometheus": {"enabled": False}, "webhookPort": WEBHOOK,
+                         "tls": {"auto": {"extraIpAddresses": ["127.0.0.1"]}}}}
+
+
+def wait_for(what, condition, seconds=30):
+    end = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        assert time.monotonic() < end, f"no {what} within {seconds} s"
+        time.sleep(0.1)
+
+
+class Cluster:
+    """An API server with two nodes, and the chart's release `egw`."""
+
+    def __init__(self):
+        self.server = subprocess.Popen([os.path.join(BUILD, "bin/kube_serve"), "--bare"], stdin=subprocess.PIPE,
+                                       stdout=subprocess.PIPE, text=True)
+        self.kubeconfig = self.server.stdout.readline().strip()
+        assert self.kubeconfig, "the API server did not start"
+        with open(self.kubeconfig, encoding="utf-8") as f:
+            server = json.load(f)["clusters"][0]["cluster"]
+        self.url = urllib.parse.urlsplit(server["server"])
+        self.authority = os.path.join(os.path.dirname(self.kubeconfig), server["certificate-authority"])
+        self.folder = tempfile.mkdtemp(prefix="egw-chart-")
+        self.values = os.path.join(self.folder, "values.yaml")
+        with open(self.values, "w", encoding="utf-8") as f:
+            yaml.safe_dump(VALUES, f)
+        for name in ("n1", "n2"):
+            self.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": {"egress": "true"}},
+                         "spec": {"podCIDRs": [f"10.244.{name[1]}.0/24"]}})
+            self.status("node", name, {"conditions": [{"type": "Ready", "status": "True"}],
+                                       "addresses": [{"type": "InternalIP", "address": f"192.0.2.{name[1]}"}]})
+
+    def kubectl(self, *arguments, stdin=None, token=None):
+        who = ["--kubeconfig", self.kubeconfig]
+        if token:  # the administrator's certificate or token must not come along
+            who = ["--kubeconfig", "/dev/null", "--server", self.url.geturl(), "--certificate-authority", self.authority,
+                   "--token", token]
+        return subprocess.run(["kubectl", *who, *arguments], input=stdin, text=True, capture_output=True, check=False,
+                              timeout=60)
+
+    def must(self, *arguments, stdin=None):
+        done = self.kubectl(*arguments, stdin=stdin)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def create(self, document):
+        self.must("create", "-f", "-", stdin=json.dumps(document))
+
+    def status(self, kind, name, status):
+        self.must("patch", kind, name, "--subresource=status", "--type=merge", "-p", json.dumps({"status": status}))
+
+    def get(self, *what):
+        return json.loads(self.must("get", *what, "-o", "json"))
+
+    def helm(self, *arguments):
+        return subprocess.run([HELM, "--kubeconfig", self.kubeconfig, "-n", NAMESPACE, *arguments], text=True,
+                              capture_output=True, check=False, timeout=120)
+
+    def token(self, account, node=None):
+        """As a kubelet fetches it: of a pod, which is on a node."""
+        bound = []
+        if node:
+            pod = f"{account}-{node}"
+            if self.kubectl("get", "pod", pod, "-n", NAMESPACE).returncode != 0:
+                self.create({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod, "namespace": NAMESPACE},
+                             "spec": {"nodeName": node, "serviceAccountName": account,
+                                      "containers": [{"name": "c", "image": "egw"}]}})
+            bound = ["--bound-object-kind=Pod", "--bound-object-name=" + pod]
+        return self.must("create", "token", account, "-n", NAMESPACE, *bound).strip()
+
+    def close(self):
+        self.server.stdin.close()
+        self.server.wait(timeout=20)
+        shutil.rmtree(self.folder)
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    c = Cluster()
+    yield c
+    c.close()
+
+
+@pytest.fixture(scope="module")
+def release(cluster):
+    """The chart, installed."""
+    done = cluster.helm("install", "egw", CHART, "--create-namespace", "-f", cluster.values)
+    assert done.returncode == 0, done.stderr
+    for plural in ("egresstunnels", "egressgateways"):
+        wait_for(plural, lambda kind=plural: cluster.kubectl("get", kind).returncode == 0)
+    return cluster
+
+
+# ---- helm --------------------------------------------------------------------------------------------------
+
+
+def test_the_server_would_take_it(cluster):
+    """What helm install sends, each object judged by the server; and the notes for the older chart's values."""
+    cluster.must("create", "namespace", NAMESPACE)
+    rendered = Rendered(cluster.values)
+    done = cluster.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-", stdin=rendered.text)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == len(rendered.objects)
+    cluster.must("delete", "namespace", NAMESPACE, "--wait=false")
+    cluster.must("replace", "--raw", f"/api/v1/namespaces/{NAMESPACE}/finalize", "-f", "-", stdin=json.dumps(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}, "spec": {"finalizers": []}}))
+    done = cluster.helm("install", "egw", CHART, "--create-namespace", "--dry-run=server", "-f", OLD_VALUES)
+    assert done.returncode == 0, done.stderr
+    notes = done.stdout.split("NOTES:")[1]
+    idle = notes.split("Without effect here")[1].splitlines()[0]
+    for key in ("agent.cmdBinName", "controller.tls.auto.caExpiration", "cleanup", "agent.debug.gopsPort"):
+        assert key in idle, notes
+    assert "agent.image" not in idle and "egw-datapath-iptables.so" in notes and "controller.replicas is 1" in notes
+    plain = cluster.helm("install", "egw", CHART, "--create-namespace", "--dry-run=server").stdout.split("NOTES:")[1]
+    assert "Without effect" not in plain and "egw-datapath" not in plain, plain
+
+
+def test_install_and_upgrade(release):
+    deployment = release.get("deployment", "egressgateway-controller", "-n", NAMESPACE)
+    assert deployment["spec"]["replicas"] == 2
+    marks = []
+    for timeout in ("3", "4"):
+        done = release.helm("upgrade", "egw", CHART, "-f", release.values, "--set", f"feature.eipEvictionTimeout={timeout}",
+                            "--set", "controller.replicas=3")
+        assert done.returncode == 0, done.stderr
+        agent = release.get("daemonset", "egressgateway-agent", "-n", NAMESPACE)
+        marks.append(agent["spec"]["template"]["metadata"]["annotations"][GROUP + "/config"])
+    assert marks[0] != marks[1]
+    assert release.get("deployment", "egressgateway-controller", "-n", NAMESPACE)["spec"]["replicas"] == 3
+    assert yaml.safe_load(release.get("configmap", "egressgateway", "-n", NAMESPACE)["data"]["egw.yaml"])[
+        "feature"]["eipEvictionTimeout"] == 4
+    done = release.helm("upgrade", "egw", CHART, "--set", "feature.eipEvictionTimeout=9")
+    assert done.returncode != 0 and "expected more than tunnelMonitorPeriod" in done.stderr
+    assert release.helm("upgrade", "egw", CHART, "-f", release.values).returncode == 0
+
+
+def test_an_upgrade_leaves_what_controllers_have_written(release):
+    name = "egressgateway-controller-webhook"
+    on = ("upgrade", "egw", CHART, "-f", release.values, "--set", "webhook.enabled=true")
+    assert release.helm(*on).returncode == 0
+    release.must("patch", "secret", name, "-n", NAMESPACE, "--type=merge", "-p", '{"data": {"tls.crt": "eA=="}}')
+    with open(release.authority, "rb") as f:
+        bundle = base64.b64encode(f.read()).decode()
+    kinds = ("validatingwebhookconfiguration", "mutatingwebhookconfiguration")
+    for kind in kinds:
+        release.must("patch", kind, name, "--type=json", "-p", json.dumps(
+            [{"op": "add", "path": "/webhooks/0/clientConfig/caBundle", "value": bundle}]))
+    done = release.helm(*on, "--set", "controller.replicas=4")
+    assert done.returncode == 0, done.stderr
+    assert release.get("secret", name, "-n", NAMESPACE)["data"] == {"tls.crt": "eA=="}
+    for kind in kinds:
+        assert release.get(kind, name)["webhooks"][0]["clientConfig"]["caBundle"] == bundle
+    assert release.helm("upgrade", "egw", CHART, "-f", release.values).returncode == 0
+    assert release.kubectl("get", "secret", name, "-n", NAMESPACE).returncode != 0
+
+
+# ---- rights ------------------------------------------------------------------------------------------------
+
+KINDS = ["egressgateways", "egresspolicies", "egressclusterpolicies", "egresstunnels", "egressclusterinfos"]
+VERBS = ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"]
+LOOK, READ = {"list", "watch"}, {"get", "list", "watch"}
+STATUS = {"update", "patch"}
+
+# account -> (group, resource) -> verbs; nothing else is allowed.
+ALLOWED = {
+    "egressgateway-agent": {
+        ("", "nodes"): LOOK, ("", "pods"): LOOK, ("", "namespaces"): LOOK,
+        ("", "events"): {"get", "create", "update"},
+        **{(GROUP, kind): LOOK for kind in KINDS},
+        (GROUP, "egresstunnels"): READ | {"update"}, (GROUP, "egresstunnels/status"): STATUS,
+    },
+    "egressgateway-controller": {
+        ("", "nodes"): READ, ("", "namespaces"): READ, ("", "events"): {"get", "create", "update"},
+        **{(GROUP, kind + "/status"): STATUS for kind in KINDS},
+        (GROUP, "egressgateways"): READ | {"update"}, (GROUP, "egresspolicies"): READ,
+        (GROUP, "egressclusterpolicies"): READ, (GROUP, "egresstunnels"): READ | {"create", "update", "delete"},
+        (GROUP, "egressclusterinfos"): READ | {"create", "delete"}, ("coordination.k8s.io", "leases"): {"create"},
+    },
+}
+ASKED = [(GROUP, kind + part) for kind in [*KINDS, "egressendpointslices"] for part in ("", "/status", "/finalizers")] + [
+    ("", r) for r in ("nodes", "nodes/status", "pods", "pods/exec", "namespaces", "secrets", "configmaps", "events",
+                      "serviceaccounts", "serviceaccounts/token")] + [
+    ("apps", "daemonsets"), ("coordination.k8s.io", "leases"), ("rbac.authorization.k8s.io", "clusterroles"),
+    ("admissionregistration.k8s.io", "validatingadmissionpolicies"), ("apiextensions.k8s.io", "customresourcedefinitions")]
+
+
+@pytest.mark.parametrize("account", ALLOWED)
+def test_exactly_these_rights(release, account):
+    reviews = []
+    for group, resource in ASKED:
+        main, _, sub = resource.partition("/")
+        for verb in VERBS:
+            reviews.append({"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": {
+                "user": f"system:serviceaccount:{NAMESPACE}:{account}",
+                "groups": ["system:serviceaccounts", "system:serviceaccounts:" + NAMESPACE, "system:authenticated"],
+                "resourceAttributes": {"verb": verb, "group": group, "resource": main, "subresource": sub,
+                                       "namespace": "default" if main == "events" else NAMESPACE}}})
+    answers = release.must("create", "-o", 'jsonpath={.status.allowed}{"\\n"}', "-f", "-", stdin=json.dumps(
+        {"apiVersion": "v1", "kind": "List", "items": reviews})).split()
+    assert len(answers) == len(ASKED) * len(VERBS)
+    allowed = {}
+    for (group, resource), verb, answer in ((a, v, answers[i * len(VERBS) + j]) for i, a in enumerate(ASKED)
+                                            for j, v in enumerate(VERBS)):
+        if answer == "true":
+            allowed.setdefault((group, resource), set()).add(verb)
+    assert allowed == ALLOWED[account]
+
+
+def test_the_controller_has_its_two_leases(release):
+    token = release.token("egressgateway-controller")
+    for lease, allowed in (("egw-term", True), ("egw-controller", True), ("another", False)):
+        for verb in ("get", "update"):
+            done = release.kubectl("auth", "can-i", verb, f"leases.coordination.k8s.io/{lease}", "-n", NAMESPACE, token=token)
+            assert (done.returncode == 0) == allowed, (verb, lease, done.stdout, done.stderr)
+    assert release.kubectl("get", "secrets", "-n", NAMESPACE, token=token).returncode != 0
+
+
+@pytest.fixture(scope="module")
+def tunnels(release):
+    for name in ("n1", "n2"):
+        release.create({"apiVersion": GROUP + "/v1beta1", "kind": "EgressTunnel", "metadata": {
+            "name": name, "labels": {"a": "b"}, "annotations": {"x": "y"}}})
+    # A policy judges from a moment after it was stored.
+    token = release.token("egressgateway-agent", "n1")
+    wait_for("policy", lambda: write_status(release, token, "n2").returncode != 0)
+    yield release
+    release.must("delete", "egt", "--all")
+
+
+def write_status(cluster, token, name, phase="Init"):
+    document = {**cluster.get("egt", name), "status": {"phase": phase}}
+    return cluster.kubectl("replace", "--subresource=status", "-f", "-", stdin=json.dumps(document), token=token)
+
+
+def replace(cluster, token, name, change):
+    document = cluster.get("egt", name)
+    change(document)
+    return cluster.kubectl("replace", "-f", "-", stdin=json.dumps(document), token=token)
+
+
+def test_an_agent_writes_the_status_of_its_own_tunnel_only(tunnels):
+    for own, other in (("n1", "n2"), ("n2", "n1")):
+        token = tunnels.token("egressgateway-agent", own)
+        done = write_status(tunnels, token, own)
+        assert done.returncode == 0, done.stderr
+        assert tunnels.get("egt", own)["status"]["phase"] == "Init"
+        done = write_status(tunnels, token, other, "Failed")
+        assert done.returncode != 0, done.stdout
+        assert f"the agent of node {own} changes only the EgressTunnel {own}, not {other}" in done.stderr
+        assert tunnels.get("egt", other).get("status", {}).get("phase") != "Failed"
+
+
+def test_a_token_of_no_node_writes_nothing(tunnels):
+    done = write_status(tunnels, tunnels.token("egressgateway-agent"), "n1")
+    assert done.returncode != 0 and "the agent's token is not bound to a node" in done.stderr, done.stderr
+
+
+def test_of_its_tunnel_itself_an_agent_changes_the_drain_only(tunnels):
+    token = tunnels.token("egressgateway-agent", "n1")
+    drain = GROUP + "/drain"
+
+    def note(key, value):
+        return lambda o: o["metadata"]["annotations"].update({key: value})
+
+    done = replace(tunnels, token, "n1", note(drain, "true"))
+    assert done.returncode == 0, done.stderr
+    assert tunnels.get("egt", "n1")["metadata"]["annotations"][drain] == "true"
+    done = replace(tunnels, token, "n1", lambda o: o["metadata"]["annotations"].pop(drain))
+    assert done.returncode == 0, done.stderr
+    for name, change in {
+            "another annotation": note("other", "1"), "changed annotation": note("x", "z"),
+            "annotation taken away": lambda o: o["metadata"]["annotations"].pop("x"),
+            "label": lambda o: o["metadata"]["labels"].update({"a": "c"}),
+            "finalizer": lambda o: o["metadata"].update({"finalizers": [GROUP + "/egresstunnel"]}),
+            "owner": lambda o: o["metadata"].update({"ownerReferences": [{
+                "apiVersion": "v1", "kind": "Node", "name": "n1", "uid": "u"}]})}.items():
+        done = replace(tunnels, token, "n1", change)
+        assert done.returncode != 0 and "only the status and the annotation" in done.stderr, (name, done.stderr)
+    done = replace(tunnels, token, "n2", note(drain, "true"))
+    assert done.returncode != 0 and "only the EgressTunnel n1" in done.stderr, done.stderr
+
+
+def test_the_policy_holds_where_the_roles_would_not(tunnels):
+    """Somebody binds more to the agents' account: still nothing but the own tunnel is written."""
+    tunnels.must("create", "clusterrolebinding", "mistake", "--clusterrole=cluster-admin",
+                 f"--serviceaccount={NAMESPACE}:egressgateway-agent")
+    try:
+        token = tunnels.token("egressgateway-agent", "n1")
+        wait_for("right", lambda: tunnels.kubectl("get", "secrets", "-A", token=token).returncode == 0)
+        for words in (("delete", "egt", "n2"), ("delete", "egt", "n1"),
+                      ("patch", "egci", "x", "--type=merge", "-p", '{"spec": {"extraCidr": ["10.0.0.0/8"]}}')):
+            if words[1] == "egci":
+                tunnels.create({"apiVersion": GROUP + "/v1beta1", "kind": "EgressClusterInfo", "metadata": {"name": "x"}})
+            done = tunnels.kubectl(*words, token=token)
+            assert done.returncode != 0 and "nothing but the EgressTunnel of its node" in done.stderr, done.stderr
+    finally:
+        tunnels.must("delete", "clusterrolebinding", "mistake")
+        tunnels.must("delete", "egci", "--all")
+
+
+# ---- the containers ----------------------------------------------------------------------------------------
+
+
+class NodeNetwork:
+    """A network namespace like a node's: an uplink with a default route, and the API server on its loopback, where a
+    relay carries it over. (Listening sockets stay in the namespace in which they were made.)"""
+
+    def __init__(self, name, port):
+        self.name = name
+        peer = name + "-up"
+        for words in (f"netns add {name}", f"netns add {peer}",
+                      f"link add eth0 netns {name} type veth peer name eth0 netns {peer}",
+                      f"-n {name} link set lo up", f"-n {name} link set eth0 up", f"-n {peer} link set eth0 up",
+                      f"-n {name} address add 192.0.2.1/24 dev eth0", f"-n {peer} address add 192.0.2.254/24 dev eth0",
+                      f"-n {name} route add default via 192.0.2.254"):
+            subprocess.run(["ip", *words.split()], check=True)
+        self.peer = peer
+        self.listener = None
+        opener = threading.Thread(target=self.open, args=(port,))
+        opener.start()
+        opener.join()
+        threading.Thread(target=self.relay, args=(port,), daemon=True).start()
+
+    def open(self, port):
+        libc = ctypes.CDLL(None, use_errno=True)
+        with open(f"/run/netns/{self.name}", encoding="utf-8") as there:
+            assert libc.setns(there.fileno(), 0x40000000) == 0
+        self.listener = socket.create_server(("127.0.0.1", port))
+
+    def relay(self, port):
+        def carry(source, sink):
+            try:
+                while data := source.recv(65536):
+                    sink.sendall(data)
+            except OSError:
+                pass
+            for end in (source, sink):
+                try:
+                    end.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass
+
+        while True:
+            try:
+                inside, _ = self.listener.accept()
+            except OSError:
+                return
+            outside = socket.create_connection(("127.0.0.1", port))
+            for pair in ((inside, outside), (outside, inside)):
+                threading.Thread(target=carry, args=pair, daemon=True).start()
+
+    def close(self):
+        self.listener.close()
+        for name in (self.name, self.peer):
+            subprocess.run(["ip", "netns", "delete", name], check=True)
+
+
+def inside(netns):
+    return ["ip", "netns", "exec", netns] if netns else []
+
+
+class Container:
+    """The first container of a role's pod, run by container.py as a kubelet would."""
+
+    def __init__(self, cluster, rendered, role, environment, token, netns=None):
+        pod = rendered.pod(role)
+        container = pod["containers"][0]
+        here = tempfile.mkdtemp(prefix=role + "-", dir=cluster.folder)
+        account = os.path.join(here, "account")
+        volumes = {"config": os.path.join(here, "config"), "state": os.path.join(here, "state"), "sysctl": "/proc/sys/net"}
+        for name in ("root", "account", "config", "state"):
+            os.mkdir(os.path.join(here, name))
+        os.chmod(volumes["state"], 0o777 if role == "controller" else 0o755)  # emptyDir, hostPath
+        stored = cluster.get("configmap", "egressgateway", "-n", NAMESPACE)["data"]
+        self.write(volumes["config"], stored)
+        with open(cluster.authority, encoding="utf-8") as f:
+            self.write(account, {"token": token, "ca.crt": f.read(), "namespace": NAMESPACE})
+        mounts = {m["mountPath"]: volumes[m["name"]] for m in container["volumeMounts"]}
+        writable = [m["mountPath"] for m in container["volumeMounts"] if not m.get("readOnly")]
+        mounts["/var/run/secrets/kubernetes.io/serviceaccount"] = account
+        for part in ("bin", "lib"):
+            mounts["/image/" + part] = os.path.join(BUILD, part)
+        words, env = rendered.command(role, environment, "/etc/egw/egw.yaml")
+        env |= {"PATH": "/image/bin", "KUBERNETES_SERVICE_HOST": cluster.url.hostname,
+                "KUBERNETES_SERVICE_PORT": str(cluster.url.port)}
+        security = container["securityContext"]
+        spec = {"argv": words, "env": env, "user": security["runAsUser"], "mounts": mounts, "writable": writable,
+                "capabilities": security["capabilities"].get("add", [])}
+        self.path = os.path.join(here, "log")
+        with open(self.path, "w", encoding="utf-8") as log:
+            self.process = subprocess.Popen(
+                [*inside(netns), "unshare", "-m", "--propagation", "private",
+                 "/usr/bin/python3", os.path.join(HERE, "container.py"), os.path.join(here, "root"), json.dumps(spec)],
+                stdout=log, stderr=log)
+
+    @staticmethod
+    def write(folder, files):
+        for name, text in files.items():
+            with open(os.path.join(folder, name), "w", encoding="utf-8") as f:
+                f.write(text)
+
+    def log(self):
+        with open(self.path, encoding="utf-8") as f:
+            return f.read()
+
+    def close(self):
+        self.process.terminate()
+        self.process.wait(timeout=30)
+
+
+def ready(process, netns, port):
+    ask = f"import urllib.request as u; u.urlopen('http://127.0.0.1:{port}/readyz', timeout=5)"
+    done = subprocess.run([*inside(netns), "/usr/bin/python3", "-c", ask], capture_output=True, check=False)
+    assert process.process.poll() is None, process.log()
+    return done.returncode == 0
+
+
+def enable_webhook(cluster):
+    """As an upgrade does. No Service leads anywhere here, so the server is told the controller's own address."""
+    done = cluster.helm("upgrade", "egw", CHART, "-f", cluster.values, "--set", "webhook.enabled=true")
+    assert done.returncode == 0, done.stderr
+    for kind, path in (("validatingwebhookconfiguration", "validate"), ("mutatingwebhookconfiguration", "mutate")):
+        cluster.must("patch", kind, "egressgateway-controller-webhook", "--type=json", "-p", json.dumps([
+            {"op": "remove", "path": "/webhooks/0/clientConfig/service"},
+            {"op": "add", "path": "/webhooks/0/clientConfig/url", "value": f"https://127.0.0.1:{WEBHOOK}/{path}"}]))
+
+
+def test_controller_and_agent_run_with_what_the_chart_rendered(release):
+    enable_webhook(release)
+    rendered = Rendered(release.values, "--set", "webhook.enabled=true")
+    running = []
+    network = NodeNetwork("egw-chart-n1", release.url.port)
+    try:
+        account = release.token("egressgateway-controller")
+        controller = Container(release, rendered, "controller", {"POD_NAME": "egw-controller-0"}, account)
+        running.append(controller)
+        wait_for("ready controller", lambda: ready(controller, None, HEALTH))
+        wait_for("tunnel", lambda: release.kubectl("get", "egt", "n1").returncode == 0)
+        secrets = [release.kubectl("get", "secret", *name, "-n", NAMESPACE, token=account).returncode
+                   for name in (["egressgateway-controller-webhook"], [], ["sh.helm.release.v1.egw.v1"])]
+        assert secrets[0] == 0 and 0 not in secrets[1:], "its own secret, and no other"
+        # The agent may not switch forwarding on by itself: the node's owner does.
+        subprocess.run(["ip", "netns", "exec", network.name, "sysctl", "-qw", "net.ipv4.ip_forward=1"], check=True)
+        agent = Container(release, rendered, "agent", {"NODE_NAME": "n1"}, release.token("egressgateway-agent", "n1"),
+                          network.name)
+        running.append(agent)
+        wait_for("ready agent", lambda: ready(agent, network.name, 5810))
+        wait_for("Ready tunnel", lambda: release.get("egt", "n1")["status"].get("phase") == "Ready")
+        text = agent.log() + controller.log()
+        assert "orbidden" not in text and "no permission" not in text, text
+        # The container's /proc/sys is read-only: the host's was written.
+        value = subprocess.run(["ip", "netns", "exec", network.name, "sysctl", "-n", "net.ipv4.conf.egress/vxlan.src_valid_mark",
+                                "net.netfilter.nf_conntrack_tcp_be_liberal"], capture_output=True, text=True, check=True)
+        assert value.stdout.split() == ["1", "1"], agent.log()
+        leases = {i["metadata"]["name"]: i for i in release.get("lease", "-n", NAMESPACE)["items"]}
+        assert leases["egw-controller"]["spec"]["holderIdentity"].startswith("egw-controller-0")
+        assert "egw-term" in leases
+        # The gateway gets an EIP on the node, which the controller writes with its own rights.
+        release.create({"apiVersion": GROUP + "/v1beta1", "kind": "EgressGateway", "metadata": {"name": "web"}, "spec": {
+            "ippools": {"ipv4": ["192.0.2.100"]}, "nodeSelector": {"selector": {"matchLabels": {"egress": "true"}}}}})
+        assert release.get("egw", "web")["spec"]["ippools"]["ipv4DefaultEIP"] == "192.0.2.100", "the webhook's default"
+        done = release.kubectl("patch", "egw", "web", "--type=merge", "-p", '{"spec": {"ippools": {"ipv4DefaultEIP": "192.0.2.9"}}}')
+        assert done.returncode != 0 and "spec.ippools.ipv4DefaultEIP" in done.stderr, done.stderr
+        release.create({"apiVersion": GROUP + "/v1beta1", "kind": "EgressPolicy", "metadata": {
+            "name": "shop", "namespace": "default"}, "spec": {
+                "egressGatewayName": "web", "appliedTo": {"podSelector": {"matchLabels": {"app": "shop"}}}}})
+        wait_for("EIP on n1", lambda: release.get("egp", "shop").get("status", {}).get("node") == "n1")
+        agent.process.kill()
+        wait_for("HeartbeatTimeout", lambda: release.get("egt", "n1")["status"]["phase"] == "HeartbeatTimeout")
+        wait_for("event of it", lambda: any(e["reason"] == "HeartbeatTimeout" for e in release.get("events", "-A")["items"]))
+        assert "update tunnel status to HeartbeatTimeout" in controller.log()
+        # A node that has gone: the tunnel is deleted.
+        release.must("delete", "node", "n2")
+        wait_for("end of the tunnel n2", lambda: release.kubectl("get", "egt", "n2").returncode != 0)
+        text = agent.log() + controller.log()
+        assert "orbidden" not in text and "no permission" not in text, text
+    finally:
+        for process in running:
+            process.close()
+        network.close()
+
+
+def test_an_uninstall_leaves_definitions_and_objects(release):
+    assert release.kubectl("get", "egw", "web").returncode == 0, "the test before has stored it"
+    done = release.helm("uninstall", "egw")
+    assert done.returncode == 0, done.stderr
+    assert release.kubectl("get", "egw", "web").returncode == 0
+    for kind in ("clusterrole", "clusterrolebinding", "validatingadmissionpolicy", "validatingadmissionpolicybinding"):
+        assert "egressgateway" not in release.must("get", kind, "-o", "name"), kind
+    done = release.helm("install", "egw", CHART, "-f", release.values)
+    assert done.returncode == 0, done.stderr
