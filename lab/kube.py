@@ -45,6 +45,7 @@ class KubeStore:
         self.server = self._process("kube-apiserver")
         self.kubeconfig = self._file("admin.kubeconfig")
         self.kubectl = os.path.join(cluster.dir, "kubectl")
+        self.port = ADDRESS[1]  # that agents and controllers are told: a test may put something between
         self._admin, self._programs = None, ""
 
     def _process(self, name):
@@ -152,7 +153,7 @@ class KubeStore:
     def environment(self, role):
         env = {k: v for k, v in os.environ.items() if k != "KUBECONFIG"}
         if role != "verb":
-            env.update(KUBERNETES_SERVICE_HOST=ADDRESS[0], KUBERNETES_SERVICE_PORT=str(ADDRESS[1]))
+            env.update(KUBERNETES_SERVICE_HOST=ADDRESS[0], KUBERNETES_SERVICE_PORT=str(self.port))
         return env
 
     def _service_account(self, role, who):
@@ -193,8 +194,12 @@ class KubeStore:
     def admin(self):
         """Requests as the cluster's administrator."""
         if self._admin is None:
-            self._admin = Api(self.ns, ADDRESS, self._file("certificates", "apiserver.crt"), "admintoken")
+            self._admin = self.client()
         return self._admin
+
+    def client(self):
+        """Another connection of the administrator, for another thread."""
+        return Api(self.ns, ADDRESS, self._file("certificates", "apiserver.crt"), "admintoken")
 
     def apply(self, documents, timeout):
         """Nodes, Pods and Namespaces as a kubelet writes them; the rest through egw's admission."""

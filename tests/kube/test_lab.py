@@ -13,12 +13,15 @@ import pytest
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, ROOT)
 
-from lab.cluster import Cluster  # noqa: E402  (the path must be set first)
+from lab.cluster import Cluster, count_lines  # noqa: E402  (the path must be set first)
+from lab.kube import ADDRESS  # noqa: E402
+from lab.process import Process  # noqa: E402
 from lab.quickstart import EIP4, MANIFESTS, keep_logs, leader, settle, wait_eip  # noqa: E402
 
 GROUP = "egressgateway.spidernet.io"
 OUTAGE_S = 60
 CONVERGED_S = 5
+PROXY_PORT = 6444
 LEASE_S, RETRY_S = 3, 0.5  # of the lab
 
 
@@ -270,3 +273,57 @@ def test_a_node_that_dies_meanwhile_is_evicted_afterwards(cluster):
     settle(cluster)
     log = "".join(cluster.controller(i).log_text() for i in range(cluster.controllers))
     assert "update tunnel status to HeartbeatTimeout" in log
+
+
+PROXY = os.path.join(os.path.dirname(os.path.abspath(__file__)), "faulty_proxy.py")
+
+
+@pytest.fixture(params=[("500", "0"), ("0", "1")], ids=["answers-500-ms-late", "every-second-request-fails"])
+def bad_way(cluster, request):
+    """All agents and controllers reach the API server through the faulty proxy from now on."""
+    store = cluster.store
+    certificates = os.path.join(cluster.dir, "kube", "certificates")
+    proxy = Process(os.path.join(cluster.dir, "pids", "proxy"))
+    log = os.path.join(cluster.dir, "proxy.out")
+    proxy.start(store.ns, [sys.executable, PROXY, ADDRESS[0], str(PROXY_PORT), str(ADDRESS[1]),
+                           os.path.join(certificates, "apiserver.crt"), os.path.join(certificates, "apiserver.key"),
+                           *request.param], log)
+    while count_lines(log) == 0:  # its line "ready"
+        assert not proxy.wait(0.01), log
+    try:
+        restart(cluster, PROXY_PORT)
+        yield request.node.callspec.id
+    finally:
+        restart(cluster, ADDRESS[1])
+        proxy.stop(signal.SIGKILL)
+        os.unlink(log)
+
+
+def restart(cluster, port):
+    cluster.store.port = port
+    for daemon in daemons(cluster):
+        daemon.stop()
+    for daemon in daemons(cluster):
+        daemon.start()
+    settle(cluster, 30)
+
+
+def test_a_bad_way_to_the_api_loses_and_moves_nothing(cluster, bad_way):
+    owner = cluster.owner("egw", EIP4)
+    traffic = [cluster.traffic("pod1", family) for family in (4, 6)]
+    time.sleep(20)  # of heartbeats, renewals and their repetitions
+    begin = time.monotonic()
+    name = f"by-{bad_way}"
+    cluster.add_pod(name, "n1", {"app": "shop"})
+    wait_eip(cluster, name, 30)
+    took = time.monotonic() - begin
+    reports = [t.stop() for t in traffic]
+    result_line("kube_bad_way_" + bad_way.replace("-", "_"), lost=sum(r["lost"] for r in reports),
+                converged_s=round(took, 2))
+    assert [r["lost"] for r in reports] == [0, 0]
+    assert cluster.owner("egw", EIP4) == owner
+    assert all(d.process.running() for d in daemons(cluster))
+    assert took <= CONVERGED_S, took
+    steady_terms(cluster)
+    if bad_way == "every-second-request-fails":
+        assert any("on purpose" in d.log_text() for d in daemons(cluster))
