@@ -95,6 +95,7 @@ class Cluster:
                 self.controller(i).start()
             for n in self.nodes:
                 self.agent(n).start()
+            self.store.started()
         return self
 
     def down(self):

@@ -1,6 +1,7 @@
 """The lab's store of kind `kube`: a real etcd and kube-apiserver in a namespace of their own, on the
-nodes' bridge. The lab plays what else a cluster has: it writes Node and Pod objects as kubelets do and
-hands every agent and controller a token of its service account, bound to its node.
+nodes' bridge. The lab plays what else a cluster has: it writes Node and Pod objects as kubelets do, hands
+every agent and controller a token of its service account, bound to its node, and names the controllers
+that run as endpoints of the webhook's Service.
 
     api  10.6.0.200 fd00::200   kube-apiserver on port 6443; etcd on its loopback
     ctlN 10.6.0.21N             controllers, which need a way to the API server
@@ -13,7 +14,7 @@ import subprocess
 import time
 
 from lab import net
-from lab.api import Api, Refused
+from lab.api import Api, Refused, connect_inside
 from lab.process import Process
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -76,8 +77,9 @@ class KubeStore:
         self.start_etcd()
         self.start_server()
         self.run_kubectl("apply", "--server-side", "-f", os.path.join(ROOT, "config", "crds"))
-        self.run_kubectl("apply", "-f", os.path.join(HERE, "kube-access.yaml"))
-        self._wait_served()
+        self.run_kubectl("apply", "-f", os.path.join(HERE, "kube-system.yaml"))
+        self._wait_kinds()
+        self.name_endpoints(range(self.cluster.controllers))  # each serves as soon as it can
 
     def _write_files(self):
         net.run("openssl", "genrsa", "-out", self._file("sa.key"), "2048")
@@ -109,6 +111,7 @@ class KubeStore:
         self.server.start(self.ns, [
             self._program("kube-apiserver"), "--etcd-servers=http://127.0.0.1:2379",
             f"--bind-address={ADDRESS[0]}", f"--advertise-address={ADDRESS[0]}", f"--secure-port={ADDRESS[1]}",
+            "--enable-aggregator-routing",  # to a Service's endpoints: nobody makes its address work here
             "--endpoint-reconciler-type=none", f"--cert-dir={self._file('certificates')}",
             "--service-cluster-ip-range=10.96.0.0/16", f"--token-auth-file={self._file('tokens.csv')}",
             "--authorization-mode=RBAC", "--service-account-issuer=https://kubernetes.default.svc",
@@ -118,7 +121,24 @@ class KubeStore:
         self.admin().close()
         self.until("kube-apiserver is not ready", lambda: self.admin().request("GET", "/readyz"))
 
-    def _wait_served(self):
+    def started(self):
+        """Waits until the controllers that run are ready: the API server asks them about every manifest."""
+        for i in self._running():
+            self.until(f"ctl{i} is not ready", lambda who=f"ctl{i}": ready(self.cluster.ns(who)))
+
+    def _running(self):
+        return [i for i in range(self.cluster.controllers) if self.cluster.controller(i).process.running()]
+
+    def name_endpoints(self, controllers):
+        path = f"/apis/discovery.k8s.io/v1/namespaces/{SYSTEM}/endpointslices/egw-webhook"
+        self.admin().apply(path, {
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+            "metadata": {"name": "egw-webhook", "namespace": SYSTEM,
+                         "labels": {"kubernetes.io/service-name": "egw-webhook"}},
+            "addressType": "IPv4", "ports": [{"name": "webhook", "port": 5822, "protocol": "TCP"}],
+            "endpoints": [{"addresses": [f"10.6.0.21{i}"], "conditions": {"ready": True}} for i in controllers]})
+
+    def _wait_kinds(self):
         """A new kind is answered for a moment after it was accepted."""
         for kind in self.admin().request("GET", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions")["items"]:
             path = f"{GROUP}/{kind['spec']['names']['plural']}"
@@ -147,7 +167,7 @@ class KubeStore:
             access = {"serviceAccountFolder": self._service_account(role, who)}
         # A third to a fifth of the defaults, as the lab's other times.
         election = {"leaseDuration": 3, "renewDeadline": 2, "retryPeriod": 0.5}
-        return {"stateStore": {"name": "kube", "config": access},
+        return {"stateStore": {"name": "kube", "config": {**access, "webhook": {"enabled": True}}},
                 "leaderElection": {"name": "kube", "config": {**access, **election}}}
 
     def environment(self, role):
@@ -202,13 +222,17 @@ class KubeStore:
         return Api(self.ns, ADDRESS, self._file("certificates", "apiserver.crt"), "admintoken")
 
     def apply(self, documents, timeout):
-        """Nodes, Pods and Namespaces as a kubelet writes them; the rest through egw's admission."""
+        """Nodes, Pods and Namespaces as a kubelet writes them; the rest with kubectl, as a user does."""
         mine = [d for d in documents if d["kind"] in ("Node", "Pod", "Namespace")]
         for d in mine:
             place = f"/namespaces/{d['metadata']['namespace']}" if d["kind"] == "Pod" else ""
             self.admin().apply(f"/api/v1{place}/{d['kind'].lower()}s/{d['metadata']['name']}", d)
-        text = "\n---\n".join(json.dumps(d) for d in documents if d not in mine)
-        return self.cluster.egw("apply", "-f", "-", stdin=text, timeout=timeout).stdout if text else ""
+        rest = [d for d in documents if d not in mine]
+        if not rest:
+            return ""
+        self.name_endpoints(self._running())
+        return self.run_kubectl("apply", "-f", "-", timeout=timeout,
+                                stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": rest}))
 
     # ---- faults ----------------------------------------------------------------------------
 
@@ -240,6 +264,15 @@ class KubeStore:
                     yield json.loads(line)
                 except ValueError:
                     return  # the last line is still being written
+
+
+def ready(ns):
+    """Asks the readiness probe of the process in the namespace; raises OSError when it is not ready."""
+    with connect_inside(ns, ("127.0.0.1", 5820), 5) as probe:
+        probe.sendall(b"GET /readyz HTTP/1.0\r\n\r\n")
+        line = probe.makefile("rb").readline()
+    if b" 200 " not in line:
+        raise OSError(f"/readyz: {line.decode().strip()}")
 
 
 def write(path, text, mode=0o600):

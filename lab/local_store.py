@@ -16,6 +16,9 @@ class LocalStore:
     def start(self):
         pass  # the first process makes the file
 
+    def started(self):
+        pass  # verbs need no process
+
     def plugins(self, role, who):
         """plugins.stateStore and plugins.leaderElection of a process."""
         config = {"path": os.path.join(self.cluster.dir, "egw.db")}

@@ -28,9 +28,8 @@ class Story:
             raise SystemExit(f"quickstart: this did not happen: {text}")
 
     def show(self, *args):
-        """Runs what a user would: kubectl where it can, else egw, which takes the same words. Manifests go
-        through egw's admission, which kubectl does not reach without an admission webhook."""
-        kube = self.cluster.store.name == "kube" and args[0] != "apply"
+        """Runs what a user would: kubectl where there is one, else egw, which takes the same words."""
+        kube = self.cluster.store.name == "kube"
         self.say(f"   $ {'kubectl' if kube else 'egw'} {' '.join(args)}")
         shown = self.cluster.store.run_kubectl(*args) if kube else self.cluster.egw(*args).stdout
         for line in shown.splitlines():

@@ -35,7 +35,7 @@ def cluster():
         for i, node in enumerate(made.nodes):
             made.add_pod(f"pod{i + 1}", node, {"app": "shop"})
         for name in ("egressgateway", "egresspolicy"):
-            made.egw("apply", "-f", os.path.join(MANIFESTS, name + ".yaml"))
+            made.store.run_kubectl("apply", "-f", os.path.join(MANIFESTS, name + ".yaml"))
         wait_eip(made, "pod1")
         yield made
     finally:
