@@ -19,12 +19,15 @@ import subprocess
 import time
 
 from lab import net
+from lab.kube import KubeStore
+from lab.local_store import LocalStore
 from lab.process import Process
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 RUN = "/run/egw-lab"
 SERVER4, SERVER6 = "10.6.0.100", "fd00::100"
 PORT = 7000
+STORES = {store.name: store for store in (LocalStore, KubeStore)}
 
 
 def build_dir():
@@ -33,7 +36,7 @@ def build_dir():
 
 class Cluster:
     def __init__(self, name, nodes=3, gateways=2, controllers=2, timeouts=(1, 1, 3), ipv6=True,
-                 settings=None):
+                 settings=None, store="local"):
         """timeouts: tunnelMonitorPeriod, tunnelUpdatePeriod, eipEvictionTimeout in seconds. The last
         `gateways` nodes carry the label egress=true. settings: further configuration, merged in."""
         self.name, self.count, self.controllers, self.timeouts = name, nodes, controllers, timeouts
@@ -44,6 +47,7 @@ class Cluster:
         self.dir = os.path.join(RUN, name)
         self.pods, self._traffic = {}, []
         self.bin = os.path.join(build_dir(), "bin")
+        self.store = STORES[store](self)
 
     # ---- life ------------------------------------------------------------------------------
 
@@ -74,7 +78,8 @@ class Cluster:
 
     def save(self):
         args = {"nodes": self.count, "gateways": len(self.gateways), "controllers": self.controllers,
-                "timeouts": list(self.timeouts), "ipv6": self.ipv6, "settings": self.settings}
+                "timeouts": list(self.timeouts), "ipv6": self.ipv6, "settings": self.settings,
+                "store": self.store.name}
         with open(os.path.join(self.dir, "cluster.json"), "w", encoding="utf-8") as f:
             json.dump({"args": args, "pods": self.pods}, f)
 
@@ -82,6 +87,7 @@ class Cluster:
         os.makedirs(self.dir, mode=0o700, exist_ok=True)
         self.save()
         self._underlay()
+        self.store.start()
         self.apply(*[self.node_manifest(n) for n in self.nodes])
         self.server_start()
         if start:
@@ -89,6 +95,7 @@ class Cluster:
                 self.controller(i).start()
             for n in self.nodes:
                 self.agent(n).start()
+            self.store.started()
         return self
 
     def down(self):
@@ -123,12 +130,11 @@ class Cluster:
 
     def _underlay(self):
         net.add(self.ns("ul"), "link add br0 type bridge mcast_snooping 0", "link set br0 up")
-        net.add(self.ns("srv"))
-        self._attach("srv", SERVER4, SERVER6)
+        self.attach("srv", SERVER4, SERVER6, make=True)
         for i, node in enumerate(self.nodes, 1):
             net.add(self.ns(node))
             net.sysctl(self.ns(node), net__ipv4__ip_forward=1, net__ipv6__conf__all__forwarding=1)
-            self._attach(node, self.address(node), self.address(node, 6))
+            self.attach(node, self.address(node), self.address(node, 6))
             net.batch(self.ns(node), f"route add default via {SERVER4}", f"route add default via {SERVER6}")
             net.batch(self.ns("srv"), f"route add 10.244.{i}.0/24 via {self.address(node)}",
                       f"route add fd00:244:{i}::/64 via {self.address(node, 6)}")
@@ -140,7 +146,10 @@ class Cluster:
         for i in range(self.controllers):
             net.add(self.ns(f"ctl{i}"))
 
-    def _attach(self, who, v4, v6):
+    def attach(self, who, v4, v6, make=False):
+        """Puts a namespace on the bridge; make: it does not exist yet."""
+        if make:
+            net.add(self.ns(who))
         port = f"{who}p"
         net.veth(self.ns(who), "eth0", self.ns("ul"), port)
         net.batch(self.ns("ul"), f"link set {port} master br0", f"link set {port} up")
@@ -188,7 +197,7 @@ class Cluster:
         p = self.pods[name]
         return {"apiVersion": "v1", "kind": "Pod",
                 "metadata": {"name": name, "namespace": p["namespace"], "labels": p["labels"]},
-                "spec": {"nodeName": p["node"], "containers": []},
+                "spec": {"nodeName": p["node"], "containers": [{"name": "main", "image": "none"}]},
                 "status": {"phase": "Running", "podIP": p["ipv4"],
                            "podIPs": [{"ip": p["ipv4"]}, {"ip": p["ipv6"]}]}}
 
@@ -196,19 +205,12 @@ class Cluster:
 
     def _config(self, role, who):
         monitor, update, evict = self.timeouts
-        local = {"path": os.path.join(self.dir, "egw.db")}
-        if role == "agent":
-            local["gate"] = os.path.join(self.dir, "gate", who)
-            os.makedirs(os.path.dirname(local["gate"]), exist_ok=True)
-            open(local["gate"], "a", encoding="ascii").close()
         config = {
             "feature": {"enableIPv4": True, "enableIPv6": self.ipv6,
                         "gatewayFailover": {"enable": True, "tunnelMonitorPeriod": monitor,
                                             "tunnelUpdatePeriod": update, "eipEvictionTimeout": evict}},
             "plugins": {"dir": os.path.join(build_dir(), "lib", "egw", "plugins"),
-                        "stateStore": {"name": "local", "config": local},
-                        "leaderElection": {"name": "local", "config": dict(local)},
-                        "datapath": {"name": "netlink"}},
+                        "datapath": {"name": "netlink"}, **self.store.plugins(role, who)},
             "stateDir": os.path.join(self.dir, "state", who), "nodeName": who,
         }
         if role == "verb":
@@ -228,23 +230,24 @@ class Cluster:
 
     def egw(self, *args, stdin=None, check=True, timeout=60):
         """Runs a verb against the cluster's store; returns the finished process."""
-        path = os.path.join(self.dir, "verb.yaml")
-        if not os.path.exists(path):
-            self._config("verb", "verb")
-        done = subprocess.run([os.path.join(self.bin, "egw"), "--config", path, *args], input=stdin,
-                              capture_output=True, text=True, timeout=timeout, check=False)
+        done = subprocess.run(self.store.verb(*args), input=stdin, capture_output=True, text=True,
+                              timeout=timeout, check=False, env=self.store.environment("verb"))
         if check and done.returncode != 0:
             raise RuntimeError(f"egw {' '.join(args)}: exit {done.returncode}: {done.stderr.strip()}")
         return done
 
+    def verb_config(self):
+        """The configuration that verbs run with."""
+        path = os.path.join(self.dir, "verb.yaml")
+        return path if os.path.exists(path) else self._config("verb", "verb")
+
     def apply(self, *documents, timeout=60):
-        return self.egw("apply", "-f", "-", stdin="\n---\n".join(json.dumps(d) for d in documents),
-                        timeout=timeout).stdout
+        return self.store.apply(documents, timeout)
 
     def get(self, kind, name=None, namespace=None):
         """The object as a dict (None: not found), or the list of all."""
-        args = ["get", kind] + ([name] if name else []) + (["-n", namespace] if namespace else []) + ["-o", "json"]
-        done = self.egw(*args, check=False)
+        done = subprocess.run(self.store.reader(kind, name, namespace), capture_output=True, text=True,
+                              timeout=60, check=False, env=self.store.environment("verb"))
         if done.returncode == 1 and name:
             return None
         if done.returncode != 0:
@@ -254,14 +257,12 @@ class Cluster:
 
     def wait(self, kind, name, predicate, timeout=10.0, namespace=None):
         """Follows the object until predicate(object) holds; returns (object, seconds waited)."""
-        path = os.path.join(self.dir, "verb.yaml")
-        args = [os.path.join(self.bin, "egw"), "--config", path, "get", kind, name, "-o", "json", "-w"]
-        if namespace:
-            args += ["-n", namespace]
+        args = self.store.reader(kind, name, namespace, "-w")
         begin = time.monotonic()
         last = None
         while time.monotonic() - begin < timeout:
-            with subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as watch:
+            with subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                                  env=self.store.environment("verb")) as watch:
                 try:
                     for last in documents(watch.stdout, begin + timeout):
                         if predicate(last):
@@ -291,12 +292,12 @@ class Cluster:
 
     def cut(self, node, store=False, uplink=False):
         if store:
-            os.unlink(os.path.join(self.dir, "gate", node))
+            self.store.cut(node)
         if uplink:
             self.link(node, False)
 
     def restore(self, node):
-        open(os.path.join(self.dir, "gate", node), "a", encoding="ascii").close()
+        self.store.connect(node)
         self.link(node, True)
 
     # ---- traffic ---------------------------------------------------------------------------
@@ -348,7 +349,8 @@ class Daemon:
         config = self.cluster._config(self.role, self.who)
         self.process.start(self.cluster.ns(self.who),
                            [os.path.join(self.cluster.bin, "egw"), "--config", config, self.role,
-                            *self.options, *options], self.log)
+                            *self.options, *options], self.log,
+                           self.cluster.store.environment(self.role))
         return self
 
     def stop(self, number=signal.SIGTERM, timeout=12):

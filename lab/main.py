@@ -6,7 +6,7 @@ import signal
 import sys
 
 from lab import net, quickstart
-from lab.cluster import RUN, Cluster
+from lab.cluster import RUN, STORES, Cluster
 
 
 def timeouts(text):
@@ -19,7 +19,7 @@ def timeouts(text):
 
 def up(args):
     cluster = Cluster.claim(args.name, nodes=args.nodes, gateways=args.gateways,
-                            controllers=args.controllers, timeouts=args.timeouts)
+                            controllers=args.controllers, timeouts=args.timeouts, store=args.store)
     try:
         cluster.up()
         for i, node in enumerate(cluster.nodes):
@@ -29,7 +29,9 @@ def up(args):
         raise
     print(f"cluster {cluster.name}: nodes {' '.join(cluster.nodes)}, gateways {' '.join(cluster.gateways)}, "
           f"one pod labelled app=demo on each node")
-    print(f"  verbs   {cluster.bin}/egw --config {cluster.dir}/verb.yaml get egt")
+    if args.store == "kube":
+        print(f"  kubectl {cluster.store.kubectl} get egt -w")
+    print(f"  verbs   {' '.join(cluster.store.verb('get', 'egt'))}")
     print(f"  a pod   nsenter --net=/run/netns/{cluster.ns('pod1')} {cluster.bin}/egw-probe once --to 10.6.0.100")
     print(f"  logs    {cluster.dir}/*.log")
     print(f"  end     lab/down {cluster.name}")
@@ -62,6 +64,13 @@ def cut(args):
         sys.exit("lab/cut: cut what? --store, --uplink or --both (or --restore)")
 
 
+def store_option(parser):
+    parser.add_argument("--store", choices=sorted(STORES), default="local",
+                        help="local (default): a SQLite file. kube: a real etcd and kube-apiserver, built from Go "
+                             "modules at first (8 min, Go 1.26), with the CRDs, a service account for every process "
+                             "and kubectl as the user's tool")
+
+
 def main():
     parser = argparse.ArgumentParser(prog="lab")
     verbs = parser.add_subparsers(dest="verb", required=True)
@@ -72,6 +81,7 @@ def main():
     p.add_argument("--controllers", type=int, default=2)
     p.add_argument("--timeouts", type=timeouts, default=(1, 1, 3),
                    help="EVICTION/MONITOR/UPDATE in seconds (default 3/1/1)")
+    store_option(p)
     p.set_defaults(run=up)
     p = verbs.add_parser("down", help="remove clusters and all that they left")
     p.add_argument("names", nargs="*")
@@ -88,6 +98,7 @@ def main():
     p = verbs.add_parser("quickstart", help="the whole story, with proof")
     p.add_argument("--timeouts", type=timeouts, default=(1, 1, 3))
     p.add_argument("--keep", action="store_true", help="leave the cluster running")
+    store_option(p)
     p.set_defaults(run=quickstart.main)
     args = parser.parse_args()
     # A closed terminal or a kill is an exception like ctrl-C, so that everything is taken down.

@@ -318,6 +318,8 @@ void HttpClient::reset_connection() {
   if (fresh == nullptr) return;
   const std::lock_guard lock(mutex_);
   ::curl_multi_cleanup(std::exchange(multi_, fresh));
+  // Whoever came meanwhile has woken the old one.
+  ::curl_multi_wakeup(multi_);
 }
 
 std::size_t HttpClient::on_header(char*, std::size_t size, std::size_t count, void* ctx) {

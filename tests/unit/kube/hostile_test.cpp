@@ -4,6 +4,8 @@
 
 #include <filesystem>
 #include <fstream>
+#include <thread>
+#include <vector>
 
 #include "election.hpp"
 #include "hostile_server.hpp"
@@ -380,6 +382,33 @@ TEST(KubeHostile, AWatchThatEndsAtOnceIsNotAskedForWithoutPause) {
   ASSERT_TRUE(r.wait("SYNCED"));
   EXPECT_FALSE(r.wait("DISCONNECTED", 1500ms));
   EXPECT_LT(server.requests(), 10);
+}
+
+// Whoever asks while a dead connection is given up is heard: the second request of the impatient
+// one comes while those of the others are still being ended.
+TEST(KubeHostile, ARequestIsNotForgottenWhileAConnectionIsGivenUp) {
+  HostileServer server([](Exchange& e) {
+    e.hold();
+    return false;
+  });
+  HttpClient client(Server{server.url(), "", "", "", false});
+  const auto ask = [&client](std::chrono::milliseconds deadline) {
+    HttpRequest request;
+    request.path = "/";
+    request.deadline = deadline;
+    return client.call(request, {}, nullptr);
+  };
+  for (int round = 0; round < 20; ++round) {
+    std::vector<std::thread> patient;
+    for (int i = 0; i < 30; ++i) patient.emplace_back([&] { (void)ask(10s); });
+    (void)ask(30ms);
+    const auto begin = steady_clock::now();
+    (void)ask(30ms);
+    const auto took = steady_clock::now() - begin;
+    (void)ask(1ms);  // wakes the client, in whatever state it is
+    for (std::thread& t : patient) t.join();
+    ASSERT_LT(took, 1s) << "round " << round;
+  }
 }
 
 TEST(KubeHostile, ClosingDoesNotWaitForASilentServer) {

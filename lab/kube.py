@@ -1,0 +1,292 @@
+"""The lab's store of kind `kube`: a real etcd and kube-apiserver in a namespace of their own, on the
+nodes' bridge. The lab plays what else a cluster has: it writes Node and Pod objects as kubelets do, hands
+every agent and controller a token of its service account, bound to its node, and names the controllers
+that run as endpoints of the webhook's Service.
+
+    api  10.6.0.200 fd00::200   kube-apiserver on port 6443; etcd on its loopback
+    ctlN 10.6.0.21N             controllers, which need a way to the API server
+"""
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+from lab import net
+from lab.api import Api, Refused, connect_inside
+from lab.process import Process
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(HERE)
+ADDRESS = ("10.6.0.200", 6443)
+ADDRESS6 = "fd00::200"
+SYSTEM = "egw-system"
+GROUP = "/apis/egressgateway.spidernet.io/v1beta1"
+TOKEN_SECONDS = 24 * 3600
+# The documents of egw's kinds, to see what was written with which term; of the rest only who asked what.
+AUDIT = """apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- level: RequestResponse
+  verbs: [create, update, patch, delete]
+  resources: [{group: egressgateway.spidernet.io}]
+- level: Metadata
+"""
+
+
+class KubeStore:
+    name = "kube"
+
+    def __init__(self, cluster):
+        self.cluster = cluster
+        self.ns = cluster.ns("api")
+        self.etcd = self._process("etcd")
+        self.server = self._process("kube-apiserver")
+        self.kubeconfig = self._file("admin.kubeconfig")
+        self.kubectl = os.path.join(cluster.dir, "kubectl")
+        self.port = ADDRESS[1]  # that agents and controllers are told: a test may put something between
+        self._admin, self._programs = None, ""
+
+    def _process(self, name):
+        return Process(os.path.join(self.cluster.dir, "pids", name))
+
+    def _file(self, *names):
+        return os.path.join(self.cluster.dir, "kube", *names)
+
+    def _program(self, name):
+        if not self._programs:
+            require_kubectl()
+            builder = subprocess.run([os.path.join(ROOT, "tests", "kube", "build-servers")], text=True,
+                                     stdout=subprocess.PIPE, check=False)
+            if builder.returncode != 0:
+                raise RuntimeError("etcd and kube-apiserver could not be built, see above")
+            self._programs = builder.stdout.strip()
+        return os.path.join(self._programs, name)
+
+    # ---- life ------------------------------------------------------------------------------
+
+    def start(self):
+        for folder in (self._file(), os.path.join(self.cluster.dir, "pids")):
+            os.makedirs(folder, mode=0o700, exist_ok=True)
+        self.cluster.attach("api", ADDRESS[0], ADDRESS6, make=True)
+        for i in range(self.cluster.controllers):
+            self.cluster.attach(f"ctl{i}", f"10.6.0.21{i}", f"fd00::21{i}")
+        self._write_files()
+        self.start_etcd()
+        self.start_server()
+        self.run_kubectl("apply", "--server-side", "-f", os.path.join(ROOT, "config", "crds"))
+        self.run_kubectl("apply", "-f", os.path.join(HERE, "kube-system.yaml"))
+        self._wait_kinds()
+        self.name_endpoints(range(self.cluster.controllers))  # each serves as soon as it can
+
+    def _write_files(self):
+        net.run("openssl", "genrsa", "-out", self._file("sa.key"), "2048")
+        write(self._file("audit.yaml"), AUDIT)
+        write(self._file("tokens.csv"), 'admintoken,admin,admin,"system:masters"\n')
+        cluster = {"server": f"https://{ADDRESS[0]}:{ADDRESS[1]}",
+                   "certificate-authority": self._file("certificates", "apiserver.crt")}
+        write(self.kubeconfig, json.dumps({
+            "apiVersion": "v1", "kind": "Config", "current-context": "lab",
+            "clusters": [{"name": "lab", "cluster": cluster}],
+            "users": [{"name": "admin", "user": {"token": "admintoken"}}],
+            "contexts": [{"name": "lab", "context": {"cluster": "lab", "user": "admin"}}]}))
+        # What is served differs between clusters that have the same address: each has its own cache of it.
+        write(self.kubectl, "#!/bin/sh\n"
+              f"exec nsenter --net={net.NETNS}/{self.ns} -- kubectl --kubeconfig {self.kubeconfig} "
+              f"--cache-dir {self._file('kubectl-cache')} \"$@\"\n", 0o755)
+
+    def start_etcd(self):
+        client, peer = "http://127.0.0.1:2379", "http://127.0.0.1:2380"
+        self.etcd.start(self.ns, [
+            self._program("etcd"), f"--data-dir={self._file('etcd')}", "--unsafe-no-fsync",
+            f"--listen-client-urls={client}", f"--advertise-client-urls={client}",
+            f"--listen-peer-urls={peer}", f"--initial-advertise-peer-urls={peer}",
+            f"--initial-cluster=default={peer}", "--log-level=error"], self._file("etcd.log"))
+
+    def start_server(self):
+        """Starts kube-apiserver and waits until it is ready."""
+        key = self._file("sa.key")
+        self.server.start(self.ns, [
+            self._program("kube-apiserver"), "--etcd-servers=http://127.0.0.1:2379",
+            f"--bind-address={ADDRESS[0]}", f"--advertise-address={ADDRESS[0]}", f"--secure-port={ADDRESS[1]}",
+            "--enable-aggregator-routing",  # to a Service's endpoints: nobody makes its address work here
+            "--endpoint-reconciler-type=none", f"--cert-dir={self._file('certificates')}",
+            "--service-cluster-ip-range=10.96.0.0/16", f"--token-auth-file={self._file('tokens.csv')}",
+            "--authorization-mode=RBAC", "--service-account-issuer=https://kubernetes.default.svc",
+            f"--service-account-key-file={key}", f"--service-account-signing-key-file={key}",
+            "--disable-admission-plugins=ServiceAccount", f"--audit-policy-file={self._file('audit.yaml')}",
+            f"--audit-log-path={self._file('audit.log')}"], self._file("kube-apiserver.log"))
+        self.admin().close()
+        self.until("kube-apiserver is not ready", lambda: self.admin().request("GET", "/readyz"))
+
+    def started(self):
+        """Waits until the controllers that run are ready: the API server asks them about every manifest."""
+        for i in self._running():
+            self.until(f"ctl{i} is not ready", lambda who=f"ctl{i}": ready(self.cluster.ns(who)))
+
+    def _running(self):
+        return [i for i in range(self.cluster.controllers) if self.cluster.controller(i).process.running()]
+
+    def name_endpoints(self, controllers):
+        path = f"/apis/discovery.k8s.io/v1/namespaces/{SYSTEM}/endpointslices/egw-webhook"
+        self.admin().apply(path, {
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+            "metadata": {"name": "egw-webhook", "namespace": SYSTEM,
+                         "labels": {"kubernetes.io/service-name": "egw-webhook"}},
+            "addressType": "IPv4", "ports": [{"name": "webhook", "port": 5822, "protocol": "TCP"}],
+            "endpoints": [{"addresses": [f"10.6.0.21{i}"], "conditions": {"ready": True}} for i in controllers]})
+
+    def _wait_kinds(self):
+        """A new kind is answered for a moment after it was accepted."""
+        for kind in self.admin().request("GET", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions")["items"]:
+            path = f"{GROUP}/{kind['spec']['names']['plural']}"
+            self.until(f"{path} is not served", lambda p=path: self.admin().request("GET", p))
+
+    def until(self, trouble, attempt, seconds=60):
+        end = time.monotonic() + seconds
+        while True:
+            try:
+                return attempt()
+            except (OSError, Refused) as e:
+                if not self.server.running():
+                    raise RuntimeError(f"kube-apiserver has ended: {self._file('kube-apiserver.log')}") from e
+                if time.monotonic() > end:
+                    raise RuntimeError(f"{trouble} after {seconds} s: {e}; see "
+                                       f"{self._file('kube-apiserver.log')}") from e
+            time.sleep(0.05)
+
+    # ---- egw's processes -------------------------------------------------------------------
+
+    def plugins(self, role, who):
+        """plugins.stateStore and plugins.leaderElection of a process."""
+        if role == "verb":
+            access = {"kubeconfig": self.kubeconfig}
+        else:
+            access = {"serviceAccountFolder": self._service_account(role, who)}
+        # A third to a fifth of the defaults, as the lab's other times.
+        election = {"leaseDuration": 3, "renewDeadline": 2, "retryPeriod": 0.5}
+        return {"stateStore": {"name": "kube", "config": {**access, "webhook": {"enabled": True}}},
+                "leaderElection": {"name": "kube", "config": {**access, **election}}}
+
+    def environment(self, role):
+        env = {k: v for k, v in os.environ.items() if k != "KUBECONFIG"}
+        if role != "verb":
+            env.update(KUBERNETES_SERVICE_HOST=ADDRESS[0], KUBERNETES_SERVICE_PORT=str(self.port))
+        return env
+
+    def _service_account(self, role, who):
+        """The folder that a pod finds its service account in, as a kubelet fills it."""
+        folder = self._file("serviceaccount", who)
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        if not os.path.exists(os.path.join(folder, "token")):
+            write(os.path.join(folder, "token"), self.token(f"egw-{role}", who if role == "agent" else None))
+        with open(self._file("certificates", "apiserver.crt"), encoding="ascii") as f:
+            write(os.path.join(folder, "ca.crt"), f.read())
+        write(os.path.join(folder, "namespace"), SYSTEM)
+        return folder
+
+    def token(self, account, node=None, seconds=TOKEN_SECONDS):
+        """A token of the service account; with a node it carries the node's name and is void without it."""
+        spec = {"expirationSeconds": seconds}
+        if node:
+            uid = self.admin().request("GET", f"/api/v1/nodes/{node}")["metadata"]["uid"]
+            spec["boundObjectRef"] = {"kind": "Node", "apiVersion": "v1", "name": node, "uid": uid}
+        path = f"/api/v1/namespaces/{SYSTEM}/serviceaccounts/{account}/token"
+        return self.admin().request("POST", path, {"spec": spec})["status"]["token"]
+
+    # ---- commands --------------------------------------------------------------------------
+
+    def verb(self, *args):
+        """The command line that runs a verb of egw against the store."""
+        return net.inside(self.ns, os.path.join(self.cluster.bin, "egw"), "--config",
+                          self.cluster.verb_config(), *args)
+
+    def reader(self, kind, name=None, namespace=None, *options):
+        """The command line that gets objects as JSON."""
+        place = ["-n", namespace] if namespace else ([] if name else ["-A"])
+        return [self.kubectl, "get", kind, *([name] if name else []), *place, "-o", "json", *options]
+
+    def run_kubectl(self, *args, stdin=None, timeout=60):
+        return net.run(self.kubectl, *args, stdin=stdin, timeout=timeout)
+
+    def admin(self):
+        """Requests as the cluster's administrator."""
+        if self._admin is None:
+            self._admin = self.client()
+        return self._admin
+
+    def client(self):
+        """Another connection of the administrator, for another thread."""
+        return Api(self.ns, ADDRESS, self._file("certificates", "apiserver.crt"), "admintoken")
+
+    def apply(self, documents, timeout):
+        """Nodes, Pods and Namespaces as a kubelet writes them; the rest with kubectl, as a user does."""
+        mine = [d for d in documents if d["kind"] in ("Node", "Pod", "Namespace")]
+        for d in mine:
+            place = f"/namespaces/{d['metadata']['namespace']}" if d["kind"] == "Pod" else ""
+            self.admin().apply(f"/api/v1{place}/{d['kind'].lower()}s/{d['metadata']['name']}", d)
+        rest = [d for d in documents if d not in mine]
+        if not rest:
+            return ""
+        self.name_endpoints(self._running())
+        return self.run_kubectl("apply", "-f", "-", timeout=timeout,
+                                stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": rest}))
+
+    # ---- faults ----------------------------------------------------------------------------
+
+    def cut(self, node):
+        """The API server's packets do not reach the node any more; nobody is told."""
+        net.batch(self.ns, *[f"route replace blackhole {a}" for a in self._addresses(node)])
+
+    def connect(self, node):
+        for a in self._addresses(node):
+            net.run("ip", "-n", self.ns, "route", "del", "blackhole", a, check=False)
+
+    def _addresses(self, who):
+        if who.startswith("ctl"):
+            return (f"10.6.0.21{who[3:]}",)
+        return self.cluster.address(who), self.cluster.address(who, 6)
+
+    def kill_server(self):
+        self.server.stop(signal.SIGKILL)
+
+    def restart_etcd(self):
+        self.etcd.stop(signal.SIGKILL)
+        self.start_etcd()
+
+    def audit(self):
+        """The entries of the API server's audit log so far."""
+        with open(self._file("audit.log"), encoding="utf-8") as f:
+            for line in f:
+                try:
+                    yield json.loads(line)
+                except ValueError:
+                    return  # the last line is still being written
+
+
+def ready(ns):
+    """Asks the readiness probe of the process in the namespace; raises OSError when it is not ready."""
+    with connect_inside(ns, ("127.0.0.1", 5820), 5) as probe:
+        probe.sendall(b"GET /readyz HTTP/1.0\r\n\r\n")
+        line = probe.makefile("rb").readline()
+    if b" 200 " not in line:
+        raise OSError(f"/readyz: {line.decode().strip()}")
+
+
+def write(path, text, mode=0o600):
+    """Writes the file as a whole, so that a reader never sees half of it."""
+    with open(path + ".new", "w", encoding="utf-8") as f:
+        f.write(text)
+    os.chmod(path + ".new", mode)
+    os.replace(path + ".new", path)
+
+
+def require_kubectl():
+    """Ends with a clear word when kubectl is not there."""
+    try:
+        subprocess.run(["kubectl", "version", "--client"], capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as e:
+        raise RuntimeError("--store kube needs kubectl in PATH: https://kubernetes.io/docs/tasks/tools "
+                           f"({e})") from e
