@@ -101,7 +101,7 @@ sdk::Status Webhook::step(WallTime now) {
     if (!serving.ok()) return serving.status();
     // First the API server learns whom to trust, then that certificate is shown.
     if (!serving->authorities.empty()) {
-      const sdk::Status told = tell_authorities(api_, config_.configuration, *serving, now, stop_);
+      sdk::Status told = tell_authorities(api_, config_.configuration, *serving, now, stop_);
       if (!told.ok()) return told;
     }
     const KeyPair& pair = serving->pair;
