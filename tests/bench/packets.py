@@ -4,7 +4,7 @@ conntrack and NAT, and a rule-per-policy layout; and the time to program 5,000 p
 usage: packets.py [--rounds N] [--burst MS] [--datapath NAME]
 Every layout stands in a rig of its own, all at once; rounds are interleaved (egw-pps). Prints one
 "figure" line per result and a verdict per bar; exit 1 when a bar is missed: the 90 % interval of the
-per-round ratios lies wholly under it.
+per-round ratios lies wholly under it, or is too wide (NOISY) to tell anything.
 """
 
 import argparse
@@ -121,6 +121,9 @@ BARS = [("egw-5000", "tunnel", 0.62), ("egw-5000", "tunnel-nat", 0.85), ("egw-50
         ("bystander-5000", "plain", 0.80), ("egw-5000", "rule-per-policy-1000", 40)]
 
 
+NOISY = 0.25  # width of an interval over its median: the machine did something else meanwhile
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=9)
@@ -157,7 +160,7 @@ def main():
         print("figure", json.dumps({"test": "rule-per-policy-1000, per rule", "ns": round((1e9 / slow - 1e9 / fast) / 1000)}))
         for a, b, bar in BARS:
             mid, low, high = ratio(results, a, b)
-            ok = high >= bar
+            ok = high >= bar and high - low <= NOISY * mid
             missed += not ok
             print("figure", json.dumps({"test": f"{a} / {b}", "ratio": round(mid, 3), "low": round(low, 3),
                                         "high": round(high, 3), "bar": bar, "ok": ok}))
