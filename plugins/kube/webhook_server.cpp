@@ -38,7 +38,7 @@ namespace {
 
 constexpr std::size_t kThreads = 4;
 constexpr std::uint32_t kMaxHeader = 16 * 1024;
-constexpr std::size_t kBuffer = 64 * 1024;  // read at once
+constexpr std::size_t kBuffer = 64UL * 1024;  // read at once
 constexpr std::chrono::seconds kTellAgain{60};
 constexpr std::chrono::seconds kFarewell{1};
 constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
