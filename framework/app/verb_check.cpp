@@ -68,12 +68,10 @@ class Objects {
       const json* found = find(kind, key);
       return found == nullptr ? std::nullopt : std::optional<json>(*found);
     };
-    out.list = [this](Kind kind) {
-      std::vector<json> all;
-      if (const auto at = objects_.find(kind); at != objects_.end()) {
-        for (const auto& [key, document] : at->second) all.push_back(document);
-      }
-      return all;
+    out.each = [this](Kind kind, const core::ObjectReader::Visit& visit) {
+      const auto at = objects_.find(kind);
+      if (at == objects_.end()) return;
+      for (const auto& [key, document] : at->second) visit(document);
     };
     return out;
   }

@@ -18,7 +18,9 @@ enum class AdmitOp { kCreate, kUpdate, kDelete };
 struct ObjectReader {
   // nullopt: not there.
   std::function<std::optional<nlohmann::json>(model::Kind, const model::Key&)> get;
-  std::function<std::vector<nlohmann::json>(model::Kind)> list;
+  // Calls visit with every object of the kind; what it is given is gone after its call.
+  using Visit = std::function<void(const nlohmann::json&)>;
+  std::function<void(model::Kind, const Visit& visit)> each;
 };
 
 struct AdmitAnswer {

@@ -182,27 +182,29 @@ void review_defaults(Review& review, const std::vector<PoolSide>& sides,
 
 void review_other_gateways(Review& review, const EgressGateway& gateway, bool was_default,
                            const std::vector<PoolSide>& sides) {
-  for (const json& doc : review.reader.list(Kind::kEgressGateway)) {
-    const auto other = model::decode<EgressGateway>(without_status(doc));
-    if (!other || other->meta.name == gateway.meta.name) continue;
-    if (gateway.spec.cluster_default && !was_default && other->spec.cluster_default) {
+  const std::vector<IpPool> added{sides[0].added(), sides[1].added()};
+  review.reader.each(Kind::kEgressGateway, [&](const json& other) {
+    // Of a thousand others each is looked at for each: what is wanted, not the whole object.
+    const std::string name = text_at(other, {"metadata", "name"});
+    if (name == gateway.meta.name) return;
+    if (gateway.spec.cluster_default && !was_default && is_cluster_default(other)) {
       review.deny("spec.clusterDefault",
                   fmt::format("true, but EgressGateway {} is the cluster's default; want at most "
                               "one: take it from that one first",
-                              other->meta.name));
+                              name));
     }
-    for (const PoolSide& side : sides) {
-      const auto& entries =
-          side.family == Family::kV4 ? other->spec.ippools.ipv4 : other->spec.ippools.ipv6;
-      const Address common = side.added().first_common(
-          IpPool::parse_valid(side.family, entries, side.list_path(), nullptr));
+    for (std::size_t i = 0; i < sides.size(); ++i) {
+      const PoolSide& side = sides[i];
+      if (added[i].empty()) continue;
+      const Address common = added[i].first_common(IpPool::parse_valid(
+          side.family, texts_at(other, {"spec", "ippools", side.list_key}), "", nullptr));
       if (!common) continue;
       review.deny(side.path_of(common),
                   fmt::format("{} is in the pool of EgressGateway {} too; an address belongs to "
                               "one gateway: take it out of one of them",
-                              common.to_string(), other->meta.name));
+                              common.to_string(), name));
     }
-  }
+  });
 }
 
 // Addresses and prefixes that nodes, pods and services have.
@@ -217,11 +219,11 @@ std::vector<OwnPrefix> taken_prefixes(const Review& review, const std::vector<js
     for (const auto& ip : node->internal_ips) add(ip, "the address of node " + node->meta.name);
     for (const auto& cidr : node->pod_cidrs) add(cidr, "the pod CIDR of node " + node->meta.name);
   }
-  for (const json& doc : review.reader.list(Kind::kEgressTunnel)) {
+  review.reader.each(Kind::kEgressTunnel, [&](const json& doc) {
     const std::string what = "the address of node " + text_at(doc, {"metadata", "name"});
     add(text_at(doc, {"status", "tunnel", "parent", "ipv4"}), what);
     add(text_at(doc, {"status", "tunnel", "parent", "ipv6"}), what);
-  }
+  });
   for (OwnPrefix& own : cluster_prefixes(review.reader)) {
     // What the operator adds by hand may well be the network in which the EIPs are.
     if (own.what.find("extraCidr") == std::string::npos) out.push_back(std::move(own));
@@ -275,23 +277,21 @@ std::string user_of_removed(const Review& review, const std::string& gateway, co
       }
     }
   }
+  std::string found;
   for (const Kind kind : {Kind::kEgressPolicy, Kind::kEgressClusterPolicy}) {
-    for (const json& policy : review.reader.list(kind)) {
-      if (text_at(policy, {"spec", "egressGatewayName"}) != gateway) continue;
+    review.reader.each(kind, [&](const json& policy) {
+      if (!found.empty() || text_at(policy, {"spec", "egressGatewayName"}) != gateway) return;
       for (const std::string& text : {text_at(policy, {"spec", "egressIP", "ipv4"}),
                                       text_at(policy, {"spec", "egressIP", "ipv6"}),
                                       text_at(policy, {"status", "eip", "ipv4"}),
                                       text_at(policy, {"status", "eip", "ipv6"})}) {
-        if (hit(text)) {
-          return fmt::format("{} is used by policy {}", text,
-                             model::Key{text_at(policy, {"metadata", "namespace"}),
-                                        text_at(policy, {"metadata", "name"})}
-                                 .to_string());
-        }
+        if (!hit(text)) continue;
+        found = fmt::format("{} is used by policy {}", text, key_of(policy).to_string());
+        return;
       }
-    }
+    });
   }
-  return {};
+  return found;
 }
 
 void review_pool_change(Review& review, const EgressGateway& gateway, const PoolSide& side) {
@@ -329,14 +329,13 @@ void warn_of_nodes_and_namespaces(Review& review, const EgressGateway& gateway,
   }
   if (review.creating() || !gateway.spec.allowed_namespaces) return;
   std::vector<std::string> shut_out;
-  for (const json& policy : review.reader.list(Kind::kEgressPolicy)) {
-    if (text_at(policy, {"spec", "egressGatewayName"}) != gateway.meta.name) continue;
-    const std::string ns = text_at(policy, {"metadata", "namespace"});
-    if (gateway.spec.allowed_namespaces->matches(namespace_labels(review.reader, ns))) continue;
-    shut_out.push_back(shut_out.size() < 5 ? ns + "/" + text_at(policy, {"metadata", "name"})
-                                           : "...");
-    if (shut_out.size() > 5) break;
-  }
+  review.reader.each(Kind::kEgressPolicy, [&](const json& policy) {
+    if (shut_out.size() > 5) return;
+    if (text_at(policy, {"spec", "egressGatewayName"}) != gateway.meta.name) return;
+    const model::Key key = key_of(policy);
+    if (gateway.spec.allowed_namespaces->matches(namespace_labels(review.reader, key.ns))) return;
+    shut_out.push_back(shut_out.size() < 5 ? key.to_string() : "...");
+  });
   if (!shut_out.empty()) {
     review.warn("spec.allowedNamespaces",
                 "these policies are in namespaces that it does not match, and lose their EIPs: " +
@@ -388,7 +387,8 @@ void review_gateway(Review& review) {
   }
   if (review.answer.admitted) review_defaults(review, sides, old);
   review_other_gateways(review, gateway, old && old->spec.cluster_default, sides);
-  const std::vector<json> nodes = review.reader.list(Kind::kNode);
+  std::vector<json> nodes;
+  review.reader.each(Kind::kNode, [&nodes](const json& doc) { nodes.push_back(doc); });
   review_cluster_addresses(review, sides, nodes);
   if (sides[0].pool.empty() && sides[1].pool.empty()) {
     review.warn("spec.ippools", "empty; only policies with useNodeIP can use this gateway");

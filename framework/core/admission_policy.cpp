@@ -35,11 +35,11 @@ std::string default_gateway(Review& review) {
     if (it != labels.end() && !it->second.empty()) return it->second;
   }
   std::string found;
-  for (const json& doc : review.reader.list(Kind::kEgressGateway)) {
-    const auto gateway = model::decode<EgressGateway>(without_status(doc));
-    if (!gateway || !gateway->spec.cluster_default) continue;
-    if (found.empty() || gateway->meta.name < found) found = gateway->meta.name;
-  }
+  review.reader.each(Kind::kEgressGateway, [&](const json& gateway) {
+    if (!is_cluster_default(gateway)) return;
+    const std::string name = text_at(gateway, {"metadata", "name"});
+    if (found.empty() || name < found) found = name;
+  });
   if (found.empty()) {
     review.deny("spec.egressGatewayName",
                 fmt::format("empty, and there is no default; want the name of an EgressGateway, "

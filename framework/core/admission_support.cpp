@@ -31,6 +31,16 @@ const json* member(const json& doc, const char* key) {
   return it == doc.end() || it->is_null() ? nullptr : &*it;
 }
 
+// The value at a path of object members; nullptr: not there.
+const json* find_at(const json& doc, std::initializer_list<const char*> path) {
+  const json* at = &doc;
+  for (const char* key : path) {
+    at = member(*at, key);
+    if (at == nullptr) return nullptr;
+  }
+  return at;
+}
+
 void add_prefixes(std::vector<OwnPrefix>& out, const std::vector<std::string>& entries,
                   std::string_view what) {
   for (const std::string& entry : entries) {
@@ -50,12 +60,27 @@ void Review::warn(std::string_view path, std::string_view text) {
 }
 
 std::string text_at(const json& doc, std::initializer_list<const char*> path) {
-  const json* at = &doc;
-  for (const char* key : path) {
-    at = member(*at, key);
-    if (at == nullptr) return {};
+  const json* at = find_at(doc, path);
+  return at != nullptr && at->is_string() ? at->get<std::string>() : std::string();
+}
+
+std::vector<std::string> texts_at(const json& doc, std::initializer_list<const char*> path) {
+  std::vector<std::string> out;
+  const json* at = find_at(doc, path);
+  if (at == nullptr || !at->is_array()) return out;
+  for (const json& entry : *at) {
+    if (entry.is_string()) out.push_back(entry.get<std::string>());
   }
-  return at->is_string() ? at->get<std::string>() : std::string();
+  return out;
+}
+
+model::Key key_of(const json& doc) {
+  return {text_at(doc, {"metadata", "namespace"}), text_at(doc, {"metadata", "name"})};
+}
+
+bool is_cluster_default(const json& gateway_doc) {
+  const json* at = find_at(gateway_doc, {"spec", "clusterDefault"});
+  return at != nullptr && at->is_boolean() && at->get<bool>();
 }
 
 json& object_at(json& doc, const char* key) {
@@ -86,16 +111,11 @@ std::vector<std::string> users_of(const ObjectReader& reader, const std::string&
                                   std::size_t most) {
   std::vector<std::string> out;
   for (const Kind kind : {Kind::kEgressPolicy, Kind::kEgressClusterPolicy}) {
-    for (const json& policy : reader.list(kind)) {
-      if (text_at(policy, {"spec", "egressGatewayName"}) != gateway) continue;
-      if (out.size() == most) {
-        out.emplace_back("...");
-        return out;
-      }
-      out.push_back(model::Key{text_at(policy, {"metadata", "namespace"}),
-                               text_at(policy, {"metadata", "name"})}
-                        .to_string());
-    }
+    reader.each(kind, [&](const json& policy) {
+      if (out.size() > most) return;
+      if (text_at(policy, {"spec", "egressGatewayName"}) != gateway) return;
+      out.push_back(out.size() == most ? "..." : key_of(policy).to_string());
+    });
   }
   return out;
 }

@@ -41,6 +41,11 @@ void review_gateway_deletion(Review& review);
 // The text at a path of object members; empty when it is not there or not a string.
 [[nodiscard]] std::string text_at(const nlohmann::json& doc,
                                   std::initializer_list<const char*> path);
+// The texts in the list at a path; those of its entries that are none are left out.
+[[nodiscard]] std::vector<std::string> texts_at(const nlohmann::json& doc,
+                                                std::initializer_list<const char*> path);
+[[nodiscard]] model::Key key_of(const nlohmann::json& doc);
+[[nodiscard]] bool is_cluster_default(const nlohmann::json& gateway_doc);
 // doc[key] as an object, made if it is absent or null.
 nlohmann::json& object_at(nlohmann::json& doc, const char* key);
 // Copies from[key] to to[key] where `to` has nothing (absent, null or an empty string) there.

@@ -36,7 +36,9 @@ host::AdmitReply admit_with(const model::Settings& settings, const host::AdmitRe
   }
   core::ObjectReader reader;
   reader.get = request.get;
-  reader.list = request.list;
+  reader.each = [&request](model::Kind kind, const core::ObjectReader::Visit& visit) {
+    for (const nlohmann::json& document : request.list(kind)) visit(document);
+  };
   host::AdmitReply reply;
   auto answer = core::admit(op, request.kind, request.old_object, request.new_object, reader,
                             settings, reply.object);

@@ -19,6 +19,9 @@ namespace {
 constexpr std::uint32_t kFilterIpSource = 1U << 0;
 constexpr std::uint32_t kFilterIpDestination = 1U << 1;
 constexpr std::chrono::milliseconds kTryAgain{500};
+// Between two passes, at most. With a pass of 12 ms (20,000 entries) on either side of it a request
+// is answered within 50 ms.
+constexpr std::chrono::milliseconds kPause{20};
 
 Message conntrack_message(int type, int family, int flags = 0, std::size_t reserve = 1024) {
   nfgenmsg g{};
@@ -299,7 +302,9 @@ void Sweeper::run() {
     std::unique_ptr<Sweep> job = std::move(waiting_);
     busy_ = true;
     lock.unlock();
+    const auto begin = std::chrono::steady_clock::now();
     const int n = pass(*job, socket);
+    const auto took = std::chrono::steady_clock::now() - begin;
     if (n < 0) {
       socket.reset();
       if (!std::exchange(told, true)) {
@@ -318,7 +323,12 @@ void Sweeper::run() {
       continue;
     }
     deleted_ += static_cast<std::uint64_t>(n);
-    if (!waiting_) idle_.notify_all();
+    if (!waiting_) {
+      idle_.notify_all();
+    } else {  // a storm of requests gets half of a core: the next pass answers all that gather
+      wake_.wait_for(lock, std::min<std::chrono::nanoseconds>(took, kPause),
+                     [this] { return stop_; });
+    }
   }
 }
 

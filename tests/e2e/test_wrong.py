@@ -295,10 +295,9 @@ def test_store_on_a_full_disk(tmp_path):
         placed(cluster)
         wait_source(cluster, "pod1", EIP4)
         with undisturbed(cluster):
-            with open(small / "ballast", "wb") as f, contextlib.suppress(OSError):
+            with open(small / "ballast", "wb", buffering=0) as f, contextlib.suppress(OSError):
                 while True:
                     f.write(b"\0" * 65536)
-                    f.flush()
             deadline = time.monotonic() + 20
             line = ""
             while "full" not in line and "space" not in line:  # the log may have had room for some writes

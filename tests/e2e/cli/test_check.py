@@ -4,6 +4,8 @@ import json
 import os
 import time
 
+import pytest
+
 from cli_support import MANIFESTS, gateway, node, policy
 
 
@@ -59,15 +61,17 @@ def test_against_the_store(store):
     assert store.json("get", "egw", "egw") == before and store.run("get", "egp", "alone").returncode == 1
 
 
-def test_a_thousand_manifests_in_a_second(store, tmp_path):
+@pytest.mark.parametrize("gateways", [99, 999])  # each is compared with each
+def test_a_thousand_manifests_in_a_second(store, tmp_path, gateways):
     documents = [node("n1", egress="true")]
-    for i in range(99):
+    for i in range(gateways):
         g = gateway(f"g{i}")
-        g["spec"] = {"ippools": {"ipv4": [f"10.7.{i}.0/24"]}, "nodeSelector": g["spec"]["nodeSelector"]}
+        g["spec"] = {"ippools": {"ipv4": [f"10.{7 + i // 250}.{i % 250}.0/24"]},
+                     "nodeSelector": g["spec"]["nodeSelector"]}
         documents.append(g)
-    for i in range(900):
+    for i in range(999 - gateways):
         p = policy(f"p{i}")
-        p["spec"]["egressGatewayName"] = f"g{i % 99}"
+        p["spec"]["egressGatewayName"] = f"g{i % gateways}"
         documents.append(p)
     for i, document in enumerate(documents):
         (tmp_path / f"{i:04}.yaml").write_text(json.dumps(document), encoding="utf-8")

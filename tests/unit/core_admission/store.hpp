@@ -80,12 +80,10 @@ class Store {
       if (it == of_kind->second.end()) return std::nullopt;
       return it->second;
     };
-    r.list = [this](model::Kind kind) {
-      std::vector<nlohmann::json> out;
+    r.each = [this](model::Kind kind, const ObjectReader::Visit& visit) {
       const auto of_kind = objects_.find(kind);
-      if (of_kind == objects_.end()) return out;
-      for (const auto& [key, doc] : of_kind->second) out.push_back(doc);
-      return out;
+      if (of_kind == objects_.end()) return;
+      for (const auto& [key, doc] : of_kind->second) visit(doc);
     };
     return r;
   }

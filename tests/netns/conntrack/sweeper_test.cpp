@@ -1,0 +1,92 @@
+// How often the Sweeper looks through the kernel's table, and how soon.
+#include <gtest/gtest.h>
+#include <sched.h>
+
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <thread>
+
+#include "common/conntrack.hpp"
+
+namespace egw::common {
+namespace {
+
+using namespace std::chrono_literals;
+using Clock = std::chrono::steady_clock;
+
+struct Passes {
+  std::atomic<int> begun{0};
+  std::atomic<int> newest{0};  // the newest request that a finished look has covered
+};
+
+// A question to a big table: a look takes as long as with some ten thousand entries.
+class Slow final : public Sweep {
+ public:
+  Slow(Passes& passes, int number) : passes_(passes), number_(number) {}
+  [[nodiscard]] SweepHint hint() const override {
+    ++passes_.begun;
+    std::this_thread::sleep_for(10ms);
+    passes_.newest = number_;
+    return {};
+  }
+  [[nodiscard]] Fate judge(const Flow& /*flow*/) const override { return {}; }
+  void absorb(Sweep& later) override { number_ = static_cast<Slow&>(later).number_; }
+
+ private:
+  Passes& passes_;
+  int number_;
+};
+
+class SweeperTest : public testing::Test {
+ protected:
+  static void SetUpTestSuite() { ASSERT_EQ(::unshare(CLONE_NEWNET), 0) << "these tests need root"; }
+  Passes passes;
+  Sweeper sweeper{sdk::Host()};
+};
+
+// New pods by the hundred, each with a request of its own: half of a core at most goes into looks.
+TEST_F(SweeperTest, AStormOfRequestsIsFewPasses) {
+  const auto begin = Clock::now();
+  int number = 0;
+  while (Clock::now() - begin < 1s) {
+    sweeper.add(std::make_unique<Slow>(passes, ++number));
+    std::this_thread::sleep_for(1ms);
+  }
+  EXPECT_LE(passes.begun, 52);
+  EXPECT_GE(passes.begun, 20);
+  ASSERT_TRUE(sweeper.drain(1s));
+  EXPECT_EQ(passes.newest, number);
+}
+
+// The pause is for storms: one who comes alone does not wait.
+TEST_F(SweeperTest, OneRequestIsAnsweredAtOnce) {
+  sweeper.add(std::make_unique<Slow>(passes, 1));
+  ASSERT_TRUE(sweeper.drain(1s));
+  const auto begin = Clock::now();
+  sweeper.add(std::make_unique<Slow>(passes, 2));
+  ASSERT_TRUE(sweeper.drain(1s));
+  EXPECT_LT(Clock::now() - begin, 19ms);
+  EXPECT_EQ(passes.newest, 2);
+}
+
+// In the middle of a storm a request is answered within two looks and the pause between them.
+TEST_F(SweeperTest, ARequestInAStormWaitsForOnePause) {
+  for (int number = 1; number <= 20; ++number) {
+    sweeper.add(std::make_unique<Slow>(passes, number));
+    const auto begin = Clock::now();
+    while (passes.newest < number && Clock::now() - begin < 1s) std::this_thread::yield();
+    EXPECT_LT(Clock::now() - begin, 50ms) << number;
+  }
+}
+
+TEST_F(SweeperTest, EndsInAPause) {
+  for (int number = 1; number <= 3; ++number) {
+    sweeper.add(std::make_unique<Slow>(passes, number));
+    std::this_thread::sleep_for(5ms);
+  }
+  // ~Sweeper() returns: the suite's time limit would tell.
+}
+
+}  // namespace
+}  // namespace egw::common
