@@ -39,7 +39,7 @@ std::string name_of(const Happening& what, const std::string& component, const s
 
 }  // namespace
 
-EventRecorder::EventRecorder(asio::any_io_executor executor, Clock& clock, Logger& log,
+EventRecorder::EventRecorder(const asio::any_io_executor& executor, Clock& clock, Logger& log,
                              Metrics& metrics, host::StateStore& store, std::string component,
                              std::string host)
     : clock_(clock),
@@ -48,7 +48,7 @@ EventRecorder::EventRecorder(asio::any_io_executor executor, Clock& clock, Logge
       store_(store),
       component_(std::move(component)),
       host_(std::move(host)),
-      wakeup_(std::move(executor), clock),
+      wakeup_(executor, clock),
       tokens_at_ms_(clock.steady_ms()) {}
 
 Event EventRecorder::event_of(const Happening& what) const {

@@ -37,8 +37,8 @@ class EventRecorder {
   static constexpr double kBurst = 20;
 
   // component: "egw-controller", "egw-agent"; host: node or identity.
-  EventRecorder(boost::asio::any_io_executor executor, Clock& clock, Logger& log, Metrics& metrics,
-                host::StateStore& store, std::string component, std::string host);
+  EventRecorder(const boost::asio::any_io_executor& executor, Clock& clock, Logger& log,
+                Metrics& metrics, host::StateStore& store, std::string component, std::string host);
 
   void record(const Happening& what);
   // The caller writes what matters now; events wait.

@@ -27,14 +27,14 @@ class PluginHealth {
 
   using Ask = std::function<boost::asio::awaitable<Result<void>>()>;
 
-  PluginHealth(boost::asio::any_io_executor executor, Clock& clock, Logger& log, Metrics& metrics,
-               std::int64_t period_ms, std::function<void()> on_change)
+  PluginHealth(const boost::asio::any_io_executor& executor, Clock& clock, Logger& log,
+               Metrics& metrics, std::int64_t period_ms, std::function<void()> on_change)
       : clock_(clock),
         log_(log),
         metrics_(metrics),
         period_ms_(period_ms),
         on_change_(std::move(on_change)),
-        wakeup_(std::move(executor), clock) {}
+        wakeup_(executor, clock) {}
 
   // Before anything else. plugin: "datapath", "stateStore", "leaderElection".
   void add(std::string plugin, Ask ask);

@@ -28,7 +28,7 @@ bool same_state(EgressTunnel::Status wanted, const EgressTunnel::Status& stored)
 
 }  // namespace
 
-TunnelReporter::TunnelReporter(asio::any_io_executor executor, Clock& clock, Logger& log,
+TunnelReporter::TunnelReporter(const asio::any_io_executor& executor, Clock& clock, Logger& log,
                                Metrics& metrics, WorldSync& sync, host::StateStore& store,
                                Options options)
     : clock_(clock),
@@ -37,7 +37,7 @@ TunnelReporter::TunnelReporter(asio::any_io_executor executor, Clock& clock, Log
       sync_(sync),
       store_(store),
       options_(std::move(options)),
-      wakeup_(std::move(executor), clock),
+      wakeup_(executor, clock),
       back_off_(100, 2000, static_cast<std::uint64_t>(clock.wall_ms())),
       tokens_at_ms_(clock.steady_ms()) {}
 

@@ -36,8 +36,8 @@ class TunnelReporter {
     std::function<void(model::TunnelPhase before, const model::EgressTunnel& tunnel)> written;
   };
 
-  TunnelReporter(boost::asio::any_io_executor executor, Clock& clock, Logger& log, Metrics& metrics,
-                 WorldSync& sync, host::StateStore& store, Options options);
+  TunnelReporter(const boost::asio::any_io_executor& executor, Clock& clock, Logger& log,
+                 Metrics& metrics, WorldSync& sync, host::StateStore& store, Options options);
 
   boost::asio::awaitable<void> run();  // until stop()
   void stop();

@@ -84,7 +84,7 @@ void admit_policy(benchmark::State& state) {
     if (kind == model::Kind::kEgressGateway) return gateway;
     return std::nullopt;
   };
-  reader.list = [](model::Kind) { return std::vector<json>(); };
+  reader.each = [](model::Kind, const core::ObjectReader::Visit&) {};
   const json policy = json::parse(R"({"kind": "EgressPolicy",
     "metadata": {"name": "web", "namespace": "shop"}, "spec": {"egressGatewayName": "egw1",
       "egressIP": {"ipv4": "10.6.1.7"}, "appliedTo": {"podSelector": {"matchLabels": {"a": "b"}}},
