@@ -321,3 +321,13 @@ def test_lint():
     for values in ([], ["-f", OLD_VALUES]):
         done = helm("lint", "--strict", CHART, *values)
         assert done.returncode == 0, done.stdout
+    assert secret["type"] == Rendered().one("Secret")["type"], "an upgrade cannot change the type"
+def test_each_method_has_a_secret_of_its_own():
+    """Type and owner of a Secret cannot change: an upgrade to another method must not meet the one before."""
+    auto = Rendered()
+    others = [Rendered({"controller": {"tls": {"method": method}}}) for method in ("certmanager", "provided")]
+    names = [auto.one("Secret")["metadata"]["name"], *map(certificate_folder, others)]
+    assert len(set(names)) == 3, names
+    assert auto.config()["plugins"]["stateStore"]["config"]["webhook"]["secret"] == names[0]
+
+

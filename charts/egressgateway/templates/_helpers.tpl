@@ -79,6 +79,14 @@ annotations:
 {{ .Values.controller.name }}-webhook
 {{- end }}
 
+{{/* The Secret with its certificate. Each method has one of its own: neither the type of a Secret nor whose it is can
+change, so that an upgrade to another method would fail on one that is there. */}}
+{{- define "egw.webhookSecret" -}}
+{{- $method := .Values.controller.tls.method -}}
+{{- $name := include "egw.webhookName" . -}}
+{{- .Values.controller.tls.secretName | default (ternary $name (printf "%s-%s" $name $method) (eq $method "auto")) -}}
+{{- end }}
+
 {{/* The state store as chosen, and the webhook that belongs to it. */}}
 {{- define "egw.stateStore" -}}
 {{- $store := deepCopy .Values.plugins.stateStore -}}
@@ -98,7 +106,7 @@ annotations:
 {{- $domain := .Values.global.clusterDnsDomain -}}
 {{- $names := concat $tls.auto.extraDnsNames $tls.auto.extraIpAddresses -}}
 {{- if ne $domain "cluster.local" }}{{ $names = append $names (printf "%s.%s.svc.%s" $name .Release.Namespace $domain) }}{{ end -}}
-{{- $_ := merge $webhook (dict "certificate" "selfSigned" "secret" ($tls.secretName | default $name)) -}}
+{{- $_ := merge $webhook (dict "certificate" "selfSigned" "secret" (include "egw.webhookSecret" .)) -}}
 {{- with $names }}{{ $_ := set $webhook "names" . }}{{ end -}}
 {{- else -}}
 {{- $_ := merge $webhook (dict "certificate" "provided" "folder" "/etc/egw-webhook") -}}
