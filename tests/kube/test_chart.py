@@ -39,6 +39,8 @@ MATRIX = {
     "host network": {"controller": {"hostNetwork": True, "replicas": 3, "bindAddress": "127.0.0.1"}},
     "old values": OLD_VALUES,
     "no webhook": {"webhook": {"enabled": False}},
+    "election": {"plugins": {"leaderElection": {"config": {"leaseDuration": 13, "renewDeadline": 12.1, "retryPeriod": 10}}}},
+    "longest name": {"controller": {"name": "c" * 55}},
     "more names": {"controller": {"webhookPort": 15822, "tls": {"secretName": "mine", "auto": {
         "extraDnsNames": ["egw.test"], "extraIpAddresses": ["192.0.2.1"]}}}, "global": {"clusterDnsDomain": "k8s.test"}},
     "cert-manager": {"controller": {"tls": {"method": "certmanager"}}},
@@ -113,10 +115,36 @@ REFUSED = [
     ({"agent": {"replicas": 2}}, "replicas"),
     ({"agent": {"prometheus": {"serviceMonitor": {"install": True}}}}, "serviceMonitor/install"),
     ({"controller": {"replicas": -1}}, "controller/replicas"),
-    ({"controller": {"tls": {"method": "provided", "provided": {"tlsCert": "eA=="}}}}, "tlsCert is given without tlsKey"),
+    ({"controller": {"tls": {"method": "provided", "provided": {"tlsCert": "eA=="}}}}, "has tlsCert without tlsKey, tlsCa"),
     ({"controller": {"tls": {"method": "provided", "provided": {"tlsCert": "eA==", "tlsKey": "eA=="}}}},
-     "tlsCert is given without tlsCa"),
+     "has tlsCert, tlsKey without tlsCa"),
+    ({"controller": {"tls": {"method": "provided", "provided": {"tlsKey": "eA==", "tlsCa": "eA=="}}}},
+     "has tlsKey, tlsCa without tlsCert"),
+    ({"controller": {"tls": {"provided": {"tlsCert": "eA==", "tlsKey": "eA==", "tlsCa": "eA=="}}}},
+     "controller.tls.provided has tlsCert, tlsKey, tlsCa, but controller.tls.method is auto"),
+    ({"controller": {"tls": {"method": "certmanager", "provided": {"tlsCa": "eA=="}}}},
+     "controller.tls.provided has tlsCa, but controller.tls.method is certmanager"),
+    ({"controller": {"tls": {"secretName": "Mine"}}}, "controller/tls/secretName"),
+    ({"plugins": {"leaderElection": {"config": {"leaseDuration": 10}}}},
+     "plugins.leaderElection.config.leaseDuration is 10 s; expected more than renewDeadline (10 s)"),
+    ({"plugins": {"leaderElection": {"config": {"renewDeadline": 2.4}}}},
+     "plugins.leaderElection.config.renewDeadline is 2.4 s; expected more than 1.2 times retryPeriod (2 s)"),
+    ({"plugins": {"leaderElection": {"config": {"retryPeriod": 9}}}},
+     "renewDeadline is 10 s; expected more than 1.2 times retryPeriod (9 s)"),
+    ({"plugins": {"leaderElection": {"config": {"leaseDuration": 15.5}}}}, "leaderElection/config/leaseDuration"),
+    ({"plugins": {"leaderElection": {"config": {"leaseDuraton": 20}}}}, "leaseDuraton"),
+    ({"plugins": {"stateStore": {"config": {"requestTimeout": 9}}}}, "stateStore/config/requestTimeout"),
+    ({"plugins": {"stateStore": {"config": {"termlease": "x"}}}}, "termlease"),
+    ({"controller": {"bindAddress": "127.0.0.1"}}, "controller.bindAddress is 127.0.0.1, where no kubelet"),
+    ({"controller": {"bindAddress": "::1"}}, "controller.bindAddress is ::1, where no kubelet"),
+    ({"agent": {"bindAddress": "localhost"}}, "agent/bindAddress"),
+    ({"controller": {"name": "9egw"}}, "controller/name"),
+    ({"controller": {"name": "c" * 56}}, "controller/name"),
+    ({"agent": {"name": "egw"}, "controller": {"name": "egw"}}, "agent.name and controller.name are both egw"),
+    ({"global": {"configName": "egw_config"}}, "global/configName"),
     ({"plugins": {"stateStore": {"config": {"webhook": {"enabled": True}}}}}, "use webhook.enabled"),
+    ({"plugins": {"stateStore": {"config": {"webhook": {"enabled": True}}}}, "webhook": {"enabled": False}},
+     "use webhook.enabled"),
     ({"plugins": {"stateStore": {"config": {"namespace": "other"}}}},
      "plugins.stateStore.config.namespace is other, but the webhook's Service stands in egw-system"),
     ({"contoller": {"replicas": 3}}, "contoller"),
@@ -215,7 +243,8 @@ def test_crds_stay_when_the_release_goes():
 
 
 def test_another_store_gets_no_rights_in_the_api():
-    kinds = set(Rendered({"plugins": {"stateStore": {"name": "mine"}, "leaderElection": {"name": "mine"}}}).kinds())
+    mine = {"name": "mine", "config": {"keys": "of its own"}}
+    kinds = set(Rendered({"plugins": {"stateStore": mine, "leaderElection": mine}}).kinds())
     assert kinds == {"ServiceAccount", "ConfigMap", "DaemonSet", "Deployment"}
 
 
