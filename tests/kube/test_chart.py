@@ -175,6 +175,20 @@ def test_controllers_are_unprivileged_and_stand_apart():
     assert not any("hostPath" in v for v in pod["volumes"])
 
 
+def test_a_controller_stops_when_nobody_is_led_to_it_any_more():
+    pod = Rendered().pod("controller")
+    pause = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert 0 < pause and pause + 9 < pod["terminationGracePeriodSeconds"]  # 9 s: a plugin that does not let go
+    assert "lifecycle" not in Rendered(MATRIX["no webhook"]).pod("controller")["containers"][0]
+
+
+def test_controllers_on_the_host_network_go_before_they_come():
+    """A new one could not listen, or would not be scheduled, beside an old one with the same ports."""
+    strategy = Rendered(MATRIX["host network"]).one("Deployment")["spec"]["strategy"]
+    assert strategy == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
+    assert "strategy" not in Rendered().one("Deployment")["spec"]
+
+
 def test_an_agent_has_named_capabilities_and_three_folders():
     pod = Rendered({"stateDir": "/srv/egw"}).pod("agent")
     container = pod["containers"][0]
