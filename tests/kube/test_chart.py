@@ -196,12 +196,28 @@ def test_an_agent_has_named_capabilities_and_three_folders():
     assert pod["hostNetwork"] and "hostPID" not in pod and "privileged" not in security
     assert security["capabilities"] == {"add": ["NET_ADMIN", "NET_RAW", "SYS_NICE"], "drop": ["ALL"]}
     assert not security["allowPrivilegeEscalation"] and security["readOnlyRootFilesystem"]
+    assert security["seLinuxOptions"] == {"type": "spc_t"}, "else SELinux keeps it from both folders"
     folders = {v["name"]: v["hostPath"]["path"] for v in pod["volumes"] if "hostPath" in v}
     assert folders == {"state": "/srv/egw", "sysctl": "/proc/sys/net"}
     mounts = {m["name"]: m["mountPath"] for m in container["volumeMounts"]}
     assert mounts == {"config": "/etc/egw", "state": "/srv/egw", "sysctl": "/host/proc/sys/net"}
-    more = Rendered({"agent": {"securityContext": {"capabilities": {"add": ["NET_ADMIN", "NET_RAW", "BPF"]}}}})
-    assert more.pod("agent")["containers"][0]["securityContext"]["capabilities"]["add"] == ["NET_ADMIN", "NET_RAW", "BPF"]
+    more = agent_security({"capabilities": {"add": ["NET_ADMIN", "NET_RAW", "BPF"]}})
+    assert more["capabilities"]["add"] == ["NET_ADMIN", "NET_RAW", "BPF"] and not more["allowPrivilegeEscalation"]
+
+
+def agent_security(given):
+    return Rendered({"agent": {"securityContext": given}}).pod("agent")["containers"][0]["securityContext"]
+
+
+def test_an_agent_that_is_given_more_is_not_confined_beside_it():
+    """The API server refuses a container that may everything and may not escalate."""
+    privileged = agent_security({"privileged": True})
+    assert privileged["privileged"] and privileged["runAsUser"] == 0
+    assert not {"allowPrivilegeEscalation", "capabilities", "seccompProfile"} & set(privileged)
+    for name in ("SYS_ADMIN", "CAP_SYS_ADMIN"):
+        admin = agent_security({"capabilities": {"add": ["NET_ADMIN", name]}})
+        assert "allowPrivilegeEscalation" not in admin and admin["capabilities"]["drop"] == ["ALL"]
+    assert agent_security({"privileged": False}) == {**agent_security({}), "privileged": False}
 
 
 def test_probes_go_where_egw_listens():

@@ -142,6 +142,9 @@ def test_the_server_would_take_it(cluster):
     done = cluster.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-", stdin=rendered.text)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == len(rendered.objects)
+    more = yaml.safe_dump(Rendered({"agent": {"securityContext": {"privileged": True}}}).one("DaemonSet"))
+    done = cluster.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-", stdin=more)
+    assert done.returncode == 0, done.stderr
     cluster.must("delete", "namespace", NAMESPACE, "--wait=false")
     cluster.must("replace", "--raw", f"/api/v1/namespaces/{NAMESPACE}/finalize", "-f", "-", stdin=json.dumps(
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}, "spec": {"finalizers": []}}))
