@@ -336,9 +336,51 @@ def test_the_policy_holds_where_the_roles_would_not(tunnels):
                 tunnels.create({"apiVersion": GROUP + "/v1beta1", "kind": "EgressClusterInfo", "metadata": {"name": "x"}})
             done = tunnels.kubectl(*words, token=token)
             assert done.returncode != 0 and "nothing but the EgressTunnel of its node" in done.stderr, done.stderr
+        newer = {"apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"name": "n", "namespace": "default"},
+                 "eventTime": "2026-01-01T00:00:00.000000Z", "reportingController": "c", "reportingInstance": "i",
+                 "action": "a", "reason": "r", "type": "Normal", "regarding": {"apiVersion": "v1", "kind": "Node", "name": "n1"}}
+        for document in (event("n1", NAMESPACE, namespace=NAMESPACE), newer):
+            done = tunnels.kubectl("create", "-f", "-", stdin=json.dumps(document), token=token)
+            assert done.returncode != 0 and "writes no events but those about the EgressTunnel n1" in done.stderr, done.stderr
     finally:
         tunnels.must("delete", "clusterrolebinding", "mistake")
         tunnels.must("delete", "egci", "--all")
+
+
+def event(node, where="default", **about):
+    about = {"apiVersion": GROUP + "/v1beta1", "kind": "EgressTunnel", "name": node, **about}
+    return {"apiVersion": "v1", "kind": "Event", "metadata": {"name": f"{node}.test", "namespace": where},
+            "involvedObject": about, "type": "Normal", "reason": "Test", "message": "a test"}
+
+
+def test_an_agents_events_are_about_its_own_tunnel(tunnels):
+    token = tunnels.token("egressgateway-agent", "n1")
+
+    def write(verb, document, *more):
+        return tunnels.kubectl(verb, "-f", "-", *more, stdin=json.dumps(document), token=token)
+
+    wait_for("policy", lambda: write("create", event("n2"), "--dry-run=server").returncode != 0)
+    for verb, count in (("create", 1), ("replace", 2)):
+        done = write(verb, {**event("n1"), "count": count})
+        assert done.returncode == 0, done.stderr
+    only = "the agent of node n1 writes no events but those about the EgressTunnel n1, in the namespace default"
+    tunnels.create(event("n2"))
+    refused = {"another node's": ("create", event("n2")), "a Node's": ("create", event("n1", apiVersion="v1", kind="Node")),
+               "another group's": ("create", event("n1", apiVersion="other.test/v1")),
+               "another node's, changed": ("replace", {**event("n2"), "count": 2})}
+    for what, (verb, document) in refused.items():
+        done = write(verb, document)
+        assert done.returncode != 0 and only in done.stderr, (what, done.stderr)
+    stolen = event("n1")
+    stolen["metadata"]["name"] = "n2.test"
+    for document in (stolen, event("n1", uid="another")):
+        done = write("replace", document)
+        assert done.returncode != 0 and "an event stays with the object that it is about" in done.stderr, done.stderr
+    done = write("create", event("n1", NAMESPACE))
+    assert done.returncode != 0 and "is forbidden: User" in done.stderr, done.stderr
+    done = tunnels.kubectl("create", "-f", "-", stdin=json.dumps(event("n1")), token=tunnels.token("egressgateway-agent"))
+    assert done.returncode != 0 and "the agent's token is not bound to a node" in done.stderr, done.stderr
+    tunnels.must("delete", "events", "--all", "-n", "default")
 
 
 # ---- the containers ----------------------------------------------------------------------------------------
