@@ -346,9 +346,19 @@ def test_a_provided_certificate():
         "tlsCert": "Yw==", "tlsKey": "aw==", "tlsCa": "YQ=="}}}})
     secret = rendered.one("Secret")
     assert secret["data"] == {"tls.crt": "Yw==", "tls.key": "aw==", "ca.crt": "YQ=="}
+    assert secret["type"] == Rendered().one("Secret")["type"], "an upgrade cannot change the type"
     assert certificate_folder(rendered) == secret["metadata"]["name"]
     own = Rendered(MATRIX["provided"])
     assert "Secret" not in own.kinds() and certificate_folder(own) == "mine"
+
+
+def test_each_method_has_a_secret_of_its_own():
+    """Type and owner of a Secret cannot change: an upgrade to another method must not meet the one before."""
+    auto = Rendered()
+    others = [Rendered({"controller": {"tls": {"method": method}}}) for method in ("certmanager", "provided")]
+    names = [auto.one("Secret")["metadata"]["name"], *map(certificate_folder, others)]
+    assert len(set(names)) == 3, names
+    assert auto.config()["plugins"]["stateStore"]["config"]["webhook"]["secret"] == names[0]
 
 
 def test_a_certificate_of_cert_manager():
@@ -363,6 +373,17 @@ def test_a_certificate_of_cert_manager():
     assert rendered.one("Issuer", authority["issuerRef"]["name"])["spec"] == {"selfSigned": {}}
     own = Rendered({"controller": {"tls": {"method": "certmanager", "certmanager": {"issuerName": "corp"}}}})
     assert "Issuer" not in own.kinds() and own.one("Certificate")["spec"]["issuerRef"]["name"] == "corp"
+
+
+def test_a_node_is_purged_with_what_its_agent_had():
+    with open(os.path.join(CHART, "purge-node.yaml"), encoding="utf-8") as f:
+        purge = yaml.safe_load(f)["spec"]
+    agent = Rendered().pod("agent")
+    (container,) = purge["containers"]
+    assert purge["hostNetwork"] and container["securityContext"] == agent["containers"][0]["securityContext"]
+    assert purge["volumes"] == [v for v in agent["volumes"] if v["name"] != "config"]
+    assert container["volumeMounts"] == [m for m in agent["containers"][0]["volumeMounts"] if m["name"] != "config"]
+    assert egw([*container["args"], "--help"]).returncode == 0
 
 
 def test_without_webhook_nothing_of_it():
@@ -380,13 +401,3 @@ def test_lint():
     for values in ([], ["-f", OLD_VALUES]):
         done = helm("lint", "--strict", CHART, *values)
         assert done.returncode == 0, done.stdout
-    assert secret["type"] == Rendered().one("Secret")["type"], "an upgrade cannot change the type"
-def test_each_method_has_a_secret_of_its_own():
-    """Type and owner of a Secret cannot change: an upgrade to another method must not meet the one before."""
-    auto = Rendered()
-    others = [Rendered({"controller": {"tls": {"method": method}}}) for method in ("certmanager", "provided")]
-    names = [auto.one("Secret")["metadata"]["name"], *map(certificate_folder, others)]
-    assert len(set(names)) == 3, names
-    assert auto.config()["plugins"]["stateStore"]["config"]["webhook"]["secret"] == names[0]
-
-
