@@ -66,8 +66,10 @@ def test_egw_takes_configuration_and_command_line(name, tmp_path):
     assert "kubeconfig /nowhere: there is no such file" in egw(reads).stderr
     assert "no such file" not in egw([*reads, "--set", store + "webhook.prt=1"]).stderr
     for role in ("agent", "controller"):
-        words, _ = rendered.command(role, {"NODE_NAME": "n1", "POD_NAME": "egw-0"}, str(config))
-        assert words[0] == "egw" and words[3] == role
+        words, environment = rendered.command(role, "n1")
+        assert words[:6] == ["egw", "--config", "/etc/egw/egw.yaml", role, "--node-name", "n1"]
+        assert environment == {"NODE_NAME" if role == "agent" else "POD_NAME": "n1"}
+        words[2] = str(config)
         done = egw([*words[1:], "--help"])
         assert done.returncode == 0 and role in done.stdout, done.stderr
         assert egw([*words[1:], "--no-such-option"]).returncode == 2, "the command line is really parsed"
