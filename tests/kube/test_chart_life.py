@@ -8,7 +8,7 @@ import subprocess
 import pytest
 import yaml
 
-from helm_chart import CHART, NAMESPACE, Rendered
+from helm_chart import CHART, NAMESPACE, kubelet
 from test_chart_server import BUILD, GROUP, HEALTH, Cluster, Container, NodeNetwork, inside, ready, wait_for
 
 EGW = os.path.join(BUILD, "bin/egw")
@@ -108,16 +108,13 @@ def test_an_uninstall_that_came_too_early_is_mended(release):
 @pytest.fixture(scope="module")
 def running(release):
     """A controller and the agent of n1, with what the chart rendered."""
-    rendered = Rendered(release.values)
     network = NodeNetwork("egw-removal-n1", release.url.port)
     subprocess.run(["ip", "netns", "exec", network.name, "sysctl", "-qw", "net.ipv4.ip_forward=1"], check=True)
     processes = []
     try:
-        processes.append(Container(release, rendered, "controller", {"POD_NAME": "egw-0"},
-                                   release.token("egressgateway-controller")))
+        processes.append(Container(release, "controller", "egw-controller-0"))
         wait_for("ready controller", lambda: ready(processes[0], None, HEALTH))
-        processes.append(Container(release, rendered, "agent", {"NODE_NAME": "n1"},
-                                   release.token("egressgateway-agent", "n1"), network.name))
+        processes.append(Container(release, "agent", "n1", "n1", network.name))
         wait_for("Ready tunnel", lambda: phase(release) == "Ready")
         yield processes[1], network
     finally:
@@ -176,16 +173,10 @@ def test_verbs_in_a_controllers_pod(release, running):
     assert done.returncode == 1 and "no permission" in done.stderr, done.stderr
 
 
-def run_purge(agent, pod):
-    """The pod's container on the agent's node, as the agent's was run (container.py)."""
-    container = pod["spec"]["containers"][0]
-    spec = json.loads(agent.process.args[-1])
-    paths = [m["mountPath"] for m in container["volumeMounts"]]
-    spec.update(argv=container["command"] + container["args"], env={"PATH": "/image/bin"},
-                mounts={k: v for k, v in spec["mounts"].items() if k in paths or k.startswith("/image/")}, writable=paths,
-                user=container["securityContext"]["runAsUser"],
-                capabilities=container["securityContext"]["capabilities"]["add"])
-    return subprocess.run([*agent.process.args[:-1], json.dumps(spec)], text=True, capture_output=True, check=False, timeout=60)
+def run_purge(release, network, pod):
+    """As a kubelet would, on the node of the agent n1: with its disk and in its network."""
+    words = kubelet.run(pod, os.path.join(release.folder, "n1"), BUILD, (release.url.hostname, release.url.port), None, {})
+    return subprocess.run([*inside(network.name), *words], text=True, capture_output=True, check=False, timeout=60)
 
 
 def in_kernel(network):
@@ -208,10 +199,10 @@ def test_the_removal_that_the_readme_describes(release, running):
     assert all(pod["spec"]["nodeName"] == n for n, pod in pods.items())
     assert pods["n1"]["spec"]["containers"][0]["image"] == "REGISTRY/egw:0.1.0"
     assert in_kernel(network) == (True, True, True, "1")
-    done = run_purge(agent, pods["n1"])
+    done = run_purge(release, network, pods["n1"])
     assert done.returncode == 1 and "an agent runs with this state folder: stop it first" in done.stderr
     agent.close()
-    done = run_purge(agent, pods["n1"])
+    done = run_purge(release, network, pods["n1"])
     assert done.returncode == 0 and "purged" in done.stdout, done.stderr
     assert in_kernel(network) == (False, False, False, "0")
 
