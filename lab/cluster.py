@@ -203,7 +203,8 @@ class Cluster:
 
     # ---- egw -------------------------------------------------------------------------------
 
-    def _config(self, role, who):
+    def config(self, role, who):
+        """Writes the configuration of a process and returns its path."""
         monitor, update, evict = self.timeouts
         config = {
             "feature": {"enableIPv4": True, "enableIPv6": self.ipv6,
@@ -231,7 +232,7 @@ class Cluster:
     def egw(self, *args, stdin=None, check=True, timeout=60):
         """Runs a verb against the cluster's store; returns the finished process."""
         done = subprocess.run(self.store.verb(*args), input=stdin, capture_output=True, text=True,
-                              timeout=timeout, check=False, env=self.store.environment("verb"))
+                              timeout=timeout, check=False, env=self.store.environment())
         if check and done.returncode != 0:
             raise RuntimeError(f"egw {' '.join(args)}: exit {done.returncode}: {done.stderr.strip()}")
         return done
@@ -239,7 +240,7 @@ class Cluster:
     def verb_config(self):
         """The configuration that verbs run with."""
         path = os.path.join(self.dir, "verb.yaml")
-        return path if os.path.exists(path) else self._config("verb", "verb")
+        return path if os.path.exists(path) else self.config("verb", "verb")
 
     def apply(self, *documents, timeout=60):
         return self.store.apply(documents, timeout)
@@ -247,7 +248,7 @@ class Cluster:
     def get(self, kind, name=None, namespace=None):
         """The object as a dict (None: not found), or the list of all."""
         done = subprocess.run(self.store.reader(kind, name, namespace), capture_output=True, text=True,
-                              timeout=60, check=False, env=self.store.environment("verb"))
+                              timeout=60, check=False, env=self.store.environment())
         if done.returncode == 1 and name:
             return None
         if done.returncode != 0:
@@ -262,7 +263,7 @@ class Cluster:
         last = None
         while time.monotonic() - begin < timeout:
             with subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-                                  env=self.store.environment("verb")) as watch:
+                                  env=self.store.environment()) as watch:
                 try:
                     for last in documents(watch.stdout, begin + timeout):
                         if predicate(last):
@@ -346,11 +347,8 @@ class Daemon:
         self.log = os.path.join(cluster.dir, f"{who}.log")
 
     def start(self, *options):
-        config = self.cluster._config(self.role, self.who)
-        self.process.start(self.cluster.ns(self.who),
-                           [os.path.join(self.cluster.bin, "egw"), "--config", config, self.role,
-                            *self.options, *options], self.log,
-                           self.cluster.store.environment(self.role))
+        words = self.cluster.store.command(self.role, self.who, (*self.options, *options))
+        self.process.start(self.cluster.ns(self.who), words, self.log)
         return self
 
     def stop(self, number=signal.SIGTERM, timeout=12):

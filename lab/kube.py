@@ -1,10 +1,11 @@
 """The lab's store of kind `kube`: a real etcd and kube-apiserver in a namespace of their own, on the
-nodes' bridge. The lab plays what else a cluster has: it writes Node and Pod objects as kubelets do, hands
-every agent and controller a token of its service account, bound to its node, and names the controllers
-that run as endpoints of the webhook's Service.
+nodes' bridge, and the chart installed with helm. Agents and controllers run as what the chart has put there says:
+the pods of its DaemonSet and Deployment, with its ConfigMap, service accounts and rights. The lab plays what else a
+cluster has: it makes those pods, runs their containers as kubelets do (pod.py), each with a token of its pod, writes
+Node and Pod objects, and names the controllers that run as endpoints of the webhook's Service.
 
     api  10.6.0.200 fd00::200   kube-apiserver on port 6443; etcd on its loopback
-    ctlN 10.6.0.21N             controllers, which need a way to the API server
+    ctlN 10.6.0.21N             controllers, each in a network of its own, as a pod is
 """
 
 import json
@@ -13,15 +14,13 @@ import signal
 import subprocess
 import time
 
-from lab import net
+from lab import net, pod
 from lab.api import Api, Refused, connect_inside
+from lab.chart import CHART, NAMESPACE, RELEASE, WEBHOOK, WORKLOADS, build_servers
 from lab.process import Process
 
-HERE = os.path.dirname(os.path.abspath(__file__))
-ROOT = os.path.dirname(HERE)
 ADDRESS = ("10.6.0.200", 6443)
 ADDRESS6 = "fd00::200"
-SYSTEM = "egw-system"
 GROUP = "/apis/egressgateway.spidernet.io/v1beta1"
 TOKEN_SECONDS = 24 * 3600
 # The documents of egw's kinds, to see what was written with which term; of the rest only who asked what.
@@ -47,6 +46,7 @@ class KubeStore:
         self.kubeconfig = self._file("admin.kubeconfig")
         self.kubectl = os.path.join(cluster.dir, "kubectl")
         self.port = ADDRESS[1]  # that agents and controllers are told: a test may put something between
+        self.values = self._file("values.yaml")  # of the chart, as installed
         self._admin, self._programs = None, ""
 
     def _process(self, name):
@@ -58,11 +58,7 @@ class KubeStore:
     def _program(self, name):
         if not self._programs:
             require_kubectl()
-            builder = subprocess.run([os.path.join(ROOT, "tests", "kube", "build-servers")], text=True,
-                                     stdout=subprocess.PIPE, check=False)
-            if builder.returncode != 0:
-                raise RuntimeError("etcd and kube-apiserver could not be built, see above")
-            self._programs = builder.stdout.strip()
+            self._programs = build_servers()
         return os.path.join(self._programs, name)
 
     # ---- life ------------------------------------------------------------------------------
@@ -76,8 +72,7 @@ class KubeStore:
         self._write_files()
         self.start_etcd()
         self.start_server()
-        self.run_kubectl("apply", "--server-side", "-f", os.path.join(ROOT, "config", "crds"))
-        self.run_kubectl("apply", "-f", os.path.join(HERE, "kube-system.yaml"))
+        self._install()
         self._wait_kinds()
         self.name_endpoints(range(self.cluster.controllers))  # each serves as soon as it can
 
@@ -96,6 +91,22 @@ class KubeStore:
         write(self.kubectl, "#!/bin/sh\n"
               f"exec nsenter --net={net.NETNS}/{self.ns} -- kubectl --kubeconfig {self.kubeconfig} "
               f"--cache-dir {self._file('kubectl-cache')} \"$@\"\n", 0o755)
+
+    def _install(self):
+        """The chart, with what a cluster on one machine wants otherwise; the settings are values too."""
+        monitor, update, evict = self.cluster.timeouts
+        write(self.values, json.dumps({
+            "feature": {"enableIPv6": self.cluster.ipv6, "tunnelMonitorPeriod": monitor,
+                        "tunnelUpdatePeriod": update, "eipEvictionTimeout": evict},
+            # A third to a fifth of the defaults, as the lab's other times.
+            "plugins": {"leaderElection": {"config": {"leaseDuration": 3, "renewDeadline": 2, "retryPeriod": 0.5}}},
+            "controller": {"replicas": self.cluster.controllers}}, indent=1))  # JSON is YAML
+        settings = self._file("settings.yaml")
+        write(settings, json.dumps(self.cluster.settings))
+        # With a home of its own, where helm keeps what it knows of the server.
+        net.enter(self.ns, "env", "-i", f"HOME={self._file()}", build_servers("helm"), "--kubeconfig", self.kubeconfig,
+                  "install", RELEASE, CHART, "-n", NAMESPACE, "--create-namespace", "-f", self.values, "-f", settings,
+                  timeout=120)
 
     def start_etcd(self):
         client, peer = "http://127.0.0.1:2379", "http://127.0.0.1:2380"
@@ -123,19 +134,20 @@ class KubeStore:
 
     def started(self):
         """Waits until the controllers that run are ready: the API server asks them about every manifest."""
+        health = self._port("health")
         for i in self._running():
-            self.until(f"ctl{i} is not ready", lambda who=f"ctl{i}": ready(self.cluster.ns(who)))
+            self.until(f"ctl{i} is not ready", lambda who=f"ctl{i}": ready(self.cluster.ns(who), health))
 
     def _running(self):
         return [i for i in range(self.cluster.controllers) if self.cluster.controller(i).process.running()]
 
     def name_endpoints(self, controllers):
-        path = f"/apis/discovery.k8s.io/v1/namespaces/{SYSTEM}/endpointslices/egw-webhook"
+        """The endpoints of the webhook's Service, which a cluster derives from the controllers' pods."""
+        path = f"/apis/discovery.k8s.io/v1/namespaces/{NAMESPACE}/endpointslices/{WEBHOOK}"
         self.admin().apply(path, {
             "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
-            "metadata": {"name": "egw-webhook", "namespace": SYSTEM,
-                         "labels": {"kubernetes.io/service-name": "egw-webhook"}},
-            "addressType": "IPv4", "ports": [{"name": "webhook", "port": 5822, "protocol": "TCP"}],
+            "metadata": {"name": WEBHOOK, "namespace": NAMESPACE, "labels": {"kubernetes.io/service-name": WEBHOOK}},
+            "addressType": "IPv4", "ports": [{"name": "webhook", "port": self._port("webhook"), "protocol": "TCP"}],
             "endpoints": [{"addresses": [f"10.6.0.21{i}"], "conditions": {"ready": True}} for i in controllers]})
 
     def _wait_kinds(self):
@@ -159,44 +171,56 @@ class KubeStore:
 
     # ---- egw's processes -------------------------------------------------------------------
 
-    def plugins(self, role, who):
-        """plugins.stateStore and plugins.leaderElection of a process."""
-        if role == "verb":
-            access = {"kubeconfig": self.kubeconfig}
-        else:
-            access = {"serviceAccountFolder": self._service_account(role, who)}
-        # A third to a fifth of the defaults, as the lab's other times.
-        election = {"leaseDuration": 3, "renewDeadline": 2, "retryPeriod": 0.5}
-        return {"stateStore": {"name": "kube", "config": {**access, "webhook": {"enabled": True}}},
-                "leaderElection": {"name": "kube", "config": {**access, **election}}}
-
-    def environment(self, role):
-        env = {k: v for k, v in os.environ.items() if k != "KUBECONFIG"}
-        if role != "verb":
-            env.update(KUBERNETES_SERVICE_HOST=ADDRESS[0], KUBERNETES_SERVICE_PORT=str(self.port))
-        return env
-
-    def _service_account(self, role, who):
-        """The folder that a pod finds its service account in, as a kubelet fills it."""
-        folder = self._file("serviceaccount", who)
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-        if not os.path.exists(os.path.join(folder, "token")):
-            write(os.path.join(folder, "token"), self.token(f"egw-{role}", who if role == "agent" else None))
+    def command(self, role, who, options):
+        """The command line of an agent or controller: its pod's container."""
+        if self.cluster.own_settings:
+            raise RuntimeError("own_settings: the chart has one configuration for all; use settings")
+        made = self._pod(role, who)
         with open(self._file("certificates", "apiserver.crt"), encoding="ascii") as f:
-            write(os.path.join(folder, "ca.crt"), f.read())
-        write(os.path.join(folder, "namespace"), SYSTEM)
-        return folder
+            account = {"token": self.token(made), "ca.crt": f.read(), "namespace": NAMESPACE}
+        return pod.run(made, self._file("pods", who), os.path.dirname(self.cluster.bin), (ADDRESS[0], self.port),
+                       self._config_map, account, options)
 
-    def token(self, account, node=None, seconds=TOKEN_SECONDS):
-        """A token of the service account; with a node it carries the node's name and is void without it."""
-        spec = {"expirationSeconds": seconds}
-        if node:
-            uid = self.admin().request("GET", f"/api/v1/nodes/{node}")["metadata"]["uid"]
-            spec["boundObjectRef"] = {"kind": "Node", "apiVersion": "v1", "name": node, "uid": uid}
-        path = f"/api/v1/namespaces/{SYSTEM}/serviceaccounts/{account}/token"
+    def _workload(self, role):
+        return self.admin().request("GET", f"/apis/apps/v1/namespaces/{NAMESPACE}/{'/'.join(WORKLOADS[role])}")
+
+    def _port(self, name):
+        """Of the controllers."""
+        return pod.port(self._workload("controller")["spec"]["template"]["spec"], name)
+
+    def _config_map(self, name):
+        return self.admin().request("GET", f"/api/v1/namespaces/{NAMESPACE}/configmaps/{name}")["data"]
+
+    def _pod(self, role, who):
+        """The pod of an agent, on its node, or of a controller; made when it is not there."""
+        pods = f"/api/v1/namespaces/{NAMESPACE}/pods"
+        try:
+            return self.admin().request("GET", f"{pods}/{who}")
+        except Refused as e:
+            if e.code != 404:
+                raise
+        self.admin().request("POST", pods, pod.of(self._workload(role), who, who if role == "agent" else None))
+        return self.admin().request("PATCH", f"{pods}/{who}/status", {"status": {"phase": "Running"}},
+                                    "application/merge-patch+json")
+
+    def token(self, made):
+        """A token of the pod's service account, which names the pod's node and is void without the pod."""
+        bound = {"kind": "Pod", "apiVersion": "v1", "name": made["metadata"]["name"], "uid": made["metadata"]["uid"]}
+        path = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{made['spec']['serviceAccountName']}/token"
+        spec = {"expirationSeconds": TOKEN_SECONDS, "boundObjectRef": bound}
         return self.admin().request("POST", path, {"spec": spec})["status"]["token"]
 
     # ---- commands --------------------------------------------------------------------------
+
+    def plugins(self, _role, _who):
+        """plugins.stateStore and plugins.leaderElection of a verb, which runs as the administrator."""
+        access = {"kubeconfig": self.kubeconfig}
+        return {"stateStore": {"name": "kube", "config": {**access, "webhook": {"enabled": True}}},
+                "leaderElection": {"name": "kube", "config": access}}
+
+    def environment(self):
+        """That of verbs and kubectl."""
+        return {k: v for k, v in os.environ.items() if k != "KUBECONFIG"}
 
     def verb(self, *args):
         """The command line that runs a verb of egw against the store."""
@@ -266,9 +290,9 @@ class KubeStore:
                     return  # the last line is still being written
 
 
-def ready(ns):
+def ready(ns, port):
     """Asks the readiness probe of the process in the namespace; raises OSError when it is not ready."""
-    with connect_inside(ns, ("127.0.0.1", 5820), 5) as probe:
+    with connect_inside(ns, ("127.0.0.1", port), 5) as probe:
         probe.sendall(b"GET /readyz HTTP/1.0\r\n\r\n")
         line = probe.makefile("rb").readline()
     if b" 200 " not in line:

@@ -28,7 +28,11 @@ class LocalStore:
         return {"stateStore": {"name": "local", "config": config},
                 "leaderElection": {"name": "local", "config": dict(config)}}
 
-    def environment(self, _role):
+    def command(self, role, who, options):
+        """The command line of an agent or controller."""
+        return [os.path.join(self.cluster.bin, "egw"), "--config", self.cluster.config(role, who), role, *options]
+
+    def environment(self):
         return None  # that of the lab
 
     def verb(self, *args):

@@ -67,8 +67,8 @@ def cut(args):
 def store_option(parser):
     parser.add_argument("--store", choices=sorted(STORES), default="local",
                         help="local (default): a SQLite file. kube: a real etcd and kube-apiserver, built from Go "
-                             "modules at first (8 min, Go 1.26), with the CRDs, a service account for every process "
-                             "and kubectl as the user's tool")
+                             "modules at first (11 min, Go 1.26), with the Helm chart installed, the processes of its "
+                             "pods and kubectl as the user's tool")
 
 
 def main():

@@ -33,12 +33,12 @@ class Process:
             with open(record, encoding="ascii") as f:
                 self.pid, self.started = json.load(f)
 
-    def start(self, ns, args, log, env=None):
+    def start(self, ns, args, log):
         if self.running():
             raise RuntimeError(f"{self.record}: runs already as pid {self.pid}")
         with open(log, "ab") as out:
             child = subprocess.Popen(net.inside(ns, *args), stdin=subprocess.DEVNULL, stdout=out,
-                                     stderr=out, start_new_session=True, env=env)
+                                     stderr=out, start_new_session=True)
         self.pid, self.started = child.pid, start_time(child.pid)
         with open(self.record, "w", encoding="ascii") as f:
             json.dump([self.pid, self.started], f)

@@ -2,21 +2,18 @@
 
 import os
 import subprocess
+import sys
 
 import yaml
 
-ROOT = os.path.abspath(os.path.join(os.path.dirname(__file__), "../.."))
-CHART = os.path.join(ROOT, "charts/egressgateway")
-NAMESPACE = "egw-system"
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, ROOT)
+
+from lab import pod as kubelet  # noqa: E402  (the path must be set first)
+from lab.chart import CHART, NAMESPACE, RELEASE, build_servers  # noqa: E402
+
 OLD_VALUES = os.path.join(ROOT, "tests/kube/old-values.yaml")
-
-
-def helm_path():
-    return subprocess.run([os.path.join(ROOT, "tests/kube/build-servers"), "helm"], check=True,
-                          stdout=subprocess.PIPE, text=True).stdout.strip()
-
-
-HELM = helm_path()
+HELM = build_servers("helm")
 
 
 def helm(*arguments, stdin=None):
@@ -26,7 +23,7 @@ def helm(*arguments, stdin=None):
 def template(values=None, *arguments):
     """helm template with `values`, a tree or the path of a file."""
     tree = isinstance(values, dict)
-    return helm("template", "egw", CHART, "-n", NAMESPACE, *arguments,
+    return helm("template", RELEASE, CHART, "-n", NAMESPACE, *arguments,
                 *(["-f", "-" if tree else values] if values else []), stdin=yaml.safe_dump(values) if tree else None)
 
 
@@ -53,15 +50,12 @@ class Rendered:
     def config(self):
         return yaml.safe_load(self.config_text())
 
-    def pod(self, role):
-        return self.one({"agent": "DaemonSet", "controller": "Deployment"}[role])["spec"]["template"]["spec"]
+    def workload(self, role):
+        return self.one({"agent": "DaemonSet", "controller": "Deployment"}[role])
 
-    def command(self, role, environment, config):
-        """The container's command line, with the environment that the kubelet would fill in and the configuration
-        where it would mount it."""
-        container = self.pod(role)["containers"][0]
-        known = {e["name"]: environment[e["name"]] if "valueFrom" in e else e["value"] for e in container.get("env", [])}
-        words = container["command"] + container["args"]
-        for name, value in known.items():
-            words = [w.replace(f"$({name})", value) for w in words]
-        return [config if w == "/etc/egw/egw.yaml" else w for w in words], known
+    def pod(self, role):
+        return self.workload(role)["spec"]["template"]["spec"]
+
+    def command(self, role, name):
+        """Command line and environment of the container in a pod of that name, on a node of that name."""
+        return kubelet.command(kubelet.of(self.workload(role), name, name))

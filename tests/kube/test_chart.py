@@ -39,6 +39,8 @@ MATRIX = {
     "host network": {"controller": {"hostNetwork": True, "replicas": 3, "bindAddress": "127.0.0.1"}},
     "old values": OLD_VALUES,
     "no webhook": {"webhook": {"enabled": False}},
+    "election": {"plugins": {"leaderElection": {"config": {"leaseDuration": 13, "renewDeadline": 12.1, "retryPeriod": 10}}}},
+    "longest name": {"controller": {"name": "c" * 55}},
     "more names": {"controller": {"webhookPort": 15822, "tls": {"secretName": "mine", "auto": {
         "extraDnsNames": ["egw.test"], "extraIpAddresses": ["192.0.2.1"]}}}, "global": {"clusterDnsDomain": "k8s.test"}},
     "cert-manager": {"controller": {"tls": {"method": "certmanager"}}},
@@ -64,8 +66,10 @@ def test_egw_takes_configuration_and_command_line(name, tmp_path):
     assert "kubeconfig /nowhere: there is no such file" in egw(reads).stderr
     assert "no such file" not in egw([*reads, "--set", store + "webhook.prt=1"]).stderr
     for role in ("agent", "controller"):
-        words, _ = rendered.command(role, {"NODE_NAME": "n1", "POD_NAME": "egw-0"}, str(config))
-        assert words[0] == "egw" and words[3] == role
+        words, environment = rendered.command(role, "n1")
+        assert words[:6] == ["egw", "--config", "/etc/egw/egw.yaml", role, "--node-name", "n1"]
+        assert environment == {"NODE_NAME" if role == "agent" else "POD_NAME": "n1"}
+        words[2] = str(config)
         done = egw([*words[1:], "--help"])
         assert done.returncode == 0 and role in done.stdout, done.stderr
         assert egw([*words[1:], "--no-such-option"]).returncode == 2, "the command line is really parsed"
@@ -113,10 +117,36 @@ REFUSED = [
     ({"agent": {"replicas": 2}}, "replicas"),
     ({"agent": {"prometheus": {"serviceMonitor": {"install": True}}}}, "serviceMonitor/install"),
     ({"controller": {"replicas": -1}}, "controller/replicas"),
-    ({"controller": {"tls": {"method": "provided", "provided": {"tlsCert": "eA=="}}}}, "tlsCert is given without tlsKey"),
+    ({"controller": {"tls": {"method": "provided", "provided": {"tlsCert": "eA=="}}}}, "has tlsCert without tlsKey, tlsCa"),
     ({"controller": {"tls": {"method": "provided", "provided": {"tlsCert": "eA==", "tlsKey": "eA=="}}}},
-     "tlsCert is given without tlsCa"),
+     "has tlsCert, tlsKey without tlsCa"),
+    ({"controller": {"tls": {"method": "provided", "provided": {"tlsKey": "eA==", "tlsCa": "eA=="}}}},
+     "has tlsKey, tlsCa without tlsCert"),
+    ({"controller": {"tls": {"provided": {"tlsCert": "eA==", "tlsKey": "eA==", "tlsCa": "eA=="}}}},
+     "controller.tls.provided has tlsCert, tlsKey, tlsCa, but controller.tls.method is auto"),
+    ({"controller": {"tls": {"method": "certmanager", "provided": {"tlsCa": "eA=="}}}},
+     "controller.tls.provided has tlsCa, but controller.tls.method is certmanager"),
+    ({"controller": {"tls": {"secretName": "Mine"}}}, "controller/tls/secretName"),
+    ({"plugins": {"leaderElection": {"config": {"leaseDuration": 10}}}},
+     "plugins.leaderElection.config.leaseDuration is 10 s; expected more than renewDeadline (10 s)"),
+    ({"plugins": {"leaderElection": {"config": {"renewDeadline": 2.4}}}},
+     "plugins.leaderElection.config.renewDeadline is 2.4 s; expected more than 1.2 times retryPeriod (2 s)"),
+    ({"plugins": {"leaderElection": {"config": {"retryPeriod": 9}}}},
+     "renewDeadline is 10 s; expected more than 1.2 times retryPeriod (9 s)"),
+    ({"plugins": {"leaderElection": {"config": {"leaseDuration": 15.5}}}}, "leaderElection/config/leaseDuration"),
+    ({"plugins": {"leaderElection": {"config": {"leaseDuraton": 20}}}}, "leaseDuraton"),
+    ({"plugins": {"stateStore": {"config": {"requestTimeout": 9}}}}, "stateStore/config/requestTimeout"),
+    ({"plugins": {"stateStore": {"config": {"termlease": "x"}}}}, "termlease"),
+    ({"controller": {"bindAddress": "127.0.0.1"}}, "controller.bindAddress is 127.0.0.1, where no kubelet"),
+    ({"controller": {"bindAddress": "::1"}}, "controller.bindAddress is ::1, where no kubelet"),
+    ({"agent": {"bindAddress": "localhost"}}, "agent/bindAddress"),
+    ({"controller": {"name": "9egw"}}, "controller/name"),
+    ({"controller": {"name": "c" * 56}}, "controller/name"),
+    ({"agent": {"name": "egw"}, "controller": {"name": "egw"}}, "agent.name and controller.name are both egw"),
+    ({"global": {"configName": "egw_config"}}, "global/configName"),
     ({"plugins": {"stateStore": {"config": {"webhook": {"enabled": True}}}}}, "use webhook.enabled"),
+    ({"plugins": {"stateStore": {"config": {"webhook": {"enabled": True}}}}, "webhook": {"enabled": False}},
+     "use webhook.enabled"),
     ({"plugins": {"stateStore": {"config": {"namespace": "other"}}}},
      "plugins.stateStore.config.namespace is other, but the webhook's Service stands in egw-system"),
     ({"contoller": {"replicas": 3}}, "contoller"),
@@ -147,6 +177,20 @@ def test_controllers_are_unprivileged_and_stand_apart():
     assert not any("hostPath" in v for v in pod["volumes"])
 
 
+def test_a_controller_stops_when_nobody_is_led_to_it_any_more():
+    pod = Rendered().pod("controller")
+    pause = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert 0 < pause and pause + 9 < pod["terminationGracePeriodSeconds"]  # 9 s: a plugin that does not let go
+    assert "lifecycle" not in Rendered(MATRIX["no webhook"]).pod("controller")["containers"][0]
+
+
+def test_controllers_on_the_host_network_go_before_they_come():
+    """A new one could not listen, or would not be scheduled, beside an old one with the same ports."""
+    strategy = Rendered(MATRIX["host network"]).one("Deployment")["spec"]["strategy"]
+    assert strategy == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
+    assert "strategy" not in Rendered().one("Deployment")["spec"]
+
+
 def test_an_agent_has_named_capabilities_and_three_folders():
     pod = Rendered({"stateDir": "/srv/egw"}).pod("agent")
     container = pod["containers"][0]
@@ -154,12 +198,28 @@ def test_an_agent_has_named_capabilities_and_three_folders():
     assert pod["hostNetwork"] and "hostPID" not in pod and "privileged" not in security
     assert security["capabilities"] == {"add": ["NET_ADMIN", "NET_RAW", "SYS_NICE"], "drop": ["ALL"]}
     assert not security["allowPrivilegeEscalation"] and security["readOnlyRootFilesystem"]
+    assert security["seLinuxOptions"] == {"type": "spc_t"}, "else SELinux keeps it from both folders"
     folders = {v["name"]: v["hostPath"]["path"] for v in pod["volumes"] if "hostPath" in v}
     assert folders == {"state": "/srv/egw", "sysctl": "/proc/sys/net"}
     mounts = {m["name"]: m["mountPath"] for m in container["volumeMounts"]}
     assert mounts == {"config": "/etc/egw", "state": "/srv/egw", "sysctl": "/host/proc/sys/net"}
-    more = Rendered({"agent": {"securityContext": {"capabilities": {"add": ["NET_ADMIN", "NET_RAW", "BPF"]}}}})
-    assert more.pod("agent")["containers"][0]["securityContext"]["capabilities"]["add"] == ["NET_ADMIN", "NET_RAW", "BPF"]
+    more = agent_security({"capabilities": {"add": ["NET_ADMIN", "NET_RAW", "BPF"]}})
+    assert more["capabilities"]["add"] == ["NET_ADMIN", "NET_RAW", "BPF"] and not more["allowPrivilegeEscalation"]
+
+
+def agent_security(given):
+    return Rendered({"agent": {"securityContext": given}}).pod("agent")["containers"][0]["securityContext"]
+
+
+def test_an_agent_that_is_given_more_is_not_confined_beside_it():
+    """The API server refuses a container that may everything and may not escalate."""
+    privileged = agent_security({"privileged": True})
+    assert privileged["privileged"] and privileged["runAsUser"] == 0
+    assert not {"allowPrivilegeEscalation", "capabilities", "seccompProfile"} & set(privileged)
+    for name in ("SYS_ADMIN", "CAP_SYS_ADMIN"):
+        admin = agent_security({"capabilities": {"add": ["NET_ADMIN", name]}})
+        assert "allowPrivilegeEscalation" not in admin and admin["capabilities"]["drop"] == ["ALL"]
+    assert agent_security({"privileged": False}) == {**agent_security({}), "privileged": False}
 
 
 def test_probes_go_where_egw_listens():
@@ -215,7 +275,8 @@ def test_crds_stay_when_the_release_goes():
 
 
 def test_another_store_gets_no_rights_in_the_api():
-    kinds = set(Rendered({"plugins": {"stateStore": {"name": "mine"}, "leaderElection": {"name": "mine"}}}).kinds())
+    mine = {"name": "mine", "config": {"keys": "of its own"}}
+    kinds = set(Rendered({"plugins": {"stateStore": mine, "leaderElection": mine}}).kinds())
     assert kinds == {"ServiceAccount", "ConfigMap", "DaemonSet", "Deployment"}
 
 
@@ -287,9 +348,19 @@ def test_a_provided_certificate():
         "tlsCert": "Yw==", "tlsKey": "aw==", "tlsCa": "YQ=="}}}})
     secret = rendered.one("Secret")
     assert secret["data"] == {"tls.crt": "Yw==", "tls.key": "aw==", "ca.crt": "YQ=="}
+    assert secret["type"] == Rendered().one("Secret")["type"], "an upgrade cannot change the type"
     assert certificate_folder(rendered) == secret["metadata"]["name"]
     own = Rendered(MATRIX["provided"])
     assert "Secret" not in own.kinds() and certificate_folder(own) == "mine"
+
+
+def test_each_method_has_a_secret_of_its_own():
+    """Type and owner of a Secret cannot change: an upgrade to another method must not meet the one before."""
+    auto = Rendered()
+    others = [Rendered({"controller": {"tls": {"method": method}}}) for method in ("certmanager", "provided")]
+    names = [auto.one("Secret")["metadata"]["name"], *map(certificate_folder, others)]
+    assert len(set(names)) == 3, names
+    assert auto.config()["plugins"]["stateStore"]["config"]["webhook"]["secret"] == names[0]
 
 
 def test_a_certificate_of_cert_manager():
@@ -304,6 +375,17 @@ def test_a_certificate_of_cert_manager():
     assert rendered.one("Issuer", authority["issuerRef"]["name"])["spec"] == {"selfSigned": {}}
     own = Rendered({"controller": {"tls": {"method": "certmanager", "certmanager": {"issuerName": "corp"}}}})
     assert "Issuer" not in own.kinds() and own.one("Certificate")["spec"]["issuerRef"]["name"] == "corp"
+
+
+def test_a_node_is_purged_with_what_its_agent_had():
+    with open(os.path.join(CHART, "purge-node.yaml"), encoding="utf-8") as f:
+        purge = yaml.safe_load(f)["spec"]
+    agent = Rendered().pod("agent")
+    (container,) = purge["containers"]
+    assert purge["hostNetwork"] and container["securityContext"] == agent["containers"][0]["securityContext"]
+    assert purge["volumes"] == [v for v in agent["volumes"] if v["name"] != "config"]
+    assert container["volumeMounts"] == [m for m in agent["containers"][0]["volumeMounts"] if m["name"] != "config"]
+    assert egw([*container["args"], "--help"]).returncode == 0
 
 
 def test_without_webhook_nothing_of_it():

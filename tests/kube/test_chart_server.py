@@ -16,10 +16,10 @@ import urllib.parse
 import pytest
 import yaml
 
-from helm_chart import CHART, HELM, NAMESPACE, OLD_VALUES, Rendered
+from helm_chart import CHART, HELM, NAMESPACE, OLD_VALUES, Rendered, kubelet
+from lab.chart import WORKLOADS  # where helm_chart says that it is
 
 BUILD = os.environ["EGW_BUILD_DIR"]
-HERE = os.path.dirname(os.path.abspath(__file__))
 GROUP = "egressgateway.spidernet.io"
 
 
@@ -97,17 +97,26 @@ class Cluster:
         return subprocess.run([HELM, "--kubeconfig", self.kubeconfig, "-n", NAMESPACE, *arguments], text=True,
                               capture_output=True, check=False, timeout=120)
 
+    def config_map(self, name):
+        return self.get("configmap", name, "-n", NAMESPACE)["data"]
+
+    def pod(self, role, name, node=None):
+        """The pod of a role; made when it is not there."""
+        what = ("pod", name, "-n", NAMESPACE)
+        if self.kubectl("get", *what).returncode != 0:
+            self.create(kubelet.of(self.get(*WORKLOADS[role], "-n", NAMESPACE), name, node))
+        return self.get(*what)
+
+    def token_of(self, pod):
+        """As a kubelet fetches it."""
+        return self.must("create", "token", pod["spec"]["serviceAccountName"], "-n", NAMESPACE, "--bound-object-kind=Pod",
+                         "--bound-object-name=" + pod["metadata"]["name"]).strip()
+
     def token(self, account, node=None):
-        """As a kubelet fetches it: of a pod, which is on a node."""
-        bound = []
+        """Of the agent on the node, or of nobody's pod."""
         if node:
-            pod = f"{account}-{node}"
-            if self.kubectl("get", "pod", pod, "-n", NAMESPACE).returncode != 0:
-                self.create({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": pod, "namespace": NAMESPACE},
-                             "spec": {"nodeName": node, "serviceAccountName": account,
-                                      "containers": [{"name": "c", "image": "egw"}]}})
-            bound = ["--bound-object-kind=Pod", "--bound-object-name=" + pod]
-        return self.must("create", "token", account, "-n", NAMESPACE, *bound).strip()
+            return self.token_of(self.pod("agent", node, node))
+        return self.must("create", "token", account, "-n", NAMESPACE).strip()
 
     def close(self):
         self.server.stdin.close()
@@ -142,6 +151,9 @@ def test_the_server_would_take_it(cluster):
     done = cluster.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-", stdin=rendered.text)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == len(rendered.objects)
+    more = yaml.safe_dump(Rendered({"agent": {"securityContext": {"privileged": True}}}).one("DaemonSet"))
+    done = cluster.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-", stdin=more)
+    assert done.returncode == 0, done.stderr
     cluster.must("delete", "namespace", NAMESPACE, "--wait=false")
     cluster.must("replace", "--raw", f"/api/v1/namespaces/{NAMESPACE}/finalize", "-f", "-", stdin=json.dumps(
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}, "spec": {"finalizers": []}}))
@@ -149,9 +161,8 @@ def test_the_server_would_take_it(cluster):
     assert done.returncode == 0, done.stderr
     notes = done.stdout.split("NOTES:")[1]
     idle = notes.split("Without effect here")[1].splitlines()[0]
-    for key in ("agent.cmdBinName", "controller.tls.auto.caExpiration", "cleanup", "agent.debug.gopsPort"):
-        assert key in idle, notes
-    assert "agent.image" not in idle and "egw-datapath-iptables.so" in notes and "controller.replicas is 1" in notes
+    assert "agent.cmdBinName" in idle and "agent.image" not in idle
+    assert "egw-datapath-iptables.so" in notes and "controller.replicas is 1" in notes
     plain = cluster.helm("install", "egw", CHART, "--create-namespace", "--dry-run=server").stdout.split("NOTES:")[1]
     assert "Without effect" not in plain and "egw-datapath" not in plain, plain
 
@@ -247,13 +258,28 @@ def test_exactly_these_rights(release, account):
     assert allowed == ALLOWED[account]
 
 
+def can(cluster, token, verb, what, namespace):
+    done = cluster.kubectl("auth", "can-i", verb, what, "-n", namespace, token=token)
+    answer = done.stdout.split()[:1]  # a reason may follow
+    assert answer in (["yes"], ["no"]), done.stderr
+    return answer == ["yes"]
+
+
 def test_the_controller_has_its_two_leases(release):
     token = release.token("egressgateway-controller")
     for lease, allowed in (("egw-term", True), ("egw-controller", True), ("another", False)):
         for verb in ("get", "update"):
-            done = release.kubectl("auth", "can-i", verb, f"leases.coordination.k8s.io/{lease}", "-n", NAMESPACE, token=token)
-            assert (done.returncode == 0) == allowed, (verb, lease, done.stdout, done.stderr)
+            assert can(release, token, verb, f"leases.coordination.k8s.io/{lease}", NAMESPACE) == allowed, (verb, lease)
     assert release.kubectl("get", "secrets", "-n", NAMESPACE, token=token).returncode != 0
+
+
+def test_events_are_written_where_their_objects_are(release):
+    """A controller's in every namespace; an agent's are about its EgressTunnel and stand in `default`."""
+    for account, elsewhere in (("egressgateway-controller", True), ("egressgateway-agent", False)):
+        token = release.token(account)
+        for verb in ("get", "create", "update"):
+            assert can(release, token, verb, "events", "default"), (account, verb)
+            assert can(release, token, verb, "events", NAMESPACE) == elsewhere, (account, verb)
 
 
 @pytest.fixture(scope="module")
@@ -334,9 +360,51 @@ def test_the_policy_holds_where_the_roles_would_not(tunnels):
                 tunnels.create({"apiVersion": GROUP + "/v1beta1", "kind": "EgressClusterInfo", "metadata": {"name": "x"}})
             done = tunnels.kubectl(*words, token=token)
             assert done.returncode != 0 and "nothing but the EgressTunnel of its node" in done.stderr, done.stderr
+        newer = {"apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"name": "n", "namespace": "default"},
+                 "eventTime": "2026-01-01T00:00:00.000000Z", "reportingController": "c", "reportingInstance": "i",
+                 "action": "a", "reason": "r", "type": "Normal", "regarding": {"apiVersion": "v1", "kind": "Node", "name": "n1"}}
+        for document in (event("n1", NAMESPACE, namespace=NAMESPACE), newer):
+            done = tunnels.kubectl("create", "-f", "-", stdin=json.dumps(document), token=token)
+            assert done.returncode != 0 and "writes no events but those about the EgressTunnel n1" in done.stderr, done.stderr
     finally:
         tunnels.must("delete", "clusterrolebinding", "mistake")
         tunnels.must("delete", "egci", "--all")
+
+
+def event(node, where="default", **about):
+    about = {"apiVersion": GROUP + "/v1beta1", "kind": "EgressTunnel", "name": node, **about}
+    return {"apiVersion": "v1", "kind": "Event", "metadata": {"name": f"{node}.test", "namespace": where},
+            "involvedObject": about, "type": "Normal", "reason": "Test", "message": "a test"}
+
+
+def test_an_agents_events_are_about_its_own_tunnel(tunnels):
+    token = tunnels.token("egressgateway-agent", "n1")
+
+    def write(verb, document, *more):
+        return tunnels.kubectl(verb, "-f", "-", *more, stdin=json.dumps(document), token=token)
+
+    wait_for("policy", lambda: write("create", event("n2"), "--dry-run=server").returncode != 0)
+    for verb, count in (("create", 1), ("replace", 2)):
+        done = write(verb, {**event("n1"), "count": count})
+        assert done.returncode == 0, done.stderr
+    only = "the agent of node n1 writes no events but those about the EgressTunnel n1, in the namespace default"
+    tunnels.create(event("n2"))
+    refused = {"another node's": ("create", event("n2")), "a Node's": ("create", event("n1", apiVersion="v1", kind="Node")),
+               "another group's": ("create", event("n1", apiVersion="other.test/v1")),
+               "another node's, changed": ("replace", {**event("n2"), "count": 2})}
+    for what, (verb, document) in refused.items():
+        done = write(verb, document)
+        assert done.returncode != 0 and only in done.stderr, (what, done.stderr)
+    stolen = event("n1")
+    stolen["metadata"]["name"] = "n2.test"
+    for document in (stolen, event("n1", uid="another")):
+        done = write("replace", document)
+        assert done.returncode != 0 and "an event stays with the object that it is about" in done.stderr, done.stderr
+    done = write("create", event("n1", NAMESPACE))
+    assert done.returncode != 0 and "is forbidden: User" in done.stderr, done.stderr
+    done = tunnels.kubectl("create", "-f", "-", stdin=json.dumps(event("n1")), token=tunnels.token("egressgateway-agent"))
+    assert done.returncode != 0 and "the agent's token is not bound to a node" in done.stderr, done.stderr
+    tunnels.must("delete", "events", "--all", "-n", "default")
 
 
 # ---- the containers ----------------------------------------------------------------------------------------
@@ -401,44 +469,17 @@ def inside(netns):
 
 
 class Container:
-    """The first container of a role's pod, run by container.py as a kubelet would."""
+    """The container of a role's pod as the server has it, run as a kubelet would (lab/pod.py)."""
 
-    def __init__(self, cluster, rendered, role, environment, token, netns=None):
-        pod = rendered.pod(role)
-        container = pod["containers"][0]
-        here = tempfile.mkdtemp(prefix=role + "-", dir=cluster.folder)
-        account = os.path.join(here, "account")
-        volumes = {"config": os.path.join(here, "config"), "state": os.path.join(here, "state"), "sysctl": "/proc/sys/net"}
-        for name in ("root", "account", "config", "state"):
-            os.mkdir(os.path.join(here, name))
-        os.chmod(volumes["state"], 0o777 if role == "controller" else 0o755)  # emptyDir, hostPath
-        stored = cluster.get("configmap", "egressgateway", "-n", NAMESPACE)["data"]
-        self.write(volumes["config"], stored)
+    def __init__(self, cluster, role, name, node=None, netns=None):
+        pod = cluster.pod(role, name, node)
+        folder = os.path.join(cluster.folder, name)
         with open(cluster.authority, encoding="utf-8") as f:
-            self.write(account, {"token": token, "ca.crt": f.read(), "namespace": NAMESPACE})
-        mounts = {m["mountPath"]: volumes[m["name"]] for m in container["volumeMounts"]}
-        writable = [m["mountPath"] for m in container["volumeMounts"] if not m.get("readOnly")]
-        mounts["/var/run/secrets/kubernetes.io/serviceaccount"] = account
-        for part in ("bin", "lib"):
-            mounts["/image/" + part] = os.path.join(BUILD, part)
-        words, env = rendered.command(role, environment, "/etc/egw/egw.yaml")
-        env |= {"PATH": "/image/bin", "KUBERNETES_SERVICE_HOST": cluster.url.hostname,
-                "KUBERNETES_SERVICE_PORT": str(cluster.url.port)}
-        security = container["securityContext"]
-        spec = {"argv": words, "env": env, "user": security["runAsUser"], "mounts": mounts, "writable": writable,
-                "capabilities": security["capabilities"].get("add", [])}
-        self.path = os.path.join(here, "log")
+            account = {"token": cluster.token_of(pod), "ca.crt": f.read(), "namespace": NAMESPACE}
+        words = kubelet.run(pod, folder, BUILD, (cluster.url.hostname, cluster.url.port), cluster.config_map, account)
+        self.path = os.path.join(folder, "log")
         with open(self.path, "w", encoding="utf-8") as log:
-            self.process = subprocess.Popen(
-                [*inside(netns), "unshare", "-m", "--propagation", "private",
-                 "/usr/bin/python3", os.path.join(HERE, "container.py"), os.path.join(here, "root"), json.dumps(spec)],
-                stdout=log, stderr=log)
-
-    @staticmethod
-    def write(folder, files):
-        for name, text in files.items():
-            with open(os.path.join(folder, name), "w", encoding="utf-8") as f:
-                f.write(text)
+            self.process = subprocess.Popen([*inside(netns), *words], stdout=log, stderr=log)
 
     def log(self):
         with open(self.path, encoding="utf-8") as f:
@@ -468,12 +509,11 @@ def enable_webhook(cluster):
 
 def test_controller_and_agent_run_with_what_the_chart_rendered(release):
     enable_webhook(release)
-    rendered = Rendered(release.values, "--set", "webhook.enabled=true")
     running = []
     network = NodeNetwork("egw-chart-n1", release.url.port)
     try:
         account = release.token("egressgateway-controller")
-        controller = Container(release, rendered, "controller", {"POD_NAME": "egw-controller-0"}, account)
+        controller = Container(release, "controller", "egw-controller-0")
         running.append(controller)
         wait_for("ready controller", lambda: ready(controller, None, HEALTH))
         wait_for("tunnel", lambda: release.kubectl("get", "egt", "n1").returncode == 0)
@@ -482,8 +522,7 @@ def test_controller_and_agent_run_with_what_the_chart_rendered(release):
         assert secrets[0] == 0 and 0 not in secrets[1:], "its own secret, and no other"
         # The agent may not switch forwarding on by itself: the node's owner does.
         subprocess.run(["ip", "netns", "exec", network.name, "sysctl", "-qw", "net.ipv4.ip_forward=1"], check=True)
-        agent = Container(release, rendered, "agent", {"NODE_NAME": "n1"}, release.token("egressgateway-agent", "n1"),
-                          network.name)
+        agent = Container(release, "agent", "n1", "n1", network.name)
         running.append(agent)
         wait_for("ready agent", lambda: ready(agent, network.name, 5810))
         wait_for("Ready tunnel", lambda: release.get("egt", "n1")["status"].get("phase") == "Ready")

@@ -1,5 +1,5 @@
-"""The one-machine cluster on a real API server, with real packets: who may see and write what, leaders that
-die, and an API server that is away."""
+"""The one-machine cluster on a real API server, with real packets: what runs is what the chart rendered; who may see
+and write what, leaders that die, and an API server that is away."""
 
 import json
 import os
@@ -13,7 +13,9 @@ import pytest
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, ROOT)
 
-from lab.cluster import Cluster, count_lines  # noqa: E402  (the path must be set first)
+from helm_chart import NAMESPACE, Rendered  # noqa: E402  (the path must be set first)
+from lab.chart import WORKLOADS  # noqa: E402
+from lab.cluster import Cluster, count_lines  # noqa: E402
 from lab.kube import ADDRESS  # noqa: E402
 from lab.process import Process  # noqa: E402
 from lab.quickstart import EIP4, MANIFESTS, keep_logs, leader, settle, wait_eip  # noqa: E402
@@ -51,7 +53,7 @@ def daemons(cluster):
 def audit(cluster, account=None):
     for entry in cluster.store.audit():
         user = entry["user"].get("username", "")  # none: not let in
-        if account is None or user == f"system:serviceaccount:egw-system:egw-{account}":
+        if account is None or user == f"system:serviceaccount:{NAMESPACE}:{WORKLOADS[account][1]}":
             yield entry
 
 
@@ -90,10 +92,57 @@ def test_the_quickstart_passes():
         assert words in done.stdout
 
 
+def words_of(path):
+    with open(path, encoding="utf-8") as f:
+        return f.read().rstrip("\0").split("\0")
+
+
+CAPABILITIES = {"NET_ADMIN": 12, "NET_RAW": 13, "SYS_NICE": 23}  # linux/capability.h
+
+
+def test_everybody_runs_with_what_the_chart_rendered_and_nothing_else(cluster):
+    """Seen from the running processes, against a rendering of its own with the values that the lab installed."""
+    rendered = Rendered(cluster.store.values)
+    for daemon in daemons(cluster):
+        proc = f"/proc/{daemon.process.pid}"
+        words, environment = rendered.command(daemon.role, daemon.who)
+        assert words_of(f"{proc}/cmdline") == words
+        # What a kubelet and an image add.
+        environment.update(KUBERNETES_SERVICE_HOST=ADDRESS[0], KUBERNETES_SERVICE_PORT=str(ADDRESS[1]), PATH="/image/bin")
+        assert dict(w.split("=", 1) for w in words_of(f"{proc}/environ")) == environment
+        with open(f"{proc}/root{words[2]}", encoding="utf-8") as f:
+            assert f.read() == rendered.config_text()
+        security = rendered.pod(daemon.role)["containers"][0]["securityContext"]
+        with open(f"{proc}/status", encoding="ascii") as f:
+            status = {key: value.strip() for key, _, value in (line.partition(":") for line in f)}
+        assert status["Uid"].split() == [str(security["runAsUser"])] * 4
+        bits = sum(1 << CAPABILITIES[name] for name in security["capabilities"].get("add", []))
+        assert [int(status[which], 16) for which in ("CapEff", "CapBnd")] == [bits, bits], daemon.who
+    assert len(daemons(cluster)) == len(cluster.nodes) + rendered.one("Deployment")["spec"]["replicas"]
+
+
+def test_the_service_accounts_have_the_rights_that_the_chart_rendered_and_no_others(cluster):
+    rendered = Rendered(cluster.store.values)
+    for o in rendered.objects:
+        stored = cluster.get(o["kind"], o["metadata"]["name"], o["metadata"].get("namespace"))
+        assert stored, o["metadata"]
+        for key in ("rules", "roleRef", "subjects"):
+            assert stored.get(key) == o.get(key), o["metadata"]
+
+    def bound(objects):
+        return {(o["kind"], o["metadata"].get("namespace"), o["metadata"]["name"]) for o in objects
+                if any(s.get("namespace") == NAMESPACE for s in o.get("subjects", []))}
+
+    assert bound(cluster.get("clusterrolebinding") + cluster.get("rolebinding")) == bound(rendered.objects)
+
+
+def refused(cluster):
+    return [(e["user"]["username"], e["verb"], e["requestURI"]) for e in audit(cluster)
+            if e.get("responseStatus", {}).get("code") in (401, 403) and f":{NAMESPACE}:" in e["user"].get("username", "")]
+
+
 def test_everybody_does_what_his_service_account_may(cluster):
-    refused = [(e["user"]["username"], e["requestURI"]) for e in audit(cluster)
-               if e.get("responseStatus", {}).get("code") in (401, 403) and ":egw-" in e["user"].get("username", "")]
-    assert refused == []
+    assert refused(cluster) == []
     assert {node_of(e) for e in audit(cluster, "agent")} == set(cluster.nodes)
     assert {node_of(e) for e in audit(cluster, "controller")} == {None}
 
@@ -148,10 +197,33 @@ def test_an_idle_agent_writes_once_a_period_and_reads_nothing(cluster):
 
 def test_kubectl_sees_the_objects_and_the_story(cluster):
     assert EIP4 in cluster.store.run_kubectl("get", "egp", "shop")
-    lease = cluster.get("lease", "egw-controller", "egw-system")
+    lease = cluster.get("lease", "egw-controller", NAMESPACE)
     assert lease["spec"]["holderIdentity"] == leader(cluster)[0]
     assert cluster.store.run_kubectl("get", "node", "n1", "-o", "jsonpath={.status.addresses[*].address}") == \
         f"{cluster.address('n1')} {cluster.address('n1', 6)}"
+
+
+def test_events_need_the_rights_that_there_are(cluster):
+    """All of them and no more: an event is looked for, made, and counted when the same happens again; an agent's are
+    about its tunnel, which has no namespace."""
+    for _ in range(2):
+        cluster.agent("n1").stop(signal.SIGKILL)
+        cluster.wait("egt", "n1", lambda t: t["status"]["phase"] == "HeartbeatTimeout", 15)
+        cluster.agent("n1").start()
+        cluster.wait("egt", "n1", lambda t: t["status"]["phase"] == "Ready", 15)
+    end = time.monotonic() + 15
+    while not {"egw-agent", "egw-controller"} <= {e["source"]["component"] for e in cluster.get("event") if e["count"] > 1}:
+        assert time.monotonic() < end, "no event was counted up"
+        time.sleep(0.2)
+    for account in WORKLOADS:
+        entries = [e for e in audit(cluster, account) if e.get("objectRef", {}).get("resource") == "events"]
+        assert {e["verb"] for e in entries} == {"get", "create", "update"}
+        assert {e["objectRef"].get("apiGroup", "") for e in entries} == {""}
+        if account == "agent":
+            assert {e["objectRef"]["namespace"] for e in entries} == {"default"}
+    for e in cluster.get("event"):
+        assert e["metadata"]["namespace"] == e["involvedObject"].get("namespace", "default")
+    assert refused(cluster) == []
 
 
 def take_leader_away(cluster, how):
@@ -163,7 +235,7 @@ def take_leader_away(cluster, how):
     begin = time.monotonic()
     how(who)
     cluster.wait("lease", "egw-controller",
-                 lambda lease: lease["spec"].get("holderIdentity", holder) not in ("", holder), 20, "egw-system")
+                 lambda lease: lease["spec"].get("holderIdentity", holder) not in ("", holder), 20, NAMESPACE)
     took = time.monotonic() - begin
     cluster.wait("egci", "default", lambda i: i["status"]["term"] > term, 5)
     report = traffic.stop()
@@ -176,7 +248,7 @@ def take_leader_away(cluster, how):
 def settled_leader(cluster):
     """Waits until the one who holds the Lease has stamped the objects."""
     def stamped(info):
-        lease = cluster.get("lease", "egw-controller", "egw-system")
+        lease = cluster.get("lease", "egw-controller", NAMESPACE)
         return info["status"]["leader"] == lease["spec"]["holderIdentity"]
     cluster.wait("egci", "default", stamped, 15)
 

@@ -79,15 +79,23 @@ annotations:
 {{ .Values.controller.name }}-webhook
 {{- end }}
 
+{{/* The Secret with its certificate. Each method has one of its own: neither the type of a Secret nor whose it is can
+change, so that an upgrade to another method would fail on one that is there. */}}
+{{- define "egw.webhookSecret" -}}
+{{- $method := .Values.controller.tls.method -}}
+{{- $name := include "egw.webhookName" . -}}
+{{- .Values.controller.tls.secretName | default (ternary $name (printf "%s-%s" $name $method) (eq $method "auto")) -}}
+{{- end }}
+
 {{/* The state store as chosen, and the webhook that belongs to it. */}}
 {{- define "egw.stateStore" -}}
 {{- $store := deepCopy .Values.plugins.stateStore -}}
-{{- if eq (include "egw.webhook" .) "on" -}}
 {{- $given := $store.config | default dict -}}
-{{- if hasKey $given "webhook" -}}
+{{- if and (eq $store.name "kube") (hasKey $given "webhook") -}}
 {{- fail "plugins.stateStore.config.webhook is set by the chart: use webhook.enabled, controller.webhookPort and controller.tls" -}}
 {{- end -}}
-{{- if ne (dig "namespace" .Release.Namespace $given) .Release.Namespace -}}
+{{- if eq (include "egw.webhook" .) "on" -}}
+{{- if not (has (dig "namespace" "" $given) (list "" .Release.Namespace)) -}}
 {{- fail (printf "plugins.stateStore.config.namespace is %s, but the webhook's Service stands in %s, the release's namespace: leave it out, or set webhook.enabled to false" $given.namespace .Release.Namespace) -}}
 {{- end -}}
 {{- $name := include "egw.webhookName" . -}}
@@ -98,7 +106,7 @@ annotations:
 {{- $domain := .Values.global.clusterDnsDomain -}}
 {{- $names := concat $tls.auto.extraDnsNames $tls.auto.extraIpAddresses -}}
 {{- if ne $domain "cluster.local" }}{{ $names = append $names (printf "%s.%s.svc.%s" $name .Release.Namespace $domain) }}{{ end -}}
-{{- $_ := merge $webhook (dict "certificate" "selfSigned" "secret" ($tls.secretName | default $name)) -}}
+{{- $_ := merge $webhook (dict "certificate" "selfSigned" "secret" (include "egw.webhookSecret" .)) -}}
 {{- with $names }}{{ $_ := set $webhook "names" . }}{{ end -}}
 {{- else -}}
 {{- $_ := merge $webhook (dict "certificate" "provided" "folder" "/etc/egw-webhook") -}}
@@ -106,6 +114,43 @@ annotations:
 {{- $_ := set $store "config" (merge (dict "webhook" $webhook) $given) -}}
 {{- end -}}
 {{- toYaml $store -}}
+{{- end }}
+
+{{/* The election as chosen; of the plugin kube the relations of the times, with its defaults for what is not given. */}}
+{{- define "egw.leaderElection" -}}
+{{- $election := .Values.plugins.leaderElection -}}
+{{- if eq $election.name "kube" -}}
+{{- $times := merge (dict) ($election.config | default dict) (dict "leaseDuration" 15 "renewDeadline" 10 "retryPeriod" 2) -}}
+{{- if le (float64 $times.leaseDuration) (float64 $times.renewDeadline) -}}
+{{- fail (printf "plugins.leaderElection.config.leaseDuration is %v s; expected more than renewDeadline (%v s)" $times.leaseDuration $times.renewDeadline) -}}
+{{- end -}}
+{{- if le (float64 $times.renewDeadline) (mulf 1.2 $times.retryPeriod) -}}
+{{- fail (printf "plugins.leaderElection.config.renewDeadline is %v s; expected more than 1.2 times retryPeriod (%v s)" $times.renewDeadline $times.retryPeriod) -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $election -}}
+{{- end }}
+
+{{/* Ends the rendering where values of the roles contradict each other. */}}
+{{- define "egw.refuseContradictions" -}}
+{{- $controller := .Values.controller -}}
+{{- if eq .Values.agent.name $controller.name -}}
+{{- fail (printf "agent.name and controller.name are both %s; service accounts and roles have these names, so give different ones" $controller.name) -}}
+{{- end -}}
+{{- if and (not $controller.hostNetwork) (regexMatch "^(127\\.|::ffff:127\\.|[0:]*:0*1$)" $controller.bindAddress) -}}
+{{- fail (printf "controller.bindAddress is %s, where no kubelet and no API server reaches a pod with a network of its own: give 0.0.0.0 or ::, or set controller.hostNetwork to true" $controller.bindAddress) -}}
+{{- end -}}
+{{- $given := list -}}
+{{- $missing := list -}}
+{{- range $key := list "tlsCert" "tlsKey" "tlsCa" -}}
+{{- if get $controller.tls.provided $key }}{{ $given = append $given $key }}{{ else }}{{ $missing = append $missing $key }}{{ end -}}
+{{- end -}}
+{{- if and $given (ne $controller.tls.method "provided") -}}
+{{- fail (printf "controller.tls.provided has %s, but controller.tls.method is %s: set the method to provided, or leave them out" (join ", " $given) $controller.tls.method) -}}
+{{- end -}}
+{{- if and $given $missing -}}
+{{- fail (printf "controller.tls.provided has %s without %s; certificate, key and the authority that signed it belong together" (join ", " $given) (join ", " $missing)) -}}
+{{- end -}}
 {{- end }}
 
 {{/* Of a role: what egw's configuration says of it. */}}
@@ -121,6 +166,7 @@ bootDrop: true
 {{- end }}
 
 {{- define "egw.config" -}}
+{{- include "egw.refuseContradictions" . -}}
 feature:
   {{- $taken := list "datapathMode" "gatewayFailover" "tunnelMonitorPeriod" "tunnelUpdatePeriod" "eipEvictionTimeout" }}
   {{- range $key, $value := .Values.feature }}
@@ -138,7 +184,7 @@ plugins:
   stateStore:
     {{- include "egw.stateStore" . | nindent 4 }}
   leaderElection:
-    {{- toYaml .Values.plugins.leaderElection | nindent 4 }}
+    {{- include "egw.leaderElection" . | nindent 4 }}
   datapath:
     name: {{ include "egw.datapath" . }}
     config:

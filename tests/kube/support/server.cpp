@@ -190,6 +190,7 @@ void ApiServer::start_server() {
                                       "--service-account-key-file=" + file("sa.key"),
                                       "--service-account-signing-key-file=" + file("sa.key"),
                                       "--disable-admission-plugins=ServiceAccount",
+                                      "--allow-privileged=true",
                                       "--audit-policy-file=" + file("audit.yaml"),
                                       "--audit-log-path=" + file("audit.log")};
   command.insert(command.end(), more_flags_.begin(), more_flags_.end());
