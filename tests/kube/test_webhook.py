@@ -298,3 +298,13 @@ def test_without_the_secrets_permission_it_says_so(cluster):
     cluster.processes[0] = cluster.serve("c1")
     wait_for("a word about it", lambda: "no permission to get secrets/v1" in cluster.log("c1"))
     assert not ready("c1")
+
+
+def test_without_controllers_policies_go_and_nothing_else_changes(cluster):
+    for process in cluster.processes[:2]:
+        process.terminate()
+        assert process.wait(timeout=10) == 0
+    refused = cluster.attempt("annotate", "egp", "shop", "--overwrite", "test=nobody")
+    assert refused.returncode != 0 and "failed calling webhook" in refused.stderr, refused.stderr
+    gone = cluster.attempt("delete", "egp", "shop", "--timeout=20s")
+    assert gone.returncode == 0, gone.stderr
