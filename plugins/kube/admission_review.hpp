@@ -22,7 +22,7 @@ struct AdmissionRequest {
   nlohmann::json object, old_object;  // null where the operation has none
 };
 
-// kInvalid, with the field, for what is no such review.
+// kInvalid, with the field, for what is no such review or has more than 200,000 values.
 [[nodiscard]] sdk::Outcome<AdmissionRequest> read_review(std::string_view body);
 
 struct Verdict {
@@ -36,8 +36,8 @@ struct Verdict {
 
 // Asks the host. defaulting: what is refused is let through, since the validating question follows,
 // and the answer has the patch; else the answer is the verdict. Other objects are read by `reader`.
-[[nodiscard]] Verdict judge(const AdmissionRequest& request, bool defaulting,
-                            const sdk::StoreHost& host, sdk::Reader& reader);
+[[nodiscard]] Verdict judge(AdmissionRequest request, bool defaulting, const sdk::StoreHost& host,
+                            sdk::Reader& reader);
 
 // What makes `given` into `wanted`, the status left out; null: nothing.
 [[nodiscard]] nlohmann::json patch_of(nlohmann::json given, nlohmann::json wanted);

@@ -15,16 +15,6 @@ namespace {
 constexpr int kMaxDepth = 100;
 constexpr std::size_t kMaxMessage = 600;
 
-// One line without control characters.
-std::string one_line(std::string_view text) {
-  std::string out(text.substr(0, kMaxMessage));
-  for (char& c : out) {
-    if (static_cast<unsigned char>(c) < ' ' || c == 127) c = ' ';
-  }
-  while (!out.empty() && out.back() == ' ') out.pop_back();
-  return out;
-}
-
 std::string what_of(const Asked& asked) {
   return asked.object.empty() ? asked.resource : asked.object;
 }
@@ -50,6 +40,15 @@ sdk::Status unexpected(int code, const std::string& said, const Asked& asked) {
 }
 
 }  // namespace
+
+std::string one_line(std::string_view text) {
+  std::string out(text.substr(0, kMaxMessage));
+  for (char& c : out) {
+    if (static_cast<unsigned char>(c) < ' ' || c == 127) c = ' ';
+  }
+  while (!out.empty() && out.back() == ' ') out.pop_back();
+  return out;
+}
 
 sdk::Outcome<json> parse_object(std::string_view text) {
   if (common::nested_deeper_than(text, kMaxDepth)) {

@@ -22,6 +22,9 @@ struct Asked {
 // The parsed body: an object that is not nested more than 100 levels deep. kInternal.
 [[nodiscard]] sdk::Outcome<nlohmann::json> parse_object(std::string_view text);
 
+// What somebody else wrote, for a message: at most 600 bytes, without control characters.
+[[nodiscard]] std::string one_line(std::string_view text);
+
 // ok() for a complete 2xx answer.
 [[nodiscard]] sdk::Status status_of(const HttpAnswer& answer, const Asked& asked);
 // The same for a metav1.Status that came in another way (an ERROR event of a watch).

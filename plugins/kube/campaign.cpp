@@ -107,10 +107,9 @@ Campaign::Pause Campaign::stand() {
   const Pause patience = std::max<Pause>(kShortestRequest, config_.renew_deadline / 2);
   sdk::Outcome<json> lease = read(patience, &stop_);
   trouble(lease.status());
-  if (!lease.ok()) {
-    seen_since_ = {};  // who cannot look cannot say that somebody else stood still
-    return jittered(config_.retry_period);
-  }
+  // The observation goes on, as client-go's does: who has renewed meanwhile is seen to have done so
+  // by the next read that succeeds, and until then nothing is taken.
+  if (!lease.ok()) return jittered(config_.retry_period);
   const LeaseRecord record = lease->is_null() ? LeaseRecord{} : read_lease(*lease);
   observe(record);
   const Time runs_out = seen_since_ + record.duration;

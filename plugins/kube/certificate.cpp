@@ -35,6 +35,8 @@ using Key = std::unique_ptr<EVP_PKEY, Freed<EVP_PKEY_free>>;
 using Bio = std::unique_ptr<BIO, Freed<BIO_free_all>>;
 using Extension = std::unique_ptr<X509_EXTENSION, Freed<X509_EXTENSION_free>>;
 
+void free_stack(STACK_OF(X509) * stack) { sk_X509_free(stack); }
+
 template <class T>
 T need(T value, const char* what) {
   if (!value) {
@@ -116,7 +118,9 @@ bool is_address(const std::string& name) {
 
 bool good_for(X509* certificate, const std::string& name) {
   if (is_address(name)) return ::X509_check_ip_asc(certificate, name.c_str(), 0) == 1;
-  return ::X509_check_host(certificate, name.data(), name.size(), 0, nullptr) == 1;
+  // As the API server does it: the common name is no name (RFC 6125).
+  return ::X509_check_host(certificate, name.data(), name.size(),
+                           X509_CHECK_FLAG_NEVER_CHECK_SUBJECT, nullptr) == 1;
 }
 
 bool signed_by(X509* certificate, X509* authority) {
@@ -193,6 +197,33 @@ KeyPair issue(X509* authority, EVP_PKEY* authority_key, const std::vector<std::s
   return {pem_of(made.get()), pem_of(key.get())};
 }
 
+// Why no way leads from the first certificate, over those behind it, to one of the authorities;
+// empty: one does.
+std::string broken_way(const std::vector<Certificate>& chain, const std::string& authorities,
+                       WallTime now) {
+  const std::unique_ptr<X509_STORE, Freed<X509_STORE_free>> store(
+      need(::X509_STORE_new(), "get memory"));
+  for (const Certificate& one : read_certificates(authorities)) {
+    need(::X509_STORE_add_cert(store.get(), one.get()), "keep a certificate");
+  }
+  const std::unique_ptr<STACK_OF(X509), Freed<free_stack>> between(
+      need(sk_X509_new_null(), "get memory"));
+  for (std::size_t i = 1; i < chain.size(); ++i) sk_X509_push(between.get(), chain[i].get());
+  const std::unique_ptr<X509_STORE_CTX, Freed<X509_STORE_CTX_free>> context(
+      need(::X509_STORE_CTX_new(), "get memory"));
+  need(::X509_STORE_CTX_init(context.get(), store.get(), chain.front().get(), between.get()),
+       "check a certificate");
+  need(::X509_STORE_CTX_set_default(context.get(), "ssl_server"), "check a certificate");
+  X509_VERIFY_PARAM* how = ::X509_STORE_CTX_get0_param(context.get());
+  ::X509_VERIFY_PARAM_set_time(how, std::chrono::system_clock::to_time_t(now));
+  // Go takes each certificate of the bundle for an authority, also one that another has signed.
+  ::X509_VERIFY_PARAM_set_flags(how, X509_V_FLAG_PARTIAL_CHAIN);
+  const bool leads = ::X509_verify_cert(context.get()) == 1;
+  ::ERR_clear_error();
+  if (leads) return {};
+  return ::X509_verify_cert_error_string(::X509_STORE_CTX_get_error(context.get()));
+}
+
 bool serving_is_good(const Material& material, const std::vector<Certificate>& authorities,
                      const std::vector<std::string>& names, WallTime now) {
   const std::vector<Certificate> chain = read_certificates(material.serving.certificate);
@@ -243,6 +274,19 @@ std::string trouble_of(const KeyPair& pair, WallTime now) {
     return "the certificate has run out";
   }
   return {};
+}
+
+std::string distrust_of(const std::string& certificate, const std::vector<std::string>& names,
+                        const std::string& authorities, WallTime now) {
+  const std::vector<Certificate> chain = read_certificates(certificate);
+  if (chain.empty()) return "there is no certificate in it";
+  const bool named = std::any_of(names.begin(), names.end(), [&](const std::string& name) {
+    return good_for(chain.front().get(), name);
+  });
+  if (!named) return "it is not for " + names.front();
+  if (authorities.empty()) return {};
+  const std::string broken = broken_way(chain, authorities, now);
+  return broken.empty() ? broken : "ca.crt did not sign it (" + broken + ")";
 }
 
 WallTime end_of(const std::string& pem) {

@@ -32,6 +32,11 @@ bool renew(Material& material, const std::vector<std::string>& names, WallTime n
 
 // Why this pair cannot be served now; empty: it can.
 [[nodiscard]] std::string trouble_of(const KeyPair& pair, WallTime now);
+// Why the API server, which asks for the first of these names and trusts only these authorities,
+// does not accept it now; empty: it does. Any of the names will do. authorities empty: not judged.
+[[nodiscard]] std::string distrust_of(const std::string& certificate,
+                                      const std::vector<std::string>& names,
+                                      const std::string& authorities, WallTime now);
 // When the first certificate of a PEM ends; the epoch: it cannot be read.
 [[nodiscard]] WallTime end_of(const std::string& pem);
 // The certificates of `known`, without what has run out or is no certificate, and those of `more`

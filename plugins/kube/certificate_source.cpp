@@ -74,11 +74,19 @@ bool another_was_faster(const sdk::Status& status) {
   return status.code == Code::kConflict || status.code == Code::kExists;
 }
 
+// By which the API server asks.
+std::string service_name(const WebhookConfig& config, const std::string& ns) {
+  return config.service + "." + ns + ".svc";
+}
+
 // ---- files -------------------------------------------------------------------------------------
 
 class ProvidedCertificate : public CertificateSource {
  public:
-  explicit ProvidedCertificate(std::string folder) : folder_(std::move(folder)) {}
+  ProvidedCertificate(const WebhookConfig& config, const std::string& ns)
+      : folder_(config.folder), names_({service_name(config, ns)}) {
+    names_.insert(names_.end(), config.names.begin(), config.names.end());
+  }
 
   sdk::Outcome<Serving> look(WallTime now) override {
     try {
@@ -93,7 +101,10 @@ class ProvidedCertificate : public CertificateSource {
           return sdk::fail(Code::kInvalid, "there is no valid certificate in it", authorities);
         }
       }
-      const std::string trouble = trouble_of(out.pair, now);
+      std::string trouble = trouble_of(out.pair, now);
+      if (trouble.empty()) {
+        trouble = distrust_of(out.pair.certificate, names_, out.authorities, now);
+      }
       if (trouble.empty()) return out;
       return sdk::fail(Code::kInvalid, trouble + "; replace tls.crt and tls.key", folder_);
     } catch (const sdk::Failure& failure) {
@@ -103,6 +114,7 @@ class ProvidedCertificate : public CertificateSource {
 
  private:
   const std::string folder_;
+  std::vector<std::string> names_;
 };
 
 // ---- the Secret --------------------------------------------------------------------------------
@@ -135,8 +147,8 @@ class SharedCertificate : public CertificateSource {
  public:
   SharedCertificate(Api& api, const WebhookConfig& config, std::string ns, Stop& stop)
       : secret_(api, resource_of("", "v1", "Secret", "secrets", true), ns, config.secret, stop),
-        names_({config.service + "." + ns + ".svc",
-                config.service + "." + ns + ".svc.cluster.local", config.service + "." + ns}) {
+        names_({service_name(config, ns), service_name(config, ns) + ".cluster.local",
+                config.service + "." + ns}) {
     empty_ = {{"apiVersion", "v1"},
               {"kind", "Secret"},
               {"type", "Opaque"},
@@ -176,12 +188,15 @@ class SharedCertificate : public CertificateSource {
 
 // ---- the configurations ------------------------------------------------------------------------
 
-// Whether anything was changed.
-bool set_authorities(json& configuration, const Serving& serving, WallTime now) {
+bool has_webhooks(const json& configuration) {
   const auto hooks = configuration.find("webhooks");
-  if (hooks == configuration.end() || !hooks->is_array()) return false;
+  return hooks != configuration.end() && hooks->is_array() && !hooks->empty();
+}
+
+// Whether anything was changed. Precondition: has_webhooks().
+bool set_authorities(json& configuration, const Serving& serving, WallTime now) {
   bool changed = false;
-  for (json& hook : *hooks) {
+  for (json& hook : configuration["webhooks"]) {
     if (!hook.is_object() || !hook["clientConfig"].is_object()) continue;
     json& bundle = hook["clientConfig"]["caBundle"];
     std::string wanted = serving.authorities;
@@ -202,6 +217,12 @@ sdk::Status tell_one(Stored& configuration, const Serving& serving, WallTime now
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
     sdk::Outcome<json> stored = configuration.read();
     if (!stored.ok()) return stored.status();
+    if (!has_webhooks(*stored)) {
+      return sdk::fail(Code::kInvalid,
+                       "it has no webhooks, so that the API server asks nobody; install the chart "
+                       "again, or the configuration by hand",
+                       configuration.text());
+    }
     if (!set_authorities(*stored, serving, now)) return sdk::ok();
     status = configuration.update(*stored);
     if (!another_was_faster(status)) break;
@@ -211,8 +232,9 @@ sdk::Status tell_one(Stored& configuration, const Serving& serving, WallTime now
 
 }  // namespace
 
-std::unique_ptr<CertificateSource> provided_certificate(const WebhookConfig& config) {
-  return std::make_unique<ProvidedCertificate>(config.folder);
+std::unique_ptr<CertificateSource> provided_certificate(const WebhookConfig& config,
+                                                        const std::string& ns) {
+  return std::make_unique<ProvidedCertificate>(config, ns);
 }
 
 std::unique_ptr<CertificateSource> shared_certificate(Api& api, const WebhookConfig& config,

@@ -25,8 +25,10 @@ class CertificateSource {
   virtual sdk::Outcome<Serving> look(WallTime now) = 0;
 };
 
-// config.folder: tls.crt, tls.key, perhaps ca.crt; read each time.
-[[nodiscard]] std::unique_ptr<CertificateSource> provided_certificate(const WebhookConfig& config);
+// config.folder: tls.crt, tls.key, perhaps ca.crt; read each time. It must be for the Service in
+// `ns` or one of config.names, and of ca.crt, if that is there.
+[[nodiscard]] std::unique_ptr<CertificateSource> provided_certificate(const WebhookConfig& config,
+                                                                      const std::string& ns);
 // The Secret config.secret in `ns`; renewed there by whoever is first.
 [[nodiscard]] std::unique_ptr<CertificateSource> shared_certificate(Api& api,
                                                                     const WebhookConfig& config,

@@ -24,6 +24,9 @@ constexpr auto kLongestPoll = 60000ms;
 constexpr std::size_t kMaxHeader = 256UL * 1024;
 constexpr std::size_t kMaxRefusal = 1024UL * 1024;  // body of a stream's answer that is no stream
 constexpr auto kMaxRetryAfter = 60s;
+// A request that may take so long and gets no answer tells that the connection is dead; one that
+// has only the rest of somebody's deadline does not.
+constexpr auto kTelling = 1000ms;
 
 void init_curl() {
   static const CURLcode code = ::curl_global_init(CURL_GLOBAL_DEFAULT);
@@ -275,7 +278,7 @@ HttpClient::Time HttpClient::check(Time now) {
     const bool stream = t->is_stream();
     const auto allowed = stream ? t->request.longest : t->request.deadline;
     if (now >= t->begun + allowed) {
-      dead = dead || (!stream && last_received() < t->begun);
+      dead = dead || (!stream && allowed >= kTelling && last_received() < t->begun);
       end(*t, stream ? "the stream has lasted long enough"
                      : "no complete answer within " + std::to_string(allowed.count()) + " ms");
       continue;

@@ -98,4 +98,8 @@ sdk::Status ApiReader::note(sdk::Status status) {
   return status;
 }
 
+std::string cannot_judge(const sdk::Status& trouble) {
+  return "egw cannot judge it now, try again: " + trouble.text();
+}
+
 }  // namespace egw::kube

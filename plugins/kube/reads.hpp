@@ -46,5 +46,7 @@ class ApiReader : public sdk::Reader {
   Stop* stop_;
   sdk::Status trouble_;
 };
+// What the writer is told of that.
+[[nodiscard]] std::string cannot_judge(const sdk::Status& trouble);
 
 }  // namespace egw::kube

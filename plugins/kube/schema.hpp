@@ -65,7 +65,7 @@ inline constexpr std::string_view kStore = R"json(
         },
         "names": {
           "type": "array", "maxItems": 50, "items": {"type": "string", "maxLength": 253},
-          "description": "Further DNS names and IP addresses in the self-made certificate."
+          "description": "Further DNS names and IP addresses in the self-made certificate; a provided one may be for one of them instead of the Service."
         },
         "configuration": {
           "type": "string", "pattern": "^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$",

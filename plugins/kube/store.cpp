@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "reads.hpp"
 
@@ -59,6 +60,7 @@ struct KubeStore::Step {
   json wanted;      // the document to store, without the server's own fields; null for a delete
   std::string uid;  // that the document names
   steady_clock::time_point until;
+  std::set<std::string> told;  // warnings: admission is asked again after a conflict
 
   [[nodiscard]] milliseconds left() const {
     return std::max(1ms, std::chrono::floor<milliseconds>(until - steady_clock::now()));
@@ -213,8 +215,13 @@ sdk::Status KubeStore::write(const sdk::Write& write, const sdk::ObjectSink& out
   const auto patience = write.deadline == 0ms
                             ? milliseconds(kDefaultDeadline)
                             : std::min<milliseconds>(write.deadline, kLongestDeadline);
-  Step step{write, Resource(write.kind),          text_of(write.kind, write.ns, write.name), json(),
-            "",    steady_clock::now() + patience};
+  Step step{write,
+            Resource(write.kind),
+            text_of(write.kind, write.ns, write.name),
+            json(),
+            "",
+            steady_clock::now() + patience,
+            {}};
   if (write.op != WriteOp::kDelete) {
     if (sdk::Status s = step.take(write.object); !s.ok()) return s;
   }
@@ -273,7 +280,13 @@ sdk::Status KubeStore::admit(Step& step, const json& before, const sdk::ObjectSi
   const sdk::Admission verdict =
       host_.admit(step.write.op, step.write.kind, before.is_null() ? "" : before.dump(),
                   step.wanted.is_null() ? "" : step.wanted.dump(), reader);
-  for (const std::string& warning : verdict.warnings) out.warning(warning);
+  // A judgement without what was to be read is none, whichever way it went.
+  if (!reader.trouble().ok()) {
+    return sdk::fail(Code::kUnavailable, cannot_judge(reader.trouble()), step.what);
+  }
+  for (const std::string& warning : verdict.warnings) {
+    if (step.told.insert(warning).second) out.warning(warning);
+  }
   if (!verdict.admitted) {
     std::string reasons;
     for (const std::string& denial : verdict.denials) {

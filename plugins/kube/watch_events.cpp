@@ -57,8 +57,8 @@ sdk::Status WatchEvents::line(std::string_view text, const std::function<bool(Wa
   } else if (type == "BOOKMARK") {
     event.type = WatchEvent::Type::kBookmark;
   } else if (type != "ERROR") {
-    return sdk::fail(Code::kInternal,
-                     "an event of the watch has the unknown type \"" + type.substr(0, 40) + "\"");
+    return sdk::fail(Code::kInternal, "an event of the watch has the unknown type \"" +
+                                          one_line(type.substr(0, 40)) + "\"");
   }
   event.object = std::move(*object);
   go_on = take(std::move(event));

@@ -35,8 +35,8 @@ milliseconds patience_of(const std::string& target) {
     const auto [rest, error] = std::from_chars(target.data() + at + kKey.size(), end, seconds);
     if (error != std::errc() || rest == end || *rest != 's') seconds = 0;
   }
-  const milliseconds wanted = seconds == 0 ? milliseconds(kPatience) : milliseconds(seconds * 1000);
-  return std::min<milliseconds>(wanted, kLongest) - kEarlier;
+  if (seconds == 0) return kPatience - kEarlier;
+  return std::min<milliseconds>(std::chrono::seconds(seconds), kLongest) - kEarlier;
 }
 
 WebhookResponse text(unsigned status, std::string body) {
@@ -53,7 +53,7 @@ Webhook::Webhook(Api& api, WebhookConfig config, std::string ns, sdk::StoreHost 
       config_(std::move(config)),
       host_(host),
       source_(config_.folder.empty() ? shared_certificate(api, config_, ns, stop_)
-                                     : provided_certificate(config_)),
+                                     : provided_certificate(config_, ns)),
       status_(sdk::fail(Code::kUnavailable, "does not serve yet", "webhook")),
       thread_([this] { run(); }) {}
 
@@ -131,19 +131,23 @@ WebhookResponse Webhook::answer(const WebhookRequest& request) {
   const bool defaulting = path == "/mutate";
   if (!defaulting && path != "/validate") return text(404, "want /validate or /mutate");
   if (request.method != "POST") return text(405, "want POST");
-  const sdk::Outcome<AdmissionRequest> review = read_review(request.body);
+  const auto until = request.arrived + patience_of(request.target);
+  // Whoever asked has gone: what is done for him is taken from those who still wait.
+  if (steady_clock::now() >= until) return text(503, "too many questions at once: its time has run out");
+  sdk::Outcome<AdmissionRequest> review = read_review(request.body);
   if (!review.ok()) return text(400, review.status().text());
-  ApiReader reader(api_, steady_clock::now() + patience_of(request.target), &stop_);
-  Verdict verdict = judge(*review, defaulting, host_, reader);
+  const std::string uid = review->uid;
+  ApiReader reader(api_, until, &stop_);
+  Verdict verdict = judge(std::move(*review), defaulting, host_, reader);
   // A judgement without what was to be read is none, whichever way it went.
   if (!reader.trouble().ok()) {
     verdict = Verdict();
     verdict.allowed = false;
     verdict.code = 503;
     verdict.reason = "ServiceUnavailable";
-    verdict.message = "egw cannot judge it now, try again: " + reader.trouble().text();
+    verdict.message = cannot_judge(reader.trouble());
   }
-  WebhookResponse out = text(200, write_review(review->uid, verdict));
+  WebhookResponse out = text(200, write_review(uid, verdict));
   out.content_type = "application/json";
   return out;
 }

@@ -9,6 +9,7 @@
 #include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/ip/v6_only.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/ssl.hpp>
 #include <boost/asio/steady_timer.hpp>
@@ -21,6 +22,7 @@
 #include <future>
 #include <list>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <utility>
@@ -41,6 +43,7 @@ constexpr std::uint32_t kMaxHeader = 16 * 1024;
 constexpr std::size_t kBuffer = 64UL * 1024;  // read at once
 constexpr std::chrono::seconds kTellAgain{60};
 constexpr std::chrono::seconds kFarewell{1};
+constexpr std::chrono::milliseconds kPause{100};  // where no connection can be taken
 constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
 
 using TlsContext = std::shared_ptr<ssl::context>;
@@ -73,6 +76,32 @@ struct Session {
   std::size_t reserved = 0;  // bytes of its body
   bool answering = false;
   bool closed = false;
+};
+
+// Adds one for as long as it lives.
+class Counted {
+ public:
+  explicit Counted(std::size_t& count) : count_(count) { ++count_; }
+  ~Counted() { --count_; }
+  Counted(const Counted&) = delete;
+  Counted& operator=(const Counted&) = delete;
+
+ private:
+  std::size_t& count_;
+};
+
+// Whether it is time to say it again: anybody may knock as often as he likes.
+class OnceAMinute {
+ public:
+  bool due() {
+    const auto now = steady_clock::now();
+    if (told_ && now - *told_ < kTellAgain) return false;
+    told_ = now;
+    return true;
+  }
+
+ private:
+  std::optional<steady_clock::time_point> told_;
 };
 
 http::response<http::string_body> make_response(WebhookResponse answer, bool keep_alive) {
@@ -117,7 +146,8 @@ unsigned status_for(const error_code& error) {
 
 }  // namespace
 
-// What connections share. But for `context`, `handler` and `pool`, the thread's of the connections.
+// What connections share. But for `context`, `handler` and the pools, the thread's of the
+// connections.
 struct WebhookServer::Shared {
   using Ptr = std::shared_ptr<Shared>;
   Shared(Handler the_handler, sdk::Host the_host, WebhookLimits the_limits)
@@ -132,7 +162,9 @@ struct WebhookServer::Shared {
   void release(Session& session) { bodies -= std::exchange(session.reserved, 0); }
   void tell_handshake(const error_code& error);
 
+  class Place;
   static asio::awaitable<void> accept(Ptr shared);
+  static asio::awaitable<bool> accept_one(Ptr shared, bool pause);
   static asio::awaitable<void> serve(Ptr shared, tcp::socket socket);
   static asio::awaitable<bool> exchange(Ptr shared, Session& session, bool first);
   static asio::awaitable<bool> send(Ptr shared, Session& session, WebhookResponse answer,
@@ -141,7 +173,7 @@ struct WebhookServer::Shared {
   static asio::awaitable<WebhookResponse> ask(Ptr shared, WebhookRequest request);
 
   asio::io_context loop{1};
-  asio::thread_pool pool{kThreads};
+  asio::thread_pool pool{kThreads}, large_pool{1};
   tcp::acceptor acceptor;
   const Handler handler;
   const sdk::Host host;
@@ -149,10 +181,28 @@ struct WebhookServer::Shared {
   std::list<Session*> open;  // whoever has done nothing for longest comes first
   std::size_t bodies = 0, waiting = 0;
   bool ended = false;
-  bool told_once = false;
-  steady_clock::time_point told{};
+  OnceAMinute handshakes, failures;  // told of
   std::mutex mutex;
   TlsContext context;
+};
+
+// A session's among the open ones, however it ends.
+class WebhookServer::Shared::Place {
+ public:
+  Place(Shared& shared, Session& session)
+      : shared_(shared), session_(session), at_(shared.open.insert(shared.open.end(), &session)) {}
+  ~Place() {
+    shared_.release(session_);
+    shared_.open.erase(at_);
+  }
+  Place(const Place&) = delete;
+  Place& operator=(const Place&) = delete;
+  void to_the_end() { shared_.open.splice(shared_.open.end(), shared_.open, at_); }
+
+ private:
+  Shared& shared_;
+  Session& session_;
+  const std::list<Session*>::iterator at_;
 };
 
 struct WebhookServer::Threads {
@@ -181,13 +231,9 @@ bool WebhookServer::Shared::reserve(Session& session, std::size_t bytes) {
   return true;
 }
 
-// Once a minute: anybody may knock. That the API server does not trust the certificate is heard
-// here and nowhere else.
+// That the API server does not trust the certificate is heard here and nowhere else.
 void WebhookServer::Shared::tell_handshake(const error_code& error) {
-  if (ended || error.category() != asio::error::get_ssl_category()) return;
-  if (told_once && steady_clock::now() - told < kTellAgain) return;
-  told_once = true;
-  told = steady_clock::now();
+  if (ended || error.category() != asio::error::get_ssl_category() || !handshakes.due()) return;
   host.warn("webhook: a TLS handshake has failed: " + error.message() +
             "; if the client was the API server, caBundle of the webhook configurations does not "
             "fit the certificate");
@@ -198,18 +244,18 @@ asio::awaitable<WebhookResponse> WebhookServer::Shared::handle(Ptr shared, Webho
     co_return shared->handler(request);
   } catch (const std::exception& e) {
     shared->host.error(std::string("webhook: a question could not be answered: ") + e.what());
+  } catch (...) {
+    shared->host.error("webhook: a question could not be answered");
   }
   co_return refusal(500);
 }
 
 asio::awaitable<WebhookResponse> WebhookServer::Shared::ask(Ptr shared, WebhookRequest request) {
   if (shared->waiting >= shared->limits.waiting + kThreads) co_return refusal(503);
-  ++shared->waiting;
+  const Counted waits(shared->waiting);
+  auto& pool = request.body.size() > shared->limits.large ? shared->large_pool : shared->pool;
   auto work = handle(shared, std::move(request));
-  WebhookResponse answer =
-      co_await asio::co_spawn(shared->pool.get_executor(), std::move(work), asio::use_awaitable);
-  --shared->waiting;
-  co_return answer;
+  co_return co_await asio::co_spawn(pool.get_executor(), std::move(work), asio::use_awaitable);
 }
 
 asio::awaitable<bool> WebhookServer::Shared::send(Ptr shared, Session& session,
@@ -235,6 +281,8 @@ asio::awaitable<bool> WebhookServer::Shared::exchange(Ptr shared, Session& sessi
     co_return co_await send(shared, session, std::move(refused), false);
   }
   if (header_error || session.closed || shared->ended) co_return false;
+  WebhookRequest request;
+  request.arrived = steady_clock::now();
   const auto length = parser.content_length();
   const std::size_t bytes = length             ? static_cast<std::size_t>(*length)
                             : parser.chunked() ? limits.body
@@ -252,7 +300,6 @@ asio::awaitable<bool> WebhookServer::Shared::exchange(Ptr shared, Session& sessi
   }
   if (body_error || session.closed || shared->ended) co_return false;
   const bool keep_alive = parser.get().keep_alive();
-  WebhookRequest request;
   request.method = std::string(parser.get().method_string());
   request.target = std::string(parser.get().target());
   request.body = std::move(parser.get().body());
@@ -266,7 +313,7 @@ asio::awaitable<bool> WebhookServer::Shared::exchange(Ptr shared, Session& sessi
 
 asio::awaitable<void> WebhookServer::Shared::serve(Ptr shared, tcp::socket socket) {
   Session session(std::move(socket), shared->current_context());
-  const auto place = shared->open.insert(shared->open.end(), &session);
+  Place place(*shared, session);
   auto& tcp_stream = beast::get_lowest_layer(session.stream);
   tcp_stream.expires_after(shared->limits.request);
   const auto [error] = co_await session.stream.async_handshake(ssl::stream_base::server, kAwait);
@@ -275,32 +322,43 @@ asio::awaitable<void> WebhookServer::Shared::serve(Ptr shared, tcp::socket socke
   for (bool first = true; again; first = false) {
     again = co_await exchange(shared, session, first);
     shared->release(session);
-    shared->open.splice(shared->open.end(), shared->open, place);
+    place.to_the_end();
     again = again && !session.closed;
   }
   if (!error && !session.closed) {
     tcp_stream.expires_after(kFarewell);
     (void)co_await session.stream.async_shutdown(kAwait);
   }
-  shared->open.erase(place);
+}
+
+// Whether it could; pause: it could not before.
+asio::awaitable<bool> WebhookServer::Shared::accept_one(Ptr shared, bool pause) {
+  if (pause) {  // out of descriptors or of memory, most likely: let some be closed first
+    shared->close_oldest(nullptr, false);
+    asio::steady_timer timer(shared->loop, kPause);
+    co_await timer.async_wait(kAwait);
+  }
+  tcp::socket socket(shared->loop);
+  const auto [error] = co_await shared->acceptor.async_accept(socket, kAwait);
+  if (error || shared->ended) co_return !error;
+  // One that is closed leaves the list a moment later.
+  const std::size_t most = shared->limits.connections;
+  if (shared->open.size() >= most && !shared->close_oldest(nullptr, false)) co_return true;
+  auto session = serve(shared, std::move(socket));
+  asio::co_spawn(shared->loop, std::move(session), asio::detached);
+  co_return true;
 }
 
 asio::awaitable<void> WebhookServer::Shared::accept(Ptr shared) {
-  while (!shared->ended) {
-    tcp::socket socket(shared->loop);
-    const auto [error] = co_await shared->acceptor.async_accept(socket, kAwait);
-    if (shared->ended) co_return;
-    if (error) {  // out of descriptors, most likely: let some be closed first
-      shared->close_oldest(nullptr, false);
-      asio::steady_timer pause(shared->loop, std::chrono::milliseconds(100));
-      co_await pause.async_wait(kAwait);
-      continue;
+  for (bool well = true; !shared->ended;) {
+    try {
+      well = co_await accept_one(shared, !well);
+    } catch (const std::exception& e) {
+      well = false;
+      if (shared->failures.due()) {
+        shared->host.error(std::string("webhook: a connection could not be taken: ") + e.what());
+      }
     }
-    // One that is closed leaves the list a moment later.
-    const std::size_t most = shared->limits.connections;
-    if (shared->open.size() >= most && !shared->close_oldest(nullptr, false)) continue;
-    auto session = serve(shared, std::move(socket));
-    asio::co_spawn(shared->loop, std::move(session), asio::detached);
   }
 }
 
@@ -334,6 +392,9 @@ WebhookServer::WebhookServer(const std::string& address, std::uint16_t port, con
   auto& acceptor = shared_->acceptor;
   if (!error) acceptor.open(endpoint.protocol(), error);
   if (!error) acceptor.set_option(asio::socket_base::reuse_address(true), error);
+  if (!error && endpoint.address().is_v6()) {
+    acceptor.set_option(asio::ip::v6_only(false), error);
+  }
   if (!error) acceptor.bind(endpoint, error);
   if (!error) acceptor.listen(asio::socket_base::max_listen_connections, error);
   if (error) {
@@ -362,6 +423,7 @@ WebhookServer::~WebhookServer() {
   });
   told.get_future().wait();
   shared->pool.join();
+  shared->large_pool.join();
   asio::post(shared->loop, [shared] {
     for (Session* session : shared->open) session->close();
   });

@@ -312,16 +312,19 @@ def test_the_webhook_covers_specs_and_leads_to_the_controllers():
     assert service["spec"]["selector"].items() <= labels.items()
     assert service["spec"]["ports"] == [{"name": "webhook", "port": 443, "targetPort": "webhook"}]
     assert {"name": "webhook", "containerPort": 15822} in rendered.pod("controller")["containers"][0]["ports"]
-    for kind, path, operations in (("MutatingWebhookConfiguration", "/mutate", ["CREATE", "UPDATE"]),
-                                   ("ValidatingWebhookConfiguration", "/validate", ["CREATE", "UPDATE", "DELETE"])):
+    everything = ["egressgateways", "egresspolicies", "egressclusterpolicies", "egressclusterinfos"]
+    written = [(["CREATE", "UPDATE"], everything)]
+    # Of a policy no deletion is asked about: with a namespace it goes, also while no controller is ready.
+    deleted = [(["DELETE"], ["egressgateways", "egressclusterinfos"])]
+    for kind, path, wanted in (("MutatingWebhookConfiguration", "/mutate", written),
+                               ("ValidatingWebhookConfiguration", "/validate", written + deleted)):
         configuration = rendered.one(kind)
         (hook,) = configuration["webhooks"]
         assert hook["clientConfig"] == {"service": {"name": service["metadata"]["name"], "namespace": "egw-system",
                                                     "path": path, "port": 443}}
         assert hook["failurePolicy"] == "Fail" and hook["sideEffects"] == "None"
-        (rule,) = hook["rules"]
-        assert rule["operations"] == operations
-        assert rule["resources"] == ["egressgateways", "egresspolicies", "egressclusterpolicies", "egressclusterinfos"]
+        assert [(rule["operations"], rule["resources"]) for rule in hook["rules"]] == wanted
+        assert all(rule["apiGroups"] == ["egressgateway.spidernet.io"] and rule["scope"] == "*" for rule in hook["rules"])
     webhook = rendered.config()["plugins"]["stateStore"]["config"]["webhook"]
     assert webhook["service"] == webhook["configuration"] == service["metadata"]["name"] and webhook["port"] == 15822
     secret = rendered.one("Secret")

@@ -71,14 +71,18 @@ spec:
 """
 
 
-def configuration(kind, path, operations):
+RULES = [(["CREATE", "UPDATE"], ["egressgateways", "egresspolicies", "egressclusterpolicies", "egressclusterinfos"]),
+         (["DELETE"], ["egressgateways", "egressclusterinfos"])]
+
+
+def configuration(kind, path, rules):
     """Both replicas are asked, so that the one that does not lead is asked too."""
     return {"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, "metadata": {"name": "egw-webhook"}, "webhooks": [
         {"name": f"{name}.egressgateway.spidernet.io", "admissionReviewVersions": ["v1"], "sideEffects": "None",
          "failurePolicy": "Fail", "timeoutSeconds": 5,
          "clientConfig": {"url": f"https://127.0.0.1:{PORTS[name]}{path}"},
          "rules": [{"apiGroups": ["egressgateway.spidernet.io"], "apiVersions": ["v1beta1"], "operations": operations,
-                    "resources": ["egressgateways", "egresspolicies", "egressclusterpolicies", "egressclusterinfos"]}]}
+                    "resources": resources} for operations, resources in rules]}
         for name in ("c1", "c2")]}
 
 
@@ -86,9 +90,9 @@ class WebhookCluster(Cluster):
     def __init__(self):
         super().__init__()
         self.kubectl("create", "-f", "-", stdin=PERMISSIONS)
-        for kind, path, operations in (("ValidatingWebhookConfiguration", "/validate", ["CREATE", "UPDATE", "DELETE"]),
-                                       ("MutatingWebhookConfiguration", "/mutate", ["CREATE", "UPDATE"])):
-            self.kubectl("create", "-f", "-", stdin=json.dumps(configuration(kind, path, operations)))
+        for kind, path, rules in (("ValidatingWebhookConfiguration", "/validate", RULES),
+                                  ("MutatingWebhookConfiguration", "/mutate", RULES[:1])):
+            self.kubectl("create", "-f", "-", stdin=json.dumps(configuration(kind, path, rules)))
 
     def serve(self, name, **more):
         settings = {"enabled": "true", "address": "127.0.0.1", "port": PORTS[name], "names": "[127.0.0.1]", **more}
@@ -294,3 +298,13 @@ def test_without_the_secrets_permission_it_says_so(cluster):
     cluster.processes[0] = cluster.serve("c1")
     wait_for("a word about it", lambda: "no permission to get secrets/v1" in cluster.log("c1"))
     assert not ready("c1")
+
+
+def test_without_controllers_policies_go_and_nothing_else_changes(cluster):
+    for process in cluster.processes[:2]:
+        process.terminate()
+        assert process.wait(timeout=10) == 0
+    refused = cluster.attempt("annotate", "egp", "shop", "--overwrite", "test=nobody")
+    assert refused.returncode != 0 and "failed calling webhook" in refused.stderr, refused.stderr
+    gone = cluster.attempt("delete", "egp", "shop", "--timeout=20s")
+    assert gone.returncode == 0, gone.stderr

@@ -133,6 +133,30 @@ TEST(KubeAdmissionReview, WhatIsNoReviewIsNamedByItsField) {
   EXPECT_THAT(refused(std::string(5000, '[')), HasSubstr("nested"));
 }
 
+// Counted before anything is parsed, and only what is a value.
+TEST(KubeAdmissionReview, ABodyOfTooManyValuesIsRefused) {
+  const auto with = [](const std::string& many) {
+    std::string body = body_of(request_for("CREATE"));
+    return body.insert(body.find("{\"priority\":7") + 1, "\"many\":[" + many + "1],");
+  };
+  const auto repeated = [](const char* text, int times) {
+    std::string out;
+    for (int i = 0; i < times; ++i) out += text;
+    return out;
+  };
+  for (const char* text : {"1,", "[],", "{\"\":1},", "[[1,2],3],"}) {
+    const auto out = read_review(with(repeated(text, 200'000)));
+    ASSERT_FALSE(out.ok()) << text;
+    EXPECT_EQ(out.status().code, sdk::Code::kInvalid);
+    EXPECT_THAT(out.status().text(), HasSubstr("more than 200000 JSON values"));
+  }
+  EXPECT_TRUE(read_review(with(repeated("{\"a\":1,\"b\":2},", 60'000))).ok());
+  const std::string text = repeated(",[{\\\",", 200'000);
+  const auto quoted = read_review(with("\"" + text + "\","));
+  ASSERT_TRUE(quoted.ok()) << quoted.status().text();
+  EXPECT_EQ(quoted.value().object["spec"]["many"].size(), 2U);
+}
+
 TEST(KubeAdmissionReview, MetadataThatIsNoObjectIsLeftToTheHost) {
   json request = request_for("CREATE");
   request["object"]["metadata"] = "x";

@@ -2,15 +2,13 @@
 // each failure is one line.
 #include <gmock/gmock.h>
 
-#include <filesystem>
-#include <fstream>
+#include <future>
 #include <thread>
+#include <utility>
 #include <vector>
 
-#include "election.hpp"
 #include "hostile_server.hpp"
-#include "store.hpp"
-#include "support/store_kit.hpp"
+#include "hostile_store.hpp"
 
 namespace egw::kube::test {
 namespace {
@@ -19,7 +17,6 @@ using namespace std::chrono_literals;
 using sdk::Code;
 using std::chrono::steady_clock;
 using store_kit::Answer;
-using store_kit::Calls;
 using store_kit::gateway;
 using store_kit::Recorder;
 using testing::AnyOf;
@@ -27,29 +24,6 @@ using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::Not;
 using Exchange = HostileServer::Exchange;
-
-std::string kubeconfig_for(const std::string& url) {
-  std::string name = "/tmp/egw-hostile-XXXXXX";
-  std::filesystem::path folder = ::mkdtemp(name.data());
-  std::ofstream(folder / "config") << "current-context: x\n"
-                                      "contexts: [{name: x, context: {cluster: c, user: u}}]\n"
-                                      "users: [{name: u, user: {token: t}}]\n"
-                                      "clusters: [{name: c, cluster: {server: \""
-                                   << url << "\"}}]\n";
-  return folder / "config";
-}
-
-struct Store {
-  explicit Store(const std::string& url)
-      : file(kubeconfig_for(url)),
-        store(json{{"kubeconfig", file}, {"requestTimeout", 0.5}}.dump(), host.services()) {}
-  ~Store() { std::filesystem::remove_all(std::filesystem::path(file).parent_path()); }
-  using json = nlohmann::json;
-  std::string file;
-  store_kit::TestHost host;
-  KubeStore store;
-  Calls calls{store};
-};
 
 // A get that such a server answers.
 Answer get_from(const HostileServer::Script& script) {
@@ -384,6 +358,13 @@ TEST(KubeHostile, AWatchThatEndsAtOnceIsNotAskedForWithoutPause) {
   EXPECT_LT(server.requests(), 10);
 }
 
+HttpAnswer ask(HttpClient& client, std::chrono::milliseconds deadline) {
+  HttpRequest request;
+  request.path = "/";
+  request.deadline = deadline;
+  return client.call(request, {}, nullptr);
+}
+
 // Whoever asks while a dead connection is given up is heard: the second request of the impatient
 // one comes while those of the others are still being ended.
 TEST(KubeHostile, ARequestIsNotForgottenWhileAConnectionIsGivenUp) {
@@ -392,23 +373,50 @@ TEST(KubeHostile, ARequestIsNotForgottenWhileAConnectionIsGivenUp) {
     return false;
   });
   HttpClient client(Server{server.url(), "", "", "", false});
-  const auto ask = [&client](std::chrono::milliseconds deadline) {
-    HttpRequest request;
-    request.path = "/";
-    request.deadline = deadline;
-    return client.call(request, {}, nullptr);
-  };
-  for (int round = 0; round < 20; ++round) {
+  for (int round = 0; round < 3; ++round) {
     std::vector<std::thread> patient;
-    for (int i = 0; i < 30; ++i) patient.emplace_back([&] { (void)ask(10s); });
-    (void)ask(30ms);
+    for (int i = 0; i < 30; ++i) patient.emplace_back([&] { (void)ask(client, 10s); });
+    (void)ask(client, 1s);
     const auto begin = steady_clock::now();
-    (void)ask(30ms);
+    (void)ask(client, 30ms);
     const auto took = steady_clock::now() - begin;
-    (void)ask(1ms);  // wakes the client, in whatever state it is
+    (void)ask(client, 1ms);  // wakes the client, in whatever state it is
     for (std::thread& t : patient) t.join();
     ASSERT_LT(took, 1s) << "round " << round;
   }
+}
+
+// Who had no time for an answer knows nothing about the connection.
+TEST(KubeHostile, AnImpatientRequestDoesNotEndTheOthers) {
+  HostileServer server([](Exchange& e) {
+    if (is_watch(e)) {
+      e.send(kChunkedHeader);
+      e.send(chunk("{}\n"));
+      e.hold();
+      return false;
+    }
+    return e.pause(200ms) && e.send(ok(kObject));
+  });
+  HttpClient client(Server{server.url(), "", "", "", false});
+  std::promise<void> begun;
+  HttpRequest watch;
+  watch.path = "/?watch=1";
+  watch.longest = 60s;
+  watch.on_data = [&begun, told = false](std::string_view) mutable {
+    if (!std::exchange(told, true)) begun.set_value();
+    return true;
+  };
+  Stop stop;
+  auto ended = std::async(std::launch::async, [&] { return client.call(watch, {}, &stop); });
+  ASSERT_EQ(begun.get_future().wait_for(5s), std::future_status::ready);
+  EXPECT_THAT(ask(client, 20ms).error, HasSubstr("within 20 ms"));
+  // Begun after whatever the client has done about that.
+  EXPECT_EQ(ask(client, 5s).code, 200);
+  EXPECT_EQ(ended.wait_for(0s), std::future_status::timeout);
+  stop.request();
+  client.wake();
+  const HttpAnswer answer = ended.get();
+  EXPECT_TRUE(answer.stopped) << answer.error;
 }
 
 TEST(KubeHostile, ClosingDoesNotWaitForASilentServer) {
@@ -424,40 +432,6 @@ TEST(KubeHostile, ClosingDoesNotWaitForASilentServer) {
   q.reset();
   s.reset();
   EXPECT_LT(steady_clock::now() - begin, 500ms);
-}
-
-TEST(KubeHostile, ElectionOverNonsenseElectsNobody) {
-  std::atomic<int> asked{0};
-  HostileServer server([&](Exchange& e) {
-    const char* bodies[] = {"{", R"({"spec":[]})", R"({"spec":{"leaseTransitions":-1}})", "[]",
-                            R"({"spec":{"holderIdentity":{},"leaseDurationSeconds":1e300}})"};
-    if (e.line().rfind("GET", 0) == 0) return e.send(ok(bodies[asked++ % 5]));
-    return e.send(status(500, "{"));
-  });
-  const std::string file = kubeconfig_for(server.url());
-  struct Told {
-    std::atomic<int> elected{0};
-  } told;
-  {
-    KubeElection election(nlohmann::json{{"kubeconfig", file},
-                                         {"retryPeriod", 0.1},
-                                         {"renewDeadline", 0.5},
-                                         {"leaseDuration", 1}}
-                              .dump(),
-                          "me", sdk::Host());
-    const egw_election_sink sink{
-        &told, [](void* ctx, std::uint64_t) { ++static_cast<Told*>(ctx)->elected; },
-        [](void*, egw_str) {}, [](void*, egw_str, std::uint64_t) {}};
-    ASSERT_TRUE(election.campaign(sdk::ElectionSink(sink)).ok());
-    const auto end = steady_clock::now() + 5s;
-    while (asked < 10 && steady_clock::now() < end) std::this_thread::sleep_for(10ms);
-    const auto begin = steady_clock::now();
-    election.resign();
-    EXPECT_LT(steady_clock::now() - begin, 1800ms);
-  }
-  EXPECT_GE(asked, 10);
-  EXPECT_EQ(told.elected, 0);
-  std::filesystem::remove_all(std::filesystem::path(file).parent_path());
 }
 
 }  // namespace

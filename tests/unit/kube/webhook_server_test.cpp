@@ -3,11 +3,18 @@
 #include "webhook_server.hpp"
 
 #include <gmock/gmock.h>
+#include <net/if.h>
 #include <openssl/ssl.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
 #include <condition_variable>
+#include <cstring>
+#include <fstream>
 #include <future>
 #include <mutex>
+#include <thread>
 
 #include "http.hpp"
 #include "support/store_kit.hpp"
@@ -22,7 +29,9 @@ using testing::Contains;
 using testing::HasSubstr;
 using testing::StartsWith;
 
-// Answers with the length of the body; "/wait" waits for open().
+// Answers with the length of the body; "/wait" waits for open(), "/throw" throws what nobody
+// expects,
+// "/nonsense" gives an answer that cannot be sent.
 class Bench {
  public:
   explicit Bench(WebhookLimits limits = {}) : material(loopback_material()) {
@@ -49,11 +58,11 @@ class Bench {
     opened = true;
     changed.notify_all();
   }
-  void await_waiting(int count) {
+  bool waits(int count, std::chrono::milliseconds time = 5s) {
     std::unique_lock lock(mutex);
-    changed.wait_for(lock, 5s, [&] { return waiting == count; });
-    ASSERT_EQ(waiting, count);
+    return changed.wait_for(lock, time, [&] { return waiting == count; });
   }
+  void await_waiting(int count) { ASSERT_TRUE(waits(count)) << count; }
 
   Material material;
   store_kit::TestHost host;
@@ -71,7 +80,9 @@ class Bench {
       changed.notify_all();
       changed.wait(lock, [this] { return opened; });
     }
+    if (request.target == "/throw") throw 5;  // NOLINT: no std::exception
     WebhookResponse out;
+    if (request.target == "/nonsense") out.status = 1000;
     out.body = std::to_string(request.body.size());
     return out;
   }
@@ -206,6 +217,42 @@ TEST(KubeWebhookServer, BodiesUnderWayHaveABudget) {
   EXPECT_TRUE(holders.front()->closed_within(5s));
 }
 
+// What two large bodies become in memory is not there at the same time; small ones pass by.
+TEST(KubeWebhookServer, LargeBodiesAreAnsweredOneAfterTheOther) {
+  WebhookLimits limits;
+  limits.large = 1000;
+  Bench bench(limits);
+  TlsClient first(bench.port()), second(bench.port()), small(bench.port());
+  const std::string large = post("/wait", std::string(1001, 'x'));
+  ASSERT_TRUE(first.send(large));
+  bench.await_waiting(1);
+  ASSERT_TRUE(second.send(large));
+  ASSERT_TRUE(small.send(post("/wait", std::string(1000, 'x'))));
+  bench.await_waiting(2);
+  EXPECT_FALSE(bench.waits(3, 300ms));
+  bench.open();
+  for (TlsClient* client : {&first, &second}) {
+    EXPECT_THAT(client->receive(), HasSubstr("\r\n\r\n1001"));
+  }
+  EXPECT_THAT(small.receive(), HasSubstr("\r\n\r\n1000"));
+}
+
+// Neither its place among those who wait nor among the connections stays taken.
+TEST(KubeWebhookServer, AnExchangeThatFailsLeavesNothingBehind) {
+  WebhookLimits limits;
+  limits.connections = 4;
+  limits.waiting = 0;
+  Bench bench(limits);
+  for (int i = 0; i < 6; ++i) {
+    TlsClient thrown(bench.port()), nonsense(bench.port());
+    EXPECT_THAT(bench.ask(thrown, "/throw"), StartsWith("HTTP/1.1 500"));
+    ASSERT_TRUE(nonsense.send(post("/nonsense", "{}")));
+    EXPECT_TRUE(nonsense.closed_within(5s));
+  }
+  EXPECT_THAT(bench.host.logged(), Contains(HasSubstr("could not be answered")));
+  bench.expect_service();
+}
+
 TEST(KubeWebhookServer, MoreQuestionsThanCanWaitAreTurnedAway) {
   WebhookLimits limits;
   limits.waiting = 2;
@@ -244,6 +291,40 @@ TEST(KubeWebhookServer, EndsWithConnectionsOfAllKindsOpen) {
   bench.open();
   ended.wait();
   EXPECT_THAT(working.receive(), HasSubstr("\r\n\r\n3")) << "an answer under way is still given";
+}
+
+// On a thread with a network of its own, where a socket of `::` would otherwise be for IPv6 alone.
+// Empty: a client came in by IPv4; "no": there is no such network here.
+std::string served_by_both_families() {
+  if (::unshare(CLONE_NEWNET) != 0) return "no";
+  std::ofstream("/proc/sys/net/ipv6/bindv6only") << "1";
+  std::string only;
+  std::ifstream("/proc/sys/net/ipv6/bindv6only") >> only;
+  const int fd = ::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  ifreq loopback{};
+  std::memcpy(loopback.ifr_name, "lo", 3);
+  loopback.ifr_flags = IFF_UP;
+  const bool up = ::ioctl(fd, SIOCSIFFLAGS, &loopback) == 0;
+  ::close(fd);
+  if (only != "1" || !up) return "no";
+  try {
+    const Material material = loopback_material();
+    const WebhookServer server(
+        "::", 0, material.serving, [](const WebhookRequest&) { return WebhookResponse(); },
+        sdk::Host());
+    const TlsClient client(server.port(), material.authorities);
+    return "";
+  } catch (const std::exception& e) {
+    return e.what();
+  }
+}
+
+TEST(KubeWebhookServer, TheWildcardOfIpv6IsForBothFamilies) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root to make a namespace";
+  std::string trouble;
+  std::thread([&trouble] { trouble = served_by_both_families(); }).join();
+  if (trouble == "no") GTEST_SKIP() << "needs a network namespace with sysctls that can be written";
+  EXPECT_EQ(trouble, "");
 }
 
 TEST(KubeWebhookServer, APortThatIsTakenIsSaidByItsKey) {

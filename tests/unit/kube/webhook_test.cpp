@@ -7,9 +7,15 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <condition_variable>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <future>
+#include <mutex>
 #include <thread>
+#include <vector>
 
 #include "store.hpp"
 #include "support/store_kit.hpp"
@@ -60,7 +66,8 @@ class Bench {
                 {"address", "127.0.0.1"},
                 {"port", port},
                 {"certificate", "provided"},
-                {"folder", folder.string()}}}};
+                {"folder", folder.string()},
+                {"names", {"127.0.0.1"}}}}};
     config["webhook"].update(more);
   }
   ~Bench() {
@@ -174,6 +181,111 @@ TEST(KubeWebhook, WhatCannotBeReadIsNotJudged) {
     EXPECT_THAT(answer, AllOf(StartsWith("HTTP/1.1 200"), HasSubstr("\"allowed\":false"),
                               HasSubstr("\"code\":503"), HasSubstr("EgressGateway web")));
   }
+}
+
+// It is turned away before anything is done for it: whoever asked has gone.
+TEST(KubeWebhook, AQuestionThatHasWaitedForTooLongIsNotAsked) {
+  Bench bench;
+  std::mutex mutex;
+  std::condition_variable changed;
+  int asked = 0;
+  bool opened = false;
+  bench.host.admit = [&](std::uint32_t, const json&, const json& after, const egw_reader&,
+                         const egw_admission_sink& out) {
+    std::unique_lock lock(mutex);
+    ++asked;
+    changed.notify_all();
+    changed.wait(lock, [&] { return opened; });
+    const std::string text = after.dump();
+    out.object(out.ctx, sdk::str(text));
+    return static_cast<int>(EGW_OK);
+  };
+  bench.open(true);
+  EXPECT_THAT(bench.ask("/", ""), StartsWith("HTTP/1.1 404")) << "it serves";
+  std::vector<std::unique_ptr<TlsClient>> clients;
+  const auto send = [&](const char* target) {
+    clients.push_back(std::make_unique<TlsClient>(static_cast<std::uint16_t>(bench.port)));
+    ASSERT_TRUE(clients.back()->send(post(target, review("CREATE"))));
+  };
+  for (int i = 0; i < 4; ++i) send("/validate?timeout=30s");
+  std::unique_lock lock(mutex);
+  ASSERT_TRUE(changed.wait_for(lock, 5s, [&] { return asked == 4; }));
+  lock.unlock();
+  send("/validate?timeout=1s");
+  EXPECT_EQ(clients.back()->receive(2s), "") << "all threads are busy";
+  lock.lock();
+  opened = true;
+  lock.unlock();
+  changed.notify_all();
+  EXPECT_THAT(clients.back()->receive(), StartsWith("HTTP/1.1 503"));
+  clients.pop_back();
+  for (const auto& client : clients) {
+    EXPECT_THAT(client->receive(), AllOf(StartsWith("HTTP/1.1 200"), HasSubstr("allowed\":true")));
+  }
+  lock.lock();
+  EXPECT_EQ(asked, 4);
+}
+
+// From /proc/self/status, in MiB.
+long memory(const char* key) {
+  std::ifstream in("/proc/self/status");
+  for (std::string line; std::getline(in, line);) {
+    if (line.rfind(key, 0) == 0) return std::stol(line.substr(std::strlen(key) + 1)) / 1024;
+  }
+  return -1;
+}
+
+// Answers to four of them at once: the first digit of each, ordered; '-': none.
+std::string asked_at_once(const Bench& bench, const std::string& request) {
+  std::vector<std::future<std::string>> all;
+  for (int i = 0; i < 4; ++i) {
+    all.push_back(std::async(std::launch::async, [&] {
+      try {
+        TlsClient client(static_cast<std::uint16_t>(bench.port), bench.material.authorities);
+        client.send(request);
+        return client.receive(20s);
+      } catch (const std::exception&) {
+        return std::string();  // another has made it give way
+      }
+    }));
+  }
+  std::string out;
+  for (auto& one : all) {
+    const std::string answer = one.get();
+    out += answer.size() > 9 ? answer[9] : '-';
+  }
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
+// The longest bodies, of as many values as they can hold and of as many as are taken.
+TEST(KubeWebhook, ItsMemoryHasABound) {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  GTEST_SKIP() << "not with a sanitizer: it has memory of its own";
+#endif
+  constexpr std::size_t kBody = std::size_t{8} << 20;
+  constexpr long kMost = 150;
+  Bench bench;
+  bench.open(true);
+  EXPECT_THAT(bench.ask("/", ""), StartsWith("HTTP/1.1 404")) << "it serves";
+  const auto with = [](const char* value, std::size_t count, std::size_t padding) {
+    std::string values;
+    for (std::size_t i = 0; i < count; ++i) values += value;
+    std::string body = review("CREATE");
+    body.insert(body.find("{\"a\":1") + 1,
+                "\"many\":[" + values + "1],\"long\":\"" + std::string(padding, 'x') + "\",");
+    return post("/validate?timeout=20s", body);
+  };
+  const std::string endless = with("[],", kBody / 3 - 500, 0);
+  constexpr std::size_t kCount = 65'000;  // times three
+  const std::string taken = with("{\"a\":{\"b\":1}},", kCount, kBody - kCount * 14 - 2000);
+  // The highest since then; where that cannot be reset, since the beginning.
+  std::ofstream("/proc/self/clear_refs") << "5";
+  const long before = memory("VmRSS:");
+  EXPECT_THAT(asked_at_once(bench, endless), HasSubstr("4"));
+  EXPECT_LT(memory("VmHWM:") - before, kMost);
+  EXPECT_THAT(asked_at_once(bench, taken), HasSubstr("2"));
+  EXPECT_LT(memory("VmHWM:") - before, kMost);
 }
 
 TEST(KubeWebhook, AHostThatThrowsIsAnsweredWith500) {
