@@ -26,7 +26,7 @@ constexpr std::size_t kMaxRefusal = 1024UL * 1024;  // body of a stream's answer
 constexpr auto kMaxRetryAfter = 60s;
 // A request that may take so long and gets no answer tells that the connection is dead; one that
 // has only the rest of somebody's deadline does not.
-constexpr auto kTelling = 1000ms;
+constexpr auto kTelling = 750ms;
 
 void init_curl() {
   static const CURLcode code = ::curl_global_init(CURL_GLOBAL_DEFAULT);

@@ -133,8 +133,7 @@ WebhookResponse Webhook::answer(const WebhookRequest& request) {
   if (request.method != "POST") return text(405, "want POST");
   const auto until = request.arrived + patience_of(request.target);
   // Whoever asked has gone: what is done for him is taken from those who still wait.
-  if (steady_clock::now() >= until)
-    return text(503, "too many questions at once: its time has run out");
+  if (steady_clock::now() >= until) return text(503, "too many questions: its time has run out");
   sdk::Outcome<AdmissionRequest> review = read_review(request.body);
   if (!review.ok()) return text(400, review.status().text());
   const std::string uid = review->uid;
