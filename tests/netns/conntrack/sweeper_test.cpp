@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 #include <sched.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <memory>
@@ -61,13 +62,15 @@ TEST_F(SweeperTest, AStormOfRequestsIsFewPasses) {
 
 // The pause is for storms: one who comes alone does not wait.
 TEST_F(SweeperTest, OneRequestIsAnsweredAtOnce) {
-  sweeper.add(std::make_unique<Slow>(passes, 1));
-  ASSERT_TRUE(sweeper.drain(1s));
-  const auto begin = Clock::now();
-  sweeper.add(std::make_unique<Slow>(passes, 2));
-  ASSERT_TRUE(sweeper.drain(1s));
-  EXPECT_LT(Clock::now() - begin, 19ms);
-  EXPECT_EQ(passes.newest, 2);
+  auto quickest = Clock::duration::max();  // others may have the cores for a while
+  for (int number = 1; number <= 10; ++number) {
+    const auto begin = Clock::now();
+    sweeper.add(std::make_unique<Slow>(passes, number));
+    ASSERT_TRUE(sweeper.drain(1s));
+    if (number > 1) quickest = std::min(quickest, Clock::now() - begin);
+    EXPECT_EQ(passes.newest, number);
+  }
+  EXPECT_LT(quickest, 19ms);
 }
 
 // In the middle of a storm a request is answered within two looks and the pause between them.
