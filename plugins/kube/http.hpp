@@ -3,7 +3,7 @@
 // any thread; nothing is thrown. Used by api.cpp alone.
 //
 // A connection that has died without saying so (a server that was stopped, a network that drops) is
-// found by a request that gets no answer: when its deadline, of a second or more, passes and no
+// found by a request that gets no answer: when its deadline, of 750 ms or more, passes and no
 // byte has come over the connection since it was sent, all transfers end and the next ones begin on
 // a new connection.
 #pragma once
