@@ -7,15 +7,8 @@ import pytest
 import yaml
 
 from helm_chart import CHART, OLD_VALUES, ROOT, Rendered, helm, template
+from kube_support import GATEWAY
 
-GATEWAY = """
-apiVersion: egressgateway.spidernet.io/v1beta1
-kind: EgressGateway
-metadata: {name: web}
-spec:
-  ippools: {ipv4: [10.9.0.10-10.9.0.20]}
-  nodeSelector: {selector: {matchLabels: {egress: "true"}}}
-"""
 EGW = os.path.join(os.environ["EGW_BUILD_DIR"], "bin/egw")
 
 # name -> values; every one renders a configuration that egw takes.

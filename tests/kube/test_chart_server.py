@@ -3,6 +3,7 @@ its containers run with what it rendered and nothing else."""
 
 import base64
 import ctypes
+import functools
 import json
 import os
 import shutil
@@ -10,16 +11,17 @@ import socket
 import subprocess
 import tempfile
 import threading
-import time
 import urllib.parse
 
 import pytest
 import yaml
 
 from helm_chart import CHART, HELM, NAMESPACE, OLD_VALUES, Rendered, kubelet
+from kube_support import BUILD, start_server
+from kube_support import wait_for as wait_at_most
 from lab.chart import WORKLOADS  # where helm_chart says that it is
 
-BUILD = os.environ["EGW_BUILD_DIR"]
+wait_for = functools.partial(wait_at_most, seconds=30)
 GROUP = "egressgateway.spidernet.io"
 
 
@@ -39,24 +41,11 @@ VALUES = {"feature": {"tunnelMonitorPeriod": 1, "tunnelUpdatePeriod": 1, "eipEvi
                          "tls": {"auto": {"extraIpAddresses": ["127.0.0.1"]}}}}
 
 
-def wait_for(what, condition, seconds=30):
-    end = time.monotonic() + seconds
-    while True:
-        value = condition()
-        if value:
-            return value
-        assert time.monotonic() < end, f"no {what} within {seconds} s"
-        time.sleep(0.1)
-
-
 class Cluster:
     """An API server with two nodes, and the chart's release `egw`."""
 
     def __init__(self):
-        self.server = subprocess.Popen([os.path.join(BUILD, "bin/kube_serve"), "--bare"], stdin=subprocess.PIPE,
-                                       stdout=subprocess.PIPE, text=True)
-        self.kubeconfig = self.server.stdout.readline().strip()
-        assert self.kubeconfig, "the API server did not start"
+        self.server, self.kubeconfig = start_server("--bare")
         with open(self.kubeconfig, encoding="utf-8") as f:
             server = json.load(f)["clusters"][0]["cluster"]
         self.url = urllib.parse.urlsplit(server["server"])

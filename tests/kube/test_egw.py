@@ -5,29 +5,14 @@ import os
 import signal
 import subprocess
 import tempfile
-import time
 
 import pytest
+from kube_support import BUILD, GATEWAY, POLICY, start_server, wait_for
 
-BUILD = os.environ["EGW_BUILD_DIR"]
 EGW = os.path.join(BUILD, "bin/egw")
 CRDS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../config/crds")
 
-OBJECTS = """
-apiVersion: egressgateway.spidernet.io/v1beta1
-kind: EgressGateway
-metadata: {name: web}
-spec:
-  ippools: {ipv4: [10.9.0.10-10.9.0.20]}
-  nodeSelector: {selector: {matchLabels: {egress: "true"}}}
----
-apiVersion: egressgateway.spidernet.io/v1beta1
-kind: EgressPolicy
-metadata: {name: shop, namespace: default}
-spec:
-  egressGatewayName: web
-  appliedTo: {podSelector: {matchLabels: {app: shop}}}
-"""
+OBJECTS = f"{GATEWAY}---{POLICY}"
 
 
 # What plugins/kube/README.md says that a controller needs, and nothing else.
@@ -73,24 +58,11 @@ subjects: [{kind: ServiceAccount, name: controller, namespace: egw-system}]
 """
 
 
-def wait_for(what, condition, seconds=20):
-    end = time.monotonic() + seconds
-    while True:
-        value = condition()
-        if value:
-            return value
-        assert time.monotonic() < end, f"no {what} within {seconds} s"
-        time.sleep(0.1)
-
-
 class Cluster:
     """An API server with the shipped CRDs and two nodes."""
 
     def __init__(self):
-        self.server = subprocess.Popen([os.path.join(BUILD, "bin/kube_serve")], stdin=subprocess.PIPE,
-                                       stdout=subprocess.PIPE, text=True)
-        self.kubeconfig = self.server.stdout.readline().strip()
-        assert self.kubeconfig, "the API server did not start"
+        self.server, self.kubeconfig = start_server()
         self.folder = tempfile.TemporaryDirectory()
         self.processes = []
         for name in ("n1", "n2"):

@@ -13,7 +13,8 @@ import urllib.parse
 import urllib.request
 
 import pytest
-from test_egw import Cluster, wait_for
+from kube_support import GATEWAY, POLICY, wait_for
+from test_egw import Cluster
 
 PORTS = {"c1": 25822, "c2": 25823, "provided": 25824}
 HEALTH = {"c1": 25810, "c2": 25812, "provided": 25814}
@@ -53,22 +54,6 @@ kind: Secret
 metadata: {name: egw-webhook, namespace: egw-system}
 """
 
-GATEWAY = """
-apiVersion: egressgateway.spidernet.io/v1beta1
-kind: EgressGateway
-metadata: {name: web}
-spec:
-  ippools: {ipv4: [10.9.0.10-10.9.0.20]}
-  nodeSelector: {selector: {matchLabels: {egress: "true"}}}
-"""
-POLICY = """
-apiVersion: egressgateway.spidernet.io/v1beta1
-kind: EgressPolicy
-metadata: {name: shop, namespace: default}
-spec:
-  egressGatewayName: web
-  appliedTo: {podSelector: {matchLabels: {app: shop}}}
-"""
 
 
 RULES = [(["CREATE", "UPDATE"], ["egressgateways", "egresspolicies", "egressclusterpolicies", "egressclusterinfos"]),
