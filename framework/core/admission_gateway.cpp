@@ -208,16 +208,14 @@ void review_other_gateways(Review& review, const EgressGateway& gateway, bool wa
 }
 
 // Addresses and prefixes that nodes, pods and services have.
-std::vector<OwnPrefix> taken_prefixes(const Review& review, const std::vector<json>& nodes) {
+std::vector<OwnPrefix> taken_prefixes(const Review& review, const std::vector<model::Node>& nodes) {
   std::vector<OwnPrefix> out;
   const auto add = [&out](const std::string& text, const std::string& what) {
     if (auto prefix = model::Prefix::parse(text)) out.push_back({*prefix, what});
   };
-  for (const json& doc : nodes) {
-    const auto node = model::decode<model::Node>(doc);
-    if (!node) continue;
-    for (const auto& ip : node->internal_ips) add(ip, "the address of node " + node->meta.name);
-    for (const auto& cidr : node->pod_cidrs) add(cidr, "the pod CIDR of node " + node->meta.name);
+  for (const model::Node& node : nodes) {
+    for (const auto& ip : node.internal_ips) add(ip, "the address of node " + node.meta.name);
+    for (const auto& cidr : node.pod_cidrs) add(cidr, "the pod CIDR of node " + node.meta.name);
   }
   review.reader.each(Kind::kEgressTunnel, [&](const json& doc) {
     const std::string what = "the address of node " + text_at(doc, {"metadata", "name"});
@@ -237,7 +235,7 @@ std::vector<OwnPrefix> taken_prefixes(const Review& review, const std::vector<js
 }
 
 void review_cluster_addresses(Review& review, const std::vector<PoolSide>& sides,
-                              const std::vector<json>& nodes) {
+                              const std::vector<model::Node>& nodes) {
   const std::vector<OwnPrefix> taken = taken_prefixes(review, nodes);
   for (const PoolSide& side : sides) {
     const IpPool added = side.added();
@@ -314,14 +312,13 @@ void review_pool_change(Review& review, const EgressGateway& gateway, const Pool
 }
 
 void warn_of_nodes_and_namespaces(Review& review, const EgressGateway& gateway,
-                                  const std::vector<json>& nodes) {
+                                  const std::vector<model::Node>& nodes) {
   if (!gateway.spec.node_selector_policy.empty()) {
     review.warn("spec.nodeSelector.policy",
                 fmt::format("\"{}\" has no effect", gateway.spec.node_selector_policy));
   }
-  const bool any = std::any_of(nodes.begin(), nodes.end(), [&](const json& doc) {
-    const auto node = model::decode<model::Node>(doc);
-    return node && gateway.spec.node_selector.matches(node->meta.labels);
+  const bool any = std::any_of(nodes.begin(), nodes.end(), [&](const model::Node& node) {
+    return gateway.spec.node_selector.matches(node.meta.labels);
   });
   if (!any) {
     review.warn("spec.nodeSelector.selector",
@@ -387,8 +384,10 @@ void review_gateway(Review& review) {
   }
   if (review.answer.admitted) review_defaults(review, sides, old);
   review_other_gateways(review, gateway, old && old->spec.cluster_default, sides);
-  std::vector<json> nodes;
-  review.reader.each(Kind::kNode, [&nodes](const json& doc) { nodes.push_back(doc); });
+  std::vector<model::Node> nodes;
+  review.reader.each(Kind::kNode, [&nodes](const json& doc) {
+    if (auto node = model::decode<model::Node>(doc)) nodes.push_back(std::move(*node));
+  });
   review_cluster_addresses(review, sides, nodes);
   if (sides[0].pool.empty() && sides[1].pool.empty()) {
     review.warn("spec.ippools", "empty; only policies with useNodeIP can use this gateway");

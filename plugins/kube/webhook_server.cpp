@@ -169,6 +169,9 @@ struct WebhookServer::Shared {
   static asio::awaitable<bool> exchange(Ptr shared, Session& session, bool first);
   static asio::awaitable<bool> send(Ptr shared, Session& session, WebhookResponse answer,
                                     bool keep_alive);
+  static asio::awaitable<bool> refuse(Ptr shared, Session& session, unsigned status) {
+    return send(std::move(shared), session, refusal(status), false);
+  }
   static asio::awaitable<WebhookResponse> handle(Ptr shared, WebhookRequest request);
   static asio::awaitable<WebhookResponse> ask(Ptr shared, WebhookRequest request);
 
@@ -277,8 +280,7 @@ asio::awaitable<bool> WebhookServer::Shared::exchange(Ptr shared, Session& sessi
   const auto [header_error, header_bytes] =
       co_await http::async_read_header(session.stream, session.buffer, parser, kAwait);
   if (const unsigned status = status_for(header_error); status != 0) {
-    WebhookResponse refused = refusal(status);
-    co_return co_await send(shared, session, std::move(refused), false);
+    co_return co_await refuse(shared, session, status);
   }
   if (header_error || session.closed || shared->ended) co_return false;
   WebhookRequest request;
@@ -288,15 +290,13 @@ asio::awaitable<bool> WebhookServer::Shared::exchange(Ptr shared, Session& sessi
                             : parser.chunked() ? limits.body
                                                : 0;
   if (!shared->reserve(session, bytes)) {
-    WebhookResponse refused = refusal(503);
-    co_return co_await send(shared, session, std::move(refused), false);
+    co_return co_await refuse(shared, session, 503);
   }
   tcp_stream.expires_after(limits.request);
   const auto [body_error, body_bytes] =
       co_await http::async_read(session.stream, session.buffer, parser, kAwait);
   if (const unsigned status = status_for(body_error); status != 0) {
-    WebhookResponse refused = refusal(status);
-    co_return co_await send(shared, session, std::move(refused), false);
+    co_return co_await refuse(shared, session, status);
   }
   if (body_error || session.closed || shared->ended) co_return false;
   const bool keep_alive = parser.get().keep_alive();
