@@ -29,6 +29,7 @@ from lab import net  # noqa: E402
 SERVER4, SERVER6 = "10.6.0.100", "fd00::100"
 BUILD = os.environ.get("EGW_BUILD_DIR", os.path.join(ROOT, "build", "release"))
 PROBE = os.path.join(BUILD, "bin", "egw-probe")
+DATAPATH = os.environ.get("EGW_DATAPATH", "netlink")
 _serial = itertools.count()
 
 
@@ -87,7 +88,7 @@ class Pod:
 
 
 class Rig:
-    def __init__(self, nodes=3, datapath="netlink", config=None, mtu=1500):
+    def __init__(self, nodes=3, datapath=DATAPATH, config=None, mtu=1500):
         self.name = f"dp{os.getpid()}x{next(_serial)}"
         self.nodes = [f"n{i}" for i in range(1, nodes + 1)]
         self.datapath, self.config, self.mtu = datapath, config or {}, mtu
