@@ -1,9 +1,7 @@
-// The plugin's entry, its configuration, and observe(): everything that needs JSON.
-#include <linux/if_ether.h>
-
+// The plugin's entry and configuration: a datapath on nftables without additions.
 #include <nlohmann/json.hpp>
 
-#include "datapath.hpp"
+#include "common/nftables/datapath.hpp"
 
 namespace egw::netlink {
 namespace {
@@ -24,143 +22,21 @@ constexpr std::string_view kSchemaText = R"({
   }
 })";
 
-std::uint32_t number(const nlohmann::json& config, const char* key, std::uint32_t fallback,
-                     std::uint64_t highest) {
-  const auto at = config.find(key);
-  if (at == config.end()) return fallback;
-  if (!at->is_number_unsigned() || at->get<std::uint64_t>() == 0 ||
-      at->get<std::uint64_t>() > highest) {
-    throw sdk::Failure(
-        sdk::Code::kInvalid,
-        "wants a number from 1 to " + std::to_string(highest) + ", not " + at->dump(),
-        std::string("plugins.datapath.config.") + key);
-  }
-  return static_cast<std::uint32_t>(at->get<std::uint64_t>());
+common::Numbers numbers_of(std::string_view config) {
+  return common::parse_numbers(common::parse_config(config, {"rulePreference", "routeTable"}));
 }
+
+class NetlinkDatapath : public common::NftDatapath {
+ public:
+  NetlinkDatapath(std::string_view config, std::string_view /*state_dir*/, sdk::DatapathHost host)
+      : NftDatapath("netlink", numbers_of(config), host) {}
+  static sdk::Status probe(std::string_view config, const sdk::NodeConfig& node,
+                           sdk::ProbeSink& out) {
+    return common::probe_nftables("netlink", numbers_of(config), node, out);
+  }
+};
 
 }  // namespace
-
-extern const std::string_view kSchema = kSchemaText;
-
-Numbers parse_config(std::string_view json) {
-  Numbers out;
-  if (json.empty()) return out;
-  const auto config = nlohmann::json::parse(json, nullptr, false);
-  if (config.is_null()) return out;
-  if (!config.is_object()) {
-    throw sdk::Failure(sdk::Code::kInvalid, "wants an object", "plugins.datapath.config");
-  }
-  for (const auto& item : config.items()) {
-    if (item.key() == "rulePreference" || item.key() == "routeTable") continue;
-    throw sdk::Failure(sdk::Code::kInvalid, "unknown key", "plugins.datapath.config." + item.key());
-  }
-  out.rule_preference = number(config, "rulePreference", out.rule_preference, 32000);
-  out.route_table = number(config, "routeTable", out.route_table, 0xffffffffU);
-  // 253..255: default, main, local.
-  if (out.route_table >= 253 && out.route_table <= 255) {
-    throw sdk::Failure(sdk::Code::kInvalid, "is one of the kernel's own tables",
-                       "plugins.datapath.config.routeTable");
-  }
-  return out;
-}
-
-namespace {
-
-std::string address_text(const std::string& bytes) {
-  sdk::Address a;
-  a.family = bytes.size() == 4 ? 4 : 6;
-  std::copy(bytes.begin(), bytes.end(), a.bytes.begin());
-  return a.text();
-}
-
-std::string mac_bytes_text(const std::string& bytes) {
-  sdk::Mac mac{};
-  if (bytes.size() == mac.size()) std::copy(bytes.begin(), bytes.end(), mac.begin());
-  return mac_text(mac);
-}
-
-std::uint32_t u32_of(const std::string& bytes) {
-  std::uint32_t v = 0;
-  if (bytes.size() == sizeof(v)) std::memcpy(&v, bytes.data(), sizeof(v));
-  return v;
-}
-
-}  // namespace
-
-sdk::Outcome<std::string> NetlinkDatapath::observe() {
-  using nlohmann::json;
-  json out = json::object();
-  out["datapath"] = "netlink";
-  if (const auto link = common::find_tunnel(route_)) {
-    json peers = json::array();
-    for (const auto& n : common::neighbours(route_, AF_BRIDGE, link->index)) {
-      peers.push_back({{"mac", mac_text(n.mac)}, {"underlay", n.address.text()}});
-    }
-    json near = json::array();
-    for (const int family : {AF_INET, AF_INET6}) {
-      for (const auto& n :
-           common::neighbours(route_, static_cast<std::uint8_t>(family), link->index)) {
-        near.push_back({{"address", n.address.text()}, {"mac", mac_text(n.mac)}});
-      }
-    }
-    json addresses = json::array();
-    for (const auto& a : common::addresses(route_, link->index)) {
-      addresses.push_back(a.prefix.text());
-    }
-    out["tunnel"] = {{"name", link->name},
-                     {"up", link->up},
-                     {"mtu", link->mtu},
-                     {"vni", link->vni},
-                     {"port", link->port},
-                     {"mac", mac_text(link->mac)},
-                     {"underlay", link->local.text()},
-                     {"addresses", addresses},
-                     {"fdb", peers},
-                     {"neighbours", near}};
-  }
-  json routes = json::array(), rules = json::array();
-  for (const Table t : kFamilies) {
-    const std::string prefix = t == Table::kIp ? "" : "-6 ";
-    for (const auto& r : common::our_routes(route_, address_family(t))) {
-      routes.push_back(prefix + r.text());
-    }
-    for (const auto& r : common::our_rules(route_, address_family(t))) {
-      rules.push_back(prefix + r.text());
-    }
-  }
-  out["routes"] = routes;
-  out["rules"] = rules;
-  json endpoints = json::object(), egresses = json::object();
-  for (const Table t : kFamilies) {
-    const std::string family(t == Table::kIp ? "v4" : "v6");
-    std::unordered_map<std::uint32_t, std::string> classes;
-    if (desired_) classes = desired_->class_names(t);
-    for (const auto& [key, number] : nft_->elements(t, "endpoints", false)) {
-      const auto at = classes.find(u32_of(number));
-      endpoints[address_text(key)] = at == classes.end() ? name_of(u32_of(number)) : at->second;
-    }
-    for (const auto& [key, address] : nft_->elements(t, "idnat", false)) {
-      egresses[std::to_string(u32_of(key))][family] = address_text(address);
-    }
-  }
-  for (const auto& [key, mac] : nft_->elements(Table::kNetdev, "owner", false)) {
-    egresses[std::to_string(u32_of(key))]["ownerMac"] = mac_bytes_text(mac);
-  }
-  out["endpoints"] = endpoints;
-  out["egresses"] = egresses;
-  json tables = json::object();
-  for (const Table t : kTables) {
-    const KernelTable k = nft_->dump(t);
-    if (!k.exists) continue;
-    std::size_t count = 0;
-    for (const auto& [name, chain] : k.chains) count += chain.rules;
-    tables[std::string(keyword(t))] = {
-        {"chains", k.chains.size()}, {"rules", count}, {"sets", k.sets.size()}};
-  }
-  out["nftables"] = tables;
-  return out.dump();
-}
-
 }  // namespace egw::netlink
 
 EGW_DATAPATH_PLUGIN(egw::netlink::NetlinkDatapath, "netlink", "0.1.0", egw::netlink::kSchemaText);

@@ -9,8 +9,8 @@
 #include <cstring>
 #include <vector>
 
+#include "common/firewall_expr.hpp"
 #include "fuzz/fuzz.hpp"
-#include "netlink/firewall_expr.hpp"
 
 using namespace egw;
 
@@ -29,12 +29,12 @@ void read_all(const common::Attributes& a, int max) {
 
 void expressions(const nlattr* list) {
   static const std::map<std::uint32_t, std::string> kLinks{{1, "lo"}, {2, "eth0"}};
-  static const std::vector<netlink::Element> kElements{{std::string("\0\x16", 2), false, {}, {}},
-                                                       {std::string("\0\x17", 2), true, {}, {}}};
-  const netlink::RuleReader::Context context{2, kLinks,
-                                             [](const std::string&) { return &kElements; }};
-  netlink::FirewallRule rule;
-  netlink::RuleReader reader(context, rule);
+  static const std::vector<common::Element> kElements{{std::string("\0\x16", 2), false, {}, {}},
+                                                      {std::string("\0\x17", 2), true, {}, {}}};
+  const common::RuleReader::Context context{2, kLinks,
+                                            [](const std::string&) { return &kElements; }};
+  common::FirewallRule rule;
+  common::RuleReader reader(context, rule);
   if (list == nullptr) return;
   int rest = nla_len(list);
   for (const auto* e = static_cast<const nlattr*>(nla_data(list)); nla_ok(e, rest);
@@ -42,11 +42,11 @@ void expressions(const nlattr* list) {
     const common::Attributes expression(e, NFTA_EXPR_MAX);
     reader.expression(expression.text(NFTA_EXPR_NAME), expression[NFTA_EXPR_DATA]);
   }
-  netlink::FirewallTable table{"nftables", "ip", "t", true, true, {}};
-  table.chains["c"] = {netlink::FilterHook::kForward, true, {rule}};
-  netlink::TunnelPacket packet;
+  common::FirewallTable table{"nftables", "ip", "t", true, true, {}};
+  table.chains["c"] = {common::FilterHook::kForward, true, {rule}};
+  common::TunnelPacket packet;
   packet.device = packet.in.emplace("egress.vxlan");
-  (void)netlink::where_dropped(table, packet);
+  (void)common::where_dropped(table, packet);
 }
 
 }  // namespace
@@ -67,10 +67,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     static const char* const kNames[] = {"mark",     "connmark", "conntrack", "state",
                                          "udp",      "tcp",      "REJECT",    "MARK",
                                          "CONNMARK", "TPROXY",   "NFQUEUE",   "x"};
-    netlink::FirewallRule rule;
+    common::FirewallRule rule;
     const std::string_view info = fuzz::text(data + 2, size - 2);
-    netlink::read_xt_match(kNames[data[0] % 12], data[1] % 4, info, rule);
-    netlink::read_xt_target(kNames[data[0] % 12], data[1] % 4, info, rule);
+    common::read_xt_match(kNames[data[0] % 12], data[1] % 4, info, rule);
+    common::read_xt_target(kNames[data[0] % 12], data[1] % 4, info, rule);
   }
   return 0;
 }

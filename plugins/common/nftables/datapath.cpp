@@ -1,0 +1,476 @@
+#include "datapath.hpp"
+
+#include <linux/fib_rules.h>
+#include <linux/rtnetlink.h>
+#include <malloc.h>
+#include <net/if.h>
+
+#include <algorithm>
+#include <unordered_set>
+
+#include "adoption.hpp"
+
+namespace egw::common {
+namespace {
+
+constexpr std::uint32_t kRouteMetric = 1024;
+constexpr std::uint32_t kLastMetric = 0xffffffff;
+constexpr std::size_t kManyObjects = 5000;
+constexpr std::chrono::milliseconds kMoveWait{300};
+constexpr std::chrono::milliseconds kLastWait{2000};
+
+NetlinkSocket open_route_socket() {
+  auto socket = NetlinkSocket::open(NETLINK_ROUTE);
+  return std::move(*socket);
+}
+
+std::unique_ptr<Nft> open_nft() {
+  auto nft = Nft::open();
+  return std::move(*nft);
+}
+
+std::size_t objects_of(const sdk::Change& c) {
+  return c.peers().size() + c.egresses().size() + c.classes().size() + c.endpoints().size() +
+         c.deleted_peers().size() + c.deleted_egresses().size() + c.deleted_classes().size() +
+         c.deleted_endpoints().size();
+}
+
+std::vector<TunnelPeer> tunnel_peers(const sdk::State& state, const Desired& desired) {
+  std::vector<TunnelPeer> out;
+  for (const auto& [name, plan] : desired.peers()) {
+    const sdk::Peer& p = state.peers.find(name)->second;
+    out.push_back({name, p.underlay, p.tunnel_v4, p.tunnel_v6, p.mac});
+  }
+  return out;
+}
+
+std::vector<TunnelNextHop> next_hops(const Desired& desired) {
+  std::vector<TunnelNextHop> out;
+  for (const Table t : kFamilies) {
+    if (desired.enabled(t)) out.push_back({next_hop(t), kNextHopMac});
+  }
+  return out;
+}
+
+sdk::Status forget_flows(const SweepHint& hint, std::string what,
+                         const std::function<Fate(const Flow&)>& judge) {
+  auto socket = NetlinkSocket::open(NETLINK_NETFILTER);
+  if (!socket) return socket.status();
+  const int n = sweep(*socket, hint, judge);
+  if (n >= 0) return sdk::ok();
+  return sdk::fail(sdk::Code::kUnavailable, "connection tracking cannot be read", std::move(what),
+                   -n);
+}
+
+// The endpoint that an element of the kernel's map stands for; none if it is of another map.
+sdk::Address endpoint_of(const Nft::ElementFailure& failure) {
+  return failure.set == "endpoints" ? register_to_address(failure.key) : sdk::Address();
+}
+
+void report_repairs(const Repairs& repairs, sdk::ApplyReport& report) {
+  for (const auto& [what, count] : repairs) report.repaired(what, count);
+}
+
+}  // namespace
+
+sdk::Status check_node(const sdk::NodeConfig& node) {
+  const auto wrong = [](std::string message) {
+    return sdk::fail(sdk::Code::kInvalid, std::move(message), "node configuration");
+  };
+  if (std::string why = Marks(node.slot_mask, node.ct_mask).why_invalid(); !why.empty()) {
+    return wrong(std::move(why));
+  }
+  if (node.tunnel_device.empty() || node.tunnel_device.size() >= IFNAMSIZ ||
+      node.tunnel_device.find_first_of("/ \"\n") != std::string::npos) {
+    return wrong("tunnel device '" + node.tunnel_device + "' is no interface name");
+  }
+  if (node.parent_device.empty() || node.parent_device.size() >= IFNAMSIZ ||
+      node.parent_device.find_first_of("/ \"\n") != std::string::npos) {
+    return wrong("underlay interface '" + node.parent_device + "' is no interface name");
+  }
+  if (!node.underlay) return wrong("no underlay address");
+  if (node.tunnel_vni == 0 || node.tunnel_vni > 0xffffff) {
+    return wrong("VXLAN id " + std::to_string(node.tunnel_vni) + " is not in 1..16777215");
+  }
+  if (node.tunnel_port == 0) return wrong("no tunnel port");
+  if ((node.tunnel_mac[0] & 1U) != 0 || node.tunnel_mac == sdk::Mac{}) {
+    return wrong("tunnel MAC " + mac_text(node.tunnel_mac) + " is no unicast address");
+  }
+  return sdk::ok();
+}
+
+NftDatapath::NftDatapath(std::string name, Numbers numbers, sdk::DatapathHost host)
+    : name_(std::move(name)),
+      host_(host),
+      numbers_(numbers),
+      route_(open_route_socket()),
+      nft_(open_nft()),
+      tunnel_(route_, host),
+      tables_(*nft_,
+              [this](bool on) {
+                if (monitor_) monitor_->listen_to_nftables(on);
+              }),
+      sweeper_(host) {
+  monitor_ = std::make_unique<Monitor>([this](const std::string& what) {
+    host_.warn("changed by somebody else: " + what);
+    host_.drifted(what);
+  });
+}
+
+NftDatapath::~NftDatapath() { sweeper_.drain(kLastWait); }
+
+sdk::Status NftDatapath::apply(const sdk::Change& change, sdk::ApplyReport& report) {
+  if (sdk::Status s = held_.fits(change); !s.ok()) return s;
+  if (change.node() != nullptr) {
+    if (sdk::Status s = check_node(sdk::NodeConfig(*change.node())); !s.ok()) return s;
+  }
+  const bool all = change.full() || change.node() != nullptr || !desired_;
+  const Monitor::OwnChange own(*monitor_);
+  sdk::Status s;
+  try {
+    s = all ? apply_all(change, report) : apply_step(change, report);
+  } catch (const sdk::Failure& failure) {
+    s = failure.status();
+  }
+  if (!s.ok()) {
+    // What the kernel holds is in doubt: the next change must be full.
+    held_.invalidate();
+    desired_.reset();
+  }
+  if (objects_of(change) > kManyObjects) ::malloc_trim(0);
+  return s;
+}
+
+void NftDatapath::check_endpoints(const sdk::Change& change, const sdk::DatapathState& held,
+                                  std::vector<ObjectFailure>& failures) const {
+  for (const egw_endpoint e : change.endpoints()) {
+    if (held.state().classes.count(e.class_id) != 0) continue;
+    failures.push_back({sdk::ObjectType::kEndpoint, sdk::Address(e.address).text(),
+                        "its class " + std::to_string(e.class_id) +
+                            " does not exist: all its packets are dropped"});
+  }
+}
+
+void NftDatapath::watch(const sdk::State& state, const Desired& desired) {
+  Monitor::Watched w;
+  w.device = state.node.tunnel_device;
+  w.index = device_;
+  w.route_table = numbers_.route_table;
+  w.nft_table = std::string(kTable);
+  w.ports.insert(route_.port());
+  for (const std::uint32_t port : nft_->ports()) w.ports.insert(port);
+  for (const auto& p : tunnel_peers(state, desired)) {
+    w.fdb[p.mac] = p.underlay;
+    if (p.v4) w.neighbours[p.v4] = p.mac;
+    if (p.v6) w.neighbours[p.v6] = p.mac;
+  }
+  for (const auto& hop : next_hops(desired)) w.neighbours[hop.address] = hop.mac;
+  monitor_->watch(std::move(w));
+}
+
+sdk::Status NftDatapath::program_tunnel(const sdk::State& state, const Desired& desired,
+                                        sdk::ApplyReport& report, Repairs& repairs, bool& fresh) {
+  try {
+    const auto result = tunnel_.apply(tunnel_spec(state.node), tunnel_peers(state, desired),
+                                      next_hops(desired), repairs);
+    fresh = result.created || result.mtu != mtu_;
+    mtu_ = result.mtu;
+    device_ = result.index;
+    for (const auto& f : result.failures) {
+      report.failed(f.peer.empty() ? sdk::ObjectType::kNode : sdk::ObjectType::kPeer, f.peer,
+                    f.error, f.message);
+    }
+    return sdk::ok();
+  } catch (const sdk::Failure& failure) {
+    device_ = 0;
+    return failure.status();
+  }
+}
+
+void NftDatapath::program_routes(const Desired& desired, Repairs& repairs) {
+  const Marks& marks = desired.marks();
+  const std::uint32_t unit = marks.slot_mask() & (~marks.slot_mask() + 1);
+  const std::uint32_t first = numbers_.rule_preference;
+  const std::uint32_t last = first + kRules - 1;
+  std::set<Route> routes, actual_routes;
+  std::set<Rule> rules, actual_rules;
+  for (const Table t : kFamilies) {
+    const std::uint8_t af = address_family(t);
+    actual_routes.merge(our_routes(route_, af));
+    actual_rules.merge(our_rules(route_, af));
+    if (!desired.enabled(t) && !desired.carries(t)) continue;
+    const auto rule = [&](std::uint32_t preference, std::uint32_t mark, std::uint32_t mask,
+                          std::string iif, std::uint8_t action, std::uint32_t target) {
+      rules.insert(Rule{af, preference, mark, mask, std::move(iif), action, target, false});
+    };
+    // Packets without slot bits jump over the rest; packets from the tunnel are routed as the host
+    // routes; what carries bit 2 goes by the main table, what carries bit 3 by the tunnel's.
+    rule(first, 0, marks.slot_mask(), {}, FR_ACT_GOTO, last);
+    rule(first + 1, 0, 0, desired.node().tunnel_device, FR_ACT_GOTO, last);
+    rule(first + 2, unit << 2, unit << 2, {}, FR_ACT_TO_TBL, RT_TABLE_MAIN);
+    rule(first + 3, unit << 3, unit << 3, {}, FR_ACT_TO_TBL, numbers_.route_table);
+    rule(last, 0, 0, {}, FR_ACT_NOP, 0);
+    if (device_ != 0 && desired.enabled(t)) {
+      routes.insert(Route{af,
+                          numbers_.route_table,
+                          {},
+                          RTN_UNICAST,
+                          kRouteMetric,
+                          next_hop(t),
+                          device_,
+                          t == Table::kIp});
+    }
+    routes.insert(Route{af, numbers_.route_table, {}, RTN_BLACKHOLE, kLastMetric, {}, 0, false});
+  }
+  const auto must = [](const auto& failed) {
+    if (failed.empty()) return;
+    throw sdk::Failure(sdk::Code::kInternal, "cannot be set", failed[0].first.text(),
+                       failed[0].second);
+  };
+  const bool known = !routes_.empty() || !rules_.empty();
+  must(sync(
+      route_, routes, actual_routes, known ? &routes_ : nullptr, "route", repairs,
+      [](const Route& r) { return add(r); }, [](const Route& r) { return remove(r); }));
+  must(sync(
+      route_, rules, actual_rules, known ? &rules_ : nullptr, "rule", repairs,
+      [](const Rule& r) { return add(r); }, [](const Rule& r) { return remove(r); }));
+  routes_ = std::move(routes);
+  rules_ = std::move(rules);
+}
+
+void NftDatapath::report_failures(const std::vector<ObjectFailure>& objects,
+                                  const std::vector<Nft::ElementFailure>& elements,
+                                  sdk::ApplyReport& report) {
+  for (const ObjectFailure& f : objects) report.failed(f.type, f.key, 0, f.message);
+  for (const Nft::ElementFailure& f : elements) {
+    const sdk::Address endpoint = endpoint_of(f);
+    const std::string key = endpoint ? endpoint.text() : f.set;
+    report.failed(endpoint ? sdk::ObjectType::kEndpoint : sdk::ObjectType::kNode, key, f.error,
+                  "the kernel refused an element of " + f.set);
+  }
+}
+
+sdk::Status NftDatapath::apply_all(const sdk::Change& change, sdk::ApplyReport& report) {
+  sdk::DatapathState next;
+  if (!change.full()) next = held_;
+  next.merge(change);
+  const sdk::State& state = next.state();
+  if (!held_.valid() && numbering_.empty()) {
+    learn_numbers(*nft_, Ruleset(state.node, mtu_), numbering_);
+  }
+  std::vector<ObjectFailure> failures;
+  check_endpoints(change, next, failures);
+  Repairs repairs;
+  bool fresh = false;
+
+  // The device's MTU is part of the rules, the usable peers are part of the device's entries.
+  Desired desired;
+  if (desired_) desired.know(*desired_);
+  desired.build(state, mtu_, numbering_, failures);
+  watch(state, desired);
+  sdk::Status tunnel = program_tunnel(state, desired, report, repairs, fresh);
+  if (fresh) {
+    std::vector<ObjectFailure> again;
+    desired.build(state, mtu_, numbering_, again);
+  }
+  desired.set_device(device_ != 0);
+  watch(state, desired);
+  program_routes(desired, repairs);
+
+  std::vector<Nft::ElementFailure> elements;
+  std::vector<SourceChange> changes;
+  const bool known = desired_.has_value();
+  const Tables::Past past{held_.state(), known ? *desired_ : desired};
+  sdk::Status s = tables_.sync(known ? &past : nullptr, state, desired, repairs, elements, changes);
+  settle_flows(known ? &*desired_ : nullptr, desired, state, changes, elements, s.ok());
+  if (!s.ok()) return s;
+  if (tables_.missed()) host_.drifted("nftables, by somebody, while a big change was loaded");
+  report_failures(failures, elements, report);
+  report_repairs(repairs, report);
+  held_ = std::move(next);
+  desired_ = std::move(desired);
+  return tunnel;
+}
+
+void NftDatapath::settle_flows(const Desired* before, const Desired& after, const sdk::State& state,
+                               const std::vector<SourceChange>& changes,
+                               const std::vector<Nft::ElementFailure>& refused, bool written) {
+  unswept_.note(before, after, state, changes);
+  if (!written) return unswept_.failed(after, state);
+  const bool urgent = unswept_.urgent();
+  std::vector<sdk::Address> still;
+  for (const Nft::ElementFailure& f : refused) {
+    if (const sdk::Address a = endpoint_of(f)) still.push_back(a);
+  }
+  auto sweep = unswept_.take(after, state, still);
+  if (!sweep) return;
+  sweeper_.add(std::move(sweep));
+  // Whoever hears that an egress IP's move is realised may send the answers another way.
+  if (urgent) sweeper_.drain(kMoveWait);
+}
+
+// Endpoints that the change may touch, with the verdict that they have now. Before the merge.
+std::vector<SourceChange> NftDatapath::touched_sources(const sdk::Change& change) const {
+  std::vector<SourceChange> out;
+  const sdk::State& state = held_.state();
+  std::unordered_set<sdk::Address> named;
+  const auto name = [&](const sdk::Address& a) {
+    if (!named.insert(a).second) return;
+    const auto at = state.endpoints.find(a);
+    out.push_back({a, at == state.endpoints.end() ? std::string() : verdict(a, at->second), {}});
+  };
+  for (const egw_endpoint e : change.endpoints()) name(sdk::Address(e.address));
+  for (const egw_addr a : change.deleted_endpoints()) name(sdk::Address(a));
+  if (change.classes().empty() && change.deleted_classes().empty()) return out;
+  std::unordered_set<std::uint32_t> classes;
+  for (const egw_class c : change.classes()) classes.insert(c.id);
+  for (const std::uint32_t id : change.deleted_classes()) classes.insert(id);
+  for (const auto& [address, class_id] : state.endpoints) {
+    if (classes.count(class_id) != 0) name(address);
+  }
+  return out;
+}
+
+std::string NftDatapath::verdict(const sdk::Address& a, std::uint32_t class_id) const {
+  const Table t = table_of(a);
+  return desired_->enabled(t) ? desired_->target(class_id, t) : std::string();
+}
+
+// The other half, after the merge.
+void NftDatapath::settle_sources(std::vector<SourceChange>& changes) const {
+  for (SourceChange& c : changes) {
+    const auto at = held_.state().endpoints.find(c.address);
+    if (at != held_.state().endpoints.end()) c.after = verdict(c.address, at->second);
+  }
+  std::erase_if(changes, [](const SourceChange& c) { return c.before == c.after; });
+}
+
+sdk::Status NftDatapath::apply_step(const sdk::Change& change, sdk::ApplyReport& report) {
+  std::vector<ObjectFailure> failures;
+  std::vector<Nft::ElementFailure> elements;
+  std::vector<SourceChange> changes = touched_sources(change);
+  held_.merge(change);
+  const sdk::State& state = held_.state();
+  const bool endpoints_only =
+      objects_of(change) == change.endpoints().size() + change.deleted_endpoints().size();
+  const std::optional<Desired> before =
+      endpoints_only ? std::nullopt : std::optional<Desired>(*desired_);
+  if (before) desired_->update(state, change, numbering_, failures);
+  settle_sources(changes);
+  check_endpoints(change, held_, failures);
+  if (!change.peers().empty() || !change.deleted_peers().empty()) {
+    watch(state, *desired_);
+    Tunnel::Result result;
+    tunnel_.update_peers(tunnel_peers(state, *desired_), next_hops(*desired_), result);
+    for (const auto& f : result.failures) {
+      report.failed(sdk::ObjectType::kPeer, f.peer, f.error, f.message);
+    }
+  }
+  sdk::Status s = before ? tables_.step(*before, *desired_, changes, elements)
+                         : tables_.step_sources(*desired_, changes, elements);
+  settle_flows(before ? &*before : &*desired_, *desired_, state, changes, elements, s.ok());
+  if (!s.ok()) return s;
+  report_failures(failures, elements, report);
+  return sdk::ok();
+}
+
+sdk::Status NftDatapath::sysctls(sdk::SysctlSink& out) {
+  out.need("net/netfilter/nf_conntrack_tcp_be_liberal", "1",
+           "replies may reach a former owner after an egress IP has moved");
+  out.need("net/netfilter/nf_conntrack_tcp_loose", "1",
+           "connections go on at a new owner that has not seen their beginning");
+  const bool known = held_.valid();
+  const sdk::NodeConfig& node = held_.state().node;
+  if (!known || node.enable_ipv4) {
+    out.need("net/ipv4/ip_forward", "1", "pods' packets are routed by this node", true);
+  }
+  if (known && node.enable_ipv6) {
+    out.need("net/ipv6/conf/all/forwarding", "1", "pods' packets are routed by this node", true);
+  }
+  return sdk::ok();
+}
+
+sdk::Status NftDatapath::health() {
+  // Before the first apply: whether what a predecessor has programmed is still there.
+  const bool known = held_.valid();
+  const std::string name = known ? held_.state().node.tunnel_device : std::string();
+  const auto link = known ? find_link(route_, name) : find_tunnel(route_);
+  if (!link) {
+    return sdk::fail(sdk::Code::kUnavailable, "the tunnel device does not exist", name);
+  }
+  if (!link->up) return sdk::fail(sdk::Code::kUnavailable, "the tunnel device is down", name);
+  for (const Table t : kTables) {
+    if (!nft_->table_exists(t)) {
+      return sdk::fail(sdk::Code::kUnavailable, "the nftables table does not exist",
+                       std::string(keyword(t)) + " " + std::string(kTable));
+    }
+  }
+  return sdk::ok();
+}
+
+sdk::Status NftDatapath::counters(sdk::CounterSink& out) {
+  for (const Table t : kTables) {
+    for (const auto& [name, packets] : nft_->counters(t)) {
+      out.counter("dropped_packets_total", "table=" + std::string(keyword(t)) + ",reason=" + name,
+                  packets);
+    }
+  }
+  out.counter("conntrack_deleted_total", "", sweeper_.deleted());
+  return sdk::ok();
+}
+
+sdk::Status NftDatapath::forget(const sdk::Address& eip) {
+  if (!eip) return sdk::fail(sdk::Code::kInvalid, "no address");
+  SweepHint hint;
+  hint.translated = eip;
+  // A connection of the host itself, or one from outside, is not ours to end.
+  return forget_flows(hint, eip.text(), [eip](const Flow& flow) {
+    Fate fate;
+    if (flow.translated == eip && flow.source != eip) fate.kind = Fate::Kind::kRemove;
+    return fate;
+  });
+}
+
+sdk::Status NftDatapath::purge() {
+  const Monitor::OwnChange own(*monitor_);
+  monitor_->watch({});
+  sweeper_.drain(kLastWait);
+  unswept_ = Unswept();
+  const auto bound = bound_by(read_bound(*nft_));
+  held_ = sdk::DatapathState();
+  desired_.reset();
+  numbering_ = Numbering();
+  sdk::Status first;
+  const auto note = [&](sdk::Status s) {
+    if (first.ok() && !s.ok()) first = std::move(s);
+  };
+  // Rules and tables together would be best; rules first leaves steered packets without a route,
+  // which the tables then still drop.
+  for (const Table t : kFamilies) {
+    std::vector<Message> messages;
+    for (const auto& r : our_rules(route_, address_family(t))) {
+      messages.push_back(remove(r));
+    }
+    for (const auto& r : our_routes(route_, address_family(t))) {
+      messages.push_back(remove(r));
+    }
+    for (const int err : route_.requests(messages)) {
+      if (err != 0 && err != ENOENT && err != ESRCH) {
+        note(sdk::fail(sdk::Code::kInternal, "a rule or route cannot be removed", "purge", err));
+      }
+    }
+  }
+  if (const int err = remove_tunnels(route_); err != 0) {
+    note(sdk::fail(sdk::Code::kInternal, "the tunnel device cannot be removed", "purge", err));
+  }
+  note(tables_.purge());
+  // A connection keeps what it was bound to: the pod's address, or an egress IP.
+  note(forget_flows({}, "purge", bound));
+  routes_.clear();
+  rules_.clear();
+  device_ = 0;
+  tunnel_.forget();
+  return first;
+}
+
+}  // namespace egw::common

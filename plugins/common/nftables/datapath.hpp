@@ -1,0 +1,94 @@
+// A datapath on nftables: libnl for device, neighbours, routes and rules; nftables for everything
+// that looks at packets. The way of a packet: plugins/netlink/README.md. One instance, one thread
+// (the host's), plus the threads of Sweeper and Monitor. Base of the plugins netlink and ebpf.
+#pragma once
+
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/conntrack.hpp"
+#include "common/flows.hpp"
+#include "common/monitor.hpp"
+#include "common/rtnl.hpp"
+#include "common/tunnel.hpp"
+#include "desired.hpp"
+#include "egw/sdk/datapath.hpp"
+#include "nft.hpp"
+#include "tables.hpp"
+
+namespace egw::common {
+
+// The numbers in a plugin's own configuration. Throws sdk::Failure that names the key.
+[[nodiscard]] Numbers parse_numbers(const nlohmann::json& config);
+// The configuration as an object; throws when it is none, or has a key that is not in `keys`.
+[[nodiscard]] nlohmann::json parse_config(std::string_view text,
+                                          const std::vector<std::string>& keys);
+
+// What is wrong with a node's configuration; ok when it can be programmed.
+[[nodiscard]] sdk::Status check_node(const sdk::NodeConfig& node);
+
+// Findings of probe() that every datapath on nftables has. `name` as in the file name.
+[[nodiscard]] sdk::Status probe_nftables(std::string_view name, const Numbers& numbers,
+                                         const sdk::NodeConfig& node, sdk::ProbeSink& out);
+
+class NftDatapath : public sdk::Datapath {
+ public:
+  static constexpr std::uint64_t kCapabilities = EGW_CAP_POST_DNAT;
+
+  NftDatapath(std::string name, Numbers numbers, sdk::DatapathHost host);
+  ~NftDatapath() override;
+
+  sdk::Status apply(const sdk::Change& change, sdk::ApplyReport& report) override;
+  sdk::Status sysctls(sdk::SysctlSink& out) override;
+  sdk::Outcome<std::string> observe() override;
+  sdk::Status counters(sdk::CounterSink& out) override;
+  sdk::Status health() override;
+  sdk::Status forget(const sdk::Address& eip) override;
+  sdk::Status purge() override;
+
+ private:
+  sdk::Status apply_all(const sdk::Change& change, sdk::ApplyReport& report);
+  sdk::Status apply_step(const sdk::Change& change, sdk::ApplyReport& report);
+  // The device; ok() false leaves what can be done without it to be done.
+  sdk::Status program_tunnel(const sdk::State& state, const Desired& desired,
+                             sdk::ApplyReport& report, Repairs& repairs, bool& fresh);
+  void program_routes(const Desired& desired, Repairs& repairs);
+  void watch(const sdk::State& state, const Desired& desired);
+  [[nodiscard]] std::vector<SourceChange> touched_sources(const sdk::Change& change) const;
+  void settle_sources(std::vector<SourceChange>& changes) const;
+  [[nodiscard]] std::string verdict(const sdk::Address& a, std::uint32_t class_id) const;
+  // After the tables have been written, or not: the connections that this makes wrong.
+  void settle_flows(const Desired* before, const Desired& after, const sdk::State& state,
+                    const std::vector<SourceChange>& changes,
+                    const std::vector<Nft::ElementFailure>& refused, bool written);
+  void report_failures(const std::vector<ObjectFailure>& objects,
+                       const std::vector<Nft::ElementFailure>& elements, sdk::ApplyReport& report);
+  void check_endpoints(const sdk::Change& change, const sdk::DatapathState& held,
+                       std::vector<ObjectFailure>& failures) const;
+
+  std::string name_;
+  sdk::DatapathHost host_;
+  Numbers numbers_;
+  NetlinkSocket route_;
+  std::unique_ptr<Nft> nft_;
+  Tunnel tunnel_;
+  Tables tables_;
+  Unswept unswept_;
+  Sweeper sweeper_;
+  std::unique_ptr<Monitor> monitor_;
+
+  sdk::DatapathState held_;
+  std::optional<Desired> desired_;  // as programmed; empty: nothing, or in doubt
+  Numbering numbering_;
+  std::uint32_t mtu_ = 1450;
+  int device_ = 0;
+  std::set<Route> routes_;  // as programmed
+  std::set<Rule> rules_;
+};
+
+}  // namespace egw::common

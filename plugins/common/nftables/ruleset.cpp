@@ -1,0 +1,402 @@
+#include "ruleset.hpp"
+
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter_ipv4.h>
+
+#include <bit>
+
+#include "expressions.hpp"
+
+namespace egw::common {
+namespace {
+
+// Before everybody's raw rules (-300), after defragmentation (-400): reverse path checks of others
+// there (Calico, firewalld at -140) must see the marks of tunnelled packets.
+constexpr std::int32_t kRawPriority = -310;
+// Just after destination NAT (-100): judged is where a packet really goes (decisions 9).
+constexpr std::int32_t kClassifyPriority = -90;
+// Before everybody's source NAT (100): the first binding of a connection wins.
+constexpr std::int32_t kNatPriority = 90;
+// After the hook in which source NAT happens (100): sees the final source address.
+constexpr std::int32_t kLeavePriority = 200;
+constexpr std::int32_t kRoutePriority = -150;
+
+std::string address_type(Table t) { return t == Table::kIp ? "ipv4_addr" : "ipv6_addr"; }
+std::uint32_t address_length(Table t) { return t == Table::kIp ? 4U : 16U; }
+std::string quoted(const std::string& s) { return '"' + s + '"'; }
+std::string counted(const std::string& counter, const std::string& verdict) {
+  return "counter name " + quoted(counter) + " " + verdict;
+}
+
+}  // namespace
+
+std::uint64_t Chain::fingerprint() const {
+  std::string all;
+  if (hook) {
+    all = hook->type + ' ' + hook->hook + ' ' + std::to_string(hook->priority) + ' ' + hook->device;
+  }
+  for (const std::string& rule : rules) all += '\n' + rule;
+  all += raw;
+  return common::fingerprint(all);
+}
+
+Ruleset::Ruleset(const sdk::NodeConfig& node, std::uint32_t tunnel_mtu)
+    : node_(node), marks_(node.slot_mask, node.ct_mask), mtu_(tunnel_mtu) {}
+
+std::string Ruleset::mark_is(Slot s) const {
+  return "meta mark & " + mark_text(marks_.slot_mask()) + " == " + mark_text(marks_.value(s));
+}
+
+std::string Ruleset::to_eip(Table t) {
+  return std::string(keyword(t)) + " daddr @eips " + counted("to_eip", "drop");
+}
+
+std::string Ruleset::set_mark(std::uint32_t cleared, std::uint32_t value) const {
+  std::string out = "meta mark set meta mark & " + mark_text(~cleared);
+  if (value != 0) out += " | " + mark_text(value);
+  return out;
+}
+
+std::vector<Chain> Ruleset::fixed_chains(Table t) const {
+  if (t == Table::kNetdev) return device_ ? netdev_chains() : std::vector<Chain>();
+  return ip_chains(t);
+}
+
+std::vector<Chain> Ruleset::ip_chains(Table t) const {
+  std::vector<Chain> out;
+  add_prerouting(t, out);
+  if (enabled(t)) add_postrouting(t, out);
+  if (carries(t)) {
+    const std::string f(keyword(t));
+    // The outer packet: its mark, the id, is nobody else's business.
+    out.push_back({"raw_out",
+                   Hook{"filter", "output", NF_INET_LOCAL_OUT, kRawPriority, {}},
+                   {f + " saddr " + node_.underlay.text() + " udp dport " +
+                    std::to_string(node_.tunnel_port) + " meta mark set 0 notrack"}});
+  }
+  return out;
+}
+
+void Ruleset::add_prerouting(Table t, std::vector<Chain>& out) const {
+  const std::string f(keyword(t));
+  const std::string device = quoted(node_.tunnel_device);
+  Chain raw{"raw_in", Hook{"filter", "prerouting", NF_INET_PRE_ROUTING, kRawPriority, {}}, {}};
+  raw.rules.push_back("iifname " + device + (enabled(t) ? " goto unwrap" : " drop"));
+  if (carries(t)) {
+    raw.rules.push_back("udp dport " + std::to_string(node_.tunnel_port) + " goto from_wire");
+    // The inner source MAC stands 22 bytes behind the start of the UDP header: 8 UDP, 8 VXLAN, 6
+    // destination MAC.
+    out.push_back({"from_wire",
+                   {},
+                   {"iifname != " + quoted(node_.parent_device) + " " + counted("forged", "drop"),
+                    f + " daddr != " + node_.underlay.text() + " " + counted("forged", "drop"),
+                    f + " saddr . @th,176,48 @outer meta mark set 0 notrack accept",
+                    counted("forged", "drop")}});
+  }
+  out.push_back(std::move(raw));
+  if (!enabled(t)) return;
+
+  const std::string inner = "meta mark set " + mark_text(marks_.value(Slot::kInner)) + " accept";
+  const std::string id = "meta mark & " + mark_text(kIdMask);
+  out.push_back({"unwrap",
+                 {},
+                 {"ct original zone set " + id + " map @zone " + inner, id + " == 0 " + inner,
+                  counted("unknown_id", "drop")}});
+  Chain classify{"classify",
+                 Hook{"filter", "prerouting", NF_INET_PRE_ROUTING, kClassifyPriority, {}},
+                 {"iifname " + device + " goto from_tunnel", "ct direction reply goto to_peer"}};
+  // The tunnel's outer packets, and what else is for this node: judged by nobody below.
+  if (carries(t)) classify.rules.push_back(f + " daddr " + node_.underlay.text() + " accept");
+  classify.rules.push_back("meta priority set " + f + " saddr map @endpoints goto judge");
+  if (serves_) classify.rules.push_back(to_eip(t));
+  out.push_back(std::move(classify));
+
+  Chain tunnel{"from_tunnel", {}, {}};
+  tunnel.rules.push_back("ct direction reply ct state established,related accept");
+  // All but the first packet of a connection that still comes from the same peer.
+  tunnel.rules.push_back("ct state established ether saddr . ( ct mark & " +
+                         mark_text(marks_.ct_mask()) + " ) @known accept");
+  tunnel.rules.push_back("ct state invalid,untracked " + counted("invalid", "drop"));
+  const sdk::Prefix& own = t == Table::kIp ? node_.tunnel_v4 : node_.tunnel_v6;
+  if (own) {
+    tunnel.rules.push_back(
+        "ct original zone 0 " + f + " daddr " + own.address.text() +
+        (t == Table::kIp ? " icmp type echo-request" : " icmpv6 type echo-request") + " accept");
+  }
+  tunnel.rules.push_back("ct original zone 0 " + counted("without_id", "drop"));
+  tunnel.rules.push_back("fib daddr type local " + counted("to_host", "drop"));
+  tunnel.rules.push_back("jump note_peer");
+  tunnel.rules.push_back(counted("forged", "drop"));
+  out.push_back(std::move(tunnel));
+  out.push_back(note_peer());
+
+  std::string number = "ct mark & " + mark_text(marks_.ct_mask());
+  if (marks_.ct_shift() != 0) number = "(" + number + ") >> " + std::to_string(marks_.ct_shift());
+  out.push_back(
+      {"to_peer",
+       {},
+       {"ct original zone 0 accept", "ct mark & " + mark_text(marks_.ct_mask()) + " == 0 accept",
+        // Of a pod of this node (judge).
+        "ct mark & " + mark_text(marks_.ct_mask()) + " == " + mark_text(marks_.ct_mask()) +
+            " accept",
+        "meta mark set " + number + " | " + mark_text(marks_.value(Slot::kBack)) + " accept"}});
+  // ICMP errors that this node itself makes for a translated connection (decisions 12).
+  if (serves_) {
+    out.push_back({"errors",
+                   Hook{"route", "output", NF_INET_LOCAL_OUT, kRoutePriority, {}},
+                   {"ct direction reply goto to_peer"}});
+  }
+  add_judgement(t, out);
+}
+
+// What happens to packets of endpoints. A number travels from one map to the next in the packet's
+// priority, which routing overwrites (IPv4) or we clear: in maps of verdicts, or in chains per
+// policy, the kernel would look at every single one in every transaction.
+void Ruleset::add_judgement(Table t, std::vector<Chain>& out) const {
+  const std::string f(keyword(t));
+  out.push_back({"leave_alone", {}, {"meta priority set 0 accept"}});
+  // IPv6: "unicast" would ask for a route to the destination, and a client node may have none.
+  const std::string local = t == Table::kIp ? "fib daddr type != unicast" : "fib daddr type local";
+  // Where a connection goes to does not change: it is looked at once. A packet without connection
+  // is looked at each time, because the first rule does not match it.
+  const std::string seen = mark_text(marks_.ct_mask());
+  Chain judge{"judge", {}, {"ct mark & " + seen + " == " + seen + " goto judged"}};
+  if (serves_) judge.rules.push_back(to_eip(t));
+  for (const std::string& rule :
+       {local + " goto leave_alone", f + " daddr @cluster goto leave_alone",
+        "ct mark set ct mark | " + seen, std::string("goto judged")}) {
+    judge.rules.push_back(rule);
+  }
+  out.push_back(std::move(judge));
+  out.push_back({"judged",
+                 {},
+                 {"meta priority & " + mark_text(kShapeMask) + " vmap @shapes", "goto egress"}});
+  add_egress(t, out);
+  const sdk::Address& parent = t == Table::kIp ? node_.parent_v4 : node_.parent_v6;
+  out.push_back({std::string(kNodeIpName), {}, node_ip_rules(t, parent)});
+}
+
+// A connection keeps its translation until its entry is deleted (flows.hpp). Until then it goes on
+// by the way that fits the translation: by the tunnel with the pod's address, else from here with
+// the EIP. So nothing is lost, and nothing enters the tunnel under an EIP, when an EIP moves.
+void Ruleset::add_egress(Table t, std::vector<Chain>& out) const {
+  const std::string f(keyword(t));
+  const auto special = [](std::uint32_t number, const std::string& chain) {
+    return mark_text(number) + " : goto " + chain;
+  };
+  out.push_back({"egress",
+                 {},
+                 {// The id is needed for the first packet only; foreign bits of the others stay.
+                  "ct status snat ct reply " + f + " daddr . meta priority @served " +
+                      "meta priority set 0 " +
+                      set_mark(marks_.slot_mask(), marks_.value(Slot::kOwn)) + " accept",
+                  "meta priority @steered goto steer", "meta priority @owned goto own",
+                  "meta priority vmap { " + special(kBypassNumber, "leave_alone") + ", " +
+                      special(kNodeIpNumber, std::string(kNodeIpName)) + " }",
+                  counted("no_egress", "drop")}});
+  out.push_back({"own",
+                 {},
+                 {// Bound to another source before its policy: dropped until its entry is gone.
+                  "ct status snat " + counted("other_source", "drop"),
+                  "ct status confirmed goto steer", "goto own_first"}});
+  out.push_back(with_id("steer", Slot::kSteer));
+  out.push_back(with_id("own_first", Slot::kOwn));
+}
+
+// The id goes from the priority into the mark.
+Chain Ruleset::with_id(const std::string& name, Slot slot) const {
+  Expressions e;
+  e.load_meta(NFT_META_MARK, 0).load_meta(NFT_META_PRIORITY, 1);
+  e.insert(0, 1, {0, static_cast<unsigned>(std::popcount(kIdMask))}, 2);
+  e.mask(2, 2, ~marks_.slot_mask(), marks_.value(slot)).store_meta(NFT_META_MARK, 2);
+  e.constant(0, 0).store_meta(NFT_META_PRIORITY, 0).accept();
+  return {name, {}, {}, e.bytes()};
+}
+
+// Ends without a verdict when the MAC is no peer's.
+Chain Ruleset::note_peer() const {
+  constexpr std::uint32_t kSourceMac = 6;
+  Expressions e;
+  e.load_link_layer(kSourceMac, 6, 0).look_up("peers", 0, 2).load_ct(NFT_CT_MARK, 3);
+  const unsigned width = static_cast<unsigned>(std::popcount(marks_.ct_mask()));
+  e.insert(3, 2, {marks_.ct_shift(), width}, 4).store_ct(NFT_CT_MARK, 4).accept();
+  return {"note_peer", {}, {}, e.bytes()};
+}
+
+std::vector<std::string> Ruleset::node_ip_rules(Table t, const sdk::Address& address) const {
+  if (!address) return {counted("no_address", "drop")};
+  const std::uint32_t slot = marks_.slot_mask();
+  const std::uint32_t own = marks_.value(Slot::kOwn);
+  return {// Bound to another source before its policy: dropped until its entry is gone.
+          "ct status snat ct reply " + std::string(keyword(t)) + " daddr != " + address.text() +
+              " " + counted("other_source", "drop"),
+          // The id is needed for the first packet only; foreign bits of the others stay.
+          "ct state established,related meta priority set 0 " + set_mark(slot, own) + " accept",
+          "meta priority set 0 " + set_mark(slot | kIdMask, own) + " accept"};
+}
+
+void Ruleset::add_postrouting(Table t, std::vector<Chain>& out) const {
+  const std::string f(keyword(t));
+  const std::string device = quoted(node_.tunnel_device);
+  const std::uint32_t slot = marks_.slot_mask();
+  out.push_back({"translate",
+                 Hook{"nat", "postrouting", NF_INET_POST_ROUTING, kNatPriority, {}},
+                 // Binding a connection to itself keeps later masquerade rules off it.
+                 {"oifname " + device + " snat to " + f + " saddr",
+                  mark_is(Slot::kOwn) + " goto translate_own",
+                  mark_is(Slot::kInner) + " goto translate_inner"}});
+  Chain own{"translate_own", {}, {}};
+  const sdk::Address& parent = t == Table::kIp ? node_.parent_v4 : node_.parent_v6;
+  const std::string id = "meta mark & " + mark_text(kIdMask);
+  if (parent) own.rules.push_back(id + " == 0 snat to " + parent.text());
+  own.rules.push_back("snat to " + id + " map @idnat");
+  own.rules.push_back(counted("no_address", "drop"));
+  out.push_back(std::move(own));
+  out.push_back({"translate_inner",
+                 {},
+                 {"snat to ct original zone map @zonenat", counted("no_address", "drop")}});
+
+  const auto leads = [this](Slot s, const std::string& chain) {
+    return mark_text(marks_.value(s)) + " : goto " + chain;
+  };
+  out.push_back(
+      {"leave",
+       Hook{"filter", "postrouting", NF_INET_POST_ROUTING, kLeavePriority, {}},
+       // The commonest by comparison, which is cheaper than a look-up.
+       {"meta mark & " + mark_text(slot) + " == 0 accept",
+        mark_is(Slot::kSteer) + " goto leave_steered", mark_is(Slot::kInner) + " goto leave_inner",
+        "meta mark & " + mark_text(slot) + " vmap { " + leads(Slot::kBack, "leave_tunnel") + ", " +
+            leads(Slot::kOwn, "leave_own") + " }"}});
+  // The owner would translate a translated packet to another port: the connection's end.
+  out.push_back({"leave_steered",
+                 {},
+                 {"ct status snat " + counted("other_source", "drop"), "goto leave_tunnel"}});
+  out.push_back(
+      {"leave_tunnel", {}, {"oifname " + device + " accept", counted("not_by_tunnel", "drop")}});
+  out.push_back(
+      {"leave_inner",
+       {},
+       {"ct direction original " + f + " saddr != @own " + counted("not_translated", "drop"),
+        set_mark(slot, 0)}});
+  out.push_back({"leave_own",
+                 {},
+                 {f + " saddr != @own " + counted("not_translated", "drop"),
+                  "ct state new " + set_mark(slot | kIdMask, 0) + " accept", set_mark(slot, 0)}});
+}
+
+std::vector<Chain> Ruleset::netdev_chains() const {
+  const std::string id = "meta mark & " + mark_text(kIdMask);
+  Chain into{"into_tunnel",
+             Hook{"filter", "egress", NF_NETDEV_EGRESS, 0, node_.tunnel_device},
+             {"meta l4proto tcp jump clamp", mark_is(Slot::kSteer) + " goto to_owner",
+              mark_is(Slot::kBack) + " goto to_client"}};
+  if (node_.tunnel_v4) {
+    into.rules.push_back("ip saddr " + node_.tunnel_v4.address.text() + " meta mark set 0 accept");
+  }
+  if (node_.tunnel_v6) {
+    into.rules.push_back("ip6 saddr " + node_.tunnel_v6.address.text() + " meta mark set 0 accept");
+  }
+  into.rules.push_back(counted("not_steered", "drop"));
+  std::vector<Chain> out;
+  out.push_back(std::move(into));
+  out.push_back({"clamp",
+                 {},
+                 {"tcp flags & (syn|rst) != syn return",
+                  "meta protocol ip tcp option maxseg size set " + std::to_string(mtu_ - 40),
+                  "meta protocol ip6 tcp option maxseg size set " + std::to_string(mtu_ - 60)}});
+  out.push_back({"to_owner",
+                 {},
+                 {"ether daddr set " + id + " map @owner meta mark set " + id + " | " +
+                      mark_text(marks_.value(Slot::kOuter)) + " accept",
+                  counted("no_owner", "drop")}});
+  out.push_back({"to_client",
+                 {},
+                 {"ether daddr set " + id + " map @back meta mark set 0 accept",
+                  counted("no_peer", "drop")}});
+  return out;
+}
+
+Chain Ruleset::lengths_chain(Table t, const std::string& name, const Lengths& lengths) {
+  const std::string f(keyword(t));
+  Chain out{name, {}, {}};
+  for (const std::uint8_t length : lengths) {
+    const SetSpec map = prefix_map(t, length);
+    sdk::Address ones;
+    ones.family = t == Table::kIp ? 4 : 6;
+    ones.bytes.fill(0xff);
+    const std::string mask = sdk::Prefix(ones, length).first().text();
+    std::string key = "meta priority";
+    if (length == ones.bits()) key += " . " + f + " daddr";
+    if (length != 0 && length != ones.bits()) key += " . ( " + f + " daddr & " + mask + " )";
+    out.rules.push_back("meta priority set " + key + " map @" + map.name + " goto egress");
+  }
+  // What no prefix covers is left alone.
+  out.rules.emplace_back("goto leave_alone");
+  return out;
+}
+
+SetSpec Ruleset::prefix_map(Table t, std::uint8_t length) {
+  const std::string address = length == 0 ? "" : " . " + address_type(t);
+  return {std::string(kPrefixMaps) + std::to_string(length),
+          true,
+          "type classid" + address + " : classid",
+          length == 0 ? 4 : 4 + address_length(t),
+          4,
+          false,
+          false};
+}
+
+SetSpec Ruleset::cluster_set(Table t) {
+  return {std::string(kClusterSet),
+          false,
+          "type " + address_type(t) + "; flags interval",
+          address_length(t),
+          0,
+          false,
+          true};
+}
+
+std::vector<std::pair<Dyn, SetSpec>> Ruleset::sets(Table t) const {
+  std::vector<std::pair<Dyn, SetSpec>> out;
+  if (t == Table::kNetdev) {
+    out.push_back({Dyn::kOwnerMac, {"owner", true, "type mark : ether_addr", 4, 6, false, false}});
+    out.push_back({Dyn::kBackMac, {"back", true, "type mark : ether_addr", 4, 6, false, false}});
+    return out;
+  }
+  const std::string f(keyword(t));
+  const std::string address = address_type(t);
+  const std::uint32_t n = address_length(t);
+  if (carries(t)) {
+    out.push_back(
+        {Dyn::kOuter,
+         {"outer", false, "typeof " + f + " saddr . @th,176,48", n + 8, 0, false, false}});
+  }
+  if (!enabled(t)) return out;
+  out.push_back(
+      {Dyn::kSource, {"endpoints", true, "type " + address + " : classid", n, 4, false, false}});
+  out.push_back({Dyn::kShape, {"shapes", true, "type classid : verdict", 4, 0, true, false}});
+  out.push_back({Dyn::kSteered, {"steered", false, "type classid", 4, 0, false, false}});
+  out.push_back({Dyn::kOwned, {"owned", false, "type classid", 4, 0, false, false}});
+  out.push_back(
+      {Dyn::kServed, {"served", false, "type " + address + " . classid", n + 4, 0, false, false}});
+  out.push_back({Dyn::kGuarded, {"eips", false, "type " + address, n, 0, false, false}});
+  out.push_back({Dyn::kOwn, {"own", false, "type " + address, n, 0, false, false}});
+  out.push_back({Dyn::kIdNat, {"idnat", true, "type mark : " + address, 4, n, false, false}});
+  out.push_back(
+      {Dyn::kZoneNat,
+       {"zonenat", true, "typeof ct original zone : " + f + " saddr", 2, n, false, false}});
+  out.push_back(
+      {Dyn::kZone, {"zone", true, "typeof meta mark : ct original zone", 4, 2, false, false}});
+  out.push_back({Dyn::kKnown, {"known", false, "type ether_addr . mark", 12, 0, false, false}});
+  out.push_back({Dyn::kPeer, {"peers", true, "type ether_addr : mark", 6, 4, false, false}});
+  return out;
+}
+
+std::vector<std::string> Ruleset::counters(Table t) {
+  if (t == Table::kNetdev) return {"not_steered", "no_owner", "no_peer"};
+  return {"forged",    "unknown_id", "to_eip",        "invalid",        "without_id",  "to_host",
+          "no_egress", "no_address", "not_by_tunnel", "not_translated", "other_source"};
+}
+
+}  // namespace egw::common

@@ -1,0 +1,22 @@
+// Our objects in the words of nft: what tables.cpp puts its transactions together from. Pure.
+#pragma once
+
+#include <string>
+
+#include "desired.hpp"
+#include "ruleset.hpp"
+
+namespace egw::common {
+
+// "ip egw NAME"
+[[nodiscard]] std::string place(Table t, const std::string& name);
+// "add chain ...", "add set ...", one "add rule ..." per rule with its comment; whole lines.
+[[nodiscard]] std::string declare(Table t, const Chain& c);
+[[nodiscard]] std::string declare(Table t, const SetSpec& s);
+[[nodiscard]] std::string rules_text(Table t, const Chain& c);
+// "{ a, b-c }"
+[[nodiscard]] std::string elements_text(const AddressRanges& ranges);
+// The comment of rule i of n: what a restarted agent recognises its own chains by.
+[[nodiscard]] std::string rule_comment(std::uint64_t fingerprint, std::size_t i, std::size_t n);
+
+}  // namespace egw::common

@@ -1,0 +1,70 @@
+// Numbers that are kept: the same name keeps its number, a restarted agent learns them, a freed one
+// rests.
+#include "common/numbers.hpp"
+
+#include <gtest/gtest.h>
+
+namespace egw::common {
+namespace {
+
+using Kept = KeptNumbers<std::string>;
+
+TEST(KeptNumbers, OneEachAndAlwaysTheSame) {
+  Kept n;
+  EXPECT_EQ(n.assign("a", "a", 3), 1U);
+  EXPECT_EQ(n.assign("b", "b", 3), 2U);
+  EXPECT_EQ(n.assign("a", "a", 3), 1U);
+  EXPECT_EQ(n.assign("c", "c", 3), 3U);
+  EXPECT_EQ(n.assign("d", "d", 3), 0U);
+  n.release("b");
+  EXPECT_EQ(n.assign("d", "d", 3), 2U);
+}
+
+TEST(KeptNumbers, AFreedNumberRests) {
+  Kept n;
+  n.assign("a", "a", 4);
+  n.release("a");
+  EXPECT_EQ(n.assign("b", "b", 4), 2U);
+  EXPECT_EQ(n.assign("c", "c", 4), 3U);
+  EXPECT_EQ(n.assign("d", "d", 4), 4U);
+  EXPECT_EQ(n.assign("e", "e", 4), 1U);
+}
+
+TEST(KeptNumbers, LearnedOnesAreKeptForTheirOwner) {
+  Kept n;
+  n.learn("b", 2);
+  n.learn("z", 3);
+  EXPECT_EQ(n.assign("a", "a", 5), 4U);
+  EXPECT_EQ(n.assign("b", "b", 5), 2U);
+  EXPECT_EQ(n.assign("c", "c", 5), 5U);
+  EXPECT_EQ(n.assign("d", "d", 5), 1U);
+  EXPECT_EQ(n.assign("z", "z", 5), 3U);
+}
+
+TEST(KeptNumbers, ALearnedNumberIsTakenLast) {
+  Kept n;
+  n.learn("gone", 2);
+  EXPECT_EQ(n.assign("a", "a", 3), 3U);
+  EXPECT_EQ(n.assign("b", "b", 3), 1U);
+  EXPECT_EQ(n.assign("c", "c", 3), 2U);
+  EXPECT_EQ(n.assign("gone", "gone", 3), 0U);
+}
+
+TEST(KeptNumbers, ALearnedNumberBeyondTheBoundDoesNotCount) {
+  Kept n;
+  n.learn("a", 9);
+  EXPECT_EQ(n.assign("a", "a", 3), 1U);
+}
+
+TEST(KeptNumbers, KeepReleasesTheRest) {
+  Kept n;
+  n.learn("b", 7);
+  n.assign("a", "a", 9);
+  n.assign("b", "b", 9);
+  n.keep(std::set<std::string>{"a"});
+  EXPECT_EQ(n.assign("a", "a", 9), 8U);
+  EXPECT_EQ(n.assign("c", "c", 9), 9U);
+}
+
+}  // namespace
+}  // namespace egw::common
