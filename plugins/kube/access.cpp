@@ -57,9 +57,9 @@ Access in_cluster(const std::string& folder) {
   Access out;
   out.server.url =
       "https://" + (v6 ? "[" + host + "]" : host) + ":" + (port.empty() ? "443" : port);
-  out.server.ca = read_file(folder + "/ca.crt");
+  out.ca_file = folder + "/ca.crt";
   out.token_file = folder + "/token";
-  (void)read_file(out.token_file);
+  for (const std::string& file : {out.ca_file, out.token_file}) (void)read_file(file);
   if (readable(folder + "/namespace")) out.ns = trimmed(read_file(folder + "/namespace"));
   out.origin = "service account " + folder;
   return out;

@@ -26,6 +26,7 @@ struct Access {
   std::string origin;  // "kubeconfig /root/.kube/config, context lab", for messages
 
   // At most one kind of each; files are read again when they change.
+  std::string ca_file;  // instead of server.ca
   std::string token, token_file;
   std::string certificate, key;  // PEM
   std::string certificate_file, key_file;

@@ -44,11 +44,13 @@ sdk::Outcome<Credentials> CredentialSource::get() {
   const std::lock_guard lock(mutex_);
   try {
     Credentials out;
+    const std::string ca = authorities();
     if (access_.exec) {
-      auto made = run_program();
+      auto made = run_program(ca);
       if (!made.ok()) return made;
       out = *made;
     }
+    out.ca = ca;
     const bool has_token = !access_.token.empty() || !access_.token_file.empty();
     if (has_token) {
       out.token =
@@ -70,9 +72,20 @@ sdk::Outcome<Credentials> CredentialSource::get() {
   }
 }
 
-sdk::Outcome<Credentials> CredentialSource::run_program() {
+// Of the file; without one the Server's count. A file in which there is none must not mean that the
+// system's are believed.
+std::string CredentialSource::authorities() {
+  if (access_.ca_file.empty()) return {};
+  const std::string& pem = content(access_.ca_file);
+  if (pem.find("-----BEGIN") != std::string::npos) return pem;
+  throw sdk::Failure(Code::kUnavailable, "there is no certificate in it", access_.ca_file);
+}
+
+sdk::Outcome<Credentials> CredentialSource::run_program(const std::string& ca) {
   if (runs_out_ != 0 && std::time(nullptr) + kEarly < runs_out_) return made_;
-  const auto answer = run_exec_plugin(*access_.exec, access_.server);
+  Server server = access_.server;
+  if (!ca.empty()) server.ca = ca;
+  const auto answer = run_exec_plugin(*access_.exec, server);
   if (!answer.ok()) return answer.status();
   made_ = answer.value().credentials;
   made_.token = as_token(made_.token);

@@ -1,6 +1,6 @@
 // The credentials of the next request: from the texts and files of an Access, or from the program
-// that it names. Files are looked at for each request, because tokens rotate; a program is run when
-// what it gave has run out or was refused. Used by api.cpp; any thread.
+// that it names. Files are looked at for each request, because tokens and authorities rotate; a
+// program is run when what it gave has run out or was refused. Used by api.cpp; any thread.
 #pragma once
 
 #include <map>
@@ -22,7 +22,8 @@ class CredentialSource {
  private:
   // The content of the file, read again when it has changed.
   const std::string& content(const std::string& path);
-  sdk::Outcome<Credentials> run_program();
+  std::string authorities();
+  sdk::Outcome<Credentials> run_program(const std::string& ca);
 
   struct File {
     std::string content;

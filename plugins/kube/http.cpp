@@ -125,8 +125,8 @@ void HttpClient::Transfer::set_up() {
   ::curl_easy_setopt(easy, CURLOPT_SSLVERSION, static_cast<long>(CURL_SSLVERSION_TLSv1_2));
   ::curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, server.insecure ? 0L : 1L);
   ::curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, server.insecure ? 0L : 2L);
-  if (!server.ca.empty()) {
-    const curl_blob ca = blob_of(server.ca);
+  if (const std::string& pem = credentials.ca.empty() ? server.ca : credentials.ca; !pem.empty()) {
+    const curl_blob ca = blob_of(pem);
     ::curl_easy_setopt(easy, CURLOPT_CAINFO_BLOB, &ca);
     ::curl_easy_setopt(easy, CURLOPT_CAPATH, nullptr);  // and nobody else
   }

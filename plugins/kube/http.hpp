@@ -34,7 +34,9 @@ struct Server {
   bool insecure = false;
 };
 
+// Of one request: who we are, and whom we believe.
 struct Credentials {
+  std::string ca;  // PEM; empty: the Server's
   std::string token;
   std::string certificate, key;  // PEM
 };

@@ -106,7 +106,7 @@ std::string current_context(const Config& config) {
   refuse(config.files, "has no current-context: give config.context");
 }
 
-Server read_server(const Entry& cluster) {
+Server read_server(const Entry& cluster, std::string& ca_file) {
   Server out;
   out.url = cluster.text("server");
   while (!out.url.empty() && out.url.back() == '/') out.url.pop_back();
@@ -115,8 +115,8 @@ Server read_server(const Entry& cluster) {
     refuse(cluster.file, cluster.path + ".server must begin with https://");
   }
   out.ca = cluster.data("certificate-authority-data");
-  const std::string file = cluster.file_name("certificate-authority");
-  if (out.ca.empty() && !file.empty()) out.ca = read_file(file);
+  if (out.ca.empty()) ca_file = cluster.file_name("certificate-authority");
+  if (!ca_file.empty()) (void)read_file(ca_file);
   out.tls_name = cluster.text("tls-server-name");
   out.proxy = cluster.text("proxy-url");
   out.insecure = cluster.flag("insecure-skip-tls-verify");
@@ -184,7 +184,7 @@ Access read_kubeconfig(const std::string& list, const std::string& context) {
   const std::string name = context.empty() ? current_context(config) : context;
   const Entry entry = config.find("contexts", "context", name);
   Access out;
-  out.server = read_server(config.find("clusters", "cluster", entry.text("cluster")));
+  out.server = read_server(config.find("clusters", "cluster", entry.text("cluster")), out.ca_file);
   if (const std::string user = entry.text("user"); !user.empty()) {
     read_user(config.find("users", "user", user), out);
   }

@@ -1,5 +1,6 @@
 // Runs an API server with the shipped CRDs (with none: --bare) until standard input ends; prints
-// the path of the administrator's kubeconfig. For tests in Python.
+// the path of the administrator's kubeconfig. Further arguments are the server's own. For tests in
+// Python.
 #include <iostream>
 #include <string_view>
 
@@ -10,7 +11,8 @@ int main(int argc, char** argv) {
   using namespace egw::kube::test;
   try {
     const bool bare = argc > 1 && std::string_view(argv[1]) == "--bare";
-    ApiServer server(bare ? std::vector<nlohmann::json>{} : shipped_crds());
+    ApiServer server(bare ? std::vector<nlohmann::json>{} : shipped_crds(),
+                     {argv + (bare ? 2 : 1), argv + argc});
     std::cout << server.kubeconfig("admin") << std::endl;
     for (std::string line; std::getline(std::cin, line);) {
       if (line == "stop") server.stop();

@@ -44,6 +44,8 @@ class KubeAccess : public testing::Test {
   std::string folder;
 };
 
+// Read by nobody here.
+constexpr const char* kAuthority = "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n";
 constexpr const char* kConfig = R"(apiVersion: v1
 kind: Config
 current-context: lab
@@ -63,11 +65,11 @@ contexts:
 )";
 
 TEST_F(KubeAccess, KubeconfigWithFilesBesideIt) {
-  write("ca.pem", "authority");
+  const std::string ca = write("ca.pem", kAuthority);
   const std::string token = write("secrets/token", "abc\n");
   const Access a = read_kubeconfig(write("config", kConfig), "");
   EXPECT_EQ(a.server.url, "https://10.0.0.1:6443");
-  EXPECT_EQ(a.server.ca, "authority");
+  EXPECT_EQ(a.ca_file, ca);
   EXPECT_EQ(a.server.tls_name, "kubernetes");
   EXPECT_FALSE(a.server.insecure);
   EXPECT_EQ(a.token_file, token);
@@ -77,8 +79,14 @@ TEST_F(KubeAccess, KubeconfigWithFilesBesideIt) {
   EXPECT_EQ(source.get().value().token, "abc");
   write("secrets/token", "rotated");
   EXPECT_EQ(source.get().value().token, "rotated");
-  std::filesystem::remove(token);
-  EXPECT_THAT(source.get().status().text(), HasSubstr(token));
+  EXPECT_EQ(source.get().value().ca, kAuthority);
+  write("ca.pem", std::string(kAuthority) + "and another\n");
+  EXPECT_THAT(source.get().value().ca, HasSubstr("and another"));
+  for (const std::string& file : {ca, token}) {
+    std::filesystem::rename(file, file + ".away");
+    EXPECT_THAT(source.get().status().text(), HasSubstr(file));
+    std::filesystem::rename(file + ".away", file);
+  }
   const Access b = read_kubeconfig(folder + "/config", "other");
   EXPECT_EQ(b.certificate, "cert");
   EXPECT_EQ(b.key, "key");
@@ -130,13 +138,12 @@ TEST_F(KubeAccess, RefusalsNameFileAndKey) {
 
 TEST_F(KubeAccess, ServiceAccountOfAPod) {
   write("sa/token", "t1\n");
-  write("sa/ca.crt", "authority");
+  write("sa/ca.crt", kAuthority);
   write("sa/namespace", "kube-system\n");
   ::setenv("KUBERNETES_SERVICE_HOST", "fd00::1", 1);
   ::setenv("KUBERNETES_SERVICE_PORT", "6443", 1);
   const Access a = find_access({"", "", folder + "/sa"});
   EXPECT_EQ(a.server.url, "https://[fd00::1]:6443");
-  EXPECT_EQ(a.server.ca, "authority");
   EXPECT_EQ(a.ns, "kube-system");
   CredentialSource source(a);
   EXPECT_EQ(source.get().value().token, "t1");
@@ -144,6 +151,10 @@ TEST_F(KubeAccess, ServiceAccountOfAPod) {
   EXPECT_FALSE(source.get().ok()) << "a token with blanks would be a forged header";
   write("sa/token", "t3");
   EXPECT_EQ(source.get().value().token, "t3");
+  EXPECT_EQ(source.get().value().ca, kAuthority);
+  write("sa/ca.crt", "");
+  EXPECT_THAT(source.get().status().text(), HasSubstr("/sa/ca.crt: there is no certificate in it"))
+      << "the system's authorities are not meant";
 }
 
 class KubeExec : public KubeAccess {
