@@ -21,10 +21,10 @@ namespace {
 constexpr auto kVacateDeadline = 700ms;  // of each of two requests: the host waits 2 s for resign
 constexpr auto kShortestRequest = 100ms;
 
-// Up to a tenth more, so that candidates do not all come at once.
+// Up to a tenth less, so that candidates do not all come at once and none is late.
 milliseconds jittered(milliseconds pause) {
   thread_local std::minstd_rand random(std::random_device{}());
-  return pause +
+  return pause -
          milliseconds(std::uniform_int_distribution<std::int64_t>(0, pause.count() / 10)(random));
 }
 
@@ -120,7 +120,8 @@ Campaign::Pause Campaign::stand() {
     return jittered(std::min<Pause>(config_.retry_period, 500ms));
   }
   const auto left = std::chrono::ceil<Pause>(runs_out - time);
-  return jittered(std::min<Pause>(config_.retry_period, left));
+  // Not before it has run out; of several who come then, one takes it.
+  return std::min<Pause>(jittered(config_.retry_period), left);
 }
 
 void Campaign::observe(const LeaseRecord& record) {

@@ -17,17 +17,6 @@ namespace {
 constexpr auto kDeadline = 4000ms;
 constexpr int kAttempts = 5;  // when another replica writes the same object
 
-Resource resource_of(const char* group, const char* version, const char* kind, const char* plural,
-                     bool namespaced) {
-  Resource out;
-  out.group = group;
-  out.version = version;
-  out.kind = kind;
-  out.plural = plural;
-  out.namespaced = namespaced;
-  return out;
-}
-
 // One object that is read, changed and written.
 class Stored {
  public:
@@ -146,7 +135,7 @@ json with_material(json secret, const Material& material) {
 class SharedCertificate : public CertificateSource {
  public:
   SharedCertificate(Api& api, const WebhookConfig& config, std::string ns, Stop& stop)
-      : secret_(api, resource_of("", "v1", "Secret", "secrets", true), ns, config.secret, stop),
+      : secret_(api, Resource("", "v1", "Secret", "secrets", true), ns, config.secret, stop),
         names_({service_name(config, ns), service_name(config, ns) + ".cluster.local",
                 config.service + "." + ns}) {
     empty_ = {{"apiVersion", "v1"},
@@ -247,7 +236,7 @@ sdk::Status tell_authorities(Api& api, const std::string& configuration, const S
   for (const auto& [kind, plural] :
        {std::pair{"MutatingWebhookConfiguration", "mutatingwebhookconfigurations"},
         std::pair{"ValidatingWebhookConfiguration", "validatingwebhookconfigurations"}}) {
-    Stored stored(api, resource_of("admissionregistration.k8s.io", "v1", kind, plural, false), "",
+    Stored stored(api, Resource("admissionregistration.k8s.io", "v1", kind, plural, false), "",
                   configuration, stop);
     if (sdk::Status s = tell_one(stored, serving, now); !s.ok()) return s;
   }

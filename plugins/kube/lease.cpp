@@ -28,15 +28,7 @@ json& spec_of(json& lease) {
 }  // namespace
 
 const Resource& lease_resource() {
-  static const Resource kLeases = [] {
-    Resource out;
-    out.group = "coordination.k8s.io";
-    out.version = "v1";
-    out.kind = "Lease";
-    out.plural = "leases";
-    out.namespaced = true;
-    return out;
-  }();
+  static const Resource kLeases("coordination.k8s.io", "v1", "Lease", "leases", true);
   return kLeases;
 }
 

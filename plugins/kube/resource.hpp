@@ -1,5 +1,5 @@
-// Paths of the Kubernetes API for the kinds that the host gives. Used by store.cpp, reflector.cpp
-// and the election.
+// Paths of the Kubernetes API for the kinds that the host gives and the few of the plugins' own.
+// Used by store.cpp, reflector.cpp, certificate_source.cpp and the election.
 #pragma once
 
 #include <string>
@@ -16,6 +16,13 @@ struct Resource {
   bool namespaced = false;
 
   Resource() = default;
+  Resource(const char* the_group, const char* the_version, const char* the_kind,
+           const char* the_plural, bool is_namespaced)
+      : group(the_group),
+        version(the_version),
+        kind(the_kind),
+        plural(the_plural),
+        namespaced(is_namespaced) {}
   explicit Resource(const sdk::ObjectKind& k)
       : group(k.group),
         version(k.version),

@@ -70,7 +70,7 @@ sdk::Status TermRecord::read(std::chrono::milliseconds deadline) {
   if (!lease.ok() && lease.status().code != Code::kNotFound) return lease.status();
   {
     const std::lock_guard lock(mutex_);
-    revision_ = lease.ok() ? text_of(member_of(lease.value(), "metadata"), "resourceVersion") : "";
+    lease_ = lease.ok() ? lease.value() : json();
     if (lease.ok()) term_ = std::max(term_, term_of(lease.value()));
   }
   known_ = true;
@@ -79,30 +79,28 @@ sdk::Status TermRecord::read(std::chrono::milliseconds deadline) {
 }
 
 sdk::Status TermRecord::raise(std::uint64_t term, std::chrono::milliseconds deadline) {
-  json lease = {{"apiVersion", lease_resource().api_version()},
-                {"kind", "Lease"},
-                {"metadata",
-                 {{"name", name_},
-                  {"namespace", ns_},
-                  {"annotations", {{kAnnotation, std::to_string(term)}}}}}};
-  HttpRequest request;
+  json lease;
   {
     const std::lock_guard lock(mutex_);
-    const bool create = revision_.empty();
-    if (!create) lease["metadata"]["resourceVersion"] = revision_;
-    request.method = create ? "POST" : "PUT";
-    request.path = create ? lease_resource().collection(ns_) : lease_resource().object(ns_, name_);
+    lease = lease_;
   }
+  const bool create = lease.is_null();
+  if (create) lease = new_lease(ns_, name_);
+  // What others have put there (labels, owners, other annotations) stays.
+  json& annotations = lease["metadata"]["annotations"];
+  if (!annotations.is_object()) annotations = json::object();
+  annotations[kAnnotation] = std::to_string(term);
+  HttpRequest request;
+  request.method = create ? "POST" : "PUT";
+  request.path = create ? lease_resource().collection(ns_) : lease_resource().object(ns_, name_);
   request.body = lease.dump();
   request.content_type = "application/json";
   request.deadline = deadline;
-  const bool create = request.method == "POST";
   const auto stored = api_.object(request, {create ? "create" : "update", lease_resource().text(),
                                             "Lease " + ns_ + "/" + name_});
   if (!stored.ok()) return stored.status();
-  const std::string revision = text_of(member_of(stored.value(), "metadata"), "resourceVersion");
   const std::lock_guard lock(mutex_);
-  revision_ = revision;
+  lease_ = stored.value();
   term_ = std::max(term_, term);
   return sdk::ok();
 }
@@ -125,10 +123,11 @@ void TermRecord::begin_watch() {
 void TermRecord::on_event(void* ctx, const egw_event* event) {
   auto* self = static_cast<TermRecord*>(ctx);
   if (event->type != EGW_EVENT_UPSERT) return;
-  const json lease = json::parse(sdk::view(event->object), nullptr, false);
+  json lease = json::parse(sdk::view(event->object), nullptr, false);
+  if (!lease.is_object()) return;
   const std::lock_guard lock(self->mutex_);
   self->term_ = std::max(self->term_, term_of(lease));
-  self->revision_ = text_of(member_of(lease, "metadata"), "resourceVersion");
+  self->lease_ = std::move(lease);
 }
 
 }  // namespace egw::kube

@@ -38,7 +38,7 @@ class TermRecord {
   const sdk::Host host_;
   std::mutex mutex_;  // guards the next two
   std::uint64_t term_ = 0;
-  std::string revision_;  // of the Lease; empty: there is none
+  nlohmann::json lease_;  // as it was seen last; null: there is none
   // The store's one thread:
   bool known_ = false;  // it has been read
   std::unique_ptr<Reflector> watch_;

@@ -35,5 +35,34 @@ TEST(KubeCrds, ATermThatFallsIsAStaleTermEvenPastTheRecord) {
   EXPECT_EQ(late.status.code, sdk::Code::kStaleTerm) << late.status.text();
 }
 
+TEST(KubeTermRecord, WhatOthersHavePutThereStays) {
+  KubeBackend backend;
+  store_kit::Calls s(backend.store());
+  ASSERT_TRUE(s.create(store_kit::gateway(), "", "g", json::object()).ok());
+  const auto write = [&](std::uint64_t term) {
+    store_kit::Calls::Options options;
+    options.term = term;
+    return s.write(sdk::WriteOp::kUpdateStatus, store_kit::gateway(), "", "g",
+                   {{"status", {{"term", term}}}}, options);
+  };
+  ASSERT_TRUE(write(1).ok());
+  const std::string path = "/apis/coordination.k8s.io/v1/namespaces/default/leases/egw-term";
+  json lease = backend.server.request("GET", path);
+  lease["metadata"]["labels"] = {{"team", "net"}};
+  lease["metadata"]["annotations"]["note"] = "ours";
+  lease["metadata"]["finalizers"] = {"example.org/kept"};
+  lease["spec"] = {{"holderIdentity", "somebody"}};
+  backend.server.request("PUT", path, lease);
+  ASSERT_TRUE(write(2).ok());
+  lease = backend.server.request("GET", path);
+  EXPECT_EQ(lease["metadata"]["labels"], json({{"team", "net"}}));
+  EXPECT_EQ(lease["metadata"]["annotations"]["note"], "ours");
+  EXPECT_EQ(lease["metadata"]["annotations"]["egressgateway.spidernet.io/term"], "2");
+  EXPECT_EQ(lease["metadata"]["finalizers"], json({"example.org/kept"}));
+  EXPECT_EQ(lease["spec"]["holderIdentity"], "somebody");
+  lease["metadata"].erase("finalizers");
+  backend.server.request("PUT", path, lease);
+}
+
 }  // namespace
 }  // namespace egw::kube::test
