@@ -270,6 +270,7 @@ class Cluster:
                             return last, time.monotonic() - begin
                 finally:
                     watch.kill()
+            time.sleep(0.1)  # there is no such object yet, or the store has ended the watch
         raise TimeoutError(f"{kind}/{name}: not reached within {timeout} s; last seen: "
                            f"{json.dumps(last.get('status') if last else None)}")
 

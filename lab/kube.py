@@ -5,7 +5,7 @@ cluster has: it makes those pods, runs their containers as kubelets do (pod.py),
 Node and Pod objects, and names the controllers that run as endpoints of the webhook's Service.
 
     api  10.6.0.200 fd00::200   kube-apiserver on port 6443; etcd on its loopback
-    ctlN 10.6.0.21N             controllers, each in a network of its own, as a pod is
+    ctlN 10.6.0.210+N           controllers, each in a network of its own, as a pod is
 """
 
 import json
@@ -68,7 +68,7 @@ class KubeStore:
             os.makedirs(folder, mode=0o700, exist_ok=True)
         self.cluster.attach("api", ADDRESS[0], ADDRESS6, make=True)
         for i in range(self.cluster.controllers):
-            self.cluster.attach(f"ctl{i}", f"10.6.0.21{i}", f"fd00::21{i}")
+            self.cluster.attach(f"ctl{i}", controller_address(i), f"fd00::{210 + i}")
         self._write_files()
         self.start_etcd()
         self.start_server()
@@ -103,10 +103,15 @@ class KubeStore:
             "controller": {"replicas": self.cluster.controllers}}, indent=1))  # JSON is YAML
         settings = self._file("settings.yaml")
         write(settings, json.dumps(self.cluster.settings))
-        # With a home of its own, where helm keeps what it knows of the server.
-        net.enter(self.ns, "env", "-i", f"HOME={self._file()}", build_servers("helm"), "--kubeconfig", self.kubeconfig,
-                  "install", RELEASE, CHART, "-n", NAMESPACE, "--create-namespace", "-f", self.values, "-f", settings,
-                  timeout=120)
+        self.helm("install", RELEASE, CHART, "--create-namespace", "-f", self.values, "-f", settings)
+
+    def helm_command(self, *words):
+        """With a home of its own, where helm keeps what it knows of the server."""
+        return net.inside(self.ns, "env", "-i", f"HOME={self._file()}", build_servers("helm"), "--kubeconfig", self.kubeconfig,
+                          "-n", NAMESPACE, *words)
+
+    def helm(self, *words):
+        return net.run(*self.helm_command(*words), timeout=120)
 
     def start_etcd(self):
         client, peer = "http://127.0.0.1:2379", "http://127.0.0.1:2380"
@@ -133,10 +138,30 @@ class KubeStore:
         self.until("kube-apiserver is not ready", lambda: self.admin().request("GET", "/readyz"))
 
     def started(self):
-        """Waits until the controllers that run are ready: the API server asks them about every manifest."""
-        health = self._port("health")
-        for i in self._running():
-            self.until(f"ctl{i} is not ready", lambda who=f"ctl{i}": ready(self.cluster.ns(who), health))
+        """Waits until everybody who runs is ready, as a kubelet finds out, and says so of the pods."""
+        everybody = [("controller", f"ctl{i}") for i in self._running()]
+        everybody += [("agent", n) for n in self.cluster.nodes if self.cluster.agent(n).process.running()]
+        for role, who in everybody:
+            for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+                self.until(f"{who} fails its {probe}", lambda w=(role, who, probe): self.probe(*w))
+            self.tell_ready(who, True)
+
+    def probe(self, role, who, name):
+        """Asks what the pod's probe of that name says; raises OSError when it fails."""
+        host, port, path, seconds = pod.probes(self._pod(role, who))[name]
+        address = host or (self.cluster.address(who) if role == "agent" else controller_address(int(who[3:])))
+        ask(self.cluster.ns(who), (address, port), path, seconds)
+
+    def tell_ready(self, who, on):
+        """As a kubelet writes it, for `kubectl get pods`."""
+        made = self.admin().request("GET", f"/api/v1/namespaces/{NAMESPACE}/pods/{who}")
+        word = "True" if on else "False"
+        containers = [{"name": c["name"], "ready": on, "started": True, "image": c["image"], "imageID": "", "restartCount": 0,
+                       "state": {"running": {"startedAt": made["metadata"]["creationTimestamp"]}}}
+                      for c in made["spec"]["containers"]]
+        self.admin().request("PATCH", f"/api/v1/namespaces/{NAMESPACE}/pods/{who}/status", {"status": {
+            "containerStatuses": containers, "conditions": [{"type": t, "status": word} for t in ("Ready", "ContainersReady")]}},
+            "application/merge-patch+json")
 
     def _running(self):
         return [i for i in range(self.cluster.controllers) if self.cluster.controller(i).process.running()]
@@ -148,7 +173,7 @@ class KubeStore:
             "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
             "metadata": {"name": WEBHOOK, "namespace": NAMESPACE, "labels": {"kubernetes.io/service-name": WEBHOOK}},
             "addressType": "IPv4", "ports": [{"name": "webhook", "port": self._port("webhook"), "protocol": "TCP"}],
-            "endpoints": [{"addresses": [f"10.6.0.21{i}"], "conditions": {"ready": True}} for i in controllers]})
+            "endpoints": [{"addresses": [controller_address(i)], "conditions": {"ready": True}} for i in controllers]})
 
     def _wait_kinds(self):
         """A new kind is answered for a moment after it was accepted."""
@@ -176,10 +201,13 @@ class KubeStore:
         if self.cluster.own_settings:
             raise RuntimeError("own_settings: the chart has one configuration for all; use settings")
         made = self._pod(role, who)
-        with open(self._file("certificates", "apiserver.crt"), encoding="ascii") as f:
-            account = {"token": self.token(made), "ca.crt": f.read(), "namespace": NAMESPACE}
         return pod.run(made, self._file("pods", who), os.path.dirname(self.cluster.bin), (ADDRESS[0], self.port),
-                       self._config_map, account, options)
+                       self._config_map, self._account(made), options)
+
+    def _account(self, made):
+        """The files of the pod's service account."""
+        with open(self._file("certificates", "apiserver.crt"), encoding="ascii") as f:
+            return {"token": self.token(made), "ca.crt": f.read(), "namespace": NAMESPACE}
 
     def _workload(self, role):
         return self.admin().request("GET", f"/apis/apps/v1/namespaces/{NAMESPACE}/{'/'.join(WORKLOADS[role])}")
@@ -209,6 +237,34 @@ class KubeStore:
         path = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/{made['spec']['serviceAccountName']}/token"
         spec = {"expirationSeconds": TOKEN_SECONDS, "boundObjectRef": bound}
         return self.admin().request("POST", path, {"spec": spec})["status"]["token"]
+
+    def run_job(self, name, seconds=120):
+        """Runs the pod of a Job as the cluster would, when the Job is there, and writes how it ended. Returns its
+        exit code and what it said."""
+        job = f"/apis/batch/v1/namespaces/{NAMESPACE}/jobs/{name}"
+
+        def fresh():
+            found = self.admin().request("GET", job)
+            if found.get("status", {}).get("conditions"):
+                raise OSError("it has ended before")
+            return found
+
+        stored = self.until(f"there is no Job {name}", fresh)
+        pods = f"/api/v1/namespaces/{NAMESPACE}/pods"
+        self.admin().request("POST", pods, pod.of(stored, name))
+        made = self.admin().request("GET", f"{pods}/{name}")
+        words = pod.run(made, self._file("pods", name), os.path.dirname(self.cluster.bin), ADDRESS, self._config_map,
+                        self._account(made))
+        begin = now()
+        done = subprocess.run(net.inside(self.ns, *words), capture_output=True, text=True, check=False, timeout=seconds)
+        ended = ["SuccessCriteriaMet", "Complete"] if done.returncode == 0 else ["FailureTarget", "Failed"]
+        status = {"startTime": begin, "conditions": [{"type": t, "status": "True", "reason": "Test", "message": "",
+                                                      "lastTransitionTime": now()} for t in ended],
+                  "uncountedTerminatedPods": {}, "active": 0, "ready": 0, "terminating": 0}
+        status.update({"succeeded": 1, "completionTime": now()} if done.returncode == 0 else {"failed": 1})
+        self.admin().request("DELETE", f"{pods}/{name}?gracePeriodSeconds=0")
+        self.admin().request("PATCH", job + "/status", {"status": status}, "application/merge-patch+json")
+        return done.returncode, done.stdout + done.stderr
 
     # ---- commands --------------------------------------------------------------------------
 
@@ -270,7 +326,7 @@ class KubeStore:
 
     def _addresses(self, who):
         if who.startswith("ctl"):
-            return (f"10.6.0.21{who[3:]}",)
+            return (controller_address(int(who[3:])),)
         return self.cluster.address(who), self.cluster.address(who, 6)
 
     def kill_server(self):
@@ -290,13 +346,22 @@ class KubeStore:
                     return  # the last line is still being written
 
 
-def ready(ns, port):
-    """Asks the readiness probe of the process in the namespace; raises OSError when it is not ready."""
-    with connect_inside(ns, ("127.0.0.1", port), 5) as probe:
-        probe.sendall(b"GET /readyz HTTP/1.0\r\n\r\n")
+def controller_address(i):
+    return f"10.6.0.{210 + i}"
+
+
+def ask(ns, address, path, seconds):
+    """GET of an HTTP path in a namespace; raises OSError unless the answer is a success."""
+    with connect_inside(ns, address, seconds) as probe:
+        probe.settimeout(seconds)
+        probe.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
         line = probe.makefile("rb").readline()
     if b" 200 " not in line:
-        raise OSError(f"/readyz: {line.decode().strip()}")
+        raise OSError(f"{path}: {line.decode().strip() or 'no answer'}")
+
+
+def now():
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def write(path, text, mode=0o600):

@@ -3,6 +3,7 @@
 A node's way to it is a file, its gate: without it the store plugin answers as if it could not be reached.
 """
 
+import contextlib
 import json
 import os
 
@@ -49,7 +50,8 @@ class LocalStore:
         return self.cluster.egw("apply", "-f", "-", stdin=text, timeout=timeout).stdout
 
     def cut(self, node):
-        os.unlink(self._gate(node))
+        with contextlib.suppress(FileNotFoundError):  # cut already
+            os.unlink(self._gate(node))
 
     def connect(self, node):
         os.makedirs(os.path.dirname(self._gate(node)), exist_ok=True)

@@ -76,9 +76,9 @@ def main():
     verbs = parser.add_subparsers(dest="verb", required=True)
     p = verbs.add_parser("up", help="start a cluster")
     p.add_argument("--name", default="lab")
-    p.add_argument("--nodes", type=int, default=3, choices=range(1, 10))
-    p.add_argument("--gateways", type=int, default=2)
-    p.add_argument("--controllers", type=int, default=2)
+    p.add_argument("--nodes", type=int, default=3, choices=range(1, 10), metavar="1..9")
+    p.add_argument("--gateways", type=int, default=2, choices=range(0, 10), metavar="0..9", help="of the nodes, the last ones")
+    p.add_argument("--controllers", type=int, default=2, choices=range(1, 21), metavar="1..20")
     p.add_argument("--timeouts", type=timeouts, default=(1, 1, 3),
                    help="EVICTION/MONITOR/UPDATE in seconds (default 3/1/1)")
     store_option(p)

@@ -26,12 +26,24 @@ def port(spec, name):
     return next(p["containerPort"] for p in spec["containers"][0]["ports"] if p["name"] == name)
 
 
+def probes(pod):
+    """What a kubelet asks the pod's container over HTTP: name -> (host or None for the pod's address, port, path, seconds)."""
+    container = pod["spec"]["containers"][0]
+    found = {}
+    for name in ("startupProbe", "livenessProbe", "readinessProbe"):
+        if name in container:
+            get = container[name]["httpGet"]
+            number = get["port"] if isinstance(get["port"], int) else port(pod["spec"], get["port"])
+            found[name] = (get.get("host"), number, get["path"], container[name]["timeoutSeconds"])
+    return found
+
+
 def command(pod):
     """Command line and environment of the pod's container."""
     container = pod["spec"]["containers"][0]
     env = {e["name"]: field(pod, e["valueFrom"]["fieldRef"]["fieldPath"]) if "valueFrom" in e else e.get("value", "")
            for e in container.get("env", [])}
-    words = container["command"] + container["args"]
+    words = container["command"] + container.get("args", [])
     for name, value in env.items():
         words = [w.replace(f"$({name})", value) for w in words]
     return words, env
