@@ -135,7 +135,16 @@ json make_status(const StatusInput& input) {
   for (const auto& info : input.infos) {
     if (info.meta.name != model::kClusterInfoName) continue;
     status["leader"] = {{"holder", info.status.leader}, {"term", info.status.term}};
-    add_conditions(status, "egressclusterinfo/" + info.meta.name, info.status.conditions);
+    const std::string object = "egressclusterinfo/" + info.meta.name;
+    const auto& notes = info.meta.annotations;
+    if (const auto asked = notes.find(std::string(model::kUninstallAnnotation));
+        asked != notes.end()) {
+      add_problem(
+          status, object, "Uninstalling",
+          "asked for at " + asked->second +
+              ": agents take their nodes out of service; egw uninstall --cancel takes it back");
+    }
+    add_conditions(status, object, info.status.conditions);
   }
   if (status["leader"]["holder"] == "") {
     add_problem(status, "leader", "NoLeader", "no controller has led yet; start egw controller");

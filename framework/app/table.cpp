@@ -113,10 +113,24 @@ Column count(const char* title, const char* pointer) {
 
 // "egressgateway/egw"
 std::string event_object(const json& document, std::int64_t) {
-  std::string kind = text_at(document, "/involvedObject/kind");
+  std::string kind = text_at(document, "/regarding/kind");
   std::transform(kind.begin(), kind.end(), kind.begin(),
                  [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return kind + "/" + text_at(document, "/involvedObject/name");
+  return kind + "/" + text_at(document, "/regarding/name");
+}
+
+std::string event_age(const json& document, std::int64_t now_ms) {
+  const std::int64_t at = event_ms(document);
+  return at == 0 ? "<unknown>" : format_age(now_ms - at);
+}
+
+// An event of an older writer has no series but fields that are called deprecated.
+std::string event_count(const json& document, std::int64_t) {
+  for (const char* pointer : {"/series/count", "/deprecatedCount"}) {
+    std::string count = text_at(document, pointer);
+    if (count != kNone) return count;
+  }
+  return "1";
 }
 
 std::vector<Column> columns_of(Kind kind) {
@@ -151,9 +165,8 @@ std::vector<Column> columns_of(Kind kind) {
     case Kind::kNamespace:
       return {defaulted("status", "/status/phase", "Active")};
     case Kind::kEvent:
-      return {age("last seen", "/lastTimestamp"), plain("type", "/type"),
-              plain("reason", "/reason"),         {"object", event_object},
-              defaulted("count", "/count", "1"),  plain("message", "/message")};
+      return {{"last seen", event_age}, plain("type", "/type"), plain("reason", "/reason"),
+              {"object", event_object}, {"count", event_count}, plain("message", "/note")};
   }
   return {};
 }
@@ -197,6 +210,14 @@ std::string upper(std::string text) {
 }
 
 }  // namespace
+
+std::int64_t event_ms(const json& document) {
+  for (const char* pointer : {"/series/lastObservedTime", "/deprecatedLastTimestamp", "/eventTime",
+                              "/metadata/creationTimestamp"}) {
+    if (const auto at = model::parse_time(text_at(document, pointer))) return *at;
+  }
+  return 0;
+}
 
 std::string Table::format() {
   if (!header_done_) {

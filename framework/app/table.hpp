@@ -39,6 +39,9 @@ struct RowStyle {
 [[nodiscard]] Row row_of(model::Kind kind, const nlohmann::json& document, const RowStyle& style,
                          std::int64_t now_ms);
 
+// When an event happened last, in Unix ms; 0 where it does not say.
+[[nodiscard]] std::int64_t event_ms(const nlohmann::json& document);
+
 // "5s", "3m20s", "4h", "12d" as kubectl writes ages; "<unknown>" for a negative one.
 [[nodiscard]] std::string format_age(std::int64_t ms);
 // "egressgateway.egressgateway.spidernet.io", "node".

@@ -169,10 +169,7 @@ int not_found(Context& context, Kind kind, const std::string& name) {
 // As they happened, the newest last.
 void sort_events(std::vector<host::StoredObject>& events) {
   std::stable_sort(events.begin(), events.end(), [](const auto& a, const auto& b) {
-    const json none("");
-    const json& first = a.document.contains("lastTimestamp") ? a.document["lastTimestamp"] : none;
-    const json& second = b.document.contains("lastTimestamp") ? b.document["lastTimestamp"] : none;
-    return first < second;
+    return event_ms(a.document) < event_ms(b.document);
   });
 }
 

@@ -12,7 +12,8 @@ const std::vector<Verb>& all_verbs() {
                                         check_verb(),          get_verb(),      delete_verb(),
                                         status_verb(),         why_verb(),      drain_verb(),
                                         undrain_verb(),        vip_move_verb(), plugin_list_verb(),
-                                        plugin_inspect_verb(), purge_verb(),    version_verb()};
+                                        plugin_inspect_verb(), purge_verb(),    uninstall_verb(),
+                                        version_verb()};
   return kVerbs;
 }
 

@@ -39,6 +39,7 @@ Verb plugin_list_verb();
 Verb plugin_inspect_verb();
 Verb version_verb();
 Verb purge_verb();
+Verb uninstall_verb();
 Verb drain_verb();
 Verb undrain_verb();
 Verb vip_move_verb();

@@ -134,7 +134,7 @@ void review_deletion(Review& review) {
 }
 
 void review_write(Review& review) {
-  const bool ours = !model::info(review.kind).group.empty();
+  const bool ours = model::info(review.kind).group == model::kGroup;
   // What is in the status is neither taken nor judged.
   if (ours && review.doc.is_object()) review.doc.erase("status");
   review_shape(review);

@@ -15,6 +15,8 @@ using model::Kind;
 using parts::Draft;
 using parts::GatewayDraft;
 
+constexpr std::int64_t kUninstallMs = 10 * 60'000;
+
 // Somebody with a newer term has been here: this process is no longer the leader, whatever it
 // thinks.
 bool deposed(Draft& d) {
@@ -45,6 +47,34 @@ bool stamp_gateways(Draft& d) {
     d.out.writes.emplace_back(WriteGateway{std::move(stamped)});
   }
   return !d.out.writes.empty();
+}
+
+// `egw uninstall` is under way: agents take their nodes out of service, and nothing is to follow
+// from that. It is over when a controller has begun since (this is an installation again), or when
+// nobody has gone on with it: then the request is taken off.
+bool uninstalling(Draft& d) {
+  if (d.info == nullptr) return false;
+  const model::ObjectMeta& meta = d.info->meta;
+  const auto request = meta.annotations.find(std::string(model::kUninstallAnnotation));
+  if (request == meta.annotations.end()) return false;
+  const auto asked = model::parse_time(request->second);
+  const std::int64_t until = asked ? *asked + kUninstallMs : 0;
+  if (asked && *asked >= d.in.started_wall_ms && d.in.wall_ms < until) {
+    d.out.wake_ms = d.in.now_ms + until - d.in.wall_ms;
+    return true;
+  }
+  SetMeta set{Kind::kEgressClusterInfo, meta.key(), meta.revision, meta.finalizers,
+              meta.annotations};
+  set.annotations.erase(std::string(model::kUninstallAnnotation));
+  d.out.writes.emplace_back(std::move(set));
+  d.notice(
+      Notice::Level::kWarning, Kind::kEgressClusterInfo, meta.key(), "UninstallOver",
+      fmt::format("the uninstall asked for at {} is over: {}; nodes are programmed again",
+                  request->second,
+                  !asked                          ? "that is no time"
+                  : *asked < d.in.started_wall_ms ? "a controller has started since"
+                                                  : "it was not completed within ten minutes"));
+  return true;
 }
 
 void append(std::vector<Write>& to, std::vector<Write>& from) {
@@ -116,6 +146,8 @@ Plan plan(const PlanInput& input) {
   if (deposed(d) || stamp_gateways(d)) return std::move(d.out);
   const auto info = d.world.cluster_infos.find(std::string(model::kClusterInfoName));
   if (info != d.world.cluster_infos.end()) d.info = &info->second;
+
+  if (uninstalling(d)) return std::move(d.out);
 
   parts::look_at_nodes(d);
   if (d.info !=

@@ -48,7 +48,8 @@ struct PlanInput {
   // moves: what changes until then is merged (decision 30). Kept by the runtime.
   std::map<std::string, std::int64_t> held;
   std::int64_t now_ms = 0;             // steady clock of this process
-  std::int64_t wall_ms = 0;            // Unix time, for condition and event time stamps only
+  std::int64_t wall_ms = 0;            // Unix time, for time stamps and the age of an uninstall
+  std::int64_t started_wall_ms = 0;    // Unix time at which this controller began
   std::int64_t watching_since_ms = 0;  // steady: when this leader began to see the store without a
                                        // gap; nobody is declared dead before one eviction timeout
   std::uint64_t term = 0;

@@ -152,6 +152,12 @@ void finish_meta(Draft& d, const GatewayDraft& g) {
   if (meta.deleted_ms != 0 && g.policies.empty()) {
     changed = std::erase(set.finalizers, model::kGatewayFinalizer) > 0 || changed;
   }
+  // One that admission has not seen, or that an uninstall has let go.
+  if (meta.deleted_ms == 0 && std::find(set.finalizers.begin(), set.finalizers.end(),
+                                        model::kGatewayFinalizer) == set.finalizers.end()) {
+    set.finalizers.emplace_back(model::kGatewayFinalizer);
+    changed = true;
+  }
   if (changed) d.metas.emplace_back(std::move(set));
 }
 

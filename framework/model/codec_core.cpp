@@ -64,21 +64,24 @@ void read_pod(const Cursor& c, Pod& out) {
 }
 
 void read_event(const Cursor& c, Event& out) {
-  const Cursor about = c["involvedObject"];
+  const Cursor about = c["regarding"];
   about["apiVersion"].get(out.about_api_version);
   about["kind"].get(out.about_kind);
   about["namespace"].get(out.about.ns);
   about["name"].get(out.about.name);
+  about["uid"].get(out.about_uid);
   std::string type;
   c["type"].get(type);
   out.warning = type == "Warning";
+  c["action"].get(out.action);
   c["reason"].get(out.reason);
-  c["message"].get(out.message);
-  c["source"]["component"].get(out.component);
-  c["source"]["host"].get(out.host);
-  c["count"].get_int(out.count, 0);
-  c["firstTimestamp"].get_time(out.first_ms);
-  c["lastTimestamp"].get_time(out.last_ms);
+  c["note"].get(out.message);
+  c["reportingController"].get(out.component);
+  c["reportingInstance"].get(out.host);
+  c["eventTime"].get_time(out.first_ms);
+  out.last_ms = out.first_ms;
+  c["series"]["count"].get_int(out.count, 0);
+  c["series"]["lastObservedTime"].get_time(out.last_ms);
 }
 
 }  // namespace
@@ -149,17 +152,19 @@ json encode(const Event& resource) {
   put(about, "kind", resource.about_kind);
   put(about, "namespace", resource.about.ns);
   put(about, "name", resource.about.name);
-  out["involvedObject"] = std::move(about);
+  put(about, "uid", resource.about_uid);
+  out["regarding"] = std::move(about);
   out["type"] = resource.warning ? "Warning" : "Normal";
+  put(out, "action", resource.action);
   put(out, "reason", resource.reason);
-  put(out, "message", resource.message);
-  json source = json::object();
-  put(source, "component", resource.component);
-  put(source, "host", resource.host);
-  detail::put_object(out, "source", std::move(source));
-  out["count"] = resource.count;
-  detail::put_time(out, "firstTimestamp", resource.first_ms);
-  detail::put_time(out, "lastTimestamp", resource.last_ms);
+  put(out, "note", resource.message);
+  put(out, "reportingController", resource.component);
+  put(out, "reportingInstance", resource.host);
+  out["eventTime"] = format_micro_time(resource.first_ms);
+  if (resource.count > 1) {
+    out["series"] = {{"count", resource.count},
+                     {"lastObservedTime", format_micro_time(resource.last_ms)}};
+  }
   return out;
 }
 

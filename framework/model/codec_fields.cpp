@@ -142,7 +142,7 @@ std::span<const Field> spec_of(Kind kind) {
 
 std::vector<UnknownField> find_unknown_fields(Kind kind, const json& document) {
   std::vector<UnknownField> out;
-  if (info(kind).group.empty()) return out;
+  if (info(kind).group != kGroup) return out;
   const bool slice =
       kind == Kind::kEgressEndpointSlice || kind == Kind::kEgressClusterEndpointSlice;
   look(document, "", slice ? std::span<const Field>(kSliceTop) : std::span<const Field>(kTop), out);

@@ -31,7 +31,7 @@ constexpr std::array<KindInfo, 11> kKinds{{
     {Kind::kNode, "", "v1", "Node", "node", "nodes", "no", false},
     {Kind::kPod, "", "v1", "Pod", "pod", "pods", "po", true},
     {Kind::kNamespace, "", "v1", "Namespace", "namespace", "namespaces", "ns", false},
-    {Kind::kEvent, "", "v1", "Event", "event", "events", "ev", true},
+    {Kind::kEvent, "events.k8s.io", "v1", "Event", "event", "events", "ev", true},
 }};
 
 bool same_ignoring_case(std::string_view a, std::string_view b) {

@@ -228,19 +228,20 @@ struct Namespace {
   ObjectMeta meta;
 };
 
-// Something that happened to an object, for people; the store forgets it after a while. Those of
-// cluster-wide objects stand in the namespace "default".
+// Something that happened to an object, for people (events.k8s.io/v1); the store forgets it after a
+// while. Those of cluster-wide objects stand in the namespace "default". What happens again is
+// counted in `series`; the API server lets nothing else of a stored event be changed.
 struct Event {
   static constexpr Kind kKind = Kind::kEvent;
   ObjectMeta meta;
-  std::string about_kind, about_api_version;  // involvedObject
+  std::string about_kind, about_api_version, about_uid;  // regarding
   Key about;
-  bool warning = false;  // type: Warning, else Normal
-  std::string reason;    // CamelCase, stable
-  std::string message;
-  std::string component, host;  // source: who says so
-  std::int64_t count = 1;
-  std::int64_t first_ms = 0, last_ms = 0;
+  bool warning = false;                    // type: Warning, else Normal
+  std::string action, reason;              // CamelCase, stable
+  std::string message;                     // note
+  std::string component, host;             // reportingController, reportingInstance
+  std::int64_t count = 1;                  // from 2 on there is a series
+  std::int64_t first_ms = 0, last_ms = 0;  // eventTime, series.lastObservedTime
 };
 
 // A namespace's labels as selectors see them: with kubernetes.io/metadata.name, which in Kubernetes
@@ -255,6 +256,11 @@ inline constexpr std::string_view kNamespaceDefaultLabel = "spidernet.io/egressg
 inline constexpr std::string_view kNamespaceNameLabel = "kubernetes.io/metadata.name";
 inline constexpr std::string_view kMoveAnnotation = "egressgateway.spidernet.io/move";
 inline constexpr std::string_view kDrainAnnotation = "egressgateway.spidernet.io/drain";
+// On the EgressClusterInfo "default", a time: agents take everything out of their nodes' kernels.
+inline constexpr std::string_view kUninstallAnnotation = "egressgateway.spidernet.io/uninstall";
+// Conditions of the tunnel, the agent's answer to that.
+inline constexpr std::string_view kPurgedCondition = "Purged";
+inline constexpr std::string_view kPurgeFailedCondition = "PurgeFailed";
 // The leader's answer to a drain, a condition of the tunnel, and its reason when nobody takes over.
 inline constexpr std::string_view kDrainedCondition = "Drained";
 inline constexpr std::string_view kNoOtherReadyNode = "NoOtherReadyNode";

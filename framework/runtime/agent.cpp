@@ -72,6 +72,7 @@ Agent::Impl::Impl(asio::any_io_executor the_executor, Clock& the_clock, Logger& 
       upkeep_wakeup(the_executor, clock),
       drain_wakeup(the_executor, clock),
       reach_wakeup(the_executor, clock),
+      uninstall_wakeup(the_executor, clock),
       done(the_executor, clock) {
   health.add("datapath", [this] { return datapath_health(); });
   health.add("stateStore", [this] { return ports.store.health(); });
@@ -108,6 +109,8 @@ AgentView Agent::Impl::view() const {
   }
   v.pinged = reachability.asked_anybody();
   v.unreachable = reachability.unreachable();
+  if (purged) v.purged_for = uninstall_asked;
+  v.purge_trouble = purge_trouble;
   v.wall_ms = clock.wall_ms();
   return v;
 }
@@ -121,6 +124,7 @@ model::Address Agent::Impl::underlay() const {
 void Agent::Impl::on_world() {
   if (sync.connected() && !was_connected) reporter.reconnected();
   was_connected = sync.connected();
+  look_for_uninstall();
   choose_uplink();
   update_gateway_macs();
   programmer.withdraw();
@@ -168,9 +172,11 @@ void Agent::Impl::on_written(model::TunnelPhase before, const model::EgressTunne
   events.record({Kind::kEgressTunnel,
                  own.meta.key(),
                  failed,
+                 "Report",
                  phase,
                  "phase " + std::string(model::to_string(before)) + " to " + phase + why,
-                 {}});
+                 {},
+                 own.meta.uid});
 }
 
 const model::EgressTunnel* Agent::Impl::own_tunnel() const {
@@ -195,35 +201,6 @@ void Agent::Impl::choose_uplink() {
   ports.watch_uplink(method);
 }
 
-// Nobody knows yet which pods have a policy: none gets out. What is inside is taken from the store
-// as it is; before that is known nothing is held.
-void Agent::Impl::hold_pods() {
-  if (!ports.hold_pods || pods_held || programmer.status().programmed || !sync.synced()) return;
-  const auto own = sync.world().nodes.find(options.node_name);
-  if (own == sync.world().nodes.end() || own->second.pod_cidrs.empty()) return;
-  std::vector<model::Prefix> pods;
-  std::vector<model::Prefix> inside;
-  const auto collect = [](const std::vector<std::string>& texts, std::vector<model::Prefix>& into) {
-    for (const auto& text : texts) {
-      if (const auto prefix = model::Prefix::parse(text)) into.push_back(*prefix);
-    }
-  };
-  const auto collect_both = [&](const model::EgressClusterInfo::Addresses& addresses) {
-    collect(addresses.ipv4, inside);
-    collect(addresses.ipv6, inside);
-  };
-  collect(own->second.pod_cidrs, pods);
-  collect(own->second.pod_cidrs, inside);
-  for (const auto& [name, info] : sync.world().cluster_infos) {
-    collect_both(info.status.cluster_ip);
-    for (const auto& [node, addresses] : info.status.node_ip) collect_both(addresses);
-    for (const auto& [node, addresses] : info.status.pod_cidr) collect_both(addresses);
-    collect(info.status.extra_cidr, inside);
-  }
-  pods_held = true;
-  ports.hold_pods(pods, inside);
-}
-
 void Agent::Impl::update_gateway_macs() {
   std::vector<model::Mac> macs;
   for (const auto& [name, info] : sync.world().cluster_infos) {
@@ -242,7 +219,8 @@ void Agent::Impl::update_gateway_macs() {
 void Agent::Impl::on_uplink(const net::UplinkState& state) {
   const bool works = state.present && state.carrier;
   if (works != uplink_works || !uplink_known) {
-    ports.announcer.mute(!works);  // first of all: nobody must be drawn to a dead link
+    ports.announcer.mute(
+        !works || !uninstall_asked.empty());  // first of all: nobody must be drawn to a dead link
     if (works) {
       log.info("uplink works", {{"interface", state.name}});
     } else {
@@ -288,12 +266,14 @@ void Agent::Impl::on_claim(const net::Claim& claim) {
       events.record({Kind::kEgressTunnel,
                      {"", options.node_name},
                      true,
+                     "Announce",
                      "EipConflict",
                      claim.address.to_string() + " is claimed by " + model::format_mac(claim.mac) +
                          " on " + claim.interface +
                          ", which is no gateway: take the address away "
                          "from that machine",
-                     {}});
+                     {},
+                     own_tunnel() == nullptr ? "" : own_tunnel()->meta.uid});
     }
     conflict = Conflict{claim.mac, claim.interface, std::max<std::int64_t>(1, now)};
     metrics.conflict();
@@ -415,6 +395,7 @@ void Agent::Impl::halt() {
   upkeep_wakeup.notify();
   drain_wakeup.notify();
   reach_wakeup.notify();
+  uninstall_wakeup.notify();
   done.notify();
 }
 
@@ -446,6 +427,7 @@ asio::awaitable<void> Agent::Impl::run(std::shared_ptr<Impl> self) {
   start(self, self->health.run());
   start(self, upkeep(self));
   start(self, undrain(self));
+  start(self, uninstall(self));
   if (self->ports.pinger != nullptr) start(self, reach(self));
   while (!self->stopping || self->loops > 0) co_await self->done.wait();
   self->sync.stop();

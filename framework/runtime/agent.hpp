@@ -51,6 +51,8 @@ struct AgentPorts {
   std::function<void(const std::vector<model::Prefix>& pods,
                      const std::vector<model::Prefix>& inside)>
       hold_pods = nullptr;
+  // The datapath has been purged (`egw uninstall`): takes the rest of what the process has left.
+  std::function<Result<void>()> on_purged = nullptr;
   // Asks the owners of EIPs through the tunnel; nullptr: nobody does.
   Pinger* pinger = nullptr;
 };

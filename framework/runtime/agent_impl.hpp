@@ -1,4 +1,4 @@
-// The parts of an Agent; shared by agent.cpp and agent_admin.cpp only.
+// The parts of an Agent; shared by the agent*.cpp only.
 #pragma once
 
 #include <map>
@@ -33,7 +33,7 @@ struct Agent::Impl {
   TunnelReporter reporter;
   EventRecorder events;
   PluginHealth health;
-  Wakeup upkeep_wakeup, drain_wakeup, reach_wakeup, done;
+  Wakeup upkeep_wakeup, drain_wakeup, reach_wakeup, uninstall_wakeup, done;
   Reachability reachability;
 
   bool stopping = false;
@@ -42,6 +42,9 @@ struct Agent::Impl {
   bool told_programmed = false;
   bool pods_held = false;
   bool kernel_intact = false;
+  std::string uninstall_asked;  // since when, as the request says; empty: it has not been
+  bool purged = false;
+  std::string purge_trouble;
   int loops = 0;
   bool uplink_known = false;
   bool uplink_works = false;
@@ -68,6 +71,7 @@ struct Agent::Impl {
   void choose_uplink();
   void update_gateway_macs();
   void hold_pods();
+  void look_for_uninstall();
   std::int64_t expire_conflicts();
   void halt();
 
@@ -78,6 +82,7 @@ struct Agent::Impl {
   static boost::asio::awaitable<void> upkeep(std::shared_ptr<Impl> self);
   static boost::asio::awaitable<void> confirm(std::shared_ptr<Impl> self);
   static boost::asio::awaitable<void> reach(std::shared_ptr<Impl> self);
+  static boost::asio::awaitable<void> uninstall(std::shared_ptr<Impl> self);
   static boost::asio::awaitable<void> undrain(std::shared_ptr<Impl> self);
   static boost::asio::awaitable<void> drain(std::shared_ptr<Impl> self);
 };

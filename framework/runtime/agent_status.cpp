@@ -71,6 +71,11 @@ void fill_conditions(const AgentView& view, model::Conditions& conditions) {
   report(view, conditions, "PartlyProgrammed", !status.failures.empty(), "ObjectsFailed",
          listed(status.failures,
                 [](const host::ApplyFailure& f) { return f.object + ": " + f.message; }));
+  report(view, conditions, std::string(model::kPurgedCondition), !view.purged_for.empty(),
+         "Uninstalled",
+         "nothing of egw is left in this node's kernel; asked for at " + view.purged_for);
+  report(view, conditions, std::string(model::kPurgeFailedCondition), !view.purge_trouble.empty(),
+         "PurgeFailed", view.purge_trouble);
   report(view, conditions, "EipConflict", !view.conflicts.empty(), "ClaimedByOther",
          listed(view.conflicts, [](const auto& entry) {
            return entry.first.to_string() + " is claimed by " +

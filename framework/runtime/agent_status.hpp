@@ -36,6 +36,8 @@ struct AgentView {
   std::vector<core::CompileFinding> findings;
   bool pinged = false;                   // owners have been asked through the tunnel
   std::vector<std::string> unreachable;  // those that do not answer
+  std::string purged_for;                // the request to uninstall that has been met; empty: none
+  std::string purge_trouble;             // why that has failed; empty: it has not
   std::int64_t wall_ms = 0;
 };
 

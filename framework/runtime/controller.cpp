@@ -65,7 +65,8 @@ struct Controller::Impl {
         health(the_executor, clock, log, metrics, options.settings.tunnel_update_period.count(),
                [] {}),
         wakeup(the_executor, clock),
-        back_off(200, 5000, static_cast<std::uint64_t>(clock.wall_ms())) {
+        back_off(200, 5000, static_cast<std::uint64_t>(clock.wall_ms())),
+        started_wall_ms(clock.wall_ms()) {
     health.add("stateStore", [&store] { return store.health(); });
     health.add("leaderElection", [&election] { return election.health(); });
   }
@@ -82,6 +83,7 @@ struct Controller::Impl {
   PluginHealth health;
   Wakeup wakeup;
   BackOff back_off;
+  const std::int64_t started_wall_ms;
   core::PlanInput input;
   std::int64_t leading_since = 0;
   std::int64_t look_at_ms = 0;   // at the latest
@@ -109,6 +111,7 @@ struct Controller::Impl {
   void tell_moves(const core::Plan& plan, const std::string& gateway);
   void tell_rest(const core::Plan& plan, const std::set<WriteTarget>& targets);
   void say(const core::Notice& notice);
+  [[nodiscard]] std::string uid_of(Kind kind, const model::Key& key) const;
   void count_tunnels();
   static asio::awaitable<void> run(std::shared_ptr<Impl> self);
   static asio::awaitable<void> beside(std::shared_ptr<Impl> self, asio::awaitable<void> loop);
@@ -165,6 +168,7 @@ void Controller::Impl::take_office() {
   input = {};
   input.term = std::max(gate.epoch(), highest_stored_term()) + 1;
   input.identity = options.identity;
+  input.started_wall_ms = started_wall_ms;
   input.world = &sync.world();
   input.settings = &options.settings;
   leading_since = clock.steady_ms();
@@ -294,6 +298,30 @@ void Controller::Impl::finish(BatchEnd end, std::int64_t wake_ms, std::size_t wr
   }
 }
 
+// Empty when it is not there any more.
+std::string Controller::Impl::uid_of(Kind kind, const model::Key& key) const {
+  const auto find = [](const auto& objects, const auto& name) {
+    const auto found = objects.find(name);
+    return found == objects.end() ? std::string() : found->second.meta.uid;
+  };
+  const model::World& world = sync.world();
+  switch (kind) {
+    case Kind::kEgressGateway:
+      return find(world.gateways, key.name);
+    case Kind::kEgressPolicy:
+    case Kind::kEgressClusterPolicy:
+      return find(world.policies, key);
+    case Kind::kEgressTunnel:
+      return find(world.tunnels, key.name);
+    case Kind::kEgressClusterInfo:
+      return find(world.cluster_infos, key.name);
+    case Kind::kNode:
+      return find(world.nodes, key.name);
+    default:
+      return {};
+  }
+}
+
 void Controller::Impl::say(const core::Notice& notice) {
   const auto level =
       notice.level == core::Notice::Level::kWarning ? LogLevel::kWarn : LogLevel::kInfo;
@@ -304,8 +332,14 @@ void Controller::Impl::say(const core::Notice& notice) {
            {key, notice.key.to_string()}});
   metrics.notice(notice.reason);
   if (notice.reason == "EipMoved") return;  // tell_moves
-  events.record(
-      {notice.kind, notice.key, level == LogLevel::kWarn, notice.reason, notice.message, {}});
+  events.record({notice.kind,
+                 notice.key,
+                 level == LogLevel::kWarn,
+                 "Plan",
+                 notice.reason,
+                 notice.message,
+                 {},
+                 uid_of(notice.kind, notice.key)});
 }
 
 // A write has been made: now its notices and moves are true.
@@ -350,9 +384,11 @@ void Controller::Impl::tell_moves(const core::Plan& plan, const std::string& gat
         {Kind::kEgressGateway,
          {"", gateway},
          false,
+         "Move",
          "EipMoved",
          core::some_of(way.eips) + " moved from " + move.from + " to " + move.to + ": " + move.why,
-         detail + ")"});
+         detail + ")",
+         uid_of(Kind::kEgressGateway, {"", gateway})});
   }
 }
 

@@ -20,6 +20,9 @@ namespace {
 constexpr std::int64_t kAwayMs = 2000;  // until the next attempt when the store is away
 constexpr std::chrono::milliseconds kDeadline{1000};
 constexpr std::size_t kNameKept = 230;  // of 253; a dot and 16 digits follow
+// What the API server takes (pkg/apis/core/validation/events.go), in bytes.
+constexpr std::size_t kInstanceKept = 128;
+constexpr std::size_t kNoteKept = 1024;
 
 std::uint64_t hash_of(const std::string& text) {
   std::uint64_t hash = 14695981039346656037ULL;  // FNV-1a
@@ -27,14 +30,12 @@ std::uint64_t hash_of(const std::string& text) {
   return hash;
 }
 
-// "egw.0123456789abcdef": the same for the same thing, so that it is found again.
-std::string name_of(const Happening& what, const std::string& component, const std::string& host) {
-  std::string name = what.key.name.substr(0, kNameKept);
-  while (!name.empty() && (name.back() == '.' || name.back() == '-')) name.pop_back();
-  const std::string all =
-      fmt::format("{}\n{}\n{}\n{}\n{}\n{}", model::info(what.kind).kind, what.key.to_string(),
-                  what.reason, what.message, component, host);
-  return fmt::format("{}.{:016x}", name, hash_of(all));
+// At most so many bytes, and no character in part.
+std::string shortened(std::string text, std::size_t bytes) {
+  if (text.size() <= bytes) return text;
+  while (bytes > 0 && (static_cast<std::uint8_t>(text[bytes]) & 0xC0U) == 0x80U) --bytes;
+  text.resize(bytes);
+  return text;
 }
 
 }  // namespace
@@ -47,20 +48,47 @@ EventRecorder::EventRecorder(const asio::any_io_executor& executor, Clock& clock
       metrics_(metrics),
       store_(store),
       component_(std::move(component)),
-      host_(std::move(host)),
+      host_(shortened(std::move(host), kInstanceKept)),
       wakeup_(executor, clock),
       tokens_at_ms_(clock.steady_ms()) {}
 
-Event EventRecorder::event_of(const Happening& what) const {
+// "egw.0123456789abcdef"
+std::string EventRecorder::name_of(const Happening& what) {
+  const std::string same = fmt::format("{}\n{}\n{}\n{}\n{}", model::info(what.kind).kind,
+                                       what.key.to_string(), what.uid, what.reason, what.message);
+  const std::int64_t now = clock_.steady_ms();
+  if (const auto known = series_.find(same); known != series_.end()) {
+    if (now - known->second.last_ms <= kSeriesMs) {
+      known->second.last_ms = now;
+      return known->second.event;
+    }
+  }
+  if (series_.size() >= kSeriesKept) {
+    std::erase_if(series_, [now](const auto& s) { return now - s.second.last_ms > kSeriesMs; });
+  }
+  std::string name = what.key.name.substr(0, kNameKept);
+  while (!name.empty() && (name.back() == '.' || name.back() == '-')) name.pop_back();
+  name = fmt::format(
+      "{}.{:016x}", name,
+      hash_of(fmt::format("{}\n{}\n{}\n{}", same, component_, host_, clock_.wall_ms())));
+  // A flood of different things: each is an event of its own then.
+  if (series_.size() < kSeriesKept || series_.contains(same)) series_[same] = {name, now};
+  return name;
+}
+
+Event EventRecorder::event_of(const Happening& what) {
   Event event;
-  event.meta.name = name_of(what, component_, host_);
+  event.meta.name = name_of(what);
   event.meta.ns = what.key.ns.empty() ? "default" : what.key.ns;  // as Kubernetes does
   event.about_kind = model::info(what.kind).kind;
   event.about_api_version = model::info(what.kind).api_version();
   event.about = what.key;
+  event.about_uid = what.uid;
   event.warning = what.warning;
+  event.action = what.action;
   event.reason = what.reason;
-  event.message = what.detail.empty() ? what.message : what.message + " " + what.detail;
+  event.message =
+      shortened(what.detail.empty() ? what.message : what.message + " " + what.detail, kNoteKept);
   event.component = component_;
   event.host = host_;
   event.first_ms = event.last_ms = clock_.wall_ms();
@@ -75,7 +103,6 @@ void EventRecorder::record(const Happening& what) {
   if (same != waiting_.end()) {
     ++same->count;
     same->last_ms = event.last_ms;
-    same->message = std::move(event.message);
   } else if (waiting_.size() >= kWaiting) {
     metrics_.event_dropped();
   } else {
@@ -151,9 +178,9 @@ asio::awaitable<Result<void>> EventRecorder::write(Event event) {
     request.op = stored ? WriteRequest::Op::kUpdate : WriteRequest::Op::kCreate;
     if (stored) request.expected_revision = stored->revision;
     if (known) {
-      whole.meta = known->meta;
-      whole.count += known->count;
-      whole.first_ms = known->first_ms;
+      whole = *known;  // of which nothing else may be changed
+      whole.count += event.count;
+      whole.last_ms = event.last_ms;
     }
     request.document = model::encode(whole);
     auto outcome = co_await store_.write(std::move(request));

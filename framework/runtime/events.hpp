@@ -1,7 +1,9 @@
-// EventRecorder: tells people what happened to an object, as core/v1 Events in the state store
-// (`egw get events`). Called by controller and agent.
+// EventRecorder: tells people what happened to an object, as events.k8s.io/v1 Events in the state
+// store (`egw get events`). Called by controller and agent.
 //
-// The same thing again raises the count of the stored event. Nothing waits for an event and nothing
+// The same thing again within kSeriesMs is counted in the series of the stored event, as client-go
+// does it (tools/events/event_broadcaster.go); later, it is a new event. What differs each time is
+// told the first time only: the API lets nobody change it. Nothing waits for an event and nothing
 // fails with one: record() puts it into a bounded list, run() writes at most kPerSecond, after the
 // caller's own writes; what does not fit, or is refused, is dropped and counted. While the store is
 // away the list waits.
@@ -11,6 +13,7 @@
 #include <boost/asio/awaitable.hpp>
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <string>
 
 #include "egw/host/state_store.hpp"
@@ -25,14 +28,18 @@ struct Happening {
   model::Kind kind = model::Kind::kEgressGateway;
   model::Key key;
   bool warning = false;
+  std::string action;   // what its writer did, CamelCase
   std::string reason;   // CamelCase, stable
   std::string message;  // with object and reason: what makes it the same thing again
   std::string detail;   // what differs each time; stands behind the message
+  std::string uid;      // of the object: `kubectl describe` finds its events by that
 };
 
 class EventRecorder {
  public:
   static constexpr std::size_t kWaiting = 200;
+  static constexpr std::size_t kSeriesKept = 1000;
+  static constexpr std::int64_t kSeriesMs = 6 * 60'000;
   static constexpr double kPerSecond = 10;
   static constexpr double kBurst = 20;
 
@@ -47,8 +54,16 @@ class EventRecorder {
   void stop();
 
  private:
+  // The stored event of something that may happen again.
+  struct Series {
+    std::string event;         // its name
+    std::int64_t last_ms = 0;  // steady clock
+  };
+
   boost::asio::awaitable<Result<void>> write(model::Event event);
-  [[nodiscard]] model::Event event_of(const Happening& what) const;
+  model::Event event_of(const Happening& what);
+  // Of the event that stands for it: that of its series, or a new one.
+  std::string name_of(const Happening& what);
   [[nodiscard]] std::int64_t take_token();
 
   Clock& clock_;
@@ -58,6 +73,7 @@ class EventRecorder {
   std::string component_, host_;
   Wakeup wakeup_;
   std::deque<model::Event> waiting_;
+  std::map<std::string, Series> series_;
   double tokens_ = kBurst;
   std::int64_t tokens_at_ms_;
   bool busy_ = false;

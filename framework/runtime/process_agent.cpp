@@ -241,6 +241,12 @@ int run_agent(const RuntimeConfig& config) {
                      spawn(process.executor(), predecessor.replace(*claims_go_to));
                    }};
   ports.pinger = pinger.get();
+  ports.on_purged = [&config]() -> Result<void> {
+    if (auto lowered = net::lower_boot_drop(); !lowered) return tl::unexpected(lowered.error());
+    std::error_code ignored;
+    std::filesystem::remove(config.state_dir / kDatapathRecord, ignored);
+    return {};
+  };
   if (boot_drop.wanted()) {
     ports.hold_pods = [&boot_drop](const auto& pods, const auto& inside) {
       boot_drop.hold(pods, inside);

@@ -79,6 +79,25 @@ void Programmer::apply_all() {
   wake();
 }
 
+void Programmer::hold(bool on) {
+  held_ = on;
+  if (!on) {
+    probed_ = false;
+    need_full_ = true;
+    full_at_ms_ = retry_at_ms_ = 0;
+  }
+  wake();
+}
+
+asio::awaitable<Result<void>> Programmer::purge() {
+  const auto lock = co_await mutex_.lock();
+  auto purged = co_await datapath_.purge();
+  if (!purged) co_return purged;
+  status_ = ProgrammerStatus{};
+  applied_generation_ = 0;
+  co_return sysctls_.restore();
+}
+
 bool Programmer::has_tunnel_address() const {
   const auto tunnel = sync_.world().tunnels.find(options_.node_name);
   if (tunnel == sync_.world().tunnels.end()) return false;
@@ -112,7 +131,7 @@ std::int64_t Programmer::next_look() const {
 
 asio::awaitable<void> Programmer::run() {
   while (!stopping_) {
-    if (!can_compile()) {
+    if (held_ || !can_compile()) {
       co_await wakeup_.wait();
       continue;
     }
@@ -263,6 +282,7 @@ asio::awaitable<bool> Programmer::apply(model::Change change) {
   const bool tune_after = full || change.node.has_value();
   const std::uint64_t generation = change.generation;
   const auto lock = co_await mutex_.lock();
+  if (held_) co_return false;
   const auto start = SteadyClock::now();
   auto outcome = co_await datapath_.apply(std::move(change));
   const double seconds = seconds_since(start);

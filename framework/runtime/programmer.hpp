@@ -63,6 +63,11 @@ class Programmer {
   void set_local(core::LocalNode local);
   // The next apply is a full one, and at once.
   void apply_all();
+  // true: nothing more is programmed, and purge() may be called. false: everything is, from
+  // scratch.
+  void hold(bool on);
+  // Precondition: held. Takes everything out of the kernel and gives the host its settings back.
+  boost::asio::awaitable<Result<void>> purge();
 
   [[nodiscard]] const ProgrammerStatus& status() const { return status_; }
   // Something that the store has said is not in the kernel yet.
@@ -108,6 +113,7 @@ class Programmer {
   std::optional<core::LocalNode> local_;  // not given to the compiler yet
   ProgrammerStatus status_;
   bool stopping_ = false;
+  bool held_ = false;
   bool stepping_ = false;
   bool probed_ = false;
   bool need_full_ = true;

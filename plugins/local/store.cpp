@@ -21,6 +21,7 @@ constexpr auto kReadPatience = 2s;
 constexpr auto kDefaultDeadline = 5s;
 constexpr auto kLongestDeadline = 60s;
 // Events are for people and go by themselves.
+constexpr std::string_view kEventGroup = "events.k8s.io";
 constexpr std::string_view kEventKind = "Event";
 constexpr std::uint64_t kEventsKept = 1000;
 constexpr auto kEventAge = 24h;
@@ -29,6 +30,15 @@ constexpr std::uint64_t kMaxNumber = (std::uint64_t{1} << 63) - 1;  // of SQLite
 
 SteadyTime in(std::chrono::milliseconds patience) {
   return std::chrono::steady_clock::now() + patience;
+}
+
+// RFC 3339; empty where the event does not say.
+std::string last_seen(const json& event) {
+  for (const char* pointer : {"/series/lastObservedTime", "/eventTime"}) {
+    const json::json_pointer at(pointer);
+    if (event.contains(at) && event.at(at).is_string()) return event.at(at);
+  }
+  return {};
 }
 
 ObjectKey key_of(const Place& place) {
@@ -253,16 +263,13 @@ sdk::Status LocalStore::admit(Session& session, const sdk::Write& write, Step& s
 // its own, after `revision`.
 void LocalStore::forget_events(Session& session, std::uint64_t term, std::uint64_t revision) {
   const std::string too_old = format_now(kEventAge);
-  std::uint64_t count = session.objects->count("", kEventKind);
+  std::uint64_t count = session.objects->count(kEventGroup, kEventKind);
   for (int i = 0; i < kForgottenAtOnce; ++i, --count) {
-    const auto oldest = session.objects->oldest("", kEventKind);
+    const auto oldest = session.objects->oldest(kEventGroup, kEventKind);
     if (!oldest) return;
     const json document = json::parse(oldest->document);
-    const auto stamp = document.find("lastTimestamp");
-    const std::string last =
-        stamp != document.end() && stamp->is_string() ? stamp->get<std::string>() : "";
-    if (count <= kEventsKept && last >= too_old) return;
-    const ObjectKey key{"", kEventKind, oldest->ns, oldest->name};
+    if (count <= kEventsKept && last_seen(document) >= too_old) return;
+    const ObjectKey key{kEventGroup, kEventKind, oldest->ns, oldest->name};
     session.counters->set_revision(++revision);
     session.objects->remove(key);
     session.changes->append(revision, key, ChangeOp::kDelete, term, tombstone(document));
@@ -282,7 +289,7 @@ std::uint64_t LocalStore::store(Session& session, const sdk::Write& write,
     session.objects->put(key, revision, step.document.dump());
     session.changes->append(revision, key, ChangeOp::kUpsert, write.term, {});
   }
-  if (step.stored_revision == 0 && key.group.empty() && key.kind == kEventKind) {
+  if (step.stored_revision == 0 && key.group == kEventGroup && key.kind == kEventKind) {
     forget_events(session, write.term, revision);
   }
   // Trimmed in bites of a tenth, so that most writes do not touch the old end of the log.

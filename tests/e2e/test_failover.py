@@ -66,9 +66,9 @@ def test_gap_after_a_death(steady, kind, run):
     assert leaks(steady) == []
     log = "".join(steady.controller(i).log_text() for i in range(steady.controllers))
     assert "update tunnel status to HeartbeatTimeout" in log
-    told = " ".join(e["message"] for e in events(steady, "EipMoved"))
+    told = " ".join(e["note"] for e in events(steady, "EipMoved"))
     assert f"{EIP4}" in told and f"moved from {old} to {steady.owner('egw', EIP4)}: HeartbeatTimeout" in told
-    assert [e["involvedObject"]["name"] for e in events(steady, "HeartbeatTimeout")] == [old]
+    assert [e["regarding"]["name"] for e in events(steady, "HeartbeatTimeout")] == [old]
 
 
 def test_an_agent_restarted_in_time_keeps_its_eips(steady):

@@ -48,7 +48,7 @@ def test_agent_restart(shop, number, who):
 def gave_up_ready(cluster, node):
     """The agent's own word, as an event, that its node is no longer Ready."""
     return [e for e in events(cluster, "Init")
-            if e["involvedObject"]["name"] == node and "phase Ready to Init" in e["message"]]
+            if e["regarding"]["name"] == node and "phase Ready to Init" in e["note"]]
 
 
 def test_agent_restart_after_a_history(shop):

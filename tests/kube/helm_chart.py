@@ -34,7 +34,9 @@ class Rendered:
         done = template(values, *arguments)
         assert done.returncode == 0, done.stderr
         self.text = done.stdout
-        self.objects = [o for o in yaml.safe_load_all(done.stdout) if o]
+        every = [o for o in yaml.safe_load_all(done.stdout) if o]
+        self.hooks = [o for o in every if "helm.sh/hook" in o["metadata"].get("annotations", {})]
+        self.objects = [o for o in every if o not in self.hooks]  # what an installation brings
 
     def kinds(self):
         return [o["kind"] for o in self.objects]

@@ -38,6 +38,8 @@ MATRIX = {
         "extraDnsNames": ["egw.test"], "extraIpAddresses": ["192.0.2.1"]}}}, "global": {"clusterDnsDomain": "k8s.test"}},
     "cert-manager": {"controller": {"tls": {"method": "certmanager"}}},
     "provided": {"controller": {"tls": {"method": "provided", "secretName": "mine"}}},
+    "one controller": {"plugins": {"leaderElection": {"name": "local"}}, "controller": {"replicas": 1}},
+    "no cleanup": {"cleanup": {"enable": False}},
 }
 
 
@@ -142,6 +144,15 @@ REFUSED = [
      "use webhook.enabled"),
     ({"plugins": {"stateStore": {"config": {"namespace": "other"}}}},
      "plugins.stateStore.config.namespace is other, but the webhook's Service stands in egw-system"),
+    ({"plugins": {"leaderElection": {"name": "local"}}}, "controller.replicas is 2: each pod would lead"),
+    ({"plugins": {"stateStore": {"name": "local"}}}, "plugins.stateStore.name is local, a file that serves the processes of one"),
+    ({"controller": {"webhookPort": 5820}}, "controller.healthServer.port and controller.webhookPort are both 5820"),
+    ({"agent": {"prometheus": {"port": 5810}}}, "agent.healthServer.port and agent.prometheus.port are both 5810"),
+    ({"controller": {"hostNetwork": True, "prometheus": {"port": 5810}}},
+     "agent.healthServer.port and controller.prometheus.port are both 5810"),
+    ({"controller": {"podDisruptionBudget": {"enabled": True, "minAvailable": 2}}}, "no node with a controller could ever be drained"),
+    ({"feature": {"enableIPv4": False}}, "feature.enableIPv4 and feature.enableIPv6 are both false"),
+    ({"cleanup": {"timeoutSeconds": 0}}, "cleanup/timeoutSeconds"),
     ({"contoller": {"replicas": 3}}, "contoller"),
 ]
 
@@ -151,6 +162,26 @@ def test_contradictions_end_the_rendering(values, sentence):
     done = template(values)
     assert done.returncode != 0
     assert sentence in done.stderr, done.stderr
+
+
+def test_an_uninstall_begins_with_the_nodes():
+    rendered = Rendered({"cleanup": {"timeoutSeconds": 90}, "controller": {"image": {"repository": "e", "tag": "1"}}})
+    assert all(o["metadata"]["annotations"]["helm.sh/hook"] == "pre-delete" for o in rendered.hooks)
+    account, role, binding, job = sorted(rendered.hooks, key=lambda o: o["metadata"]["annotations"].get("helm.sh/hook-weight", "0"))
+    assert role["kind"] == "ClusterRole" and all("*" not in str(rule) for rule in role["rules"])
+    assert binding["subjects"] == [{"kind": "ServiceAccount", "name": account["metadata"]["name"], "namespace": "egw-system"}]
+    pod = job["spec"]["template"]["spec"]
+    assert pod["serviceAccountName"] == account["metadata"]["name"] and pod["restartPolicy"] == "Never"
+    assert pod["containers"][0]["image"] == "e:1" and pod["containers"][0]["args"][-3:] == ["uninstall", "--timeout", "90"]
+    assert job["spec"]["activeDeadlineSeconds"] >= 2 * 90
+    for values in ("no cleanup", "old values"):
+        assert bool(Rendered(MATRIX[values]).hooks) == (values == "old values")
+    assert not Rendered({"plugins": {"stateStore": {"name": "mine"}}}).hooks
+
+
+def test_one_leader_at_a_time_where_each_would_lead():
+    assert Rendered(MATRIX["one controller"]).one("Deployment")["spec"]["strategy"] == {"type": "Recreate"}
+    assert "strategy" not in Rendered().one("Deployment")["spec"]
 
 
 def test_controllers_are_unprivileged_and_stand_apart():

@@ -3,6 +3,7 @@ the verbs from outside and in a pod, and the removal with the commands of the ch
 
 import json
 import os
+import signal
 import subprocess
 
 import pytest
@@ -92,7 +93,7 @@ def test_the_certificates_method_may_change(release):
 
 
 def test_an_uninstall_that_came_too_early_is_mended(release):
-    assert release.helm("uninstall", "egw").returncode == 0
+    assert release.helm("uninstall", "egw", "--no-hooks").returncode == 0
     held = {**GATEWAY, "metadata": {"name": "held", "finalizers": [GROUP + "/egressgateway"]}}
     for document in (held, {**GATEWAY, "metadata": {"name": "free"}}):
         release.create(document)
@@ -189,10 +190,13 @@ def in_kernel(network):
 
 
 def test_the_removal_that_the_readme_describes(release, running):
+    """With a node whose agent does not answer; tests/kube/test_uninstall.py has the rest."""
     agent, network = running
-    from_readme(release, "kubectl delete egresspolicies")
-    assert release.get("egw")["items"] == release.get("egp", "-A")["items"] == release.get("egcp")["items"] == []
-    assert release.helm("uninstall", "egw").returncode == 0
+    agent.process.send_signal(signal.SIGSTOP)
+    done = egw(["uninstall", "--timeout", "2"], {"KUBECONFIG": release.kubeconfig})
+    assert done.returncode == 1 and 'node "n1" is left' in done.stderr and "n2" not in done.stderr, done.stderr
+    assert release.helm("uninstall", "egw", "--no-hooks").returncode == 0
+    from_readme(release, "job,serviceaccount")
     release.must("label", "node", "n1", "n2", "kubernetes.io/os=linux")  # as a kubelet does
     from_readme(release, "purge-node.yaml")
     pods = {n: release.get("pod", "egw-purge-" + n, "-n", NAMESPACE) for n in ("n1", "n2")}
@@ -201,6 +205,7 @@ def test_the_removal_that_the_readme_describes(release, running):
     assert in_kernel(network) == (True, True, True, "1")
     done = run_purge(release, network, pods["n1"])
     assert done.returncode == 1 and "an agent runs with this state folder: stop it first" in done.stderr
+    agent.process.kill()
     agent.close()
     done = run_purge(release, network, pods["n1"])
     assert done.returncode == 0 and "purged" in done.stdout, done.stderr
@@ -208,7 +213,5 @@ def test_the_removal_that_the_readme_describes(release, running):
 
 
 def test_the_definitions_go_last(release):
-    with open(os.path.join(CHART, "README.md"), encoding="utf-8") as f:
-        assert "kubectl delete -f config/crds" in f.read()
-    release.must("delete", "-f", os.path.join(CHART, "../../config/crds"), "--timeout=30s")
+    from_readme(release, "kubectl delete -f config/crds")
     assert "egressgateway" not in release.must("get", "crd", "-o", "name")

@@ -139,7 +139,7 @@ def test_the_server_would_take_it(cluster):
     rendered = Rendered(cluster.values)
     done = cluster.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-", stdin=rendered.text)
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == len(rendered.objects)
+    assert len(done.stdout.splitlines()) == len(rendered.objects) + len(rendered.hooks)
     more = yaml.safe_dump(Rendered({"agent": {"securityContext": {"privileged": True}}}).one("DaemonSet"))
     done = cluster.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-", stdin=more)
     assert done.returncode == 0, done.stderr
@@ -206,22 +206,22 @@ STATUS = {"update", "patch"}
 ALLOWED = {
     "egressgateway-agent": {
         ("", "nodes"): LOOK, ("", "pods"): LOOK, ("", "namespaces"): LOOK,
-        ("", "events"): {"get", "create", "update"},
+        ("events.k8s.io", "events"): {"get", "create", "update"},
         **{(GROUP, kind): LOOK for kind in KINDS},
         (GROUP, "egresstunnels"): READ | {"update"}, (GROUP, "egresstunnels/status"): STATUS,
     },
     "egressgateway-controller": {
-        ("", "nodes"): READ, ("", "namespaces"): READ, ("", "events"): {"get", "create", "update"},
+        ("", "nodes"): READ, ("", "namespaces"): READ, ("events.k8s.io", "events"): {"get", "create", "update"},
         **{(GROUP, kind + "/status"): STATUS for kind in KINDS},
         (GROUP, "egressgateways"): READ | {"update"}, (GROUP, "egresspolicies"): READ,
         (GROUP, "egressclusterpolicies"): READ, (GROUP, "egresstunnels"): READ | {"create", "update", "delete"},
-        (GROUP, "egressclusterinfos"): READ | {"create", "delete"}, ("coordination.k8s.io", "leases"): {"create"},
+        (GROUP, "egressclusterinfos"): READ | {"create", "update", "delete"}, ("coordination.k8s.io", "leases"): {"create"},
     },
 }
 ASKED = [(GROUP, kind + part) for kind in [*KINDS, "egressendpointslices"] for part in ("", "/status", "/finalizers")] + [
     ("", r) for r in ("nodes", "nodes/status", "pods", "pods/exec", "namespaces", "secrets", "configmaps", "events",
                       "serviceaccounts", "serviceaccounts/token")] + [
-    ("apps", "daemonsets"), ("coordination.k8s.io", "leases"), ("rbac.authorization.k8s.io", "clusterroles"),
+    ("events.k8s.io", "events"), ("apps", "daemonsets"), ("coordination.k8s.io", "leases"), ("rbac.authorization.k8s.io", "clusterroles"),
     ("admissionregistration.k8s.io", "validatingadmissionpolicies"), ("apiextensions.k8s.io", "customresourcedefinitions")]
 
 
@@ -262,13 +262,16 @@ def test_the_controller_has_its_two_leases(release):
     assert release.kubectl("get", "secrets", "-n", NAMESPACE, token=token).returncode != 0
 
 
+EVENTS = "events.events.k8s.io"
+
+
 def test_events_are_written_where_their_objects_are(release):
     """A controller's in every namespace; an agent's are about its EgressTunnel and stand in `default`."""
     for account, elsewhere in (("egressgateway-controller", True), ("egressgateway-agent", False)):
         token = release.token(account)
         for verb in ("get", "create", "update"):
-            assert can(release, token, verb, "events", "default"), (account, verb)
-            assert can(release, token, verb, "events", NAMESPACE) == elsewhere, (account, verb)
+            assert can(release, token, verb, EVENTS, "default"), (account, verb)
+            assert can(release, token, verb, EVENTS, NAMESPACE) == elsewhere, (account, verb)
 
 
 @pytest.fixture(scope="module")
@@ -349,10 +352,9 @@ def test_the_policy_holds_where_the_roles_would_not(tunnels):
                 tunnels.create({"apiVersion": GROUP + "/v1beta1", "kind": "EgressClusterInfo", "metadata": {"name": "x"}})
             done = tunnels.kubectl(*words, token=token)
             assert done.returncode != 0 and "nothing but the EgressTunnel of its node" in done.stderr, done.stderr
-        newer = {"apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"name": "n", "namespace": "default"},
-                 "eventTime": "2026-01-01T00:00:00.000000Z", "reportingController": "c", "reportingInstance": "i",
-                 "action": "a", "reason": "r", "type": "Normal", "regarding": {"apiVersion": "v1", "kind": "Node", "name": "n1"}}
-        for document in (event("n1", NAMESPACE, namespace=NAMESPACE), newer):
+        older = {"apiVersion": "v1", "kind": "Event", "metadata": {"name": "n", "namespace": "default"}, "type": "Normal",
+                 "reason": "r", "message": "m", "involvedObject": {"apiVersion": "v1", "kind": "Node", "name": "n1"}}
+        for document in (event("n1", NAMESPACE, namespace=NAMESPACE), older):
             done = tunnels.kubectl("create", "-f", "-", stdin=json.dumps(document), token=token)
             assert done.returncode != 0 and "writes no events but those about the EgressTunnel n1" in done.stderr, done.stderr
     finally:
@@ -362,8 +364,13 @@ def test_the_policy_holds_where_the_roles_would_not(tunnels):
 
 def event(node, where="default", **about):
     about = {"apiVersion": GROUP + "/v1beta1", "kind": "EgressTunnel", "name": node, **about}
-    return {"apiVersion": "v1", "kind": "Event", "metadata": {"name": f"{node}.test", "namespace": where},
-            "involvedObject": about, "type": "Normal", "reason": "Test", "message": "a test"}
+    return {"apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"name": f"{node}.test", "namespace": where},
+            "regarding": about, "type": "Normal", "action": "Test", "reason": "Test", "note": "a test",
+            "eventTime": "2026-01-01T00:00:00.000000Z", "reportingController": "egw-agent", "reportingInstance": node}
+
+
+def counted(document, count):
+    return {**document, "series": {"count": count, "lastObservedTime": "2026-01-01T00:00:01.000000Z"}}
 
 
 def test_an_agents_events_are_about_its_own_tunnel(tunnels):
@@ -373,14 +380,14 @@ def test_an_agents_events_are_about_its_own_tunnel(tunnels):
         return tunnels.kubectl(verb, "-f", "-", *more, stdin=json.dumps(document), token=token)
 
     wait_for("policy", lambda: write("create", event("n2"), "--dry-run=server").returncode != 0)
-    for verb, count in (("create", 1), ("replace", 2)):
-        done = write(verb, {**event("n1"), "count": count})
+    for verb, document in (("create", event("n1")), ("replace", counted(event("n1"), 2))):
+        done = write(verb, document)
         assert done.returncode == 0, done.stderr
     only = "the agent of node n1 writes no events but those about the EgressTunnel n1, in the namespace default"
     tunnels.create(event("n2"))
     refused = {"another node's": ("create", event("n2")), "a Node's": ("create", event("n1", apiVersion="v1", kind="Node")),
                "another group's": ("create", event("n1", apiVersion="other.test/v1")),
-               "another node's, changed": ("replace", {**event("n2"), "count": 2})}
+               "another node's, changed": ("replace", counted(event("n2"), 2))}
     for what, (verb, document) in refused.items():
         done = write(verb, document)
         assert done.returncode != 0 and only in done.stderr, (what, done.stderr)
@@ -551,7 +558,7 @@ def test_controller_and_agent_run_with_what_the_chart_rendered(release):
 
 def test_an_uninstall_leaves_definitions_and_objects(release):
     assert release.kubectl("get", "egw", "web").returncode == 0, "the test before has stored it"
-    done = release.helm("uninstall", "egw")
+    done = release.helm("uninstall", "egw", "--no-hooks")
     assert done.returncode == 0, done.stderr
     assert release.kubectl("get", "egw", "web").returncode == 0
     for kind in ("clusterrole", "clusterrolebinding", "validatingadmissionpolicy", "validatingadmissionpolicybinding"):

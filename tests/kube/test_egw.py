@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 
 import pytest
+import yaml
 from kube_support import BUILD, GATEWAY, POLICY, start_server, wait_for
 
 EGW = os.path.join(BUILD, "bin/egw")
@@ -30,7 +31,7 @@ kind: ClusterRole
 metadata: {name: egw-controller}
 rules:
 - {apiGroups: [""], resources: [nodes, pods, namespaces], verbs: [list, watch]}
-- {apiGroups: [""], resources: [events], verbs: [get, create, update]}
+- {apiGroups: [events.k8s.io], resources: [events], verbs: [get, create, update]}
 - apiGroups: [egressgateway.spidernet.io]
   resources: ["*"]
   verbs: [get, list, watch, create, update, delete]
@@ -201,3 +202,51 @@ def test_an_outage_of_the_server_is_survived(cluster):
     wait_for("the new node's tunnel", lambda: any(
         t["metadata"]["name"] == "n3" and t.get("status", {}).get("tunnel") for t in cluster.get("egt")["items"]), 30)
     assert all(p.poll() is None for p in cluster.processes[1:]), cluster.log("c2")
+
+
+def explained(cluster, *path):
+    return cluster.kubectl("explain", ".".join(path))
+
+
+def test_kubectl_explains_every_field(cluster):
+    asked = 0
+    for file in sorted(os.listdir(CRDS)):
+        if not file.endswith(".yaml"):
+            continue
+        with open(os.path.join(CRDS, file), encoding="utf-8") as f:
+            definition = yaml.safe_load(f)
+        names, (version,) = definition["spec"]["names"], definition["spec"]["versions"]
+        fields = {}
+
+        def walk(schema, path):
+            while "properties" not in schema and ("items" in schema or "additionalProperties" in schema):
+                schema = schema.get("items") or schema["additionalProperties"]
+            for name, below in schema.get("properties", {}).items():
+                assert name == "metadata" or below["description"], (*path, name)
+                fields[(*path, name)] = below
+                walk(below, (*path, name))
+
+        walk(version["schema"]["openAPIV3Schema"], (names["shortNames"][0],))
+        deepest = max(fields, key=len)
+        text = " ".join(explained(cluster, *deepest).split())
+        assert " ".join(fields[deepest]["description"].split()) in text and names["kind"] in text, text
+        recursive = cluster.kubectl("explain", names["plural"], "--recursive")
+        assert all(path[-1] + "\t<" in recursive for path in fields), recursive
+        asked += len(fields)
+    assert asked > 200
+
+
+def test_kubectl_shows_the_columns_and_follows(cluster):
+    """The whole category at once, and each kind with -w, which kubectl takes one at a time."""
+    shown = cluster.kubectl("get", "egw,egp,egcp,egt", "-A")
+    assert "EGRESSNODE" in shown and "TUNNELMAC" in shown and "IPV4DEFAULTEIP" in shown, shown
+    assert "egressgateway.egressgateway.spidernet.io/web" in cluster.kubectl("get", "egress", "-A", "-o", "name")
+    columns = {"egw": "CLUSTERDEFAULT", "egp": "GATEWAY", "egcp": "EGRESSTUNNEL", "egt": "PHASE"}
+    cluster.kubectl("apply", "-f", "-", stdin=OBJECTS.replace("kind: EgressPolicy", "kind: EgressClusterPolicy").replace(
+        "{name: shop, namespace: default}", "{name: shop}"))
+    for kind, column in columns.items():
+        command = ["timeout", "20", "kubectl", "--kubeconfig", cluster.kubeconfig, "get", kind, "-w"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watch:
+            assert column in watch.stdout.readline()
+            assert watch.stdout.readline().split()[0], kind
+            watch.terminate()

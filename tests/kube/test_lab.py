@@ -1,6 +1,7 @@
 """The one-machine cluster on a real API server, with real packets: what runs is what the chart rendered; who may see
 and write what, leaders that die, and an API server that is away."""
 
+import datetime
 import json
 import os
 import signal
@@ -21,6 +22,7 @@ from lab.process import Process  # noqa: E402
 from lab.quickstart import EIP4, MANIFESTS, keep_logs, leader, settle, wait_eip  # noqa: E402
 
 GROUP = "egressgateway.spidernet.io"
+EVENTS = "events.events.k8s.io"
 OUTAGE_S = 60
 CONVERGED_S = 5
 PROXY_PORT = 6444
@@ -212,18 +214,75 @@ def test_events_need_the_rights_that_there_are(cluster):
         cluster.agent("n1").start()
         cluster.wait("egt", "n1", lambda t: t["status"]["phase"] == "Ready", 15)
     end = time.monotonic() + 15
-    while not {"egw-agent", "egw-controller"} <= {e["source"]["component"] for e in cluster.get("event") if e["count"] > 1}:
+    while not any(e.get("series", {}).get("count", 1) > 1 for e in cluster.get(EVENTS)):
         assert time.monotonic() < end, "no event was counted up"
         time.sleep(0.2)
     for account in WORKLOADS:
         entries = [e for e in audit(cluster, account) if e.get("objectRef", {}).get("resource") == "events"]
-        assert {e["verb"] for e in entries} == {"get", "create", "update"}
-        assert {e["objectRef"].get("apiGroup", "") for e in entries} == {""}
+        # Who was killed counts anew.
+        assert {e["verb"] for e in entries} == {"get", "create"} | ({"update"} if account == "controller" else set())
+        assert {e["objectRef"]["apiGroup"] for e in entries} == {"events.k8s.io"}
         if account == "agent":
             assert {e["objectRef"]["namespace"] for e in entries} == {"default"}
-    for e in cluster.get("event"):
-        assert e["metadata"]["namespace"] == e["involvedObject"].get("namespace", "default")
+    for e in cluster.get(EVENTS):
+        assert e["metadata"]["namespace"] == e["regarding"].get("namespace", "default")
     assert refused(cluster) == []
+
+
+def test_kubectl_tells_what_happened_to_an_object(cluster):
+    """`describe` finds an object's events by its uid."""
+    told = cluster.store.run_kubectl("get", "events", "-A")
+    assert "egresstunnel/n1" in told and "HeartbeatTimeout" in told
+    assert "(x2 over" in cluster.store.run_kubectl("describe", "egt", "n1")
+    policy = json.loads(cluster.store.run_kubectl("create", "--dry-run=client", "-o", "json", "-f",
+                                                  os.path.join(MANIFESTS, "egresspolicy.yaml")))
+    policy["metadata"]["name"], policy["spec"]["egressGatewayName"] = "lost", "nowhere"
+    cluster.apply(policy)
+    try:
+        end = time.monotonic() + 10
+        while "GatewayNotFound" not in (told := cluster.store.run_kubectl("describe", "egp", "lost")).split("Events:")[1]:
+            assert time.monotonic() < end, told
+            time.sleep(0.2)
+    finally:
+        cluster.store.run_kubectl("delete", "egp", "lost")
+
+
+def test_probes_are_answered_and_a_failing_one_shows(cluster):
+    """What a kubelet would ask of the pods, as the chart rendered it."""
+    everybody = [("agent", n) for n in cluster.nodes] + [("controller", f"ctl{i}") for i in range(cluster.controllers)]
+    for role, who in everybody:
+        for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+            cluster.store.probe(role, who, probe)
+    assert "0/1" not in cluster.store.run_kubectl("get", "pods", "-n", NAMESPACE)
+    cluster.agent("n1").process.signal(signal.SIGSTOP)
+    try:
+        with pytest.raises(OSError, match="timed out"):
+            cluster.store.probe("agent", "n1", "livenessProbe")
+    finally:
+        cluster.agent("n1").process.signal(signal.SIGCONT)
+    cluster.wait("egt", "n1", lambda t: t["status"]["phase"] == "Ready", 15)
+
+
+def test_without_a_controller_requests_wait_and_specs_are_refused(cluster):
+    """The webhook is asked about specs: who writes a request or takes a finalizer off waits for no controller."""
+    who = range(cluster.controllers)
+    for i in who:
+        cluster.controller(i).stop()
+    try:
+        owner = cluster.owner("egw", EIP4)
+        other = next(n for n in cluster.gateways if n != owner)
+        done = cluster.egw("vip", "move", "egw", EIP4, "--to", other, "--timeout", "1", check=False)
+        assert done.returncode == 1 and "no leader has answered within 1 s; the request stays" in done.stderr, done.stderr
+        assert "webhook" not in done.stderr
+        cluster.store.run_kubectl("annotate", "egw", "egw", f"{GROUP}/move-")
+        with pytest.raises(RuntimeError, match="failed calling webhook"):
+            cluster.store.run_kubectl("patch", "egw", "egw", "--type=merge", "-p", '{"spec": {"clusterDefault": true}}')
+    finally:
+        for i in who:
+            cluster.controller(i).start()
+        cluster.store.started()
+    settled_leader(cluster)
+    assert cluster.owner("egw", EIP4) == owner
 
 
 def take_leader_away(cluster, how):
@@ -232,16 +291,16 @@ def take_leader_away(cluster, how):
     (holder, term), owner = leader(cluster), cluster.owner("egw", EIP4)
     who = int(holder.partition("-")[0][3:])
     traffic = cluster.traffic("pod1")
-    begin = time.monotonic()
+    begin = time.time()
     how(who)
-    cluster.wait("lease", "egw-controller",
-                 lambda lease: lease["spec"].get("holderIdentity", holder) not in ("", holder), 20, NAMESPACE)
-    took = time.monotonic() - begin
+    taken, _ = cluster.wait("lease", "egw-controller",
+                            lambda lease: lease["spec"].get("holderIdentity", holder) not in ("", holder), 20, NAMESPACE)
+    took = datetime.datetime.fromisoformat(taken["spec"]["acquireTime"].replace("Z", "+00:00")).timestamp() - begin
     cluster.wait("egci", "default", lambda i: i["status"]["term"] > term, 5)
     report = traffic.stop()
     assert report["lost"] == 0 and cluster.owner("egw", EIP4) == owner
-    # And what it takes the machine to start what looks.
-    assert took <= LEASE_S + 2 * RETRY_S + 1, took
+    result_line("kube_takeover_" + how.__name__, took_s=round(took, 2), limit_s=LEASE_S + RETRY_S)
+    assert took <= LEASE_S + RETRY_S, took
     return who
 
 
@@ -254,13 +313,19 @@ def settled_leader(cluster):
 
 
 def test_a_killed_leader_is_replaced(cluster):
-    who = take_leader_away(cluster, lambda i: cluster.controller(i).stop(signal.SIGKILL))
+    def killed(i):
+        cluster.controller(i).stop(signal.SIGKILL)
+
+    who = take_leader_away(cluster, killed)
     cluster.controller(who).start()
     steady_terms(cluster)
 
 
 def test_a_stopped_leader_is_replaced_and_writes_nothing_later(cluster):
-    who = take_leader_away(cluster, lambda i: cluster.controller(i).process.signal(signal.SIGSTOP))
+    def stopped(i):
+        cluster.controller(i).process.signal(signal.SIGSTOP)
+
+    who = take_leader_away(cluster, stopped)
     holder, term = leader(cluster)
     cluster.controller(who).process.signal(signal.SIGCONT)
     time.sleep(LEASE_S)  # in which it would write
@@ -269,7 +334,10 @@ def test_a_stopped_leader_is_replaced_and_writes_nothing_later(cluster):
 
 
 def test_a_leader_cut_from_the_api_is_replaced(cluster):
-    who = take_leader_away(cluster, lambda i: cluster.store.cut(f"ctl{i}"))
+    def cut(i):
+        cluster.store.cut(f"ctl{i}")
+
+    who = take_leader_away(cluster, cut)
     cluster.store.connect(f"ctl{who}")
     assert cluster.controller(who).process.running()
     steady_terms(cluster)
@@ -334,7 +402,8 @@ def test_a_node_that_dies_meanwhile_is_evicted_afterwards(cluster):
     time.sleep(10)
     back()
     begin = time.monotonic()
-    with subprocess.Popen([cluster.store.kubectl, "get", "egt", owner, "-w"], stdout=subprocess.PIPE, text=True) as watch:
+    with subprocess.Popen(["timeout", "60", cluster.store.kubectl, "get", "egt", owner, "-w"],
+                          stdout=subprocess.PIPE, text=True) as watch:
         assert any("HeartbeatTimeout" in line for line in watch.stdout)
         watch.kill()
     cluster.wait("egw", "egw", lambda g: any(n.get("eips") and n["name"] != owner for n in g["status"]["nodeList"]), 30)

@@ -85,7 +85,17 @@ class RecordingDatapath final : public host::Datapath {
     forgotten.push_back(eip.to_string());
     co_return Result<void>{};
   }
-  boost::asio::awaitable<Result<void>> purge() override { co_return Result<void>{}; }
+  boost::asio::awaitable<Result<void>> purge() override {
+    ++calls_running;
+    overlapped = overlapped || calls_running > 1;
+    co_await boost::asio::post(executor_, boost::asio::use_awaitable);
+    --calls_running;
+    ++purges;
+    if (!unpurgeable.empty()) co_return fail(Errc::kUnavailable, "datapath", unpurgeable);
+    state = {};
+    generation = 0;
+    co_return Result<void>{};
+  }
   void on_drift(std::function<void(std::string)> callback) override { drift = std::move(callback); }
   [[nodiscard]] unsigned missed_deadlines() const override { return missed; }
 
@@ -107,8 +117,10 @@ class RecordingDatapath final : public host::Datapath {
   std::vector<std::pair<std::string, std::uint64_t>> repairs;
   std::vector<host::ProbeFinding> findings;
   std::vector<host::SysctlNeed> needs;
-  std::string unwell;  // what health says; a full apply mends it
+  std::string unwell;       // what health says; a full apply mends it
+  std::string unpurgeable;  // why purge fails; empty: it does not
   unsigned missed = 0;
+  int purges = 0;
   int need_fulls = 0;
   int calls_running = 0;
   bool overlapped = false;

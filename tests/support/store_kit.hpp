@@ -38,7 +38,7 @@ inline sdk::ObjectKind policy() {  // namespaced, of our group
 }
 inline sdk::ObjectKind node() { return kind_of("", "v1", "Node", "nodes", false); }  // core
 inline sdk::ObjectKind pod() { return kind_of("", "v1", "Pod", "pods", true); }
-inline sdk::ObjectKind event() { return kind_of("", "v1", "Event", "events", true); }
+inline sdk::ObjectKind event() { return kind_of("events.k8s.io", "v1", "Event", "events", true); }
 
 inline json parse(std::string_view text) { return text.empty() ? json() : json::parse(text); }
 

@@ -140,6 +140,37 @@ change, so that an upgrade to another method would fail on one that is there. */
 {{- if and (not $controller.hostNetwork) (regexMatch "^(127\\.|::ffff:127\\.|[0:]*:0*1$)" $controller.bindAddress) -}}
 {{- fail (printf "controller.bindAddress is %s, where no kubelet and no API server reaches a pod with a network of its own: give 0.0.0.0 or ::, or set controller.hostNetwork to true" $controller.bindAddress) -}}
 {{- end -}}
+{{- /* Ports of one network: each role's pod has its own, unless both are the node's. */ -}}
+{{- $taken := dict -}}
+{{- range $name := list "agent" "controller" -}}
+{{- $role := get $.Values $name -}}
+{{- $ports := dict "healthServer.port" $role.healthServer.port -}}
+{{- if $role.prometheus.enabled }}{{ $_ := set $ports "prometheus.port" $role.prometheus.port }}{{ end -}}
+{{- if and (eq $name "controller") (eq (include "egw.webhook" $) "on") }}{{ $_ := set $ports "webhookPort" $role.webhookPort }}{{ end -}}
+{{- $network := ternary "node" $name (or (eq $name "agent") $controller.hostNetwork) -}}
+{{- range $key := keys $ports | sortAlpha -}}
+{{- $port := printf "%s %d" $network (get $ports $key | int) -}}
+{{- $mine := printf "%s.%s" $name $key -}}
+{{- if hasKey $taken $port -}}
+{{- fail (printf "%s and %s are both %d, in one network: give different ports" (get $taken $port) $mine (get $ports $key | int)) -}}
+{{- end -}}
+{{- $_ := set $taken $port $mine -}}
+{{- end -}}
+{{- end -}}
+{{- $store := $.Values.plugins.stateStore.name -}}
+{{- if eq $store "local" -}}
+{{- fail "plugins.stateStore.name is local, a file that serves the processes of one machine: pods on different nodes do not share it. Leave it at kube" -}}
+{{- end -}}
+{{- if and (eq $.Values.plugins.leaderElection.name "local") (gt (int $controller.replicas) 1) -}}
+{{- fail (printf "plugins.leaderElection.name is local, which elects among the processes of one machine, but controller.replicas is %d: each pod would lead. Leave it at kube, or set controller.replicas to 1" (int $controller.replicas)) -}}
+{{- end -}}
+{{- $disruption := $controller.podDisruptionBudget -}}
+{{- if and $disruption.enabled (not (kindIs "string" $disruption.minAvailable)) (ge (int $disruption.minAvailable) (int $controller.replicas)) -}}
+{{- fail (printf "controller.podDisruptionBudget.minAvailable is %d and controller.replicas %d: no node with a controller could ever be drained" (int $disruption.minAvailable) (int $controller.replicas)) -}}
+{{- end -}}
+{{- if not (or $.Values.feature.enableIPv4 $.Values.feature.enableIPv6) -}}
+{{- fail "feature.enableIPv4 and feature.enableIPv6 are both false: nothing would be left to do" -}}
+{{- end -}}
 {{- $given := list -}}
 {{- $missing := list -}}
 {{- range $key := list "tlsCert" "tlsKey" "tlsCa" -}}

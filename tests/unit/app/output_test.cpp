@@ -209,18 +209,41 @@ status:
 TEST(Tables, EventsAsKubectlShowsThem) {
   const json event = yaml(R"(
 metadata: {name: egw.0123456789abcdef, namespace: default}
-involvedObject: {kind: EgressGateway, name: egw}
+regarding: {kind: EgressGateway, name: egw}
 type: Normal
 reason: EipMoved
-message: 10.6.1.56 moved from n2 to n3
-count: 2
-lastTimestamp: "2026-01-01T00:01:00Z"
+note: 10.6.1.56 moved from n2 to n3
+eventTime: "2026-01-01T00:00:00.000000Z"
+series: {count: 2, lastObservedTime: "2026-01-01T00:01:00.000000Z"}
 )");
   EXPECT_EQ(
       table(Kind::kEvent, {event}, {}),
       "LAST SEEN   TYPE     REASON     OBJECT              COUNT   MESSAGE\n"
       "5s          Normal   EipMoved   egressgateway/egw   2       10.6.1.56 moved from n2 to "
       "n3\n");
+}
+
+TEST(Tables, EventsOfOtherWritersAndOnesThatHappenedOnce) {
+  const json older = yaml(R"(
+regarding: {kind: Pod, name: shop}
+type: Warning
+reason: BackOff
+note: again
+deprecatedCount: 7
+deprecatedLastTimestamp: "2026-01-01T00:01:00Z"
+eventTime: null
+)");
+  const json once = yaml(R"(
+regarding: {kind: Pod, name: shop}
+type: Normal
+reason: Pulled
+note: done
+eventTime: "2026-01-01T00:01:00.000000Z"
+)");
+  EXPECT_EQ(table(Kind::kEvent, {older, once}, {}),
+            "LAST SEEN   TYPE      REASON    OBJECT     COUNT   MESSAGE\n"
+            "5s          Warning   BackOff   pod/shop   7       again\n"
+            "5s          Normal    Pulled    pod/shop   1       done\n");
 }
 
 TEST(Tables, RowsOfAWatchKeepTheWidthsOfTheFirstOnes) {
@@ -316,6 +339,14 @@ TEST(Status, SaysWhichNodeIsDrained) {
   EXPECT_EQ(make_status(in)["tunnels"][0]["draining"], true);
   EXPECT_THAT(status_text(make_status(in)), testing::HasSubstr("n2     Ready,Drain   3s ago"));
   EXPECT_EQ(make_status(in)["healthy"], true);
+}
+
+TEST(Status, SaysThatAnUninstallIsUnderWay) {
+  StatusInput in = healthy();
+  in.infos[0].meta.annotations[std::string(model::kUninstallAnnotation)] = "2026-01-01T00:00:00Z";
+  EXPECT_EQ(make_status(in)["healthy"], false);
+  EXPECT_THAT(status_text(make_status(in)),
+              testing::HasSubstr("asked for at 2026-01-01T00:00:00Z"));
 }
 
 TEST(Status, NamesEveryProblem) {

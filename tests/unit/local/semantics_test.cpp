@@ -129,7 +129,7 @@ TEST_F(Semantics, ListIsSortedAndFiltered) {
   EXPECT_EQ(s.list(pod(), "", "nonsense").status.code, Code::kInvalid);
 }
 
-json seen_at(const std::string& time) { return {{"reason", "R"}, {"lastTimestamp", time}}; }
+json seen_at(const std::string& time) { return {{"reason", "R"}, {"eventTime", time}}; }
 
 TEST_F(Semantics, EventsGoWhenThereAreTooMany) {
   ASSERT_TRUE(s.create(gateway(), "", "g", json::object()).ok());
@@ -152,7 +152,9 @@ TEST_F(Semantics, EventsGoWhenThereAreTooMany) {
 
 TEST_F(Semantics, EventsGoWhenTheyAreOld) {
   ASSERT_TRUE(s.create(event(), "d", "old", seen_at(format_now(25h))).ok());
-  ASSERT_TRUE(s.create(event(), "d", "young", seen_at(format_now(23h))).ok());
+  json again = seen_at(format_now(25h));
+  again["series"] = {{"count", 2}, {"lastObservedTime", format_now(23h)}};
+  ASSERT_TRUE(s.create(event(), "d", "young", again).ok());
   ASSERT_TRUE(s.create(event(), "d", "new", seen_at(format_now())).ok());
   EXPECT_EQ(s.get(event(), "d", "old").status.code, Code::kNotFound);
   EXPECT_TRUE(s.get(event(), "d", "young").ok());

@@ -295,21 +295,27 @@ TEST(UnknownFields, KnownOnesAndFreeKeysAreQuiet) {
 
 TEST(Codec, Event) {
   const json doc = json::parse(R"({
-    "apiVersion": "v1", "kind": "Event",
+    "apiVersion": "events.k8s.io/v1", "kind": "Event",
     "metadata": {"name": "egw.0123456789abcdef", "namespace": "default"},
-    "involvedObject": {"apiVersion": "egressgateway.spidernet.io/v1beta1",
-                       "kind": "EgressGateway", "name": "egw"},
-    "type": "Warning", "reason": "EipMoved", "message": "m", "count": 3,
-    "source": {"component": "egw-controller", "host": "n1"},
-    "firstTimestamp": "2024-05-01T12:00:00Z", "lastTimestamp": "2024-05-01T12:00:05Z"})");
+    "regarding": {"apiVersion": "egressgateway.spidernet.io/v1beta1",
+                  "kind": "EgressGateway", "name": "egw", "uid": "u1"},
+    "type": "Warning", "action": "Move", "reason": "EipMoved", "note": "m",
+    "reportingController": "egw-controller", "reportingInstance": "n1",
+    "eventTime": "2024-05-01T12:00:00.000000Z",
+    "series": {"count": 3, "lastObservedTime": "2024-05-01T12:00:05.250000Z"}})");
   const Event event = decode<Event>(doc).value();
   EXPECT_TRUE(event.warning);
   EXPECT_EQ(event.about, (Key{"", "egw"}));
   EXPECT_EQ(event.count, 3);
-  EXPECT_EQ(event.last_ms - event.first_ms, 5000);
+  EXPECT_EQ(event.about_uid, "u1");
+  EXPECT_EQ(event.last_ms - event.first_ms, 5250);
   EXPECT_EQ(encode(event), doc);
-  EXPECT_EQ(decode<Event>(json::parse(R"({"kind": "Event", "count": "x"})")).error().object,
-            "count");
+  json once = doc;
+  once.erase("series");
+  EXPECT_EQ(encode(decode<Event>(once).value()), once);
+  EXPECT_EQ(
+      decode<Event>(json::parse(R"({"kind": "Event", "series": {"count": "x"}})")).error().object,
+      "series.count");
 }
 
 }  // namespace

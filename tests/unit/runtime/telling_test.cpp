@@ -1,5 +1,6 @@
 // What controllers and agents tell people: events, the health of plugins, metrics.
 #include "cluster.hpp"
+#include "egw/runtime/events.hpp"
 
 namespace egw::test {
 namespace {
@@ -18,13 +19,15 @@ TEST_F(TellingTest, EventsTellWhatHappened) {
   ASSERT_EQ(owner(), next);
   const auto moved = events("EipMoved");
   ASSERT_EQ(moved.size(), 1U);
-  EXPECT_EQ(moved[0]["involvedObject"]["kind"], "EgressGateway");
-  EXPECT_EQ(moved[0]["involvedObject"]["name"], "egw");
+  EXPECT_EQ(moved[0]["regarding"]["kind"], "EgressGateway");
+  EXPECT_EQ(moved[0]["regarding"]["name"], "egw");
+  EXPECT_EQ(moved[0]["regarding"]["uid"],
+            content->read(Kind::kEgressGateway, {"", "egw"})["metadata"]["uid"]);
   EXPECT_EQ(moved[0]["metadata"]["namespace"], "default");
   EXPECT_EQ(moved[0]["type"], "Normal");
-  EXPECT_EQ(moved[0]["source"]["component"], "egw-controller");
+  EXPECT_EQ(moved[0]["reportingController"], "egw-controller");
   EXPECT_THAT(
-      moved[0]["message"].get<std::string>(),
+      moved[0]["note"].get<std::string>(),
       testing::MatchesRegex(".*" + std::string(kEip) + " moved from " + node + " to " + next +
                             ": HeartbeatTimeout \\([0-9]+ ms to store it, 300. ms "
                             "after " +
@@ -50,10 +53,38 @@ TEST_F(TellingTest, EventsTellWhatHappened) {
   }
   const auto conflicts = events("EipConflict");
   ASSERT_EQ(conflicts.size(), 1U);
-  EXPECT_EQ(conflicts[0]["count"], 2);
+  EXPECT_EQ(conflicts[0]["series"]["count"], 2);
   EXPECT_EQ(conflicts[0]["type"], "Warning");
-  EXPECT_NE(conflicts[0]["firstTimestamp"], conflicts[0]["lastTimestamp"]);
-  EXPECT_THAT(conflicts[0]["message"].get<std::string>(), HasSubstr("02:00:00:00:00:63"));
+  EXPECT_GT(conflicts[0]["series"]["lastObservedTime"], conflicts[0]["eventTime"]);
+  EXPECT_THAT(conflicts[0]["note"].get<std::string>(), HasSubstr("02:00:00:00:00:63"));
+}
+
+// client-go's series: what happens again soon is counted, later it is another story.
+TEST_F(TellingTest, ASeriesEndsAfterAWhile) {
+  start_cluster();
+  loop.advance(2000);
+  net::Claim claim;
+  claim.address = model::Address::parse(kEip).value();
+  claim.mac = {2, 0, 0, 0, 0, 99};
+  claim.interface = std::string(2000, 'x') + "\xc3\xa4";
+  const std::string node = owner();
+  const auto conflict = [&](std::int64_t then_ms) {
+    agents[node]->agent->on_claim(claim);
+    loop.advance(then_ms);
+  };
+  conflict(300'000);
+  conflict(300'000);
+  conflict(runtime::EventRecorder::kSeriesMs + 1000);
+  ASSERT_EQ(events("EipConflict").size(), 1U);
+  EXPECT_EQ(events("EipConflict")[0]["series"]["count"], 3);
+  conflict(1000);
+  const auto told = events("EipConflict");
+  ASSERT_EQ(told.size(), 2U);
+  EXPECT_FALSE(told[0].contains("series") && told[1].contains("series"));
+  for (const auto& event : told) {
+    EXPECT_EQ(event["note"].get<std::string>().size(), 1024U) << "what the API server takes";
+    EXPECT_EQ(event["action"], "Announce");
+  }
 }
 
 TEST_F(TellingTest, EventsThatAreRefusedHoldUpNothing) {

@@ -1,0 +1,94 @@
+// When a node is not programmed: its pods are held back after a boot (agent.bootDrop), and after
+// `egw uninstall` it is left as if egw had never run there (agent.hpp; decision 33).
+#include <utility>
+
+#include "egw/runtime/agent_impl.hpp"
+
+namespace egw::runtime {
+namespace asio = boost::asio;
+
+// Nobody knows yet which pods have a policy: none gets out. What is inside is taken from the store
+// as it is; before that is known nothing is held.
+void Agent::Impl::hold_pods() {
+  if (!ports.hold_pods || pods_held || programmer.status().programmed || !sync.synced()) return;
+  const auto own = sync.world().nodes.find(options.node_name);
+  if (own == sync.world().nodes.end() || own->second.pod_cidrs.empty()) return;
+  std::vector<model::Prefix> pods;
+  std::vector<model::Prefix> inside;
+  const auto collect = [](const std::vector<std::string>& texts, std::vector<model::Prefix>& into) {
+    for (const auto& text : texts) {
+      if (const auto prefix = model::Prefix::parse(text)) into.push_back(*prefix);
+    }
+  };
+  const auto collect_both = [&](const model::EgressClusterInfo::Addresses& addresses) {
+    collect(addresses.ipv4, inside);
+    collect(addresses.ipv6, inside);
+  };
+  collect(own->second.pod_cidrs, pods);
+  collect(own->second.pod_cidrs, inside);
+  for (const auto& [name, info] : sync.world().cluster_infos) {
+    collect_both(info.status.cluster_ip);
+    for (const auto& [node, addresses] : info.status.node_ip) collect_both(addresses);
+    for (const auto& [node, addresses] : info.status.pod_cidr) collect_both(addresses);
+    collect(info.status.extra_cidr, inside);
+  }
+  pods_held = true;
+  ports.hold_pods(pods, inside);
+}
+
+// With every change of the World, before anything is programmed for it.
+void Agent::Impl::look_for_uninstall() {
+  if (!sync.synced()) return;
+  std::string asked;
+  const auto& infos = sync.world().cluster_infos;
+  if (const auto info = infos.find(std::string(model::kClusterInfoName)); info != infos.end()) {
+    const auto& annotations = info->second.meta.annotations;
+    const auto request = annotations.find(std::string(model::kUninstallAnnotation));
+    if (request != annotations.end()) asked = request->second.empty() ? "?" : request->second;
+  }
+  if (asked == uninstall_asked) return;
+  const bool was_held = !uninstall_asked.empty();
+  uninstall_asked = asked;
+  purged = false;
+  purge_trouble.clear();
+  if (was_held && !asked.empty()) return uninstall_wakeup.notify();  // asked for anew
+  programmer.hold(!asked.empty());
+  ports.announcer.mute(!asked.empty() || (uplink_known && !uplink_works));
+  if (!asked.empty()) {
+    log.info("uninstalling: taking everything of egw out of this node's kernel");
+  } else {
+    log.info("the uninstall is over: programming this node again");
+    told_programmed = false;
+  }
+  uninstall_wakeup.notify();
+}
+
+asio::awaitable<void> Agent::Impl::uninstall(std::shared_ptr<Impl> self) {
+  BackOff back_off(500, 5000, 1);
+  while (!self->stopping) {
+    if (self->uninstall_asked.empty() || self->purged) {
+      co_await self->uninstall_wakeup.wait();
+      continue;
+    }
+    const std::string asked = self->uninstall_asked;
+    auto done = co_await self->programmer.purge();
+    if (done && self->ports.on_purged) done = self->ports.on_purged();
+    if (asked != self->uninstall_asked) continue;  // taken back meanwhile, or asked for anew
+    const std::string trouble = done ? "" : done.error().to_string();
+    if (!trouble.empty() && trouble != self->purge_trouble) {
+      self->log.error("this node cannot be purged", {{"error", trouble}});
+    }
+    self->purge_trouble = trouble;
+    if (done) {
+      self->log.info("node purged");
+      self->purged = true;
+      self->kernel_intact = false;
+    }
+    self->reporter.wake();
+    if (!done) {
+      co_await self->uninstall_wakeup.wait(self->clock.steady_ms() + back_off.next_ms());
+    }
+  }
+}
+
+}  // namespace egw::runtime
