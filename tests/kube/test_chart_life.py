@@ -61,7 +61,7 @@ def notes(release, values):
 def test_the_notes_name_what_has_no_effect(release):
     with open(os.path.join(CHART, "values.schema.json"), encoding="utf-8") as f:
         paths = list(ignored_keys(json.load(f)))
-    assert ("feature", "mark") in paths and ("cleanup",) in paths
+    assert ("feature", "mark") in paths and ("agent", "cmdBinName") in paths
     values = {}
     for path in paths:
         at = values
