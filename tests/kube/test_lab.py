@@ -276,7 +276,7 @@ def test_without_a_controller_requests_wait_and_specs_are_refused(cluster):
         assert "webhook" not in done.stderr
         cluster.store.run_kubectl("annotate", "egw", "egw", f"{GROUP}/move-")
         with pytest.raises(RuntimeError, match="failed calling webhook"):
-            cluster.store.run_kubectl("patch", "egw", "egw", "--type=merge", "-p", '{"spec": {"clusterDefault": true}}')
+            cluster.store.run_kubectl("patch", "egw", "egw", "--type=merge", "-p", '{"spec": {"allowedNamespaces": {}}}')
     finally:
         for i in who:
             cluster.controller(i).start()
