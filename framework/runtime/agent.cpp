@@ -450,7 +450,8 @@ asio::awaitable<void> Agent::run() { return Impl::run(impl_); }
 
 void Agent::stop(bool drain) {
   if (impl_->stopping) return;
-  if (!drain || impl_->draining) {
+  // Nobody hands over while the cluster is being left.
+  if (!drain || impl_->draining || !impl_->uninstall_asked.empty()) {
     impl_->halt();
     return;
   }

@@ -1,5 +1,6 @@
 """egw itself on a real API server: verbs and controllers with the kube plugins, seen with kubectl."""
 
+import glob
 import json
 import os
 import signal
@@ -8,55 +9,24 @@ import tempfile
 
 import pytest
 import yaml
+from helm_chart import NAMESPACE, Rendered
 from kube_support import BUILD, GATEWAY, POLICY, start_server, wait_for
 
 EGW = os.path.join(BUILD, "bin/egw")
-CRDS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../config/crds")
+CONFIG = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../config")
+CRDS = os.path.join(CONFIG, "crds")
 
 OBJECTS = f"{GATEWAY}---{POLICY}"
 
 
-# What plugins/kube/README.md says that a controller needs, and nothing else.
-PERMISSIONS = """
-apiVersion: v1
-kind: Namespace
-metadata: {name: egw-system}
----
-apiVersion: v1
-kind: ServiceAccount
-metadata: {name: controller, namespace: egw-system}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRole
-metadata: {name: egw-controller}
-rules:
-- {apiGroups: [""], resources: [nodes, pods, namespaces], verbs: [list, watch]}
-- {apiGroups: [events.k8s.io], resources: [events], verbs: [get, create, update]}
-- apiGroups: [egressgateway.spidernet.io]
-  resources: ["*"]
-  verbs: [get, list, watch, create, update, delete]
-- apiGroups: [egressgateway.spidernet.io]
-  resources: ["*/status"]
-  verbs: [update, patch]
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata: {name: egw-controller}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: egw-controller}
-subjects: [{kind: ServiceAccount, name: controller, namespace: egw-system}]
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: Role
-metadata: {name: egw-controller, namespace: egw-system}
-rules:
-- {apiGroups: [coordination.k8s.io], resources: [leases], verbs: [get, list, watch, create, update]}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata: {name: egw-controller, namespace: egw-system}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: egw-controller}
-subjects: [{kind: ServiceAccount, name: controller, namespace: egw-system}]
-"""
+RIGHTS = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", "Secret")
+
+
+def rights():
+    """The service account `egw` with what the chart gives a controller, the webhook's Secret, and nothing else."""
+    ours = [o for o in Rendered({"controller": {"name": "egw"}}).objects
+            if o["kind"] in RIGHTS and o["metadata"]["labels"]["app.kubernetes.io/component"] == "controller"]
+    return [{"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}, *ours]
 
 
 class Cluster:
@@ -74,9 +44,9 @@ class Cluster:
                                  "addresses": [{"type": "InternalIP", "address": f"192.168.0.{name[1]}"}]}}
             self.kubectl("patch", "node", name, "--subresource=status", "--type=merge", "-p", json.dumps(status))
 
-        self.kubectl("create", "-f", "-", stdin=PERMISSIONS)
+        self.kubectl("create", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": rights()}))
         self.kubectl("apply", "--server-side", "--force-conflicts", "-f", CRDS)
-        self.service_account = self.kubeconfig_of("controller")
+        self.service_account = self.kubeconfig_of("egw")
 
     def kubeconfig_of(self, account):
         """A kubeconfig with a token of a service account, in a file of its own."""
@@ -202,6 +172,17 @@ def test_an_outage_of_the_server_is_survived(cluster):
     wait_for("the new node's tunnel", lambda: any(
         t["metadata"]["name"] == "n3" and t.get("status", {}).get("tunnel") for t in cluster.get("egt")["items"]), 30)
     assert all(p.poll() is None for p in cluster.processes[1:]), cluster.log("c2")
+
+
+def test_kubectl_takes_every_sample(cluster):
+    """What the documentation applies with egw, applied with kubectl, no field unknown. Nodes and pods are a kubelet's."""
+    files = [os.path.join(CONFIG, "linux-gateway-objects.yaml"), *glob.glob(os.path.join(CONFIG, "manifests/*.yaml"))]
+    for file in files:
+        with open(file, encoding="utf-8") as f:
+            ours = [d for d in yaml.safe_load_all(f) if d["apiVersion"].startswith("egressgateway.spidernet.io/")]
+        shown = cluster.kubectl("create", "--dry-run=server", "--validate=strict", "-f", "-", stdin=json.dumps(
+            {"apiVersion": "v1", "kind": "List", "items": [{**d, "metadata": {**d["metadata"], "name": "sample"}} for d in ours]}))
+        assert ours and shown.count("created") == len(ours), shown
 
 
 def explained(cluster, *path):

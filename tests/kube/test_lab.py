@@ -291,8 +291,8 @@ def take_leader_away(cluster, how):
     (holder, term), owner = leader(cluster), cluster.owner("egw", EIP4)
     who = int(holder.partition("-")[0][3:])
     traffic = cluster.traffic("pod1")
-    begin = time.time()
     how(who)
+    begin = time.time()  # until then it may have renewed the Lease
     taken, _ = cluster.wait("lease", "egw-controller",
                             lambda lease: lease["spec"].get("holderIdentity", holder) not in ("", holder), 20, NAMESPACE)
     took = datetime.datetime.fromisoformat(taken["spec"]["acquireTime"].replace("Z", "+00:00")).timestamp() - begin

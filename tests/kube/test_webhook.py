@@ -19,43 +19,6 @@ from test_egw import Cluster
 PORTS = {"c1": 25822, "c2": 25823, "provided": 25824}
 HEALTH = {"c1": 25810, "c2": 25812, "provided": 25814}
 
-# What plugins/kube/README.md says that the webhook needs, and nothing else.
-PERMISSIONS = """
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRole
-metadata: {name: egw-webhook}
-rules:
-- {apiGroups: [""], resources: [namespaces], verbs: [get]}
-- apiGroups: [admissionregistration.k8s.io]
-  resources: [validatingwebhookconfigurations, mutatingwebhookconfigurations]
-  resourceNames: [egw-webhook]
-  verbs: [get, update]
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata: {name: egw-webhook}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: egw-webhook}
-subjects: [{kind: ServiceAccount, name: controller, namespace: egw-system}]
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: Role
-metadata: {name: egw-webhook, namespace: egw-system}
-rules:
-- {apiGroups: [""], resources: [secrets], resourceNames: [egw-webhook], verbs: [get, update]}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata: {name: egw-webhook, namespace: egw-system}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: egw-webhook}
-subjects: [{kind: ServiceAccount, name: controller, namespace: egw-system}]
----
-apiVersion: v1
-kind: Secret
-metadata: {name: egw-webhook, namespace: egw-system}
-"""
-
-
-
 RULES = [(["CREATE", "UPDATE"], ["egressgateways", "egresspolicies", "egressclusterpolicies", "egressclusterinfos"]),
          (["DELETE"], ["egressgateways", "egressclusterinfos"])]
 
@@ -74,7 +37,6 @@ def configuration(kind, path, rules):
 class WebhookCluster(Cluster):
     def __init__(self):
         super().__init__()
-        self.kubectl("create", "-f", "-", stdin=PERMISSIONS)
         for kind, path, rules in (("ValidatingWebhookConfiguration", "/validate", RULES),
                                   ("MutatingWebhookConfiguration", "/mutate", RULES[:1])):
             self.kubectl("create", "-f", "-", stdin=json.dumps(configuration(kind, path, rules)))

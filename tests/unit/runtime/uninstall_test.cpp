@@ -50,6 +50,9 @@ TEST_F(UninstallTest, NodesAreLeftCleanAndNothingMoves) {
   EXPECT_EQ(agents["n1"]->datapath.applies.size(), applies) << "nothing is programmed any more";
   EXPECT_EQ(owner(), node);
   EXPECT_TRUE(asked());
+  agents[node]->agent->stop(true);
+  loop.settle();
+  EXPECT_TRUE(agents[node]->ended) << "a drain would wait for a leader that rests";
 }
 
 TEST_F(UninstallTest, WhatIsTakenBackIsProgrammedAgain) {
