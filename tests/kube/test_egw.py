@@ -219,6 +219,9 @@ def test_kubectl_explains_every_field(cluster):
 
 def test_kubectl_shows_the_columns_and_follows(cluster):
     """The whole category at once, and each kind with -w, which kubectl takes one at a time."""
+    tunnel = {"apiVersion": "egressgateway.spidernet.io/v1beta1", "kind": "EgressTunnel", "metadata": {"name": "n1"}}
+    for documents in (OBJECTS, json.dumps(tunnel)):
+        cluster.kubectl("apply", "-f", "-", stdin=documents)
     shown = cluster.kubectl("get", "egw,egp,egcp,egt", "-A")
     assert "EGRESSNODE" in shown and "TUNNELMAC" in shown and "IPV4DEFAULTEIP" in shown, shown
     assert "egressgateway.egressgateway.spidernet.io/web" in cluster.kubectl("get", "egress", "-A", "-o", "name")
