@@ -138,7 +138,7 @@ void HttpClient::Transfer::set_up() {
     ::curl_easy_setopt(easy, CURLOPT_SSLKEY_BLOB, &key);
   }
   if (!credentials.token.empty()) header(("Authorization: Bearer " + credentials.token).c_str());
-  header("Accept: application/json");
+  header(("Accept: " + request.accept).c_str());
   if (request.method != "GET") {
     ::curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request.method.c_str());
   }

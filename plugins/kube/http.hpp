@@ -43,6 +43,7 @@ struct HttpRequest {
   std::string method = "GET";
   std::string path;  // begins with '/', with the query
   std::string body, content_type;
+  std::string accept = "application/json";
   // Of the whole exchange; of a stream: until its header.
   std::chrono::milliseconds deadline{5000};
   std::size_t max_answer = std::size_t{64} << 20;  // bytes; of a stream: of an answer that is none
