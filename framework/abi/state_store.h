@@ -23,7 +23,7 @@ typedef struct egw_object_kind {
 /* What a subscription or list selects. Empty string: no restriction. */
 typedef struct egw_query {
   uint32_t struct_size;
-  uint32_t reserved;
+  uint32_t metadata_only; /* 1: nothing but metadata is looked at; a store may give more */
   egw_object_kind kind;
   egw_str namespace_;
   egw_str name;   /* metadata.name */

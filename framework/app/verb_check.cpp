@@ -64,9 +64,8 @@ class Objects {
   }
   [[nodiscard]] core::ObjectReader reader() const {
     core::ObjectReader out;
-    out.get = [this](Kind kind, const model::Key& key) -> std::optional<json> {
-      const json* found = find(kind, key);
-      return found == nullptr ? std::nullopt : std::optional<json>(*found);
+    out.get = [this](Kind kind, const model::Key& key) {
+      return std::shared_ptr<const json>(std::shared_ptr<void>(), find(kind, key));  // not owned
     };
     out.each = [this](Kind kind, const core::ObjectReader::Visit& visit) {
       const auto at = objects_.find(kind);

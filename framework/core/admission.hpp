@@ -2,8 +2,8 @@
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <nlohmann/json_fwd.hpp>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,8 +16,8 @@ enum class AdmitOp { kCreate, kUpdate, kDelete };
 
 // Reads other stored objects; inside the write's transaction where the store has one.
 struct ObjectReader {
-  // nullopt: not there.
-  std::function<std::optional<nlohmann::json>(model::Kind, const model::Key&)> get;
+  // nullptr: not there. It may be shared with other questions.
+  std::function<std::shared_ptr<const nlohmann::json>(model::Kind, const model::Key&)> get;
   // Calls visit with every object of the kind; what it is given is gone after its call.
   using Visit = std::function<void(const nlohmann::json&)>;
   std::function<void(model::Kind, const Visit& visit)> each;

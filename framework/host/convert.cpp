@@ -136,6 +136,12 @@ std::optional<nlohmann::json> parse_json(std::string_view text) {
   return document;
 }
 
+std::string dump_json(const nlohmann::json& document) {
+  return document.is_null()
+             ? std::string()
+             : document.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
 AbiNode::AbiNode(const model::NodeConfig& n) {
   cluster_prefixes_.reserve(n.cluster_prefixes.size());
   for (const model::Prefix& p : n.cluster_prefixes) cluster_prefixes_.push_back(to_abi(p));

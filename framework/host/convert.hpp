@@ -40,6 +40,8 @@ class ErrorText {
 
 // JSON from a plugin: at most 16 MiB and 64 levels deep. nullopt: it is none.
 [[nodiscard]] std::optional<nlohmann::json> parse_json(std::string_view text);
+// The text of a document; empty for null.
+[[nodiscard]] std::string dump_json(const nlohmann::json& document);
 
 // Borrows from the NodeConfig that it was made of.
 class AbiNode {

@@ -35,13 +35,16 @@ struct PluginInfo {
 using LogFn = std::function<void(int level, std::string_view plugin, std::string_view message)>;
 
 // The host's side of admission, called by a state store inside its write transaction, from the
-// store's thread: must be thread-safe. Fills `object` when it admits.
+// store's thread: must be thread-safe. Fills `object` when it admits. It must own all that it
+// touches: a question under way may outlive the store.
 struct AdmitRequest {
   enum class Op { kCreate, kUpdate, kDelete } op;
   model::Kind kind;
   nlohmann::json old_object, new_object;  // null where there is none
-  std::function<std::optional<nlohmann::json>(model::Kind, const model::Key&)> get;
-  std::function<std::vector<nlohmann::json>(model::Kind)> list;
+  // nullptr: not there. Shared with other questions where the same text was read before.
+  std::function<std::shared_ptr<const nlohmann::json>(model::Kind, const model::Key&)> get;
+  // Calls visit with each object of the kind as it is read; it is gone after the call.
+  std::function<void(model::Kind, const std::function<void(const nlohmann::json&)>& visit)> each;
 };
 struct AdmitReply {
   bool admitted = true;

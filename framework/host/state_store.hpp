@@ -24,6 +24,7 @@ struct StoredObject {
 struct Query {
   model::Kind kind;
   std::string ns, name, fields, labels;  // empty: no restriction (framework/abi/state_store.h)
+  bool metadata_only = false;            // nothing but metadata is looked at; more may come
 };
 
 struct StoreEvent {

@@ -1,12 +1,12 @@
 // A state store plugin as host::StateStore.
 #include <atomic>
 #include <mutex>
-#include <shared_mutex>
 
 #include "egw/host/convert.hpp"
 #include "egw/host/descriptor.hpp"
 #include "egw/host/instance.hpp"
 #include "egw/host/proxies.hpp"
+#include "egw/host/store_admission.hpp"
 
 namespace egw::host {
 namespace {
@@ -52,102 +52,11 @@ struct AbiQuery {
     out.name = to_abi(query.name);
     out.fields = to_abi(query.fields);
     out.labels = to_abi(query.labels);
+    out.metadata_only = query.metadata_only ? 1 : 0;
     return out;
   }
   Query query;
 };
-
-std::string dump(const nlohmann::json& document) {
-  return document.is_null()
-             ? std::string()
-             : document.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-}
-
-// ---- admission --------------------------------------------------------------------------------
-
-struct HostContext {
-  std::shared_mutex mutex;  // shared during a call, so that revoking waits for it
-  AdmitFn admit;            // empty: the store has been closed, though its thread may not know
-  egw_store_host host{};
-
-  void revoke() {
-    const std::unique_lock lock(mutex);
-    admit = nullptr;
-  }
-};
-
-AdmitRequest make_request(std::uint32_t op, model::Kind kind, egw_str old_json, egw_str new_json,
-                          const egw_reader* reader) {
-  const auto document = [](egw_str text, const char* which) {
-    if (text.len == 0) return nlohmann::json();
-    auto parsed = parse_json(raw_view(text));
-    if (!parsed)
-      throw std::runtime_error(std::string("the ") + which + " object is no readable JSON");
-    return std::move(*parsed);
-  };
-  AdmitRequest request{};
-  request.op = op == EGW_WRITE_CREATE   ? AdmitRequest::Op::kCreate
-               : op == EGW_WRITE_DELETE ? AdmitRequest::Op::kDelete
-                                        : AdmitRequest::Op::kUpdate;
-  request.kind = kind;
-  request.old_object = document(old_json, "stored");
-  request.new_object = document(new_json, "new");
-  request.get = [reader](model::Kind k, const model::Key& key) -> std::optional<nlohmann::json> {
-    Objects out;
-    const egw_object_sink sink = out.sink();
-    const egw_object_kind abi_kind = to_abi(k);
-    const std::int32_t status =
-        reader->get(reader->ctx, &abi_kind, to_abi(key.ns), to_abi(key.name), &sink);
-    if (status == EGW_NOT_FOUND) return std::nullopt;
-    if (status != EGW_OK || out.objects.empty()) {
-      throw std::runtime_error("the store could not read " + key.to_string());
-    }
-    return std::move(out.objects.front().document);
-  };
-  request.list = [reader](model::Kind k) {
-    Objects out;
-    const egw_object_sink sink = out.sink();
-    const egw_object_kind abi_kind = to_abi(k);
-    if (reader->list(reader->ctx, &abi_kind, &sink) != EGW_OK || out.unreadable) {
-      throw std::runtime_error("the store could not list " + std::string(model::info(k).plural));
-    }
-    std::vector<nlohmann::json> documents;
-    documents.reserve(out.objects.size());
-    for (StoredObject& o : out.objects) documents.push_back(std::move(o.document));
-    return documents;
-  };
-  return request;
-}
-
-std::int32_t on_admit(void* ctx, std::uint32_t op, const egw_object_kind* abi_kind,
-                      egw_str old_json, egw_str new_json, const egw_reader* reader,
-                      const egw_admission_sink* out) noexcept {
-  try {
-    auto* self = static_cast<HostContext*>(ctx);
-    const std::shared_lock lock(self->mutex);
-    if (!self->admit) throw std::runtime_error("egw has closed this store");
-    const auto kind = to_model(abi_kind);
-    if (!kind) {
-      out->denial(out->ctx, to_abi("egw does not know this kind of object"));
-      return EGW_DENIED;
-    }
-    const AdmitReply reply = self->admit(make_request(op, *kind, old_json, new_json, reader));
-    for (const std::string& warning : reply.warnings) out->warning(out->ctx, to_abi(warning));
-    if (!reply.admitted) {
-      for (const std::string& denial : reply.denials) out->denial(out->ctx, to_abi(denial));
-      if (reply.denials.empty()) out->denial(out->ctx, to_abi("refused without a reason"));
-      return EGW_DENIED;
-    }
-    out->object(out->ctx, to_abi(dump(reply.object)));
-    return EGW_OK;
-  } catch (const std::exception& e) {
-    out->denial(out->ctx, to_abi(std::string_view(e.what())));
-    return EGW_DENIED;
-  } catch (...) {
-    out->denial(out->ctx, to_abi("admission failed"));
-    return EGW_DENIED;
-  }
-}
 
 // ---- subscriptions ----------------------------------------------------------------------------
 
@@ -336,7 +245,7 @@ Result<StoredObject> one_object(Objects& out, const std::string& label, const ch
 Result<WriteOutcome> write_now(const Ops* ops, void* handle, const std::string& label,
                                const WriteRequest& request) {
   const std::string object =
-      request.op == WriteRequest::Op::kDelete ? std::string() : dump(request.document);
+      request.op == WriteRequest::Op::kDelete ? std::string() : dump_json(request.document);
   egw_write abi{};
   abi.struct_size = sizeof(abi);
   abi.op = to_abi_op(request.op);
@@ -369,7 +278,7 @@ awaitable<Result<void>> health_of(std::shared_ptr<Instance> instance,
 
 class PluginStateStore final : public StateStore {
  public:
-  PluginStateStore(std::shared_ptr<Instance> instance, std::shared_ptr<HostContext> context,
+  PluginStateStore(std::shared_ptr<Instance> instance, std::shared_ptr<StoreAdmission> context,
                    const Ops* ops, void* handle)
       : instance_(std::move(instance)), context_(std::move(context)), ops_(ops), handle_(handle) {}
   ~PluginStateStore() override {
@@ -445,7 +354,7 @@ class PluginStateStore final : public StateStore {
   [[nodiscard]] std::string label() const { return instance_->worker().label(); }
 
   std::shared_ptr<Instance> instance_;
-  std::shared_ptr<HostContext> context_;
+  std::shared_ptr<StoreAdmission> context_;
   const Ops* ops_;
   void* handle_;
 };
@@ -455,12 +364,12 @@ class PluginStateStore final : public StateStore {
 Result<std::unique_ptr<StateStore>> open_state_store(const Opening& opening, AdmitFn admit,
                                                      bool serves_admission) {
   const auto* ops = static_cast<const Ops*>(opening.ops);
-  const auto context = std::make_shared<HostContext>();
-  context->admit = std::move(admit);
+  const auto context = std::make_shared<StoreAdmission>();
+  context->offer(std::move(admit));
   context->host.struct_size = sizeof(context->host);
   context->host.serves_admission = serves_admission ? 1 : 0;
   context->host.base = host_services(*opening.worker);
-  context->host.admit = on_admit;
+  context->host.admit = StoreAdmission::on_admit;
   context->host.admit_ctx = context.get();
   opening.worker->keep(context);
   const auto handle = open_instance(

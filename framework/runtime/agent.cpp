@@ -20,10 +20,12 @@ namespace {
 constexpr std::int64_t kConflictShownMs = 60'000;  // after the last claim
 constexpr std::int64_t kConfirmGapMs = 1'000;
 
-WorldSync::Options sync_options(const AgentOptions& options, std::function<void()> on_change) {
+WorldSync::Options sync_options(const AgentOptions& options,
+                                std::function<void(std::optional<Kind>)> on_change) {
   const auto query = [](Kind kind) {
     host::Query q;
     q.kind = kind;
+    q.metadata_only = kind == Kind::kNamespace;  // its labels
     return q;
   };
   WorldSync::Options sync;
@@ -37,6 +39,7 @@ WorldSync::Options sync_options(const AgentOptions& options, std::function<void(
   }
   sync.queries.push_back(query(Kind::kPod));
   sync.queries.back().fields = "spec.nodeName=" + options.node_name;
+  sync.policy_statuses = false;
   sync.on_change = std::move(on_change);
   return sync;
 }
@@ -62,7 +65,7 @@ Agent::Impl::Impl(asio::any_io_executor the_executor, Clock& the_clock, Logger& 
       sysctls(options.sysctl_root, options.state_dir / "sysctls.json",
               options.settings.manage_forwarding, log),
       sync(the_executor, clock, log, metrics, ports.store,
-           sync_options(options, [this] { on_world(); })),
+           sync_options(options, [this](std::optional<Kind> kind) { on_world(kind); })),
       programmer(the_executor, clock, log, metrics, sync, ports.datapath, sysctls, keeper,
                  programmer_options(options), [this] { on_status(); }),
       reporter(the_executor, clock, log, metrics, sync, ports.store, reporter_options()),
@@ -121,7 +124,12 @@ model::Address Agent::Impl::underlay() const {
 
 // ---- events --------------------------------------------------------------------------
 
-void Agent::Impl::on_world() {
+// kind: whose objects changed; nullopt: the connection, or everything. Policies and pods come by
+// the thousand and concern the programmer alone.
+void Agent::Impl::on_world(std::optional<Kind> kind) {
+  programmer.wake();
+  if (kind == Kind::kEgressPolicy || kind == Kind::kEgressClusterPolicy || kind == Kind::kPod)
+    return;
   if (sync.connected() && !was_connected) reporter.reconnected();
   was_connected = sync.connected();
   look_for_uninstall();
@@ -129,7 +137,6 @@ void Agent::Impl::on_world() {
   update_gateway_macs();
   programmer.withdraw();
   hold_pods();
-  programmer.wake();
   reporter.wake();
   upkeep_wakeup.notify();
   drain_wakeup.notify();

@@ -61,7 +61,7 @@ struct Agent::Impl {
   [[nodiscard]] const model::EgressTunnel* own_tunnel() const;
   [[nodiscard]] const model::Condition* nobody_takes_over() const;
 
-  void on_world();
+  void on_world(std::optional<model::Kind> kind);
   void on_status();
   void on_health();
   boost::asio::awaitable<Result<void>> datapath_health();

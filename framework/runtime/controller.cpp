@@ -60,7 +60,7 @@ struct Controller::Impl {
         options(std::move(the_options)),
         sync(the_executor, clock, log, metrics, store, sync_options()),
         gate(the_executor, clock, log, election, [this] { on_gate(); }),
-        writer(log, metrics, sync, store),
+        writer(clock, log, metrics, sync, store),
         events(the_executor, clock, log, metrics, store, "egw-controller", options.identity),
         health(the_executor, clock, log, metrics, options.settings.tunnel_update_period.count(),
                [] {}),
@@ -124,9 +124,10 @@ WorldSync::Options Controller::Impl::sync_options() {
         Kind::kEgressClusterInfo, Kind::kNode, Kind::kNamespace}) {
     host::Query query;
     query.kind = kind;
+    query.metadata_only = kind == Kind::kNamespace;  // its labels
     sync_settings.queries.push_back(std::move(query));
   }
-  sync_settings.on_change = [this] { wakeup.notify(); };
+  sync_settings.on_change = [this](std::optional<Kind>) { wakeup.notify(); };
   sync_settings.tunnel_matters = [this](const EgressTunnel* before, const EgressTunnel& after) {
     return tunnel_matters(before, after);
   };
@@ -254,9 +255,9 @@ asio::awaitable<void> Controller::Impl::round() {
   tell_rest(plan, targets);
   const std::uint64_t term = input.term;
   std::function<bool()> may_go_on = [this, term] { return in_charge() && input.term == term; };
-  std::function<void(const core::Write&)> written = [this, &plan](const core::Write& write) {
+  PlanWriter::Written written = [this, &plan](const core::Write& write, std::int64_t took_ms) {
     const auto* gateway = std::get_if<core::WriteGateway>(&write);
-    if (gateway != nullptr) paces[gateway->gateway.meta.name].made(clock.steady_ms());
+    if (gateway != nullptr) paces[gateway->gateway.meta.name].made(clock.steady_ms(), took_ms);
     tell(plan, target_of(write));
   };
   events.busy(true);

@@ -163,8 +163,7 @@ asio::awaitable<Result<void>> PlanWriter::make(const core::Write& write, std::ui
 }
 
 asio::awaitable<BatchEnd> PlanWriter::run(const core::Plan& plan, std::uint64_t term,
-                                          std::function<bool()> may_go_on,
-                                          std::function<void(const core::Write&)> written) {
+                                          std::function<bool()> may_go_on, Written written) {
   const std::uint64_t events_before = sync_.external_changes();
   int policies = 0;
   for (const auto& write : plan.writes) {
@@ -173,9 +172,10 @@ asio::awaitable<BatchEnd> PlanWriter::run(const core::Plan& plan, std::uint64_t 
         sync_.external_changes() != events_before) {
       co_return BatchEnd::kInterrupted;
     }
+    const std::int64_t began = clock_.steady_ms();
     const auto made = co_await make(write, term);
     if (made) {
-      written(write);
+      written(write, clock_.steady_ms() - began);
       continue;
     }
     const WriteTarget target = target_of(write);

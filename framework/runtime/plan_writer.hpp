@@ -8,6 +8,7 @@
 
 #include "egw/core/plan.hpp"
 #include "egw/host/state_store.hpp"
+#include "egw/runtime/clock.hpp"
 #include "egw/runtime/logging.hpp"
 #include "egw/runtime/metrics.hpp"
 #include "egw/runtime/world_sync.hpp"
@@ -32,21 +33,23 @@ enum class BatchEnd {
 
 class PlanWriter {
  public:
+  using Written = std::function<void(const core::Write&, std::int64_t took_ms)>;
   // Policies' statuses are for people: after so many in one batch, a new event goes first.
   static constexpr int kPoliciesPerBatch = 16;
 
-  PlanWriter(Logger& log, Metrics& metrics, WorldSync& sync, host::StateStore& store)
-      : log_(log), metrics_(metrics), sync_(sync), store_(store) {}
+  PlanWriter(Clock& clock, Logger& log, Metrics& metrics, WorldSync& sync, host::StateStore& store)
+      : clock_(clock), log_(log), metrics_(metrics), sync_(sync), store_(store) {}
 
-  // may_go_on: asked before each write. written: called after each that was made.
+  // may_go_on: asked before each write. written: called after each that was made, with the
+  // milliseconds that it took.
   boost::asio::awaitable<BatchEnd> run(const core::Plan& plan, std::uint64_t term,
-                                       std::function<bool()> may_go_on,
-                                       std::function<void(const core::Write&)> written);
+                                       std::function<bool()> may_go_on, Written written);
 
  private:
   boost::asio::awaitable<Result<void>> make(const core::Write& write, std::uint64_t term);
   boost::asio::awaitable<Result<host::WriteRequest>> request_for(const core::Write& write);
 
+  Clock& clock_;
   Logger& log_;
   Metrics& metrics_;
   WorldSync& sync_;

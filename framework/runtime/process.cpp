@@ -36,9 +36,7 @@ host::AdmitReply admit_with(const model::Settings& settings, const host::AdmitRe
   }
   core::ObjectReader reader;
   reader.get = request.get;
-  reader.each = [&request](model::Kind kind, const core::ObjectReader::Visit& visit) {
-    for (const nlohmann::json& document : request.list(kind)) visit(document);
-  };
+  reader.each = request.each;
   host::AdmitReply reply;
   auto answer = core::admit(op, request.kind, request.old_object, request.new_object, reader,
                             settings, reply.object);

@@ -40,6 +40,12 @@ bool is_stale(const R& known, std::uint64_t revision, bool in_snapshot) {
   return known.meta.revision >= revision;
 }
 
+// The same but for the status.
+bool same_policy(const model::EgressPolicy& a, const model::EgressPolicy& b) {
+  return a.meta.uid == b.meta.uid && a.meta.created_ms == b.meta.created_ms &&
+         a.meta.deleted_ms == b.meta.deleted_ms && a.spec == b.spec;
+}
+
 void unique_sorted(std::vector<Key>& keys) {
   std::sort(keys.begin(), keys.end());
   keys.erase(std::unique(keys.begin(), keys.end()), keys.end());
@@ -169,7 +175,7 @@ void WorldSync::Impl::on_event(std::size_t index, StoreEvent event) {
     world.revision = std::max(world.revision, event.revision);
   }
   // A snapshot is worth looking at when it is complete, a bookmark never.
-  if (!sub.in_snapshot && changes.any() && options.on_change) options.on_change();
+  if (!sub.in_snapshot && changes.any() && options.on_change) options.on_change(kind);
 }
 
 void WorldSync::Impl::synced(Sub& sub, std::uint64_t revision) {
@@ -241,7 +247,7 @@ void WorldSync::Impl::connection_changed(const std::string& why) {
       log.warn("state store unavailable, keeping what is known", {{"error", why}});
     }
   }
-  if (options.on_change) options.on_change();
+  if (options.on_change) options.on_change(std::nullopt);
 }
 
 // ---- objects -----------------------------------------------------------------------------------
@@ -305,6 +311,13 @@ void WorldSync::Impl::put(Map& map, Kind kind, const Key& key, const nlohmann::j
   if constexpr (std::is_same_v<R, model::EgressTunnel>) {
     if (options.tunnel_matters) {
       matters = options.tunnel_matters(known == map.end() ? nullptr : &known->second, *decoded);
+    }
+  }
+  if constexpr (std::is_base_of_v<model::EgressPolicy, R>) {
+    if (!options.policy_statuses) {
+      decoded->status = {};
+      decoded->meta.annotations.clear();  // kubectl keeps a copy of the spec there
+      matters = known == map.end() || !same_policy(known->second, *decoded);
     }
   }
   if (known == map.end()) {

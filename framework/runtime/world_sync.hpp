@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -27,8 +28,12 @@ class WorldSync {
  public:
   struct Options {
     std::vector<host::Query> queries;
-    // Something changed: the World, synced() or connected(). Must not block; take_changes() later.
-    std::function<void()> on_change;
+    // Something changed: objects of a kind, or (nullopt) synced() or connected(). Must not block;
+    // take_changes() later.
+    std::function<void(std::optional<model::Kind>)> on_change;
+    // false: nobody looks at the statuses of policies. They are not kept, and an event that brings
+    // nothing else is no change: the controller writes one for each policy, for people.
+    bool policy_statuses = true;
     // Whether an EgressTunnel's step from `before` (nullptr: new) is a change worth waking for.
     // Absent: every one is. The World gets the new value either way.
     std::function<bool(const model::EgressTunnel* before, const model::EgressTunnel& after)>

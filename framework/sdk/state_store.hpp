@@ -42,6 +42,7 @@ struct ObjectKind {
 struct Query {
   ObjectKind kind;
   std::string_view ns, name, fields, labels;
+  bool metadata_only = false;  // nothing but metadata is looked at; more may be given
 
   Query() = default;
   explicit Query(const egw_query& q)
@@ -49,7 +50,8 @@ struct Query {
         ns(view(q.namespace_)),
         name(view(q.name)),
         fields(view(q.fields)),
-        labels(view(q.labels)) {}
+        labels(view(q.labels)),
+        metadata_only(q.metadata_only != 0) {}
 };
 
 enum class WriteOp : std::uint32_t {

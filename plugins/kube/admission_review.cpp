@@ -152,6 +152,7 @@ Verdict judge(AdmissionRequest request, bool defaulting, const sdk::StoreHost& h
   if (!defaulting && request.op != WriteOp::kCreate) request.object = json();
   const sdk::Admission answer = host.admit(request.op, kind, before, after, reader);
   verdict.warnings = answer.warnings;
+  verdict.denied = !answer.admitted;
   if (defaulting) {
     if (answer.admitted && !after.empty()) verdict.patch = patch_by(request, answer.object);
     return verdict;

@@ -27,7 +27,8 @@ struct AdmissionRequest {
 
 struct Verdict {
   bool allowed = true;
-  int code = 403;  // of a refusal: as an HTTP status, with its metav1.StatusReason
+  bool denied = false;  // by admission, whatever is answered
+  int code = 403;       // of a refusal: as an HTTP status, with its metav1.StatusReason
   std::string reason = "Forbidden", message;
   std::vector<std::string> warnings;
   nlohmann::json patch;  // RFC 6902; null: leave the object as it is

@@ -97,10 +97,11 @@ void Api::keep_watch() {
   ::sigfillset(&all);
   ::pthread_sigmask(SIG_BLOCK, &all, nullptr);
   while (!stop_.wait(kLook)) {
-    if (client_.streams() == 0 || steady_clock::now() - client_.last_received() < kQuiet) continue;
+    if (client_.streams() == 0 || steady_clock::now() - client_.last_streamed() < kQuiet) continue;
     HttpRequest request;
     request.path = "/livez";
     request.deadline = kAskDeadline;
+    request.with_streams = true;
     (void)once(request, &stop_);  // without an answer, the client gives the connection up
   }
 }

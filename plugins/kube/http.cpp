@@ -24,6 +24,14 @@ constexpr auto kLongestPoll = 60000ms;
 constexpr std::size_t kMaxHeader = 256UL * 1024;
 constexpr std::size_t kMaxRefusal = 1024UL * 1024;  // body of a stream's answer that is no stream
 constexpr auto kMaxRetryAfter = 60s;
+// So that what comes for one stream while libcurl serves another need not wait for a second
+// reading.
+constexpr long kStreamBuffer = 128L * 1024;
+// libcurl 7.88 may keep what it has read of one HTTP/2 stream while it served another (its "drain")
+// until the socket has news, which may be never: whenever something has come, it is run again a few
+// times. Where nothing comes this costs nothing.
+constexpr int kLooks = 3;
+constexpr auto kGlance = 2ms;
 // A request that may take so long and gets no answer tells that the connection is dead; one that
 // has only the rest of somebody's deadline does not.
 constexpr auto kTelling = 750ms;
@@ -75,6 +83,13 @@ struct HttpClient::Transfer {
 
   void set_up();
   void header(const char* text) { headers = ::curl_slist_append(headers, text); }
+  // Whether it goes over the streams' connection.
+  [[nodiscard]] bool shares() const { return request.on_data || request.with_streams; }
+  void heard() {
+    last = steady_clock::now();
+    client.received_ = last.time_since_epoch().count();
+    if (shares()) client.streamed_ = last.time_since_epoch().count();
+  }
   [[nodiscard]] bool is_stream() const { return request.on_data && code() / 100 == 2; }
   [[nodiscard]] int code() const {
     long value = 0;
@@ -109,7 +124,12 @@ void HttpClient::Transfer::set_up() {
   ::curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L);
   ::curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
   ::curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-  ::curl_easy_setopt(easy, CURLOPT_PIPEWAIT, 1L);  // share the one HTTP/2 connection
+  if (shares()) {
+    ::curl_easy_setopt(easy, CURLOPT_PIPEWAIT, 1L);  // for the one HTTP/2 connection
+    ::curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, kStreamBuffer);
+  } else {
+    ::curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
+  }
   ::curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
   ::curl_easy_setopt(easy, CURLOPT_TCP_KEEPIDLE, 15L);
   ::curl_easy_setopt(easy, CURLOPT_TCP_KEEPINTVL, 5L);
@@ -138,7 +158,7 @@ void HttpClient::Transfer::set_up() {
     ::curl_easy_setopt(easy, CURLOPT_SSLKEY_BLOB, &key);
   }
   if (!credentials.token.empty()) header(("Authorization: Bearer " + credentials.token).c_str());
-  header("Accept: application/json");
+  header(("Accept: " + request.accept).c_str());
   if (request.method != "GET") {
     ::curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request.method.c_str());
   }
@@ -173,7 +193,9 @@ std::string HttpClient::Transfer::reason(int result) const {
 }
 
 HttpClient::HttpClient(Server server)
-    : server_(std::move(server)), received_(steady_clock::now().time_since_epoch().count()) {
+    : server_(std::move(server)),
+      received_(steady_clock::now().time_since_epoch().count()),
+      streamed_(received_.load()) {
   init_curl();
   multi_ = ::curl_multi_init();
   if (multi_ == nullptr) throw std::bad_alloc();
@@ -196,6 +218,7 @@ void HttpClient::wake() {
 }
 
 HttpClient::Time HttpClient::last_received() const { return Time(Time::duration(received_)); }
+HttpClient::Time HttpClient::last_streamed() const { return Time(Time::duration(streamed_)); }
 
 HttpAnswer HttpClient::call(const HttpRequest& request, const Credentials& credentials,
                             const Stop* stop) {
@@ -216,6 +239,7 @@ void HttpClient::run() {
   sigset_t all;
   ::sigfillset(&all);
   ::pthread_sigmask(SIG_BLOCK, &all, nullptr);
+  int looks = 0;
   for (;;) {
     {
       const std::lock_guard lock(mutex_);
@@ -226,10 +250,12 @@ void HttpClient::run() {
     ::curl_multi_perform(multi_, &running);
     collect();
     const Time now = steady_clock::now();
-    const auto pause = std::chrono::ceil<milliseconds>(check(now) - now);
-    ::curl_multi_poll(multi_, nullptr, 0,
-                      static_cast<int>(std::clamp<milliseconds>(pause, 0ms, kLongestPoll).count()),
-                      nullptr);
+    const auto longest = looks > 0 ? milliseconds(kGlance) : milliseconds(kLongestPoll);
+    const auto pause =
+        std::clamp<milliseconds>(std::chrono::ceil<milliseconds>(check(now) - now), 0ms, longest);
+    int news = 0;
+    ::curl_multi_poll(multi_, nullptr, 0, static_cast<int>(pause.count()), &news);
+    looks = news > 0 ? kLooks : std::max(0, looks - 1);
   }
   while (!active_.empty()) end(*active_.front(), "the client is being closed");
 }
@@ -278,7 +304,8 @@ HttpClient::Time HttpClient::check(Time now) {
     const bool stream = t->is_stream();
     const auto allowed = stream ? t->request.longest : t->request.deadline;
     if (now >= t->begun + allowed) {
-      dead = dead || (!stream && allowed >= kTelling && last_received() < t->begun);
+      const Time heard = t->shares() ? last_streamed() : last_received();
+      dead = dead || (!stream && allowed >= kTelling && heard < t->begun);
       end(*t, stream ? "the stream has lasted long enough"
                      : "no complete answer within " + std::to_string(allowed.count()) + " ms");
       continue;
@@ -327,8 +354,7 @@ void HttpClient::reset_connection() {
 
 std::size_t HttpClient::on_header(char*, std::size_t size, std::size_t count, void* ctx) {
   auto* t = static_cast<Transfer*>(ctx);
-  t->last = steady_clock::now();
-  t->client.received_ = t->last.time_since_epoch().count();
+  t->heard();
   t->header_bytes += size * count;
   if (t->header_bytes <= kMaxHeader) return size * count;
   t->broken = "the answer's header has more than " + std::to_string(kMaxHeader) + " bytes";
@@ -338,8 +364,7 @@ std::size_t HttpClient::on_header(char*, std::size_t size, std::size_t count, vo
 std::size_t HttpClient::on_body(char* data, std::size_t size, std::size_t count, void* ctx) {
   auto* t = static_cast<Transfer*>(ctx);
   const std::size_t bytes = size * count;
-  t->last = steady_clock::now();
-  t->client.received_ = t->last.time_since_epoch().count();
+  t->heard();
   try {
     if (t->is_stream()) {
       if (t->request.on_data({data, bytes})) return bytes;

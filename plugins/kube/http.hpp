@@ -1,11 +1,13 @@
-// HTTP client on libcurl's multi interface: one thread that drives all transfers to one server,
-// over one HTTP/2 connection where the server speaks it. Calls are synchronous and may come from
-// any thread; nothing is thrown. Used by api.cpp alone.
+// HTTP client on libcurl's multi interface: one thread that drives all transfers to one server.
+// Streams share one HTTP/2 connection where the server speaks it; other requests have HTTP/1.1
+// connections, which are kept, because libcurl 7.88 may leave an answer lying that came in between
+// the data of other streams (it was seen to wait there for seconds). Calls are synchronous and may
+// come from any thread; nothing is thrown. Used by api.cpp alone.
 //
 // A connection that has died without saying so (a server that was stopped, a network that drops) is
 // found by a request that gets no answer: when its deadline, of 750 ms or more, passes and no
-// byte has come over the connection since it was sent, all transfers end and the next ones begin on
-// a new connection.
+// byte has come since it was sent, all transfers end and the next ones begin on new connections.
+// One with `with_streams` goes by what the streams' connection brought alone.
 #pragma once
 
 #include <atomic>
@@ -45,6 +47,8 @@ struct HttpRequest {
   std::string method = "GET";
   std::string path;  // begins with '/', with the query
   std::string body, content_type;
+  std::string accept = "application/json";
+  bool with_streams = false;  // over their connection, to see whether that lives
   // Of the whole exchange; of a stream: until its header.
   std::chrono::milliseconds deadline{5000};
   std::size_t max_answer = std::size_t{64} << 20;  // bytes; of a stream: of an answer that is none
@@ -79,8 +83,9 @@ class HttpClient {
                                 const Stop* stop);
   void wake();
 
-  // Since when nothing has come over the connection.
+  // Since when nothing has come; over the streams' connection.
   [[nodiscard]] std::chrono::steady_clock::time_point last_received() const;
+  [[nodiscard]] std::chrono::steady_clock::time_point last_streamed() const;
   [[nodiscard]] int streams() const { return streams_; }
   [[nodiscard]] const Server& server() const { return server_; }
 
@@ -99,9 +104,9 @@ class HttpClient {
   static std::size_t on_body(char* data, std::size_t size, std::size_t count, void* ctx);
 
   const Server server_;
-  void* multi_ = nullptr;               // CURLM, the thread's own but for wake()
-  std::list<Transfer*> active_;         // the thread's own
-  std::atomic<std::int64_t> received_;  // steady clock, ns
+  void* multi_ = nullptr;                          // CURLM, the thread's own but for wake()
+  std::list<Transfer*> active_;                    // the thread's own
+  std::atomic<std::int64_t> received_, streamed_;  // steady clock, ns
   std::atomic<int> streams_{0};
 
   std::mutex mutex_;  // guards the rest and multi_'s replacement

@@ -75,6 +75,7 @@ class Reflector {
   Api& api_;
   const Resource resource_;
   const std::string ns_, fields_, labels_;
+  const bool metadata_only_;
   const Asked asked_;
   const sdk::EventSink sink_;
   const sdk::Host host_;

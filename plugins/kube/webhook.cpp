@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <utility>
 
 #include "admission_review.hpp"
 #include "reads.hpp"
@@ -22,6 +23,7 @@ namespace {
 constexpr auto kLook = 10s;
 constexpr auto kAgain = 1s;
 constexpr auto kFirstAttempt = 1000ms;
+constexpr std::size_t kMostTold = 10;  // sentences about one trouble
 // The API server says how long it waits ("?timeout=5s"); we answer a little earlier.
 constexpr auto kPatience = 10'000ms, kLongest = 30'000ms, kEarlier = 200ms;
 
@@ -54,6 +56,7 @@ Webhook::Webhook(Api& api, WebhookConfig config, std::string ns, sdk::StoreHost 
       host_(host),
       source_(config_.folder.empty() ? shared_certificate(api, config_, ns, stop_)
                                      : provided_certificate(config_, ns)),
+      cache_(api, host),
       status_(sdk::fail(Code::kUnavailable, "does not serve yet", "webhook")),
       thread_([this] { run(); }) {}
 
@@ -76,10 +79,9 @@ void Webhook::run() {
   sigset_t all;
   ::sigfillset(&all);
   ::pthread_sigmask(SIG_BLOCK, &all, nullptr);
-  std::string trouble;
+  sdk::Status now;
   do {
-    const sdk::Status now = step(std::chrono::system_clock::now());
-    const bool serves = server_ != nullptr;
+    now = step(std::chrono::system_clock::now());
     {
       const std::lock_guard lock(mutex_);
       // Whoever serves goes on serving; until then all has to succeed once.
@@ -87,12 +89,24 @@ void Webhook::run() {
       tried_once_ = true;
     }
     tried_.notify_all();
-    if (serves && !now.ok() && now.text() != trouble) {
-      host_.warn("webhook: its certificate cannot be looked after: " + now.text());
-    }
-    trouble = now.text();
-  } while (!stop_.wait(trouble.empty() ? milliseconds(kLook) : milliseconds(kAgain)));
+    tell(now, server_ != nullptr);
+  } while (!stop_.wait(now.ok() ? milliseconds(kLook) : milliseconds(kAgain)));
   server_.reset();
+}
+
+// Two troubles that take turns are said once each, and that they are over.
+void Webhook::tell(const sdk::Status& now, bool serves) {
+  if (now.ok()) {
+    if (std::exchange(troubled_, false))
+      host_.info("webhook: its certificate is looked after again");
+    told_.clear();
+    return;
+  }
+  if (!serves) return;  // health() says it
+  troubled_ = true;
+  if (told_.size() < kMostTold && told_.insert(now.text()).second) {
+    host_.warn("webhook: its certificate cannot be looked after: " + now.text());
+  }
 }
 
 sdk::Status Webhook::step(WallTime now) {
@@ -138,7 +152,13 @@ WebhookResponse Webhook::answer(const WebhookRequest& request) {
   if (!review.ok()) return text(400, review.status().text());
   const std::string uid = review->uid;
   ApiReader reader(api_, until, &stop_);
-  Verdict verdict = judge(std::move(*review), defaulting, host_, reader);
+  CachedReader cached(cache_, reader);
+  Verdict verdict = judge(std::move(*review), defaulting, host_, cached);
+  // What has just changed may not be in the cache yet: nobody is refused for that.
+  if (verdict.denied && cached.cached() && reader.trouble().ok()) {
+    review = read_review(request.body);
+    verdict = judge(std::move(*review), defaulting, host_, reader);
+  }
   // A judgement without what was to be read is none, whichever way it went.
   if (!reader.trouble().ok()) {
     verdict = Verdict();

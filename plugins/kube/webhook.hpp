@@ -11,6 +11,7 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <thread>
 
@@ -18,6 +19,7 @@
 #include "certificate_source.hpp"
 #include "config.hpp"
 #include "egw/sdk/state_store.hpp"
+#include "read_cache.hpp"
 #include "webhook_server.hpp"
 
 namespace egw::kube {
@@ -37,6 +39,7 @@ class Webhook {
  private:
   void run();
   sdk::Status step(WallTime now);
+  void tell(const sdk::Status& now, bool serves);
   WebhookResponse answer(const WebhookRequest& request);
 
   Api& api_;
@@ -44,9 +47,12 @@ class Webhook {
   const sdk::StoreHost host_;
   Stop stop_;
   const std::unique_ptr<CertificateSource> source_;
+  ReadCache cache_;
   // The thread's:
   std::unique_ptr<WebhookServer> server_;
   std::string served_;  // certificate and key
+  bool troubled_ = false;
+  std::set<std::string> told_;  // what was said of the trouble
 
   std::mutex mutex_;  // guards the next three
   std::condition_variable tried_;

@@ -11,6 +11,7 @@ import subprocess
 import urllib.error
 import urllib.parse
 import urllib.request
+from datetime import datetime
 
 import pytest
 from kube_support import GATEWAY, POLICY, wait_for
@@ -153,6 +154,71 @@ def test_a_warning_reaches_the_writer_once(cluster):
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("Warning:") == 1 and "nowhere" in done.stderr, done.stderr
     cluster.kubectl("delete", "egp", "lonely")
+
+
+def gateway_reads(cluster):
+    """How often controllers have read a gateway by name so far."""
+    return sum(1 for e in audited(cluster) if e["verb"] == "get" and "controller" in e["user"]["username"]
+               and e.get("objectRef", {}).get("resource") == "egressgateways" and "subresource" not in e["objectRef"])
+
+
+def audited(cluster):
+    with open(os.path.join(os.path.dirname(cluster.kubeconfig), "audit.log"), encoding="utf-8") as f:
+        return [json.loads(line) for line in f if line.endswith("\n")]
+
+
+def test_an_answer_does_not_lie_unread_between_watches(cluster):
+    """Lists that grow, beside watches of the same gateways that bring much: what the webhook reads must come at once."""
+    for i in range(60):
+        gateway = {"apiVersion": "egressgateway.spidernet.io/v1beta1", "kind": "EgressGateway", "metadata": {"name": f"many{i}"},
+                   "spec": {"ippools": {"ipv4": [f"10.50.{i}.10-10.50.{i}.20"]},
+                            "nodeSelector": {"selector": {"matchLabels": {"egress": "true"}}}}}
+        cluster.kubectl("apply", "-f", "-", stdin=json.dumps(
+            {"apiVersion": "v1", "kind": "List", "items": [gateway, policy_of(f"many{i}", f"many{i}")]}))
+
+    def seconds(entry):
+        times = [datetime.fromisoformat(entry[key].replace("Z", "+00:00")) for key in ("requestReceivedTimestamp", "stageTimestamp")]
+        return (times[1] - times[0]).total_seconds()
+
+    slow = [(e["requestURI"], seconds(e)) for e in audited(cluster)
+            if e["verb"] == "create" and e.get("objectRef", {}).get("resource") == "egressgateways" and seconds(e) > 2]
+    assert not slow, slow
+    cluster.kubectl("delete", "egp", *[f"many{i}" for i in range(60)])
+    cluster.kubectl("delete", "egw", *[f"many{i}" for i in range(60)])
+
+
+def test_many_policies_do_not_cost_a_read_each(cluster):
+    def create(prefix):
+        items = [policy_of(f"{prefix}{i}") for i in range(20)]
+        cluster.kubectl("create", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
+
+    create("warm")  # from the first question on the gateways are watched
+    before = gateway_reads(cluster)
+    create("many")
+    # 20 policies are 80 questions here: two replicas, each to mutate and to validate.
+    assert gateway_reads(cluster) - before <= 2
+    cluster.kubectl("delete", "egp", *[f"{prefix}{i}" for prefix in ("warm", "many") for i in range(20)])
+
+
+def policy_of(name, gateway="web", **egress_ip):
+    return {"apiVersion": "egressgateway.spidernet.io/v1beta1", "kind": "EgressPolicy",
+            "metadata": {"name": name, "namespace": "default"},
+            "spec": {"egressGatewayName": gateway, "egressIP": egress_ip, "appliedTo": {"podSelector": {"matchLabels": {"app": name}}}}}
+
+
+def test_a_policy_right_after_what_it_needs_is_let_in_without_a_word(cluster):
+    """What the webhook remembers may be older: a refusal or a warning for want of something is looked up first."""
+    for i in range(15):
+        gateway = json.loads(cluster.kubectl("create", "--dry-run=client", "-o", "json", "-f", "-", stdin=GATEWAY.replace(
+            "name: web", f"name: quick{i}").replace("10.9.0.", f"10.11.{i}.")))
+        wider = json.loads(json.dumps(gateway))
+        wider["spec"]["ippools"]["ipv4"].append(f"10.12.{i}.1")
+        for items in ([gateway, policy_of(f"quick{i}", f"quick{i}", ipv4=f"10.11.{i}.12")],
+                      [wider, policy_of(f"wider{i}", f"quick{i}", ipv4=f"10.12.{i}.1")]):
+            done = cluster.attempt("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
+            assert done.returncode == 0 and "Warning: spec" not in done.stderr, done.stderr
+    cluster.kubectl("delete", "egp", *[f"{kind}{i}" for kind in ("quick", "wider") for i in range(15)])
+    cluster.kubectl("delete", "egw", *[f"quick{i}" for i in range(15)])
 
 
 def test_deletion_is_judged_and_a_finalizer_goes(cluster):

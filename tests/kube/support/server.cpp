@@ -15,6 +15,7 @@
 
 #include <array>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <stdexcept>
@@ -92,8 +93,15 @@ void end_process(pid_t& pid) {
   pid = -1;
 }
 
+// Which API server, and what of it is switched off: see server.hpp.
+std::string environment(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? "" : value;
+}
+
 std::string programs() {
-  FILE* pipe = ::popen(EGW_KUBE_BUILD_SERVERS, "r");
+  const std::string command = EGW_KUBE_BUILD_SERVERS " " + environment("EGW_TEST_KUBERNETES");
+  FILE* pipe = ::popen(command.c_str(), "r");
   std::string out;
   std::array<char, 4096> chunk{};
   while (pipe != nullptr && std::fgets(chunk.data(), chunk.size(), pipe) != nullptr) {
@@ -193,6 +201,9 @@ void ApiServer::start_server() {
                                       "--allow-privileged=true",
                                       "--audit-policy-file=" + file("audit.yaml"),
                                       "--audit-log-path=" + file("audit.log")};
+  if (const std::string gates = environment("EGW_TEST_FEATURE_GATES"); !gates.empty()) {
+    command.push_back("--feature-gates=" + gates);
+  }
   command.insert(command.end(), more_flags_.begin(), more_flags_.end());
   server_ = spawn(std::move(command), file("server.log"));
 }

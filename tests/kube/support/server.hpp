@@ -1,5 +1,7 @@
 // A real kube-apiserver with its etcd for the tests of this folder: two processes on loopback ports
-// with TLS, tokens and RBAC, in a folder that goes with them.
+// with TLS, tokens and RBAC, in a folder that goes with them. The environment says which:
+// EGW_TEST_KUBERNETES a version that tests/kube/build-servers knows (else the newest),
+// EGW_TEST_FEATURE_GATES what is switched on or off ("WatchList=false").
 #pragma once
 
 #include <sys/types.h>

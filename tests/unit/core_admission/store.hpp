@@ -73,12 +73,13 @@ class Store {
 
   ObjectReader reader() const {
     ObjectReader r;
-    r.get = [this](model::Kind kind, const model::Key& key) -> std::optional<nlohmann::json> {
+    r.get = [this](model::Kind kind,
+                   const model::Key& key) -> std::shared_ptr<const nlohmann::json> {
       const auto of_kind = objects_.find(kind);
-      if (of_kind == objects_.end()) return std::nullopt;
+      if (of_kind == objects_.end()) return nullptr;
       const auto it = of_kind->second.find(key);
-      if (it == of_kind->second.end()) return std::nullopt;
-      return it->second;
+      if (it == of_kind->second.end()) return nullptr;
+      return std::make_shared<nlohmann::json>(it->second);
     };
     r.each = [this](model::Kind kind, const ObjectReader::Visit& visit) {
       const auto of_kind = objects_.find(kind);

@@ -41,7 +41,7 @@ class WorldSyncTest : public testing::Test {
     pods.fields = "spec.nodeName=n1";
     WorldSync::Options options;
     options.queries = {gateways, pods};
-    options.on_change = [this] { ++woken; };
+    options.on_change = [this](std::optional<Kind>) { ++woken; };
     sync = std::make_unique<WorldSync>(loop.executor(), loop.clock, log, metrics, store,
                                        std::move(options));
   }
@@ -103,6 +103,39 @@ TEST_F(WorldSyncTest, AnnotationsOfPodsAreNotKept) {
   EXPECT_TRUE(sync->world().pods.begin()->second.meta.annotations.empty());
   ASSERT_EQ(sync->world().gateways.size(), 1U);
   EXPECT_EQ(sync->world().gateways.begin()->second.meta.annotations.size(), 1U);
+}
+
+json policy(const std::string& eip, std::int64_t priority) {
+  return {{"apiVersion", "egressgateway.spidernet.io/v1beta1"},
+          {"kind", "EgressPolicy"},
+          {"metadata", {{"name", "p"}, {"namespace", "default"}}},
+          {"spec", {{"priority", priority}, {"appliedTo", {{"podSelector", json::object()}}}}},
+          {"status", {{"eip", {{"ipv4", eip}}}, {"node", "n1"}}}};
+}
+
+TEST_F(WorldSyncTest, WhereNobodyLooksAtStatusesOfPoliciesTheyAreNoChange) {
+  host::Query policies;
+  policies.kind = Kind::kEgressPolicy;
+  WorldSync::Options options;
+  options.queries = {policies};
+  options.policy_statuses = false;
+  options.on_change = [this](std::optional<Kind>) { ++woken; };
+  sync = std::make_unique<WorldSync>(loop.executor(), loop.clock, log, metrics, store,
+                                     std::move(options));
+  content->put(Kind::kEgressPolicy, policy("10.6.1.55", 1));
+  start();
+  (void)sync->take_changes();
+  const int before = woken;
+  content->put(Kind::kEgressPolicy, policy("10.6.1.56", 1));
+  loop.settle();
+  EXPECT_FALSE(sync->pending());
+  EXPECT_EQ(woken, before);
+  EXPECT_EQ(sync->revision(Kind::kEgressPolicy), content->revision);
+  EXPECT_EQ(sync->world().policies.begin()->second.status, model::EgressPolicy::Status());
+  content->put(Kind::kEgressPolicy, policy("10.6.1.56", 2));
+  loop.settle();
+  EXPECT_TRUE(sync->take_changes().policies);
+  EXPECT_EQ(woken, before + 1);
 }
 
 TEST_F(WorldSyncTest, BrokenObjectKeepsItsLastGoodVersion) {

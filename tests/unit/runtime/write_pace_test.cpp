@@ -33,6 +33,16 @@ TEST(WritePace, NeverMoreThanFiveInASecondAndNotMuchLess) {
   EXPECT_GE(made.size(), 115U);
 }
 
+TEST(WritePace, ASlowWriteIsFollowedByARest) {
+  WritePace pace;
+  pace.made(10'000, 100);
+  EXPECT_EQ(pace.next_ms(), 10'400);
+  pace.made(20'000, 5000);
+  EXPECT_EQ(pace.next_ms(), 21'000);
+  pace.made(30'000, 10);
+  EXPECT_LE(pace.next_ms(), 30'000);
+}
+
 TEST(WritePace, WhatIsSeldomNeverWaits) {
   WritePace pace;
   for (std::int64_t now = 1000; now < 60'000; now += 334) {
