@@ -132,6 +132,7 @@ void read_cluster(Reader& r, model::Settings& s) {
                fmt::format("\"{}\": {}", cidr, ok.error().message));
     }
   }
+  r.get("feature.endpointSlices", s.endpoint_slices);
   r.get("feature.maxNumberEndpointPerSlice", s.max_endpoints_per_slice);
   r.get("feature.announcedInterfacesToExclude", s.announce_exclude);
   for (const auto& pattern : s.announce_exclude) {
@@ -192,15 +193,6 @@ void read_plugins(Reader& r, Config& config) {
     config.warnings.push_back(fmt::format("{}: has no effect with the datapath {}",
                                           r.tree().where("feature.iptables.backendMode"),
                                           rt.datapath.name));
-  }
-}
-
-// Keys of the design that nothing reads yet: refused where somebody would rely on them.
-void read_unserved(Reader& r, Config& config) {
-  r.get("agent.bootDrop", config.runtime.settings.boot_drop);
-  if (r.tree().has("feature.maxNumberEndpointPerSlice")) {
-    config.warnings.push_back(r.tree().where("feature.maxNumberEndpointPerSlice") +
-                              ": has no effect, because egw writes no endpoint slices");
   }
 }
 
@@ -325,7 +317,7 @@ Result<Config> load_config(const ConfigInput& input) {
   read_cluster(reader, settings);
   read_failover(reader, settings);
   reader.get("feature.manageForwarding", settings.manage_forwarding);
-  read_unserved(reader, config);
+  reader.get("agent.bootDrop", settings.boot_drop);
   reader.mask("marks.slotMask", 4, 8, settings.slot_mask);
   reader.mask("marks.ctMask", 4, 32, settings.ct_mask);
   read_plugins(reader, config);

@@ -90,9 +90,9 @@ void review_shape(Review& review) {
     case Kind::kEvent:
       return review_shape_as<model::Event>(review);
     case Kind::kEgressEndpointSlice:
+      return review_shape_as<model::EgressEndpointSlice>(review);
     case Kind::kEgressClusterEndpointSlice:
-      if (auto meta = model::decode_meta(review.doc); !meta) review.deny(meta.error());
-      return;
+      return review_shape_as<model::EgressClusterEndpointSlice>(review);
   }
 }
 

@@ -52,6 +52,14 @@ template <>
 nlohmann::json encode(const EgressClusterInfo& resource);
 template <>
 nlohmann::json encode_status(const EgressClusterInfo& resource);
+// Their owner is read from and written to metadata.ownerReferences; there is no status.
+template <>
+Result<EgressEndpointSlice> decode(const nlohmann::json& document);
+// As an EgressClusterEndpointSlice when meta.ns is empty.
+template <>
+nlohmann::json encode(const EgressEndpointSlice& resource);
+template <>
+Result<EgressClusterEndpointSlice> decode(const nlohmann::json& document);
 template <>
 Result<Node> decode(const nlohmann::json& document);
 template <>

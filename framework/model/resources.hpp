@@ -205,6 +205,27 @@ struct EgressClusterInfo {
   } status;
 };
 
+// ---- EgressEndpointSlice, EgressClusterEndpointSlice ------------------------------------------
+// A pod that a policy selects.
+struct Endpoint {
+  std::string pod, ns, node;
+  std::vector<std::string> ipv4, ipv6;
+  friend bool operator==(const Endpoint&, const Endpoint&) = default;
+};
+
+// Some of the endpoints of one policy, for people and tools. Both kinds have this shape; meta.ns is
+// empty for the cluster-wide one, which belongs to an EgressClusterPolicy.
+struct EgressEndpointSlice {
+  static constexpr Kind kKind = Kind::kEgressEndpointSlice;
+  ObjectMeta meta;
+  std::string policy, policy_uid;   // the owner (metadata.ownerReferences), of meta.ns
+  std::vector<Endpoint> endpoints;  // sorted by (ns, pod)
+};
+
+struct EgressClusterEndpointSlice : EgressEndpointSlice {
+  static constexpr Kind kKind = Kind::kEgressClusterEndpointSlice;
+};
+
 // ---- core kinds, the parts that are used -----------------------------------------------------
 struct Node {
   static constexpr Kind kKind = Kind::kNode;
@@ -265,5 +286,8 @@ inline constexpr std::string_view kPurgeFailedCondition = "PurgeFailed";
 inline constexpr std::string_view kDrainedCondition = "Drained";
 inline constexpr std::string_view kNoOtherReadyNode = "NoOtherReadyNode";
 inline constexpr std::string_view kClusterInfoName = "default";
+// On every endpoint slice: as a label, cut where the policy's name is longer than a label may be,
+// and as an annotation with the whole name.
+inline constexpr std::string_view kPolicyNameLabel = "spidernet.io/policy-name";
 
 }  // namespace egw::model

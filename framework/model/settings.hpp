@@ -42,6 +42,7 @@ struct Settings {
   std::uint32_t ct_mask = 0xfff80000;
   bool manage_forwarding = false;
   bool boot_drop = false;
+  bool endpoint_slices = true;
   std::uint32_t max_endpoints_per_slice = 100;
 };
 

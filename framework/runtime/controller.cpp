@@ -14,6 +14,7 @@
 #include "egw/runtime/leader_gate.hpp"
 #include "egw/runtime/plan_writer.hpp"
 #include "egw/runtime/plugin_health.hpp"
+#include "egw/runtime/slice_keeper.hpp"
 #include "egw/runtime/spawn.hpp"
 #include "egw/runtime/world_sync.hpp"
 #include "egw/runtime/write_pace.hpp"
@@ -64,6 +65,7 @@ struct Controller::Impl {
         events(the_executor, clock, log, metrics, store, "egw-controller", options.identity),
         health(the_executor, clock, log, metrics, options.settings.tunnel_update_period.count(),
                [] {}),
+        slices(the_executor, clock, log, metrics, store, options.settings, sync.world()),
         wakeup(the_executor, clock),
         back_off(200, 5000, static_cast<std::uint64_t>(clock.wall_ms())),
         started_wall_ms(clock.wall_ms()) {
@@ -81,6 +83,7 @@ struct Controller::Impl {
   PlanWriter writer;
   EventRecorder events;
   PluginHealth health;
+  SliceKeeper slices;
   Wakeup wakeup;
   BackOff back_off;
   const std::int64_t started_wall_ms;
@@ -147,6 +150,7 @@ bool Controller::Impl::tunnel_matters(const EgressTunnel* before, const EgressTu
 void Controller::Impl::on_gate() {
   if (!gate.leading()) {
     input = {};  // nothing of an office outlives it
+    slices.lead(0);
     metrics.leader(false, 0);
   }
   wakeup.notify();
@@ -194,6 +198,7 @@ asio::awaitable<void> Controller::Impl::run(std::shared_ptr<Impl> self) {
   me.gate.start();
   spawn(me.executor, beside(self, me.events.run()));
   spawn(me.executor, beside(self, me.health.run()));
+  spawn(me.executor, beside(self, me.slices.run()));
   while (!me.stopping) {
     if (me.gate.leading() && me.sync.synced() && me.sync.connected() && me.input.term == 0) {
       me.take_office();
@@ -218,6 +223,7 @@ asio::awaitable<void> Controller::Impl::run(std::shared_ptr<Impl> self) {
   }
   me.events.stop();
   me.health.stop();
+  me.slices.stop();
   co_await me.gate.stop();
   while (me.loops > 0) co_await me.wakeup.wait();
   me.sync.stop();
@@ -234,7 +240,10 @@ void Controller::Impl::hold_gateways() {
 }
 
 asio::awaitable<void> Controller::Impl::round() {
-  (void)sync.take_changes();  // a plan looks at everything
+  const model::Changes changes = sync.take_changes();  // a plan looks at everything
+  if (changes.everything || changes.policies || !changes.namespaces.empty()) {
+    slices.world_changed();
+  }
   if (highest_stored_term() > input.term) {
     log.warn("another controller has led with a higher term: leaving office");
     gate.depose();
@@ -261,8 +270,10 @@ asio::awaitable<void> Controller::Impl::round() {
     tell(plan, target_of(write));
   };
   events.busy(true);
+  slices.busy(true);
   const BatchEnd end = co_await writer.run(plan, term, std::move(may_go_on), std::move(written));
   events.busy(false);
+  slices.busy(false);
   finish(end, plan.wake_ms, plan.writes.size());
 }
 
@@ -277,6 +288,7 @@ void Controller::Impl::finish(BatchEnd end, std::int64_t wake_ms, std::size_t wr
       rounds = writes == 0 ? 0 : rounds + 1;
       // What was just made may need a second step: its metadata, the status of a new object.
       if (writes != 0) look_at_ms = now;
+      if (writes == 0) slices.lead(input.term);
       if (rounds >= kRoundsToSettle) {
         log.error("plans do not settle: each writes something again",
                   {{"rounds", std::to_string(rounds)}});

@@ -208,11 +208,15 @@ TEST_F(ConfigTest, BackendModeReachesTheIptablesDatapathOnly) {
               HasSubstr("feature.iptables.backendMode: has no effect with the datapath netlink"));
 }
 
-TEST_F(ConfigTest, EndpointSlicesAreNotWritten) {
+TEST_F(ConfigTest, EndpointSlicesAreOnUnlessSwitchedOff) {
   const auto c = load("feature: {maxNumberEndpointPerSlice: 50}");
   ASSERT_TRUE(c) << c.error().to_string();
-  ASSERT_EQ(c->warnings.size(), 1U);
-  EXPECT_THAT(c->warnings[0], HasSubstr("feature.maxNumberEndpointPerSlice: has no effect"));
+  EXPECT_TRUE(c->warnings.empty());
+  EXPECT_TRUE(c->runtime.settings.endpoint_slices);
+  EXPECT_EQ(c->runtime.settings.max_endpoints_per_slice, 50U);
+  const auto off = load("feature: {endpointSlices: false}");
+  ASSERT_TRUE(off) << off.error().to_string();
+  EXPECT_FALSE(off->runtime.settings.endpoint_slices);
 }
 
 TEST_F(ConfigTest, MasksAreNumbersOrText) {

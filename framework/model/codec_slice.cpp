@@ -1,0 +1,65 @@
+// EgressEndpointSlice and EgressClusterEndpointSlice to and from JSON.
+#include "egw/model/codec_support.hpp"
+
+namespace egw::model {
+namespace {
+
+using detail::put;
+using nlohmann::json;
+
+void read_slice(const Cursor& c, EgressEndpointSlice& out) {
+  c["metadata"]["ownerReferences"].each([&out](const Cursor& owner) {
+    std::string kind;
+    owner["kind"].get(kind);
+    if (kind != info(Kind::kEgressPolicy).kind && kind != info(Kind::kEgressClusterPolicy).kind) {
+      return;
+    }
+    owner["name"].get(out.policy);
+    owner["uid"].get(out.policy_uid);
+  });
+  c["endpoints"].each([&out](const Cursor& e) {
+    Endpoint& endpoint = out.endpoints.emplace_back();
+    e["pod"].get(endpoint.pod);
+    e["ns"].get(endpoint.ns);
+    e["node"].get(endpoint.node);
+    e["ipv4"].get(endpoint.ipv4);
+    e["ipv6"].get(endpoint.ipv6);
+  });
+}
+
+}  // namespace
+
+template <>
+Result<EgressEndpointSlice> decode(const json& document) {
+  return detail::read_document<EgressEndpointSlice>(document, read_slice);
+}
+
+template <>
+Result<EgressClusterEndpointSlice> decode(const json& document) {
+  return detail::read_document<EgressClusterEndpointSlice>(document, read_slice);
+}
+
+template <>
+json encode(const EgressEndpointSlice& resource) {
+  const bool cluster_wide = resource.meta.ns.empty();
+  json out = detail::document_of(
+      info(cluster_wide ? Kind::kEgressClusterEndpointSlice : Kind::kEgressEndpointSlice),
+      resource.meta);
+  const KindInfo& owner = info(cluster_wide ? Kind::kEgressClusterPolicy : Kind::kEgressPolicy);
+  if (!resource.policy.empty()) {
+    out["metadata"]["ownerReferences"] = {{{"apiVersion", owner.api_version()},
+                                           {"kind", owner.kind},
+                                           {"name", resource.policy},
+                                           {"uid", resource.policy_uid}}};
+  }
+  json& endpoints = out["endpoints"] = json::array();
+  for (const Endpoint& e : resource.endpoints) {
+    json endpoint = {{"pod", e.pod}, {"ns", e.ns}, {"node", e.node}};
+    put(endpoint, "ipv4", e.ipv4);
+    put(endpoint, "ipv6", e.ipv6);
+    endpoints.push_back(std::move(endpoint));
+  }
+  return out;
+}
+
+}  // namespace egw::model
