@@ -6,8 +6,7 @@ import time
 
 import pytest
 import sockets
-from conftest import ALL, EIP4, EIP6
-from rig import SERVER4, net
+from rig import ALL, EIP4, EIP6, SERVER4, net
 
 
 class Watch:
