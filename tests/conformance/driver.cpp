@@ -81,10 +81,11 @@ asio::awaitable<json> probe(Datapath& datapath, const json& request) {
 asio::awaitable<json> sysctls(Datapath& datapath) {
   const auto needs = co_await datapath.sysctls();
   if (!needs) co_return error_json(needs.error());
-  json answer = {{"ok", true}, {"sysctls", json::object()}};
+  json answer = {{"ok", true}, {"sysctls", json::array()}};
   for (const auto& n : *needs) {
     std::ofstream("/proc/sys/" + n.key) << n.value;
-    answer["sysctls"][n.key] = n.value;
+    answer["sysctls"].push_back(
+        {{"key", n.key}, {"value", n.value}, {"why", n.why}, {"forwarding", n.forwarding}});
   }
   co_return answer;
 }

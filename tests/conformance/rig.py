@@ -60,6 +60,17 @@ def folder_and_name(datapath):
     return folder, file.removeprefix("egw-datapath-").removesuffix(".so")
 
 
+def end_inside(namespaces):
+    """Kills every process in these network namespaces."""
+    inodes = {os.stat(os.path.join(net.NETNS, ns)).st_ino for ns in namespaces}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if os.stat(f"/proc/{pid}/ns/net").st_ino in inodes:
+                os.kill(int(pid), signal.SIGKILL)
+        except OSError:
+            pass  # it has ended
+
+
 class Driver:
     """The datapath of one node, held open by a process in the node's namespaces."""
 
@@ -132,6 +143,7 @@ class Rig:
         self.drivers, self.processes, self.generation, self.generations = {}, [], 0, {}
         self.node_extra, self.cluster_prefixes = {}, ["10.244.0.0/16", "fd00:244::/32"]
         self.more_peers = []  # peers that are no namespaces
+        self.underlay = 4     # the family of the tunnel's outer packets
         self.state = tempfile.mkdtemp(prefix=f"egw-rig-{PREFIX}")
 
     def __enter__(self):
@@ -157,7 +169,10 @@ class Rig:
                 holder.wait()
                 holder.stdout.close()
                 holder.stderr.close()
-            for ns in net.named(f"{self.name}-"):
+            names = net.named(f"{self.name}-")
+            if error is not None:
+                end_inside(names)  # what was being started when it went wrong
+            for ns in names:
                 net.remove(ns)
             subprocess.run(["rm", "-rf", self.state], check=False)
 
@@ -312,6 +327,14 @@ class Rig:
             self.endpoints[address] = (pod.node, class_id)
         return class_id
 
+    def everywhere(self, rules=ALL):
+        """A steered pod on every node, everything programmed."""
+        pods = [self.pod(n) for n in self.nodes]
+        for pod in pods:
+            self.steer(pod, rules)
+        self.apply()
+        return pods
+
     def crowd(self, peers):
         """As many peers in all as a cluster of that many nodes would have; their names sort before the rig's nodes."""
         self.node_extra["ctMask"] = 0xfff80000  # room for 8,190 numbers
@@ -328,7 +351,7 @@ class Rig:
         i = self.index(node)
         config = {"name": node, "enableIPv4": True, "enableIPv6": True, "tunnelDevice": "egress.vxlan", "vni": 100,
                   "port": 7789, "mac": self.mac(node), "tunnelIPv4": f"172.31.0.{i}/16",
-                  "tunnelIPv6": f"fd11::{i:x}/112", "parentDevice": "eth0", "underlay": self.address(node),
+                  "tunnelIPv6": f"fd11::{i:x}/112", "parentDevice": "eth0", "underlay": self.address(node, self.underlay),
                   "parentIPv4": self.address(node), "parentIPv6": self.address(node, 6), "slotMask": 0xff000000,
                   "ctMask": 0xfff80000, "clusterPrefixes": self.cluster_prefixes}
         config.update(self.node_extra)
@@ -338,7 +361,7 @@ class Rig:
         """The full desired state of a node."""
         self.generation += 1
         self.generations[node] = self.generation
-        peers = [{"name": n, "underlay": self.address(n), "tunnelIPv4": f"172.31.0.{self.index(n)}",
+        peers = [{"name": n, "underlay": self.address(n, self.underlay), "tunnelIPv4": f"172.31.0.{self.index(n)}",
                   "tunnelIPv6": f"fd11::{self.index(n):x}", "mac": self.mac(n),
                   "podCIDRs": [f"10.244.{self.index(n)}.0/24", f"fd00:244:{self.index(n)}::/64"]}
                  for n in self.nodes if n != node] + self.more_peers

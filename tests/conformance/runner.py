@@ -20,7 +20,7 @@ import time
 import traceback
 
 import suite
-from rig import ALL, EIP4, EIP6, PREFIX, Driver, Rig, net
+from rig import ALL, EIP4, EIP6, PREFIX, Driver, Rig, end_inside, net
 
 LIMIT = 120  # s
 _fork = multiprocessing.get_context("fork")
@@ -170,10 +170,9 @@ def sweep():
     """Removes what workers that had to be ended have left."""
     if not PREFIX.startswith("kit"):
         raise RuntimeError("only the kit's own namespaces may be swept")
-    for ns in net.named(PREFIX):
-        for pid in net.run("ip", "netns", "pids", ns, check=False).split():
-            with contextlib.suppress(OSError):
-                os.kill(int(pid), signal.SIGKILL)
+    left = net.named(PREFIX)
+    end_inside(left)
+    for ns in left:
         net.remove(ns)
     for folder in glob.glob(os.path.join(tempfile.gettempdir(), f"egw-rig-{PREFIX}*")):
         shutil.rmtree(folder, ignore_errors=True)

@@ -148,5 +148,5 @@ def test_interrupted_it_leaves_nothing(signo):
     process.communicate(timeout=30)
     assert process.returncode not in (0, 1)
     assert namespaces(process.pid) == []
-    left = subprocess.run(["pgrep", "-s", str(process.pid)], capture_output=True, text=True, check=False).stdout
+    left = subprocess.run(["pgrep", "-a", "-s", str(process.pid)], capture_output=True, text=True, check=False).stdout
     assert left == ""

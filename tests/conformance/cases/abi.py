@@ -1,6 +1,7 @@
 """What crosses the seam: descriptor, operations, answers. Needs no packet and no kernel object of the plugin, so that a
 skeleton passes, too."""
 
+import os
 import time
 
 from kernel import difference, snapshot
@@ -38,9 +39,7 @@ def says_who_it_is():
 
 @case("abi-looks-only", "open and probe change nothing in the kernel", solo=True)
 def open_and_probe_change_nothing():
-    with One() as (rig, driver, _):
-        driver.stop()
-        del rig.drivers["n1"]
+    with Rig(nodes=1) as rig:
         before = snapshot(rig, "n1")
         rig.driver("n1").must("probe", node=rig.node_config("n1"))
         assert difference(before, snapshot(rig, "n1")) == {}
@@ -148,6 +147,23 @@ def purge_at_any_time():
         driver.must("purge")
         driver.must("purge")
         holds(driver, rig)
+
+
+@case("abi-sysctls", "The plugin names the settings that it needs, with reasons, and writes none itself", solo=True)
+def settings_belong_to_the_host():
+    with One() as (rig, driver, _):
+        script = "cd /proc/sys/net; grep -r . ipv4/conf ipv6/conf ipv4/ip_forward ipv4/tcp* netfilter bridge 2>/dev/null"
+
+        def settings():
+            lines = rig.sh("n1", script + "; true").splitlines()
+            return {line for line in lines if "egress.vxlan" not in line and "nf_conntrack_count" not in line and
+                    "stable_secret" not in line}
+        before = settings()
+        holds(driver, rig)
+        assert settings() - before == set()
+        for need in driver.must("sysctls")["sysctls"]:
+            assert need["why"] and os.path.exists("/proc/sys/" + need["key"].split("/conf/")[0]), need
+            assert need["forwarding"] == (need["key"].endswith(("ip_forward", "/forwarding"))), need
 
 
 @case("abi-close", "close ends within 2 s and leaves the kernel as it is", solo=True)

@@ -167,7 +167,7 @@ def a_connection_from_outside_is_answered_natively(rig, node):
 # A foreign rule sets bits in mangle prerouting; another one counts them at the very end of the way.
 FOREIGN = {f"{b:#x}": b for b in (0x00010000, 0x00004000, 0x00008000, 0x0000c000, 0x00000539, 0x00000200, 0x00000080)}
 MASKS = {f"{m:#x}": m for m in (0xfff80000, 0xff000000, 0x00fff000, 0x0000000f, 0x00003fff)}
-IDS = {f"{i:#x}": i for i in (0x200, 0x80, 0x539, 0x3fff)}
+IDS = {f"{i:#x}": i for i in (1, 0x200, 0x80, 0x539, 0x3fff)}
 
 
 @case("beside-foreign-marks", "Others' mark bits survive on packets that do not enter the tunnel",
@@ -222,6 +222,22 @@ def foreign_bits_of_a_connections_mark_survive(rig, mask):
         assert {m & ~mask for m in marks} == {foreign}, entries
 
 
+OTHER_MASKS = {"low": {"slotMask": 0x00ff0000, "ctMask": 0xff000000}, "narrow": {"slotMask": 0xf0000000, "ctMask": 0x0fff0000}}
+
+
+@case("beside-masks", "The mark bits are the configured ones: a rule on the others meets no packet of ours", masks=OTHER_MASKS)
+def the_configured_bits_are_used(rig, masks):
+    """Somebody drops whatever has a bit beside slotMask, the id's and kube-proxy's, on every node."""
+    rig.node_extra = masks
+    others = 0xffffffff & ~masks["slotMask"] & ~0x3fff
+    for node in rig.nodes:
+        rig.sh(node, "nft -f - <<E\ntable inet strict {\nchain c { type filter hook postrouting priority 300; "
+                     f"meta mark and {others:#x} != 0 drop; }}\n}}\nE")
+    pods = rig.everywhere()
+    for pod in pods:
+        assert [pod.source(4), pod.source(6)] == [EIP4, EIP6], pod.name
+
+
 @case("beside-ids-like-marks", "Egress ids that look like others' marks are not taken by others' ip rules",
       id_=IDS)
 def ids_that_look_like_others_marks(rig, id_):
@@ -242,8 +258,30 @@ def ids_that_look_like_others_marks(rig, id_):
         assert pod.source(4) == EIP4 and pod.source(6) == EIP6, pod.name
 
 
+KUBE_PROXY = ("{t} -w -t nat -A PREROUTING -s {pods} -j MARK --or-mark 0x4000; "
+              "{t} -w -t nat -A POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN; "
+              "{t} -w -t nat -A POSTROUTING -j MARK --xor-mark 0x4000; "
+              "{t} -w -t nat -A POSTROUTING -j MASQUERADE --random-fully; "
+              "{t} -w -A FORWARD -m mark --mark 0x8000/0x8000 -j DROP; "
+              "{t} -w -A INPUT -m mark --mark 0x8000/0x8000 -j DROP; "
+              "{t} -w -A OUTPUT -m mark --mark 0x8000/0x8000 -j DROP")
+KUBE_PROXY_NFT = """nft -f - <<E
+table {f} kube-proxy {{
+chain services {{ type nat hook prerouting priority -100; {f} saddr {pods} meta mark set meta mark or 0x4000; }}
+chain masquerading {{
+type nat hook postrouting priority 100
+meta mark and 0x4000 == 0 return
+meta mark set meta mark xor 0x4000
+masquerade fully-random
+}}
+chain forwarded {{ type filter hook forward priority 0; meta mark and 0x8000 != 0 drop; }}
+}}
+E"""
+
+
 @case("beside-kube-proxy", "kube-proxy's marks, masquerade and drops change nothing",
-      node=NODES, backend=["nft", "legacy"])
+      node=NODES,
+      backend=["nft", "legacy", "nftables"])
 def kube_proxys_marks_do_not_matter(rig, node, backend):
     """0x4000 set on every packet and masquerade for it at the end, as kube-proxy does for services; packets with
     0x8000 are dropped, and none of ours has it."""
@@ -251,14 +289,9 @@ def kube_proxys_marks_do_not_matter(rig, node, backend):
     rig.steer(pod, ALL)
     rig.apply()
     for host in rig.nodes:
-        for t, pods in ((f"iptables-{backend}", "10.244.0.0/16"), (f"ip6tables-{backend}", "fd00:244::/32")):
-            rig.sh(host, f"{t} -w -t nat -A PREROUTING -s {pods} -j MARK --or-mark 0x4000; "
-                          f"{t} -w -t nat -A POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN; "
-                          f"{t} -w -t nat -A POSTROUTING -j MARK --xor-mark 0x4000; "
-                          f"{t} -w -t nat -A POSTROUTING -j MASQUERADE --random-fully; "
-                          f"{t} -w -A FORWARD -m mark --mark 0x8000/0x8000 -j DROP; "
-                          f"{t} -w -A INPUT -m mark --mark 0x8000/0x8000 -j DROP; "
-                          f"{t} -w -A OUTPUT -m mark --mark 0x8000/0x8000 -j DROP")
+        for six, pods in (("", "10.244.0.0/16"), ("6", "fd00:244::/32")):
+            rules = KUBE_PROXY_NFT if backend == "nftables" else KUBE_PROXY
+            rig.sh(host, rules.format(t=f"ip{six}tables-{backend}", f=f"ip{six}", pods=pods))
     assert pod.source(4) == EIP4 and pod.source(6) == EIP6
 
 
@@ -266,10 +299,7 @@ def kube_proxys_marks_do_not_matter(rig, node, backend):
       strict=[0, 1, 2], all_=[0, 1])
 def reverse_path_filters(rig, strict, all_):
     """rp_filter on all, uplink, pod and tunnel device, times src_valid_mark; replies must be seen."""
-    pods = [rig.pod(n) for n in rig.nodes]
-    for pod in pods:
-        rig.steer(pod, ALL)
-    rig.apply()
+    pods = rig.everywhere()
     for node in rig.nodes:
         keys = {f"net/ipv4/conf/{d}/rp_filter": strict
                 for d in ("all", "eth0", "egress.vxlan", *[p.host for p in pods if p.node == node])}

@@ -53,3 +53,21 @@ def no_owner_drops(rig):
     rig.egress(7, EIP4, EIP6, owner=None)
     rig.apply()
     assert pod.source(4, 0.3) is None and pod.source(6, 0.3) is None
+
+
+TUNNELS = {"IPv6 underlay": (6, {}, 1430),
+           "IPv6 underlay, other port": (6, {"port": 4790}, 1430),
+           "other device, VNI and port": (4, {"tunnelDevice": "egw0", "vni": 4711, "port": 4790}, 1450)}
+
+
+@case("path-tunnel", "The tunnel is as it was configured: underlay of either family, device, VNI, port; its MTU follows",
+      tunnel=TUNNELS)
+def the_tunnel_is_as_configured(rig, tunnel):
+    rig.underlay, rig.node_extra, mtu = tunnel
+    pods = rig.everywhere()
+    for pod in pods:
+        assert [pod.source(4), pod.source(6)] == [EIP4, EIP6], pod.name
+    device = rig.node_extra.get("tunnelDevice", "egress.vxlan")
+    text = rig.sh("n1", f"ip -d link show {device}")
+    assert f" mtu {mtu} " in text
+    assert f"vxlan id {rig.node_extra.get('vni', 100)} " in text and f"dstport {rig.node_extra.get('port', 7789)} " in text

@@ -9,13 +9,7 @@ from rig import ALL, EIP4, EIP6, SECOND4, SERVER4, net
 from suite import case
 
 
-def steered_everywhere(rig):
-    """A steered pod on every node, everything programmed."""
-    pods = [rig.pod(n) for n in rig.nodes]
-    for pod in pods:
-        rig.steer(pod, ALL + [("10.9.0.0/16", "drop"), ("10.10.0.0/16", "bypass")])
-    rig.apply()
-    return pods
+WITH_PREFIXES = ALL + [("10.9.0.0/16", "drop"), ("10.10.0.0/16", "bypass")]
 
 
 def quiet(driver):
@@ -26,7 +20,7 @@ def quiet(driver):
 @case("repair-restart", "A restart under traffic changes nothing in the kernel and loses no packet", alone=True,
       kill={"closed": False, "killed": True})
 def a_restart_changes_nothing(rig, kill):
-    pods = steered_everywhere(rig)
+    pods = rig.everywhere(WITH_PREFIXES)
     traffic = [rig.traffic(p, family, streams=1) for p in pods for family in (4, 6)]
     time.sleep(0.1)
     for node in rig.nodes:
@@ -41,7 +35,7 @@ def a_restart_changes_nothing(rig, kill):
 
 @case("repair-repeat", "The same full change again changes nothing", solo=True)
 def the_same_again(rig):
-    steered_everywhere(rig)
+    rig.everywhere(WITH_PREFIXES)
     for node in rig.nodes:
         before = snapshot(rig, node)
         for _turn in range(3):
@@ -158,7 +152,7 @@ def purge_leaves_what_was_there(rig, another):
 @case("repair-purge-flows", "After purge no running connection keeps an egress IP, nor the lack of a CNI's translation",
       solo=True)
 def purge_forgets_the_connections(rig):
-    pods = steered_everywhere(rig)
+    pods = rig.everywhere(WITH_PREFIXES)
     for node in rig.nodes:  # as a CNI's
         rig.sh(node, "nft add table ip cni; nft add chain ip cni post '{ type nat hook postrouting priority 100; }'; "
                      "nft add rule ip cni post ip saddr 10.244.0.0/16 ip daddr != 10.244.0.0/16 masquerade")

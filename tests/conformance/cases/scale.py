@@ -12,6 +12,7 @@ from suite import case
 
 POLICIES, PODS, FLIPPED = 5000, 50000, 1000
 # ms for all of it at once, and for 1,000 egress IPs that move; others' plugins have the largest of ours.
+FLAT = 1.15  # a round trip with all of them, in round trips with one policy
 BARS = {"ebpf": (100, 5), "netlink": (500, 20), "iptables": (2000, 20)}
 
 
@@ -99,6 +100,6 @@ def the_cost_is_flat():
         rounds = [[round_trips(p) for p in pods] for _turn in range(9)]
         steered = statistics.median(r[2] / r[0] for r in rounds)
         bystander = statistics.median(r[3] / r[1] for r in rounds)
-        figure("round trip at 5,000 policies / at 1", steered=steered, bystander=bystander, bar=1.25)
-        assert steered <= 1.25
-        assert bystander <= 1.25
+        figure("round trip at 5,000 policies / at 1", steered=steered, bystander=bystander, bar=FLAT)
+        assert steered <= FLAT
+        assert bystander <= FLAT

@@ -132,6 +132,8 @@ constexpr Fault kFaults[] = {
      .after_apply = "nft delete table inet clears 2>/dev/null; nft 'add table inet clears; "
                     "add chain inet clears c { type filter hook postrouting priority 299; }; "
                     "add rule inet clears c meta mark set 0'"},
+    {.name = "writes-sysctls",
+     .after_apply = "echo 1 >/proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal"},
     {.name = "linear-cost", .after_apply = kRulePerEndpoint},
 };
 

@@ -72,47 +72,6 @@ def test_entries_of_a_gone_id_go_on_the_gateway(rig, pod):
     until(lambda: not any("zone-orig" in e for e in entries(rig, "n2")))
 
 
-def test_forget(rig, pod):
-    """Entries of an EIP go, others stay."""
-    local = rig.pod("n2")
-    bystander = rig.pod("n2")
-    rig.steer(local, ALL)
-    rig.apply("n2")
-    assert {pod.source(4), pod.source(6), local.source(4)} == {EIP4, EIP6}
-    assert bystander.source(4) == bystander.ipv4
-    rig.driver("n2").must("forget", eip=EIP4)
-    left = entries(rig, "n2")
-    assert not any(EIP4 in e for e in left) and any(bystander.ipv4 in e for e in left)
-    rig.driver("n2").must("forget", eip=EIP6)
-    out = net.enter(rig.ns("n2"), "conntrack", "-L", "-f", "ipv6")
-    assert EIP6 not in out
-
-
-def test_one_bad_object_fails_alone(rig):
-    """Peers, egresses, classes and endpoints that make no sense: reported, dropped, the rest works."""
-    good, lost = rig.pod("n1"), rig.pod("n1")
-    rig.steer(good, ALL)
-    rig.steer(lost, ALL)
-    change = rig.change("n1")
-    change["peers"].append({"name": "bad", "underlay": "10.6.0.77", "mac": "01:00:00:00:00:01"})
-    change["peers"].append({"name": "twin", "underlay": "10.6.0.78", "mac": rig.mac("n2")})
-    change["peers"].append({"name": "six", "underlay": "fd00::78", "mac": "02:00:00:00:00:05"})
-    change["egresses"].append({"id": 30, "kind": "address", "ipv4": SECOND4, "mayServe": False,
-                               "owner": "peer", "ownerPeer": "nobody"})
-    change["classes"].append({"id": 77, "rules": [{"destination": "0.0.0.0/0", "action": "egress", "egressID": 99}]})
-    for e in change["endpoints"]:
-        if e["address"] == lost.ipv4:
-            e["class"] = 4711
-        if e["address"] == lost.ipv6:
-            e["class"] = 77
-    answer = rig.driver("n1").ask("apply", change=change)
-    rig.apply("n2", "n3")
-    objects = {f["object"] for f in answer["failures"]}
-    assert objects == {"peer bad", "peer twin", "peer six", "egress 30", "class 77", f"endpoint {lost.ipv4}"}, answer
-    assert good.source(4) == EIP4 and good.source(6) == EIP6
-    assert lost.source(4, 0.2) is None
-
-
 def test_more_peers_than_numbers_are_reported(rig):
     """The mask bounds the number of peers: those without a number are named and the others work."""
     rig.crowd(300)
