@@ -133,7 +133,7 @@ Verb plugin_check_verb() {
   v.options = {{"only", 0, "CASE", "a case or a group of cases; repeatable"},
                {"pair", 0, "LIBRARY", "another datapath, for the gateway nodes"},
                {"json", 0, "FILE", "the result as JSON"},
-               {"jobs", 0, "N", "how many cases run side by side; as many as there are CPUs"},
+               {"jobs", 0, "N", "how many cases run side by side; else twice the CPUs"},
                {"list", 0, "", "print the cases and run none"}};
   v.min_args = v.max_args = 1;
   v.run = run_check;

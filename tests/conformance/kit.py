@@ -4,6 +4,7 @@
 usage: kit.py LIBRARY [--plugin-config JSON] [--pair LIBRARY2] [--pair-config JSON] [--only WORD]... [--without WORD]...
               [--json FILE] [--junitxml=FILE] [--jobs N] [--list]
 LIBRARY: a path. --pair: LIBRARY is on the client node, LIBRARY2 on the gateways. --only, --without: a case or a group.
+Cases wait more than they work, so twice as many run side by side as there are CPUs.
 Exit code 0: nothing failed; 1: something did; 2: it could not be run.
 """
 
@@ -158,13 +159,19 @@ def main():
             print(f"{c.id}  ({len(c.variants())})  {c.sentence}")
         return 0
     require_host()
+    if args.json:
+        try:
+            with open(args.json, "a", encoding="utf-8"):
+                pass
+        except OSError as error:
+            end(f"--json {args.json}: {error.strerror}")
     import runner  # pylint: disable=import-outside-toplevel  (reads the environment)
     begin = time.monotonic()
     for signo in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(signo, lambda *_: sys.exit(128 + signo))
     try:
         plugins = runner.introduce(sorted({args.library, args.pair or args.library}, key=[args.library, args.pair].index))
-        results = runner.run(cases, args.jobs or os.cpu_count() or 1)
+        results = runner.run(cases, args.jobs or 2 * (os.cpu_count() or 1))
     except runner.CannotRun as error:
         end(str(error))
     except KeyboardInterrupt:
