@@ -42,7 +42,7 @@ class Flow:
 
     def last_other(self, new):
         """When the server last saw another source than `new`."""
-        return max(at for at, source in self.seen() if source not in new)
+        return max((at for at, source in self.seen() if source not in new), default=0.0)
 
     def stop(self):
         self.capture.stop()
@@ -154,6 +154,27 @@ def nothing_is_lost_in_a_planned_move(rig, place, family):
     report = rig.report(traffic)
     assert report["tcp_resets"] == 0 and report["lost"] == 0, report
     assert [s["source"] for s in report["sources"]] == [EIP4 if family == 4 else EIP6]
+
+
+@case("flow-to-drop", "A running flow whose policy now says drop ends within 50 ms", node=NODES, family=FAMILIES, alone=True)
+def a_flow_that_is_to_be_dropped(rig, node, family):
+    pod = rig.pod(node)
+    rig.steer(pod, ALL, class_id=1)
+    rig.apply()
+
+    def change():
+        rig.steer(pod, [("0.0.0.0/0", "drop"), ("::/0", "drop")], class_id=2)
+        rig.apply(node)
+    follow(rig, pod, change, EIP4 if family == 4 else EIP6, set(), family)
+
+
+@case("flow-id-gone", "When a gateway no longer has the egress, its running flows end there", family=FAMILIES, alone=True)
+def a_flow_whose_id_is_gone(rig, pod, family):
+    """The client node still sends it."""
+    def change():
+        rig.egresses.clear()
+        rig.apply("n2", "n3")
+    follow(rig, pod, change, EIP4 if family == 4 else EIP6, set(), family)
 
 
 @case("flow-undisturbed", "Changes of other policies, egresses and peers disturb no established flow", node=NODES, alone=True)

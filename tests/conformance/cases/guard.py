@@ -4,7 +4,7 @@ import time
 
 import sockets
 from rig import EIP4, EIP6, SERVER4, net
-from suite import case, raises
+from suite import FAMILIES, case, raises
 
 PORT = 7789
 
@@ -23,6 +23,13 @@ def leaked(rig, act, pause=0.25):
     time.sleep(pause)  # silence is what is measured
     capture.stop()
     return capture.received_sources(7000)
+
+
+def over(rig, underlay):
+    """The tunnel's outer packets are of that family from now on."""
+    if rig.underlay != underlay:
+        rig.underlay = underlay
+        rig.apply()
 
 
 @case("guard-pod-forges", "A pod's own VXLAN frames reach no node")
@@ -54,10 +61,11 @@ def a_pod_with_a_peers_address_cannot_forge(rig, pod):
 
 
 @case("guard-stranger", "A stranger on the underlay cannot send into the tunnel",
-      flag={"G": True, "without-G": False})
-def a_stranger_on_the_underlay_cannot_send(rig, pod, flag):
+      flag={"G": True, "without-G": False}, underlay=FAMILIES)
+def a_stranger_on_the_underlay_cannot_send(rig, pod, flag, underlay):
+    over(rig, underlay)
     payload = forged_udp(7, rig.mac("n1"), rig.mac("n2"), pod.ipv4, flag)
-    s = sockets.udp(rig.ns("srv"), to=(rig.address("n2"), PORT), mark=7)
+    s = sockets.udp(rig.ns("srv"), to=(rig.address("n2", underlay), PORT), mark=7)
     assert leaked(rig, lambda: s.send(payload)) == {}
     s.close()
 
@@ -73,9 +81,10 @@ def without_the_g_flag_no_id_counts(rig, pod):
     s.close()
 
 
-@case("guard-inner-mac", "A peer cannot send with another peer's inner MAC")
-def the_inner_mac_must_belong_to_the_outer_source(rig, pod):
-    s = sockets.udp(rig.ns("n1"), bind=(rig.address("n1"), 0), to=(rig.address("n2"), PORT))
+@case("guard-inner-mac", "A peer cannot send with another peer's inner MAC", underlay=FAMILIES)
+def the_inner_mac_must_belong_to_the_outer_source(rig, pod, underlay):
+    over(rig, underlay)
+    s = sockets.udp(rig.ns("n1"), bind=(rig.address("n1", underlay), 0), to=(rig.address("n2", underlay), PORT))
     false = forged_udp(7, rig.mac("n3"), rig.mac("n2"), pod.ipv4)
     assert leaked(rig, lambda: s.send(false)) == {}
     true = forged_udp(7, rig.mac("n1"), rig.mac("n2"), pod.ipv4)
@@ -147,3 +156,19 @@ def an_eip_is_no_local_address(rig, pod):
     for node in rig.nodes:
         text = rig.sh(node, "ip -o addr; ip route show table local; ip -6 route show table local")
         assert f" {EIP4}" not in text and f" {EIP6}" not in text, node
+
+
+@case("guard-former-peer", "A node that is no peer any more cannot send into the tunnel", way={"step": False, "full": True})
+def a_former_peer_cannot_send(rig, pod, way):
+    assert pod.source(4) == EIP4
+    if way:
+        change = rig.change("n2")
+        change["peers"] = [p for p in change["peers"] if p["name"] != "n1"]
+        rig.driver("n2").must("apply", change=change)
+    else:
+        assert rig.delta("n2", deleted={"peers": ["n1"]})["ok"]
+    true = forged_udp(7, rig.mac("n1"), rig.mac("n2"), pod.ipv4)
+    s = sockets.udp(rig.ns("n1"), bind=(rig.address("n1"), 0), to=(rig.address("n2"), PORT))
+    assert leaked(rig, lambda: s.send(true)) == {}
+    assert [pod.source(4, 0.2), pod.source(6, 0.2)] == [None, None]
+    s.close()

@@ -5,7 +5,7 @@ import time
 
 import sockets
 from kernel import difference, firewall_removals, removals, snapshot
-from rig import ALL, EIP4, EIP6, SECOND4, SERVER4, net
+from rig import ALL, EIP4, EIP6, SECOND4, SECOND6, SERVER4, net
 from suite import case
 
 
@@ -31,6 +31,37 @@ def a_restart_changes_nothing(rig, kill):
         assert difference(before, snapshot(rig, node)) == {}
     reports = [rig.report(t) for t in traffic]
     assert [(r["lost"], r["tcp_resets"]) for r in reports] == [(0, 0)] * 6
+
+
+@case("repair-renumbered", "After a restart the same classes under other ids change nothing in the kernel", solo=True)
+def renumbered_classes_change_nothing(rig):
+    rig.everywhere(WITH_PREFIXES)
+    before = {n: snapshot(rig, n) for n in rig.nodes}
+    rig.classes = {c + 100: rules for c, rules in rig.classes.items()}
+    rig.endpoints = {address: (node, c + 100) for address, (node, c) in rig.endpoints.items()}
+    for node in rig.nodes:
+        rig.restart(node, kill=True)
+        assert rig.apply(node)[node]["repaired"] == {}
+        assert difference(before[node], snapshot(rig, node)) == {}, node
+
+
+@case("repair-changed-meanwhile", "What has changed while no process ran is put into force by the next one")
+def what_changed_meanwhile(rig):
+    gone, dropped, moved = [rig.pod("n1") for _ in range(3)]
+    for pod in (gone, dropped, moved):
+        rig.steer(pod, ALL)
+    rig.egress(8, SECOND4, SECOND6, owner="n3")
+    rig.apply()
+    assert [p.source(4) for p in (gone, dropped, moved)] == [EIP4] * 3
+    for address in (gone.ipv4, gone.ipv6):
+        del rig.endpoints[address]
+    rig.steer(dropped, [("0.0.0.0/0", "drop"), ("::/0", "drop")])
+    rig.steer(moved, [("0.0.0.0/0", 8), ("::/0", 8)])
+    rig.restart("n1", kill=True)
+    rig.apply("n1")
+    assert [gone.source(4), gone.source(6)] == [gone.ipv4, gone.ipv6]
+    assert [dropped.source(4, 0.2), dropped.source(6, 0.2)] == [None, None]
+    assert [moved.source(4), moved.source(6)] == [SECOND4, SECOND6]
 
 
 @case("repair-repeat", "The same full change again changes nothing", solo=True)

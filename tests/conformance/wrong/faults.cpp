@@ -72,6 +72,8 @@ void never_prune(Memory& m, Edited& e) {
   e.change.deleted_endpoints = {};
 }
 
+void keep_peers(Memory&, Edited& e) { e.change.deleted_peers = {}; }
+
 void only_the_owner_serves(Memory&, Edited& e) {
   for (auto& egress : e.egresses) egress.may_serve = egress.owner == EGW_OWNER_SELF ? 1 : 0;
 }
@@ -100,6 +102,7 @@ constexpr Fault kFaults[] = {
     {.name = "nodeip-is-bypass", .edit = nodeip_is_bypass},
     {.name = "drop-is-bypass", .edit = drop_is_bypass},
     {.name = "never-prunes", .edit = never_prune},
+    {.name = "keeps-peers", .edit = keep_peers},
     {.name = "only-the-owner-serves", .edit = only_the_owner_serves},
     {.name = "rebuilds", .purge_before_apply = true},
     {.name = "adopts-nothing", .purge_at_first_apply = true},
