@@ -18,7 +18,8 @@ _LOOKS = {
     "neighbour": "ip neigh show nud permanent",
     "tc": "for d in $(ls /sys/class/net); do tc qdisc show dev $d | sed \"s/^/$d /\" | grep -e clsact -e ingress; "
           "tc filter show dev $d ingress; tc filter show dev $d egress; done 2>/dev/null",
-    "bpf": "find /sys/fs/bpf -mindepth 1",
+    # Pins of one device carry its number, and a device that comes back has another one.
+    "bpf": "find /sys/fs/bpf -mindepth 1 | sed 's/[0-9]*$//'",
     "ipset": "ipset list 2>/dev/null | sed '/^Size in memory/d; /^References/d; /^Number of/d'",
     "iptables": "for t in iptables-legacy ip6tables-legacy; do for b in $(cat /proc/net/$(echo $t | sed "
                 "'s/tables-legacy/_tables_names/') 2>/dev/null); do $t-save -t $b | sed \"s/^/$t $b /\" | "
