@@ -16,9 +16,9 @@ function(egw_module name)
   endif()
 endfunction()
 
-# egw_plugin(kind name SOURCES files [LINK libraries]): egw-<kind>-<name>.so, one exported symbol.
+# egw_plugin(kind name SOURCES files [LINK libraries] [NO_INSTALL]): egw-<kind>-<name>.so, one exported symbol.
 function(egw_plugin kind name)
-  cmake_parse_arguments(ARG "" "" "SOURCES;LINK" ${ARGN})
+  cmake_parse_arguments(ARG "NO_INSTALL" "" "SOURCES;LINK" ${ARGN})
   set(target egw_${kind}_${name})
   add_library(${target} MODULE ${ARG_SOURCES})
   target_link_libraries(${target} PRIVATE egw_flags egw_sdk ${ARG_LINK})
@@ -31,6 +31,9 @@ function(egw_plugin kind name)
     LINK_DEPENDS "${PROJECT_SOURCE_DIR}/cmake/plugin.map"
     LIBRARY_OUTPUT_DIRECTORY "${EGW_PLUGIN_OUTPUT_DIR}")
   add_dependencies(plugins ${target})
+  if(NOT ARG_NO_INSTALL)
+    install(TARGETS ${target} LIBRARY DESTINATION lib/egw/plugins)
+  endif()
 endfunction()
 
 # egw_unit_test(name LINK targets [LABEL label] [TIMEOUT s]): all *.cpp of the current folder as one

@@ -8,12 +8,13 @@
 namespace egw::app {
 
 const std::vector<Verb>& all_verbs() {
-  static const std::vector<Verb> kVerbs{controller_verb(),     agent_verb(),    apply_verb(),
-                                        check_verb(),          get_verb(),      delete_verb(),
-                                        status_verb(),         why_verb(),      drain_verb(),
-                                        undrain_verb(),        vip_move_verb(), plugin_list_verb(),
-                                        plugin_inspect_verb(), purge_verb(),    uninstall_verb(),
-                                        version_verb()};
+  static const std::vector<Verb> kVerbs{
+      controller_verb(),     agent_verb(),        apply_verb(),
+      check_verb(),          get_verb(),          delete_verb(),
+      status_verb(),         why_verb(),          drain_verb(),
+      undrain_verb(),        vip_move_verb(),     plugin_list_verb(),
+      plugin_inspect_verb(), plugin_check_verb(), purge_verb(),
+      uninstall_verb(), version_verb()};
   return kVerbs;
 }
 

@@ -37,6 +37,7 @@ Verb status_verb();
 Verb why_verb();
 Verb plugin_list_verb();
 Verb plugin_inspect_verb();
+Verb plugin_check_verb();
 Verb version_verb();
 Verb purge_verb();
 Verb uninstall_verb();

@@ -7,10 +7,9 @@ import socket
 import struct
 import time
 
-import pytest
 import sockets
-from conftest import ALL, EIP4, EIP6
-from rig import SERVER4, SERVER6, net
+from rig import ALL, EIP4, EIP6, SERVER4, SERVER6, net
+from suite import FAMILIES, NODES, case, skip
 
 SCTP = socket.IPPROTO_SCTP
 INIT, INIT_ACK, COOKIE_ECHO, COOKIE_ACK, DATA = 1, 2, 10, 11, 0
@@ -70,9 +69,9 @@ def link_mac(ns, device):
     return net.run("ip", "-n", ns, "-br", "link", "show", device).split()[2].split("@")[0]
 
 
-@pytest.mark.parametrize("node", ["n1", "n2", "n3"], ids=["client", "owner", "standby"])
-@pytest.mark.parametrize("family", [4, 6])
-def test_an_association_through_the_gateway(rig, node, family):
+@case("sctp-association", "An SCTP association passes both ways with good checksums",
+      node=NODES, family=FAMILIES)
+def an_association_through_the_gateway(rig, node, family):
     """The four packets of the handshake and one of data each way: the server sees the EIP and one port, the pod its
     own address; checksums stay good."""
     pod = rig.pod(node)
@@ -108,12 +107,13 @@ def test_an_association_through_the_gateway(rig, node, family):
         wire.socket.close()
 
 
-def test_sctp_sockets(rig, pod):
+@case("sctp-sockets", "The kernel's own SCTP sockets pass")
+def sctp_sockets(rig, pod):
     """The kernel's own SCTP."""
     try:
         socket.socket(socket.AF_INET, socket.SOCK_STREAM, SCTP).close()
     except OSError:
-        pytest.skip("not on this kernel: SCTP sockets")
+        skip("not on this kernel: SCTP sockets")
     listener = sockets.inside(rig.ns("srv"), lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM, SCTP))
     listener.bind((SERVER4, 5001))
     listener.listen()
@@ -128,12 +128,13 @@ def test_sctp_sockets(rig, pod):
         s.close()
 
 
-def test_ipvs_services_are_not_steered(rig, pod):
+@case("sctp-ipvs", "A service of kube-proxy in ipvs mode is not steered")
+def ipvs_services_are_not_steered(rig, pod):
     """kube-proxy in ipvs mode: the service's address is the host's own, the kernel forwards to a pod."""
     if not os.path.exists("/proc/net/ip_vs"):
-        pytest.skip("not on this kernel: ipvs")
+        skip("not on this kernel: ipvs")
     if shutil.which("ipvsadm") is None:
-        pytest.skip("not on this kernel: ipvs (ipvsadm is not installed)")
+        skip("not on this kernel: ipvs (ipvsadm is not installed)")
     backend = rig.pod("n1")
     net.batch(rig.ns("n1"), "addr add 203.0.113.60/32 dev lo")
     net.enter(rig.ns("n1"), "sh", "-ec", "sysctl -qw net.ipv4.vs.conntrack=1; ipvsadm -A -u 203.0.113.60:80; "

@@ -4,15 +4,12 @@ import socket
 import struct
 import time
 
-import pytest
 import sockets
-from conftest import ALL, EIP4, EIP6
-from rig import SERVER4, SERVER6, net
+from rig import ALL, EIP4, EIP6, SERVER4, SERVER6, net
+from suite import FAMILIES, NODES, case, raises
 
 IP_MTU_DISCOVER, IP_PMTUDISC_DO, IP_MTU, IP_RECVERR = 10, 2, 14, 11
 IPV6_MTU_DISCOVER, IPV6_MTU, IPV6_RECVERR, IPV6_UNICAST_HOPS = 23, 24, 25, 16
-PLACES = pytest.mark.parametrize("node", ["n1", "n2", "n3"], ids=["client", "owner", "standby"])
-FAMILIES = pytest.mark.parametrize("family", [4, 6])
 
 
 def steered(rig, node, mtu=1500):
@@ -45,9 +42,8 @@ def learn(s, family, size):
     return path_mtu(s, family)
 
 
-@PLACES
-@FAMILIES
-def test_path_mtu_of_the_tunnel(rig, node, family):
+@case("icmp-mtu-tunnel", "A pod with MTU 1500 learns what the tunnel takes", node=NODES, family=FAMILIES)
+def path_mtu_of_the_tunnel(rig, node, family):
     """A pod with MTU 1500 learns what the tunnel takes, and a packet of that size is answered."""
     pod = steered(rig, node)
     s = sockets.udp(pod.ns, to=(SERVER4 if family == 4 else SERVER6, 7000))
@@ -58,9 +54,9 @@ def test_path_mtu_of_the_tunnel(rig, node, family):
     s.close()
 
 
-@PLACES
-@FAMILIES
-def test_path_mtu_of_a_narrow_uplink(rig, node, family):
+@case("icmp-mtu-uplink", "An ICMP error that the gateway makes behind its translation finds the pod",
+      node=NODES, family=FAMILIES)
+def path_mtu_of_a_narrow_uplink(rig, node, family):
     """The narrow place is behind the gateway's translation: the error it makes must find the pod."""
     pod = steered(rig, node)
     server = SERVER4 if family == 4 else SERVER6
@@ -73,8 +69,8 @@ def test_path_mtu_of_a_narrow_uplink(rig, node, family):
     s.close()
 
 
-@PLACES
-def test_tcp_with_mtu_1500(rig, node):
+@case("icmp-tcp", "TCP carries large amounts both ways without outer fragments", node=NODES)
+def tcp_with_mtu_1500(rig, node):
     """Large transfers both ways; no outer fragment on the underlay."""
     pod = steered(rig, node)
     for server in (SERVER4, SERVER6):
@@ -109,7 +105,8 @@ def test_tcp_with_mtu_1500(rig, node):
             x.close()
 
 
-def test_mss_is_clamped(rig):
+@case("icmp-mss", "SYN and SYN+ACK name the MSS that fits the tunnel")
+def mss_is_clamped(rig):
     """Both SYN and SYN+ACK name what fits, so that nobody has to learn."""
     pod = steered(rig, "n1")
     for server, expected in ((SERVER4, 1410), (SERVER6, 1390)):
@@ -130,9 +127,8 @@ def test_mss_is_clamped(rig):
         listener.close()
 
 
-@PLACES
-@FAMILIES
-def test_fragments_both_ways(rig, node, family):
+@case("icmp-fragments", "Fragments pass both ways", node=NODES, family=FAMILIES)
+def fragments_both_ways(rig, node, family):
     """Datagrams larger than any MTU: fragments from the pod, fragments of the answer."""
     pod = steered(rig, node)
     server = SERVER4 if family == 4 else SERVER6
@@ -154,14 +150,14 @@ def test_fragments_both_ways(rig, node, family):
         except OSError:
             continue  # silence, or the error that taught the path MTU
     else:
-        pytest.fail("no large datagram got through")
+        raise AssertionError("no large datagram got through")
     s.close()
     echo.close()
 
 
-@PLACES
-@FAMILIES
-def test_traceroute(rig, node, family):
+@case("icmp-traceroute", "Time exceeded comes from the client node and from the owner",
+      node=NODES, family=FAMILIES)
+def traceroute(rig, node, family):
     """Time exceeded: from the client node, and from the owner for a packet that it has yet to translate."""
     pod = steered(rig, node)
     server = SERVER4 if family == 4 else SERVER6
@@ -196,21 +192,20 @@ def test_traceroute(rig, node, family):
         assert hops[1] is not None and hops[1][1] == exceeded, hops
 
 
-@FAMILIES
-def test_errors_of_the_server_reach_the_pod(rig, family):
+@case("icmp-errors", "An ICMP error from outside reaches the pod", family=FAMILIES)
+def errors_of_the_server_reach_the_pod(rig, family):
     """Port unreachable from outside: translated back and sent through the tunnel."""
     pod = steered(rig, "n1")
     s = sockets.udp(pod.ns, to=(SERVER4 if family == 4 else SERVER6, 9))
     s.settimeout(1)
     s.send(b"x")
-    with pytest.raises(ConnectionRefusedError):
+    with raises(ConnectionRefusedError):
         s.recv(10)
     s.close()
 
 
-@PLACES
-@FAMILIES
-def test_ping(rig, node, family):
+@case("icmp-ping", "Echo requests leave with the egress IP and are answered", node=NODES, family=FAMILIES)
+def ping(rig, node, family):
     pod = steered(rig, node)
     v6 = family == 6
     s = sockets.inside(pod.ns, lambda: socket.socket(*((socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) if v6
@@ -230,7 +225,8 @@ def test_ping(rig, node, family):
     s.close()
 
 
-def test_invalid_packets_do_not_leak(rig, pod):
+@case("icmp-invalid", "Segments of connections that nobody knows do not leak")
+def invalid_packets_do_not_leak(rig, pod):
     """Segments of connections that nobody knows, also with conntrack's pick-up off: EIP or nothing."""
     for node in rig.nodes:
         net.sysctl(rig.ns(node), net__netfilter__nf_conntrack_tcp_loose=0)

@@ -1,10 +1,12 @@
 // egw-datapath-driver: holds one datapath plugin open through the real plugin host and does what it
 // is told, a JSON document per line on stdin, an answer per line on stdout. It runs inside the
-// network namespace of the node that it stands for. Used by tests/netns/datapath and tests/bench.
+// namespaces of the node that it stands for. Used by the conformance kit (rig.py), by tests/netns
+// and tests/bench.
 //
 // usage: egw-datapath-driver PLUGIN_DIR NAME STATE_DIR [CONFIG_JSON]
 // {"op": "apply", "change": {...}} | {"op": "apply", "file": PATH}
 // (framework/model/node_state_codec.hpp)
+// {"op": "plugin"}: who it is and what it offers
 // {"op": "probe", "node": {...}} | sysctls | observe | counters | health | purge | {"op": "forget",
 // "eip": A}
 // {"op": "drift", "timeoutMs": n}: waits for the plugin's next word that somebody changed the
@@ -79,12 +81,21 @@ asio::awaitable<json> probe(Datapath& datapath, const json& request) {
 asio::awaitable<json> sysctls(Datapath& datapath) {
   const auto needs = co_await datapath.sysctls();
   if (!needs) co_return error_json(needs.error());
-  json answer = {{"ok", true}, {"sysctls", json::object()}};
+  json answer = {{"ok", true}, {"sysctls", json::array()}};
   for (const auto& n : *needs) {
     std::ofstream("/proc/sys/" + n.key) << n.value;
-    answer["sysctls"][n.key] = n.value;
+    answer["sysctls"].push_back(
+        {{"key", n.key}, {"value", n.value}, {"why", n.why}, {"forwarding", n.forwarding}});
   }
   co_return answer;
+}
+
+json plugin(const egw::host::PluginInfo& info) {
+  return {{"ok", true},
+          {"name", info.name},
+          {"version", info.version},
+          {"abi", std::to_string(info.abi_major) + "." + std::to_string(info.abi_minor)},
+          {"capabilities", info.capabilities}};
 }
 
 asio::awaitable<json> counters(Datapath& datapath) {
@@ -99,7 +110,8 @@ asio::awaitable<json> counters(Datapath& datapath) {
 
 class Driver {
  public:
-  explicit Driver(Datapath& datapath) : datapath_(datapath) {
+  Driver(Datapath& datapath, egw::host::PluginInfo info)
+      : datapath_(datapath), info_(std::move(info)) {
     datapath_.on_drift([this](const std::string& what) {
       drift_ = what;
       if (waiting_ != nullptr) waiting_->cancel();
@@ -109,6 +121,7 @@ class Driver {
   asio::awaitable<json> handle(const json& request) {
     const std::string op = request.at("op");
     if (op == "apply") co_return co_await apply(datapath_, request);
+    if (op == "plugin") co_return plugin(info_);
     if (op == "probe") co_return co_await probe(datapath_, request);
     if (op == "sysctls") co_return co_await sysctls(datapath_);
     if (op == "counters") co_return co_await counters(datapath_);
@@ -145,6 +158,7 @@ class Driver {
   }
 
   Datapath& datapath_;
+  egw::host::PluginInfo info_;
   std::optional<std::string> drift_;
   asio::steady_timer* waiting_ = nullptr;
 };
@@ -177,7 +191,12 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "%s\n", datapath.error().to_string().c_str());
     return 1;
   }
-  Driver driver(**datapath);
+  auto info = host.inspect(egw::host::PluginKind::kDatapath, argv[2]);
+  if (!info) {
+    std::fprintf(stderr, "%s\n", info.error().to_string().c_str());
+    return 1;
+  }
+  Driver driver(**datapath, std::move(*info));
   for (std::string line; std::getline(std::cin, line);) {
     const json request = json::parse(line);
     asio::co_spawn(io, answer_line(driver, request), asio::detached);

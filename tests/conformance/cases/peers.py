@@ -1,13 +1,13 @@
 """Many peers: replies find the node that their connection came from (decision 11). The rate: tests/bench/peers.py."""
 
-import pytest
 import sockets
-from conftest import ALL, EIP4, EIP6
-from rig import SERVER4, SERVER6
+from rig import ALL, EIP4, EIP6, SERVER4, SERVER6
+from suite import case
 
 
-@pytest.mark.parametrize("peers", [3, 300, 3000])
-def test_replies_go_to_the_right_peer(rig, peers):
+@case("peers-replies", "Among 3, 300 and 3,000 peers a reply goes to the node that its connection came from",
+      peers=[3, 300, 3000])
+def replies_go_to_the_right_peer(rig, peers):
     """Pods of two nodes and of the owner itself, one source port, one destination: nothing but the peer's number in
     the connection tells the replies apart."""
     rig.crowd(peers)
@@ -30,20 +30,3 @@ def test_replies_go_to_the_right_peer(rig, peers):
             assert len(frames) == 5, "an answer came to the wrong pod, or twice"
         for pod in pods:
             assert pod.source(4 if server == SERVER4 else 6) == eip
-    if peers > 3:
-        numbers = rig.driver("n2").must("observe")["observed"]["tunnel"]["fdb"]
-        assert len(numbers) == peers
-
-
-def test_more_peers_than_numbers_are_reported(rig):
-    """The mask bounds the number of peers: those without a number are named and the others work."""
-    rig.crowd(300)
-    rig.node_extra["ctMask"] = 0xff000000
-    pod = rig.pod("n1")
-    rig.steer(pod, ALL)
-    for node in ("n1", "n3"):
-        rig.driver(node).ask("apply", change=rig.change(node))
-        rig.driver(node).must("sysctls")
-    answer = rig.driver("n2").ask("apply", change=rig.change("n2"))
-    assert answer["ok"] and len(answer["failures"]) == 300 - 254
-    assert all(f["object"].startswith("peer ") and "marks.ctMask" in f["message"] for f in answer["failures"]), answer

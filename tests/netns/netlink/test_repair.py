@@ -5,9 +5,7 @@ import subprocess
 import time
 
 import pytest
-import sockets
-from conftest import ALL, EIP4, EIP6
-from rig import SERVER4, net
+from rig import ALL, EIP4, EIP6, net
 
 
 class Watch:
@@ -144,28 +142,6 @@ def test_drift_is_noticed_and_repaired(rig, pod, what):
     rig.apply()
 
 
-def test_our_own_changes_are_no_drift(rig, pod):
-    """Full applies, steps, moves, peers that come and go: the monitor stays quiet."""
-    driver = rig.driver("n1")
-    while driver.ask("drift", timeoutMs=0)["ok"]:
-        pass
-    more = rig.pod("n1")
-    rig.steer(more, [("10.9.0.0/16", 7)])
-    rig.apply("n1")
-    rig.delta("n1", deleted={"endpoints": [more.ipv4]})
-    rig.egress(7, EIP4, EIP6, owner="n3")
-    rig.apply("n1")
-    rig.delta("n1", peers=[{"name": "n9", "underlay": "10.6.0.99", "tunnelIPv4": "172.31.0.99",
-                            "mac": "02:ee:00:00:00:99"}])
-    rig.delta("n1", deleted={"peers": ["n9"]})
-    rig.delta("n1", egresses=[{"id": 5, "owner": "self", "mayServe": True, "ipv4": "10.6.1.70"}])
-    rig.delta("n1", deleted={"egresses": [5]})
-    rig.apply("n1")
-    word = driver.ask("drift", timeoutMs=200)
-    assert not word["ok"], word
-    assert pod.source(4) == EIP4
-
-
 # What an earlier version kept in our tables: a chain per egress IP, per table of a class and per peer.
 EARLIER = """table ip egw {
   chain e7 { meta priority set 0 meta mark set 0x09000007 accept; }
@@ -192,80 +168,6 @@ def test_tables_of_an_earlier_version_are_replaced(rig):
     for word in ("e7", "p1", "d0123456789abcd", "c0123456789abcd", "chains", "src", "peer"):
         assert f"chain {word} " not in listing and f"map {word} " not in listing
     assert rig.apply("n1")["n1"]["repaired"] == {}
-
-
-def leftovers(rig, node):
-    """Everything in the node's namespace that could be ours, as text."""
-    return net.enter(rig.ns(node), "sh", "-c", "nft list tables; ip rule; ip -6 rule; ip route show table all proto 119; "
-                     "ip -6 route show table all proto 119; ip -o link; bridge fdb show dev egress.vxlan 2>/dev/null; "
-                     "ip neigh show dev egress.vxlan 2>/dev/null; true")
-
-
-@pytest.mark.parametrize("fresh", [False, True], ids=["same-instance", "another-instance"])
-def test_purge_leaves_nothing(rig, fresh):
-    pods = [rig.pod(n) for n in rig.nodes]
-    net.enter(rig.ns("n1"), "nft", "add table ip others; add chain ip others c; add table inet egw2")
-    net.batch(rig.ns("n1"), "rule add pref 500 fwmark 0x10 lookup 500", "route add blackhole 10.99.0.0/16 table 500")
-    before = {n: leftovers(rig, n) for n in rig.nodes}
-    for pod in pods:
-        rig.steer(pod, ALL)
-    rig.apply()
-    assert pods[0].source(4) == EIP4
-    for node in rig.nodes:
-        assert leftovers(rig, node) != before[node]
-        if fresh:
-            rig.driver(node).stop(kill=True)
-            rig.drivers.pop(node)
-        rig.driver(node).must("purge")
-        assert leftovers(rig, node) == before[node]
-        rig.driver(node).must("purge")  # nothing to do is no error
-    for pod in pods:
-        assert pod.source(4) == pod.ipv4 and pod.source(6) == pod.ipv6
-    rig.apply()
-    assert pods[0].source(4) == EIP4
-
-
-def test_purge_forgets_the_connections(rig):
-    """What was bound to an EIP, or to nobody's translation, does not go on after purge"""
-    pods = [rig.pod(n) for n in rig.nodes]
-    for pod in pods:
-        rig.steer(pod, ALL)
-    rig.apply()
-    for node in rig.nodes:  # as a CNI's
-        net.enter(rig.ns(node), "nft", "add table ip cni; add chain ip cni post { type nat hook postrouting priority "
-                  "100; }; add rule ip cni post ip saddr 10.244.0.0/16 ip daddr != 10.244.0.0/16 masquerade")
-    asks = [sockets.udp(p.ns, bind=(p.ipv4, 40000), to=(SERVER4, 7000)) for p in pods]
-    for s in asks:
-        assert sockets.ask(s, b"\0" * 16) is not None
-    before = [line for line in net.enter(rig.ns("n2"), "conntrack", "-L").splitlines() if "dport=7000" in line]
-    assert len(before) == 3, before
-    for node in rig.nodes:
-        rig.driver(node).stop(kill=True)  # another instance, which knows nothing
-        rig.drivers.pop(node)
-        rig.driver(node).must("purge")
-        left = net.enter(rig.ns(node), "conntrack", "-L")
-        assert "dport=7000" not in left, left
-    capture = sockets.Capture(rig.ns("srv"))
-    for s in asks:
-        assert sockets.ask(s, b"\0" * 16) is not None
-        s.close()
-    capture.stop()
-    assert set(capture.received_sources(7000)) == {rig.address(n) for n in rig.nodes}
-
-
-def test_a_device_of_somebody_else_is_not_touched(rig):
-    net.batch(rig.ns("n1"), "link add egress.vxlan type veth peer name other")
-    answer = rig.driver("n1").ask("apply", change=rig.change("n1"))
-    assert not answer["ok"] and "egress.vxlan" in answer["error"] and "veth" in answer["error"], answer
-    assert "veth" in net.run("ip", "-n", rig.ns("n1"), "-d", "link", "show", "egress.vxlan")
-
-
-def test_an_old_device_is_replaced(rig):
-    net.batch(rig.ns("n1"), "link add egress.vxlan type vxlan id 100 dstport 4789 local 10.6.0.11")
-    pod = rig.pod("n1")
-    rig.steer(pod, ALL)
-    rig.apply()
-    assert pod.source(4) == EIP4
 
 
 def test_parent_mtu_is_followed(rig, pod):

@@ -7,8 +7,7 @@ import os
 import statistics
 
 import pytest
-from conftest import ALL, EIP4
-from rig import Rig
+from rig import ALL, EIP4, Rig
 
 POLICIES, PODS = 5000, 50000
 COLD, ONE_MORE, FLIP, CLASS = 500, 1.0, 20, 10  # ms

@@ -1,15 +1,14 @@
 """Running connections follow their policy (decisions 4 to 7), and what the actions of a class mean."""
 
+import json
 import socket
 import struct
 import time
 
-import pytest
 import sockets
-from conftest import ALL, EIP4, EIP6
-from rig import SERVER4, SERVER6, net
+from rig import ALL, EIP4, EIP6, SECOND4, SECOND6, SERVER4, SERVER6, net
+from suite import FAMILIES, NODES, case
 
-SECOND4, SECOND6 = "10.6.1.57", "fd00::57"
 BOUND = 0.05  # s: a running UDP flow has the new source, or is dropped
 
 
@@ -43,7 +42,7 @@ class Flow:
 
     def last_other(self, new):
         """When the server last saw another source than `new`."""
-        return max(at for at, source in self.seen() if source not in new)
+        return max((at for at, source in self.seen() if source not in new), default=0.0)
 
     def stop(self):
         self.capture.stop()
@@ -66,10 +65,9 @@ def follow(rig, pod, change, old, new, family=4, meanwhile=frozenset()):
     return flow.last_other(new) - changed
 
 
-@pytest.mark.parametrize("second", ["n2", "n3"])
-@pytest.mark.parametrize("node", ["n1", "n2", "n3"], ids=["client", "owner", "standby"])
-@pytest.mark.parametrize("family", [4, 6])
-def test_a_flow_follows_its_policy(rig, node, second, family):
+@case("flow-follows", "A running flow whose policy changes has the new source, or is dropped, within 50 ms",
+      node=NODES, second=["n2", "n3"], family=FAMILIES, alone=True)
+def a_flow_follows_its_policy(rig, node, second, family):
     rig.egress(8, SECOND4, SECOND6, owner=second)
     pod = rig.pod(node)
     rig.steer(pod, ALL, class_id=1)
@@ -81,9 +79,9 @@ def test_a_flow_follows_its_policy(rig, node, second, family):
     follow(rig, pod, change, EIP4 if family == 4 else EIP6, {SECOND4 if family == 4 else SECOND6}, family)
 
 
-@pytest.mark.parametrize("masquerade", [True, False])
-@pytest.mark.parametrize("node", ["n1", "n2"], ids=["client", "owner"])
-def test_a_flow_that_ran_before_its_policy(rig, node, masquerade):
+@case("flow-before-policy", "A flow that ran before its policy follows it, and follows its end",
+      node={"client": "n1", "owner": "n2"}, masquerade=[True, False], alone=True)
+def a_flow_that_ran_before_its_policy(rig, node, masquerade):
     pod = rig.pod(node)
     rig.apply()
     old = pod.ipv4
@@ -102,10 +100,11 @@ def test_a_flow_that_ran_before_its_policy(rig, node, masquerade):
         rig.apply(node)
     # Unsteered before its old connection is forgotten: for a moment it has its own address.
     took = follow(rig, pod, remove, EIP4, {old}, meanwhile={pod.ipv4})
-    print(f"the last packet with another source: {took * 1000:.1f} ms after the change")
+    print("figure", json.dumps({"test": "last packet with another source", "ms": round(took * 1000, 1)}))
 
 
-def test_a_flow_follows_the_steps(rig, pod):
+@case("flow-follows-steps", "The same when the policy changes by steps", alone=True)
+def a_flow_follows_the_steps(rig, pod):
     """The same by steps instead of full applies; only the class changes."""
     rig.egress(8, SECOND4, SECOND6, owner="n3")
     rig.apply()
@@ -114,18 +113,17 @@ def test_a_flow_follows_the_steps(rig, pod):
     follow(rig, pod, lambda: rig.delta("n1", deleted={"endpoints": [pod.ipv4, pod.ipv6]}), SECOND4, {pod.ipv4})
 
 
-@pytest.mark.parametrize("node,owner", [("n1", "n3"), ("n2", "n3"), ("n3", "n3")],
-                         ids=["client", "former-owner", "new-owner"])
-@pytest.mark.parametrize("family", [4, 6])
-def test_a_flow_goes_on_after_a_move(rig, node, owner, family):
+@case("flow-move", "A running flow keeps its source when its egress IP moves",
+      place={"client": "n1", "former-owner": "n2", "new-owner": "n3"}, family=FAMILIES, alone=True)
+def a_flow_goes_on_after_a_move(rig, place, family):
     """The EIP moves: the pod's flow keeps the source; for pods on the two gateways its way changes wholly."""
-    pod = rig.pod(node)
+    pod = rig.pod(place)
     rig.steer(pod, ALL)
     rig.apply()
     eip = EIP4 if family == 4 else EIP6
 
     def move():
-        rig.egress(7, EIP4, EIP6, owner=owner)
+        rig.egress(7, EIP4, EIP6, owner="n3")
         rig.apply()
     flow = Flow(rig, pod, family)
     flow.run(0.05)
@@ -138,11 +136,11 @@ def test_a_flow_goes_on_after_a_move(rig, node, owner, family):
     assert pod.source(family) == eip
 
 
-@pytest.mark.parametrize("family", [4, 6])
-@pytest.mark.parametrize("node", ["n1", "n2", "n3"], ids=["client", "former-owner", "new-owner"])
-def test_nothing_is_lost_in_a_planned_move(rig, node, family):
+@case("flow-planned-move", "A planned move, there and back, loses and resets nothing",
+      place={"client": "n1", "former-owner": "n2", "new-owner": "n3"}, family=FAMILIES, alone=True)
+def nothing_is_lost_in_a_planned_move(rig, place, family):
     """First everybody turns to the new owner, then the answers do (decisions 20); there and back."""
-    pod = rig.pod(node)
+    pod = rig.pod(place)
     rig.steer(pod, ALL)
     rig.apply()
     traffic = rig.traffic(pod, family, streams=5)
@@ -158,29 +156,64 @@ def test_nothing_is_lost_in_a_planned_move(rig, node, family):
     assert [s["source"] for s in report["sources"]] == [EIP4 if family == 4 else EIP6]
 
 
-def test_the_way_of_answers_is_kept_for_a_while_only(rig):
-    pod = rig.pod("n2")
+@case("flow-to-drop", "A running flow whose policy now says drop ends within 50 ms", node=NODES, family=FAMILIES, alone=True)
+def a_flow_that_is_to_be_dropped(rig, node, family):
+    pod = rig.pod(node)
+    rig.steer(pod, ALL, class_id=1)
+    rig.apply()
+
+    def change():
+        rig.steer(pod, [("0.0.0.0/0", "drop"), ("::/0", "drop")], class_id=2)
+        rig.apply(node)
+    follow(rig, pod, change, EIP4 if family == 4 else EIP6, set(), family)
+
+
+@case("flow-id-gone", "When a gateway no longer has the egress, its running flows end there", family=FAMILIES, alone=True)
+def a_flow_whose_id_is_gone(rig, pod, family):
+    """The client node still sends it."""
+    def change():
+        rig.egresses.clear()
+        rig.apply("n2", "n3")
+    follow(rig, pod, change, EIP4 if family == 4 else EIP6, set(), family)
+
+
+@case("flow-undisturbed", "Changes of other policies, egresses and peers disturb no established flow", node=NODES, alone=True)
+def changes_of_others(rig, node):
+    pod = rig.pod(node)
     rig.steer(pod, ALL)
     rig.apply()
-    ask = sockets.udp(pod.ns, bind=(pod.ipv4, 40000), to=(SERVER4, 7000))
-    assert sockets.ask(ask, b"\0" * 16) is not None
-    rig.egress(7, EIP4, EIP6, owner="n3")
-    rig.apply()
-    parked = [e for e in entries(rig, "n2") if "zone-orig=7" in e and f"src={pod.ipv4}" in e]
-    assert len(parked) == 1 and f"dst={EIP4}" in parked[0], parked
-    # Its time runs out whatever answers come.
-    ends = int(parked[0].split()[2])
-    assert ends <= 60
-    assert sockets.ask(ask, b"\0" * 16) is not None
-    rig.driver("n2").must("forget", eip=EIP4)
-    assert not any("zone-orig" in e for e in entries(rig, "n2"))
-    assert sockets.ask(ask, b"\0" * 16) is not None
-    ask.close()
+    traffic = [rig.traffic(pod, family, streams=3) for family in (4, 6)]
+    time.sleep(0.1)
+    for turn in range(3):
+        other = rig.pod(node)
+        rig.egress(20 + turn, f"10.6.1.{70 + turn}", f"fd00::{70 + turn}", owner=rig.nodes[1 + turn % 2])
+        rig.steer(other, [("0.0.0.0/0", 20 + turn), ("10.9.0.0/16", "drop"), ("::/0", 20 + turn)])
+        rig.apply()
+        rig.delta(node, peers=[{"name": "n9", "underlay": "10.6.0.99", "tunnelIPv4": "172.31.0.99",
+                                "mac": "02:ee:00:00:00:99"}])
+        rig.delta(node, deleted={"peers": ["n9"], "endpoints": [other.ipv4]})
+    reports = [rig.report(t) for t in traffic]
+    assert [(r["lost"], r["tcp_resets"]) for r in reports] == [(0, 0)] * 2
+    assert [[s["source"] for s in r["sources"]] for r in reports] == [[EIP4], [EIP6]]
 
 
-@pytest.mark.parametrize("forgotten", [True, False])
-def test_there_and_back_with_a_reused_port(rig, forgotten):
-    """Decisions 5: what a former owner still knows is in the way when the EIP comes back, unless forgotten."""
+def connection(pod, service):
+    """A TCP connection from port 40000 of the pod: its two ends."""
+    def make():
+        s = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        s.bind((pod.ipv4, 40000))
+        s.settimeout(2)
+        s.connect((SERVER4, 8080))
+        return s
+    outside = sockets.inside(pod.ns, make)
+    inside, peer = service.accept()
+    assert peer == (EIP4, 40000)
+    return outside, inside
+
+
+@case("flow-former-owner", "What a former owner has forgotten is not in the way when the egress IP comes back")
+def there_and_back_with_a_reused_port(rig):
+    """Another pod takes the same source port while the EIP is elsewhere (decisions 5)."""
     first, second = rig.pod("n1"), rig.pod("n3")
     for pod in (first, second):
         rig.steer(pod, ALL)
@@ -191,102 +224,62 @@ def test_there_and_back_with_a_reused_port(rig, forgotten):
         rig.apply()
         rig.egress(7, EIP4, EIP6, owner=owner)
     service = sockets.listen(rig.ns("srv"), SERVER4, 8080)
-
-    def connection(pod):
-        def make():
-            s = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-            s.bind((pod.ipv4, 40000))
-            s.settimeout(2)
-            s.connect((SERVER4, 8080))
-            return s
-        outside = sockets.inside(pod.ns, make)
-        inside, peer = service.accept()
-        assert peer == (EIP4, 40000)
-        return outside, inside
-
-    one = connection(first)
+    one = connection(first, service)
     move("n3")
     for s in one:
         s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # no TIME_WAIT at the server
         s.close()
-    if forgotten:
-        rig.driver("n2").must("forget", eip=EIP4)
-    outside, inside = connection(second)
+    rig.driver("n2").must("forget", eip=EIP4)
+    outside, inside = connection(second, service)
     move("n2")
     outside.send(b"still here")
-    inside.settimeout(0.7)
-    try:
-        arrived = inside.recv(100) == b"still here"
-    except OSError:
-        arrived = False
-    assert arrived == forgotten
+    inside.settimeout(1)
+    assert inside.recv(100) == b"still here"
     for s in (service, outside, inside):
         s.close()
 
 
-def test_a_failed_change_is_swept_when_it_succeeds(rig):
-    """Somebody holds what a step removes last: the step fails when everything else of it is done."""
+def ask_from(pod, own, target):
+    """A UDP socket of the pod that the target has heard once: (socket, the address that the target saw)."""
+    server, port = target
+    s = sockets.udp(pod.ns, bind=(own, 0), to=(server.getsockname()[0], port))
+    s.send(b"?")
+    server.settimeout(1)
+    return s, server.recvfrom(10)[1]
+
+
+@case("flow-forget", "forget ends the connections of that egress IP alone", family=FAMILIES)
+def forget(rig, family):
+    """What the server sends on a forgotten connection no longer reaches the pod; other connections go on."""
     rig.egress(8, SECOND4, SECOND6, owner="n2")
-    pod = rig.pod("n2")
-    rig.steer(pod, ALL + [("10.9.0.0/16", "drop")], class_id=1)
+    eips, address = ((EIP4, SECOND4), SERVER4) if family == 4 else ((EIP6, SECOND6), SERVER6)
+    pods = [rig.pod("n1"), rig.pod("n2")]
+    others = [rig.pod("n1"), rig.pod("n2")]
+    for pod in pods:
+        rig.steer(pod, ALL, class_id=1)
+    for pod in others:
+        rig.steer(pod, [("0.0.0.0/0", 8), ("::/0", 8)], class_id=2)
     rig.apply()
-    table = net.enter(rig.ns("n2"), "nft", "list", "table", "ip", "egw").splitlines()
-    chains = [line.split()[1] for line, body in zip(table, table[1:])
-              if line.strip().startswith("chain ") and " hook " not in body]
-    net.enter(rig.ns("n2"), "nft", "; ".join(["add chain ip egw stranger"] +
-                                             [f"add rule ip egw stranger jump {c}" for c in chains]))
-    flow = Flow(rig, pod)
-    flow.run(0.1)
-    rules = [{"destination": d, "action": "egress", "egressID": 8} for d in ("0.0.0.0/0", "::/0")]
-    answer = rig.delta("n2", classes=[{"id": 1, "rules": rules}])
-    assert not answer["ok"], answer
-    rig.classes[1] = rules
-    rig.apply("n2")
-    done = time.monotonic()
-    flow.run(0.2)
-    flow.stop()
-    assert flow.sources(since=done + BOUND) == {SECOND4}
-    assert flow.sources() == {EIP4, SECOND4}
+    server = sockets.udp(rig.ns("srv"), bind=(address, 9000))
+    open_, seen = zip(*(ask_from(p, p.ipv4 if family == 4 else p.ipv6, (server, 9000)) for p in pods + others))
+    assert [s[0] for s in seen] == [eips[0], eips[0], eips[1], eips[1]]
+    rig.driver("n2").must("forget", eip=eips[0])
+    got = []
+    for s, peer in zip(open_, seen):
+        server.sendto(b"!", peer[:2])
+        s.settimeout(0.3)
+        try:
+            got.append(s.recv(10))
+        except OSError:
+            got.append(None)
+        s.close()
+    server.close()
+    assert got == [None, None, b"!", b"!"]
 
 
-def entries(rig, node):
-    return net.enter(rig.ns(node), "conntrack", "-L").splitlines()
-
-
-def until(condition, timeout=1.0):
-    end = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < end, "did not come true"
-        time.sleep(0.01)
-
-
-def test_entries_of_a_gone_id_go_on_the_gateway(rig, pod):
-    assert pod.source(4) == EIP4
-    assert any("zone-orig=7" in e for e in entries(rig, "n2"))
-    rig.endpoints.clear()
-    rig.egresses.clear()
-    rig.apply()
-    until(lambda: not any("zone-orig" in e for e in entries(rig, "n2")))
-
-
-def test_forget(rig, pod):
-    """Entries of an EIP go, others stay."""
-    local = rig.pod("n2")
-    bystander = rig.pod("n2")
-    rig.steer(local, ALL)
-    rig.apply("n2")
-    assert {pod.source(4), pod.source(6), local.source(4)} == {EIP4, EIP6}
-    assert bystander.source(4) == bystander.ipv4
-    rig.driver("n2").must("forget", eip=EIP4)
-    left = entries(rig, "n2")
-    assert not any(EIP4 in e for e in left) and any(bystander.ipv4 in e for e in left)
-    rig.driver("n2").must("forget", eip=EIP6)
-    out = net.enter(rig.ns("n2"), "conntrack", "-L", "-f", "ipv6")
-    assert EIP6 not in out
-
-
-@pytest.mark.parametrize("node", ["n1", "n2", "n3"], ids=["client", "owner", "standby"])
-def test_use_node_ip(rig, node):
+@case("flow-node-kind", "An egress of kind node gives the owner's own address, which stays usable for the owner",
+      node=NODES)
+def use_node_ip(rig, node):
     """An egress of kind node: the owner's own address, which stays usable for the owner itself."""
     rig.egress(9, None, None, owner="n2", kind="node")
     pod = rig.pod(node)
@@ -304,8 +297,9 @@ def test_use_node_ip(rig, node):
         s.close()
 
 
-@pytest.mark.parametrize("masquerade", [True, False])
-def test_nodeip_is_not_bypass(rig, masquerade):
+@case("flow-nodeip", "Action nodeip gives the node's own address whatever the CNI does",
+      masquerade=[True, False])
+def nodeip_is_not_bypass(rig, masquerade):
     """Action nodeip: this node's own address, whatever the CNI does."""
     pod = rig.pod("n1")
     if masquerade:
@@ -316,7 +310,8 @@ def test_nodeip_is_not_bypass(rig, masquerade):
     assert pod.source(4) == rig.address("n1") and pod.source(6) == rig.address("n1", 6)
 
 
-def test_the_longest_prefix_decides(rig):
+@case("flow-longest-prefix", "Of nested prefixes the longest decides, for all four actions")
+def the_longest_prefix_decides(rig):
     """One class with nested prefixes and all four actions; nothing covers the rest."""
     pod = rig.pod("n1")
     targets = {"10.6.2.1": EIP4, "10.6.2.129": None, "10.6.2.193": "node", "10.6.2.241": "pod", "10.6.2.249": EIP4,
@@ -335,7 +330,8 @@ def test_the_longest_prefix_decides(rig):
     assert pod.source(6) == pod.ipv6  # no rule of that family: left alone
 
 
-def test_cluster_prefixes_win(rig):
+@case("flow-cluster-prefixes", "cluster_prefixes win over every class")
+def cluster_prefixes_win(rig):
     pod = rig.pod("n1")
     rig.cluster_prefixes = rig.cluster_prefixes + [SERVER4 + "/32"]
     rig.steer(pod, [("0.0.0.0/0", 7), (SERVER4 + "/32", 7), ("::/0", 7)])
@@ -345,7 +341,8 @@ def test_cluster_prefixes_win(rig):
     assert pod.source(4, to=rig.address("n3"), timeout=0.1, port=7000) is None  # steered: n3 answers nothing
 
 
-def test_a_family_without_address_is_dropped(rig):
+@case("flow-family-without-address", "A family for which the egress has no address is dropped")
+def a_family_without_address_is_dropped(rig):
     """Decisions 8: what is selected and has no EIP does not leak."""
     rig.egress(8, SECOND4, None, owner="n2")
     pod = rig.pod("n1")
@@ -354,7 +351,8 @@ def test_a_family_without_address_is_dropped(rig):
     assert pod.source(4) == SECOND4 and pod.source(6, 0.3) is None
 
 
-def test_a_family_that_is_off_is_left_alone(rig):
+@case("flow-family-off", "A family that is switched off is left alone")
+def a_family_that_is_off_is_left_alone(rig):
     rig.node_extra = {"enableIPv6": False}
     pod = rig.pod("n1")
     rig.steer(pod, ALL)
@@ -362,7 +360,8 @@ def test_a_family_that_is_off_is_left_alone(rig):
     assert pod.source(4) == EIP4 and pod.source(6) == pod.ipv6
 
 
-def test_two_pods_with_one_source_port(rig):
+@case("flow-port-collision", "Pods with one source port behind one egress IP all get their answers")
+def two_pods_with_one_source_port(rig):
     """Two pods of different nodes, one egress IP, one source port, one destination."""
     pods = [rig.pod("n1"), rig.pod("n1"), rig.pod("n3"), rig.pod("n2")]
     for pod in pods:
@@ -377,28 +376,3 @@ def test_two_pods_with_one_source_port(rig):
             assert sockets.ask(s, b"\0" * 16) is not None
     for s in open_sockets:
         s.close()
-
-
-def test_one_bad_object_fails_alone(rig):
-    """Peers, egresses, classes and endpoints that make no sense: reported, dropped, the rest works."""
-    good, lost = rig.pod("n1"), rig.pod("n1")
-    rig.steer(good, ALL)
-    rig.steer(lost, ALL)
-    change = rig.change("n1")
-    change["peers"].append({"name": "bad", "underlay": "10.6.0.77", "mac": "01:00:00:00:00:01"})
-    change["peers"].append({"name": "twin", "underlay": "10.6.0.78", "mac": rig.mac("n2")})
-    change["peers"].append({"name": "six", "underlay": "fd00::78", "mac": "02:00:00:00:00:05"})
-    change["egresses"].append({"id": 30, "kind": "address", "ipv4": SECOND4, "mayServe": False,
-                               "owner": "peer", "ownerPeer": "nobody"})
-    change["classes"].append({"id": 77, "rules": [{"destination": "0.0.0.0/0", "action": "egress", "egressID": 99}]})
-    for e in change["endpoints"]:
-        if e["address"] == lost.ipv4:
-            e["class"] = 4711
-        if e["address"] == lost.ipv6:
-            e["class"] = 77
-    answer = rig.driver("n1").ask("apply", change=change)
-    rig.apply("n2", "n3")
-    objects = {f["object"] for f in answer["failures"]}
-    assert objects == {"peer bad", "peer twin", "peer six", "egress 30", "class 77", f"endpoint {lost.ipv4}"}, answer
-    assert good.source(4) == EIP4 and good.source(6) == EIP6
-    assert lost.source(4, 0.2) is None

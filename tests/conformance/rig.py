@@ -1,6 +1,7 @@
 """A rig for datapath tests: nodes, pods and an outside server in network namespaces, and a driver process
 per node that holds the datapath plugin open. No controller, no agent, no store: the test says what the
-state is and the plugin makes the kernels agree.
+state is and the plugin makes the kernels agree. A node has a network and a mount namespace of its own, with /run
+and /sys/fs/bpf of its own. Used by the conformance kit, by tests/netns and by tests/bench.
 
     rig = Rig(nodes=3)                    n1 (client), n2, n3 (gateways), underlay 10.6.0.1i / fd00::1i
     pod = rig.pod("n1")                   a pod; pod.ipv4, pod.ipv6, pod.source()
@@ -20,32 +21,65 @@ import sys
 import tempfile
 import time
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
-sys.path[:0] = [ROOT, os.path.dirname(os.path.abspath(__file__))]
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
+sys.path[:0] = [HERE, ROOT]  # installed, lab/net.py lies below HERE
 
 import sockets  # noqa: E402  (the path must be set first)
 from lab import net  # noqa: E402
 
 SERVER4, SERVER6 = "10.6.0.100", "fd00::100"
-BUILD = os.environ.get("EGW_BUILD_DIR", os.path.join(ROOT, "build", "release"))
-PROBE = os.path.join(BUILD, "bin", "egw-probe")
+EIP4, EIP6 = "10.6.1.56", "fd00::56"
+SECOND4, SECOND6 = "10.6.1.57", "fd00::57"
+ALL = [("0.0.0.0/0", 7), ("::/0", 7)]
+# This file stands in <prefix>/share/egw/conformance, of an installation or (as a link) of a build, or in the source tree.
+BUILD = os.path.abspath(os.environ.get("EGW_BUILD_DIR", os.path.join(ROOT, "build", "release")))
+INSTALLED = os.path.dirname(os.path.dirname(os.path.dirname(HERE)))
+TOOLS = next((d for d in (os.path.join(INSTALLED, "libexec", "egw"), os.path.join(INSTALLED, "bin"))
+              if "EGW_BUILD_DIR" not in os.environ and os.path.exists(os.path.join(d, "egw-datapath-driver"))),
+             os.path.join(BUILD, "bin"))
+PROBE = os.path.join(TOOLS, "egw-probe")
+# A datapath is a name (of the build's plugins) or a library's path. The second one, for the nodes that are
+# gateways, makes a mixed pair.
 DATAPATH = os.environ.get("EGW_DATAPATH", "netlink")
+GATEWAY_DATAPATH = os.environ.get("EGW_GATEWAY_DATAPATH", DATAPATH)
+CONFIG = json.loads(os.environ.get("EGW_DATAPATH_CONFIG", "{}"))
+GATEWAY_CONFIG = json.loads(os.environ.get("EGW_GATEWAY_DATAPATH_CONFIG", "{}" if GATEWAY_DATAPATH != DATAPATH else
+                                           json.dumps(CONFIG)))
+PREFIX = os.environ.get("EGW_RIG_PREFIX", "dp")  # of the namespaces' names
 _serial = itertools.count()
+_OWN_MOUNTS = ("mount -t sysfs sysfs /sys && mount -t bpf bpf /sys/fs/bpf && mount -t tmpfs -o mode=0755 tmpfs /run && "
+               "echo ready && exec cat")
+
+
+def folder_and_name(datapath):
+    """What the host wants to know of a library: its folder and its plugin's name."""
+    if "/" not in datapath:
+        return os.path.join(BUILD, "lib", "egw", "plugins"), datapath
+    folder, file = os.path.split(os.path.abspath(datapath))
+    return folder, file.removeprefix("egw-datapath-").removesuffix(".so")
+
+
+def end_inside(namespaces):
+    """Kills every process in these network namespaces."""
+    inodes = {os.stat(os.path.join(net.NETNS, ns)).st_ino for ns in namespaces}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            if os.stat(f"/proc/{pid}/ns/net").st_ino in inodes:
+                os.kill(int(pid), signal.SIGKILL)
+        except OSError:
+            pass  # it has ended
 
 
 class Driver:
-    """The datapath of one node, held open by a process in the node's namespace."""
+    """The datapath of one node, held open by a process in the node's namespaces."""
 
-    def __init__(self, ns, state_dir, datapath, config):
-        self.ns, self.args = ns, [os.path.join(BUILD, "bin", "egw-datapath-driver"),
-                                  os.path.join(BUILD, "lib", "egw", "plugins"), datapath, state_dir,
-                                  json.dumps(config)]
-        self.process = None
-        self.start()
-
-    def start(self):
-        self.process = subprocess.Popen(net.inside(self.ns, *self.args), stdin=subprocess.PIPE,
-                                        stdout=subprocess.PIPE, text=True)
+    def __init__(self, ns, inside, state_dir, datapath, config):
+        self.ns, self.args = ns, [*inside, os.path.join(TOOLS, "egw-datapath-driver"), *folder_and_name(datapath),
+                                  state_dir, json.dumps(config)]
+        self.log = state_dir + ".log"
+        with open(self.log, "a", encoding="utf-8") as log:
+            self.process = subprocess.Popen(self.args, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
 
     def stop(self, kill=False):
         """Without `kill` it ends in order; its exit code also says whether a sanitizer has found something."""
@@ -57,19 +91,28 @@ class Driver:
             self.process.wait(10)
         self.process.stdout.close()
         if not kill and self.process.returncode not in (0, -signal.SIGKILL):
-            raise RuntimeError(f"{self.ns}: the driver ended with {self.process.returncode}")
+            raise RuntimeError(self.ended())
+
+    def ended(self):
+        """How the process ended, and its last words."""
+        with open(self.log, encoding="utf-8", errors="replace") as log:
+            return f"{self.ns}: the driver ended with {self.process.wait(10)}: {log.read()[-4000:].strip()}"
 
     def ask(self, op, **fields):
-        self.process.stdin.write(json.dumps({"op": op, **fields}) + "\n")
-        self.process.stdin.flush()
+        try:
+            self.process.stdin.write(json.dumps({"op": op, **fields}) + "\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            raise RuntimeError(self.ended()) from None
         line = self.process.stdout.readline()
         if not line:
-            raise RuntimeError(f"{self.ns}: the driver ended with {self.process.wait(10)}")
+            raise RuntimeError(self.ended())
         return json.loads(line)
 
-    def must(self, op, **fields):
+    def must(self, op, partly=False, **fields):
+        """partly: objects that fail are expected."""
         answer = self.ask(op, **fields)
-        if not answer["ok"] or answer.get("failures"):
+        if not answer["ok"] or (answer.get("failures") and not partly):
             raise RuntimeError(f"{self.ns}: {op}: {answer}")
         return answer
 
@@ -89,14 +132,19 @@ class Pod:
 
 class Rig:
     def __init__(self, nodes=3, datapath=DATAPATH, config=None, mtu=1500):
-        self.name = f"dp{os.getpid()}x{next(_serial)}"
+        self.name = f"{PREFIX}{os.getpid()}x{next(_serial)}"
         self.nodes = [f"n{i}" for i in range(1, nodes + 1)]
-        self.datapath, self.config, self.mtu = datapath, config or {}, mtu
+        self.mtu, self.mounts = mtu, {}
+        # (library, configuration) of the first node and of the others, which are the gateways
+        self.datapaths = [(datapath, CONFIG if config is None else config)]
+        self.datapaths.append((GATEWAY_DATAPATH, GATEWAY_CONFIG) if datapath == DATAPATH and config is None else
+                              self.datapaths[0])
         self.pods, self.egresses, self.classes, self.endpoints = [], {}, {}, {}
         self.drivers, self.processes, self.generation, self.generations = {}, [], 0, {}
         self.node_extra, self.cluster_prefixes = {}, ["10.244.0.0/16", "fd00:244::/32"]
         self.more_peers = []  # peers that are no namespaces
-        self.state = tempfile.mkdtemp(prefix="egw-rig-")
+        self.underlay = 4     # the family of the tunnel's outer packets
+        self.state = tempfile.mkdtemp(prefix=f"egw-rig-{PREFIX}")
 
     def __enter__(self):
         try:
@@ -116,12 +164,37 @@ class Rig:
         finally:
             for d in self.drivers.values():
                 d.stop(kill=True)
-            for ns in net.named(f"{self.name}-"):
+            for holder in self.mounts.values():
+                holder.stdin.close()
+                holder.wait()
+                holder.stdout.close()
+                holder.stderr.close()
+            names = net.named(f"{self.name}-")
+            if error is not None:
+                end_inside(names)  # what was being started when it went wrong
+            for ns in names:
                 net.remove(ns)
             subprocess.run(["rm", "-rf", self.state], check=False)
 
     def ns(self, what):
         return f"{self.name}-{what}"
+
+    def inside(self, node, *args):
+        """The command line that runs `args` in both namespaces of a node."""
+        return ["nsenter", f"--net={net.NETNS}/{self.ns(node)}", f"--mount=/proc/{self.mounts[node].pid}/ns/mnt", "--",
+                *args]
+
+    def sh(self, node, script):
+        """Runs a shell script on a node, as its administrator would; returns its output."""
+        return net.run(*self.inside(node, "sh", "-ec", script))
+
+    def _hold_mounts(self, node):
+        """The node's mount namespace lasts as long as this process, which ends with its standard input."""
+        self.mounts[node] = subprocess.Popen(
+            net.inside(self.ns(node), "unshare", "--mount", "--propagation", "private", "sh", "-c", _OWN_MOUNTS),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        if self.mounts[node].stdout.readline().strip() != "ready":
+            raise RuntimeError(f"{node}: no mount namespace: {self.mounts[node].stderr.read().strip()}")
 
     def index(self, node):
         return self.nodes.index(node) + 1
@@ -141,6 +214,7 @@ class Rig:
         self._attach("srv", SERVER4, SERVER6)
         for i, node in enumerate(self.nodes, 1):
             net.add(self.ns(node))
+            self._hold_mounts(node)
             net.sysctl(self.ns(node), net__ipv4__ip_forward=1, net__ipv6__conf__all__forwarding=1)
             self._attach(node, self.address(node), self.address(node, 6))
             net.batch(self.ns(node), f"route add default via {SERVER4}", f"route add default via {SERVER6}")
@@ -253,6 +327,14 @@ class Rig:
             self.endpoints[address] = (pod.node, class_id)
         return class_id
 
+    def everywhere(self, rules=ALL):
+        """A steered pod on every node, everything programmed."""
+        pods = [self.pod(n) for n in self.nodes]
+        for pod in pods:
+            self.steer(pod, rules)
+        self.apply()
+        return pods
+
     def crowd(self, peers):
         """As many peers in all as a cluster of that many nodes would have; their names sort before the rig's nodes."""
         self.node_extra["ctMask"] = 0xfff80000  # room for 8,190 numbers
@@ -269,7 +351,7 @@ class Rig:
         i = self.index(node)
         config = {"name": node, "enableIPv4": True, "enableIPv6": True, "tunnelDevice": "egress.vxlan", "vni": 100,
                   "port": 7789, "mac": self.mac(node), "tunnelIPv4": f"172.31.0.{i}/16",
-                  "tunnelIPv6": f"fd11::{i:x}/112", "parentDevice": "eth0", "underlay": self.address(node),
+                  "tunnelIPv6": f"fd11::{i:x}/112", "parentDevice": "eth0", "underlay": self.address(node, self.underlay),
                   "parentIPv4": self.address(node), "parentIPv6": self.address(node, 6), "slotMask": 0xff000000,
                   "ctMask": 0xfff80000, "clusterPrefixes": self.cluster_prefixes}
         config.update(self.node_extra)
@@ -279,7 +361,7 @@ class Rig:
         """The full desired state of a node."""
         self.generation += 1
         self.generations[node] = self.generation
-        peers = [{"name": n, "underlay": self.address(n), "tunnelIPv4": f"172.31.0.{self.index(n)}",
+        peers = [{"name": n, "underlay": self.address(n, self.underlay), "tunnelIPv4": f"172.31.0.{self.index(n)}",
                   "tunnelIPv6": f"fd11::{self.index(n):x}", "mac": self.mac(n),
                   "podCIDRs": [f"10.244.{self.index(n)}.0/24", f"fd00:244:{self.index(n)}::/64"]}
                  for n in self.nodes if n != node] + self.more_peers
@@ -294,10 +376,15 @@ class Rig:
                 "classes": [{"id": c, "rules": r} for c, r in self.classes.items() if c in here.values()],
                 "endpoints": [{"address": a, "class": c} for a, c in here.items()]}
 
+    def restart(self, node, kill=False):
+        """The process of a node's datapath ends and another one begins."""
+        self.drivers.pop(node).stop(kill)
+        return self.driver(node)
+
     def driver(self, node):
         if node not in self.drivers:
-            state = os.path.join(self.state, node)
-            self.drivers[node] = Driver(self.ns(node), state, self.datapath, self.config)
+            library, config = self.datapaths[node != self.nodes[0]]
+            self.drivers[node] = Driver(self.ns(node), self.inside(node), os.path.join(self.state, node), library, config)
         return self.drivers[node]
 
     def apply(self, *nodes):

@@ -1,0 +1,154 @@
+"""`egw plugin check` as an author meets it: from an installation, with libraries that are wrong in themselves, without
+root, interrupted. Run by ctest with pytest."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+
+import pytest
+
+BUILD = os.environ["EGW_BUILD_DIR"]
+PLUGINS = os.path.join(BUILD, "lib", "egw", "plugins")
+NETLINK = os.path.join(PLUGINS, "egw-datapath-netlink.so")
+EXAMPLE = os.path.join(BUILD, "lib", "egw", "example", "egw-datapath-example.so")
+
+
+def check(*args, egw=os.path.join(BUILD, "bin", "egw"), **kwargs):
+    env = {k: v for k, v in os.environ.items() if not k.startswith("EGW_")}
+    return subprocess.run([egw, *args], capture_output=True, text=True, check=False, timeout=200, env=env, **kwargs)
+
+
+def refused(done, *words):
+    """Exit code 2 and one sentence that has these words."""
+    assert done.returncode == 2, (done.stdout, done.stderr)
+    for word in words:
+        assert word in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.fixture(name="installed", scope="module")
+def fixture_installed(tmp_path_factory):
+    """egw, its plugins and the kit below a prefix of their own, reached by nothing of the source tree."""
+    prefix = tmp_path_factory.mktemp("prefix")
+    for folder in (prefix, *list(prefix.parents)[:2]):
+        folder.chmod(0o755)
+    done = subprocess.run(["cmake", "--install", BUILD, "--prefix", str(prefix)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return prefix
+
+
+def test_the_installed_kit(installed, tmp_path):
+    out = tmp_path / "result.json"
+    done = check("plugin", "check", "netlink", "--only", "path-source", "--only", "repair-health", "--json", str(out),
+                 egw=str(installed / "bin" / "egw"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 requirements, 2 passed, 0 failed, 0 skipped" in done.stdout
+    result = json.loads(out.read_text())
+    assert result["version"] == 1 and result["passed"] == 2
+    assert result["plugins"][0]["name"] == "netlink"
+    assert result["plugins"][0]["file"].startswith(str(installed))
+    assert [v["name"] for v in result["requirements"][0]["variants"]] == ["client", "owner", "standby"]
+    assert not list((installed / "share").rglob("__pycache__"))
+
+
+def test_a_library_outside_the_plugin_folder(tmp_path):
+    """By its path, with all of the abi group: the example has no kernel behind it."""
+    folder = tmp_path / "mine"
+    folder.mkdir(mode=0o755)
+    shutil.copy(EXAMPLE, folder)
+    done = check("plugin", "check", str(folder / "egw-datapath-example.so"), "--only", "abi")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " 0 failed" in done.stdout
+
+
+def test_a_skeleton_fails_where_packets_count():
+    done = check("plugin", "check", EXAMPLE, "--only", "path-source")
+    assert done.returncode == 1
+    assert "path-source  fail" in done.stdout and "10.6.1.56" in done.stdout
+
+
+def test_a_mixed_pair():
+    done = check("plugin", "check", NETLINK, "--pair", EXAMPLE, "--only", "path-source")
+    assert done.returncode == 1, "the example on the gateways carries nothing"
+    assert "netlink" in done.stdout and "with example" in done.stdout
+
+
+def test_broken_libraries(tmp_path):
+    tmp_path.chmod(0o755)
+    text = tmp_path / "egw-datapath-text.so"
+    text.write_text("no library")
+    refused(check("plugin", "check", str(text)), "egw-datapath-text.so", "ELF")
+    open_ = tmp_path / "egw-datapath-open.so"
+    shutil.copy(EXAMPLE, open_)
+    open_.chmod(0o777)
+    refused(check("plugin", "check", str(open_)), "egw-datapath-open.so", "chmod")
+    renamed = tmp_path / "egw-datapath-renamed.so"
+    shutil.copy(EXAMPLE, renamed)
+    refused(check("plugin", "check", str(renamed)), "renamed", "example")
+    refused(check("plugin", "check", str(tmp_path / "mine.so")), "egw-datapath-NAME.so")
+    refused(check("plugin", "check", str(tmp_path / "egw-datapath-none.so")), "egw-datapath-none.so")
+    refused(check("plugin", "check", "none"), "none")
+    refused(check("plugin", "check", NETLINK, "--pair", str(text)), "egw-datapath-text.so", "ELF")
+
+
+def test_wrong_words(tmp_path):
+    refused(check("plugin", "check"), "plugin check")
+    refused(check("plugin", "check", "netlink", "--only", "nonsense"), "nonsense", "groups")
+    config = tmp_path / "egw.yaml"
+    config.write_text("plugins: {datapath: {name: netlink, config: {nonsense: 1}}}")
+    refused(check("--config", str(config), "plugin", "check", "netlink", "--only", "abi-full"), "nonsense")
+    config.write_text("plugins: {datapath: {name: ebpf}}")
+    refused(check("--config", str(config), "plugin", "check", "netlink"), "plugins.datapath.name", "netlink")
+    config.write_text("plugins: 7")
+    refused(check("--config", str(config), "plugin", "check", "netlink"), "plugins")
+
+
+def test_the_list_needs_nothing():
+    done = check("plugin", "check", NETLINK, "--list")
+    assert done.returncode == 0 and "path-source" in done.stdout
+
+
+def as_nobody():
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+
+
+def test_without_root(installed):
+    done = check("plugin", "check", "netlink", egw=str(installed / "bin" / "egw"), preexec_fn=as_nobody, cwd="/")
+    refused(done, "root")
+
+
+def test_missing_tools_are_named(installed, tmp_path):
+    """/usr/sbin and /sbin hidden: what stands there is missing."""
+    script = (f"mount -t tmpfs tmpfs /usr/sbin && {installed}/bin/egw plugin check netlink --only abi-full")
+    env = {k: v for k, v in os.environ.items() if not k.startswith("EGW_")}
+    done = subprocess.run(["unshare", "--mount", "--propagation", "private", "sh", "-c", script], capture_output=True,
+                          text=True, check=False, env=env, cwd=tmp_path)
+    refused(done, "nft", "nftables", "iptables", "conntrack")
+
+
+def namespaces(pid):
+    return [n for n in os.listdir("/run/netns") if n.startswith(f"kit{pid}w")] if os.path.isdir("/run/netns") else []
+
+
+@pytest.mark.parametrize("signo", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_it_leaves_nothing(signo):
+    env = {k: v for k, v in os.environ.items() if not k.startswith("EGW_")}
+    process = subprocess.Popen([os.path.join(BUILD, "bin", "egw"), "plugin", "check", NETLINK, "--only", "flow"], env=env,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    end = time.monotonic() + 20
+    while len(namespaces(process.pid)) < 5 and time.monotonic() < end:
+        time.sleep(0.05)
+    assert namespaces(process.pid)
+    os.killpg(process.pid, signo) if signo == signal.SIGINT else process.send_signal(signo)  # Ctrl-C reaches the group
+    process.communicate(timeout=30)
+    assert process.returncode not in (0, 1)
+    assert namespaces(process.pid) == []
+    # What has ended and waits for its new parent, the machine's first process, is no matter of the kit.
+    lines = subprocess.run(["ps", "-s", str(process.pid), "-o", "stat=,args="], capture_output=True, text=True,
+                           check=False).stdout.splitlines()
+    assert [line for line in lines if not line.startswith("Z")] == []

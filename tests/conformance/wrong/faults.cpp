@@ -1,0 +1,152 @@
+// The faults of the deliberately wrong datapaths (wrapper.hpp). Which case is to catch which stands
+// in caught.txt.
+#include <cstring>
+
+#include "wrapper.hpp"
+
+namespace wrong {
+namespace {
+
+// What a covered packet meets when its egress has no owner, instead of drop.
+void leak_without_owner(Memory&, Edited& e) {
+  for (auto& rules : e.rules) {
+    for (auto& rule : rules) {
+      for (const auto& egress : e.egresses) {
+        if (egress.id == rule.egress_id && egress.owner == EGW_OWNER_NONE) {
+          rule.action = EGW_ACTION_BYPASS;
+        }
+      }
+    }
+  }
+}
+
+void forget_ipv6(Memory&, Edited& e) {
+  std::erase_if(e.endpoints, [](const egw_endpoint& p) { return p.address.family == 6; });
+}
+
+void forget_cluster_prefixes(Memory&, Edited& e) { e.node.cluster_prefixes = {}; }
+
+void nodeip_is_bypass(Memory&, Edited& e) {
+  for (auto& rules : e.rules) {
+    for (auto& rule : rules) {
+      if (rule.action == EGW_ACTION_NODEIP) rule.action = EGW_ACTION_BYPASS;
+    }
+  }
+}
+
+void drop_is_bypass(Memory&, Edited& e) {
+  for (auto& rules : e.rules) {
+    for (auto& rule : rules) {
+      if (rule.action == EGW_ACTION_DROP) rule.action = EGW_ACTION_BYPASS;
+    }
+  }
+}
+
+// A rule inside another one's prefix does not count.
+void widest_prefix_wins(Memory&, Edited& e) {
+  for (auto& rules : e.rules) {
+    const auto copy = rules;
+    std::erase_if(rules, [&](const egw_class_rule& inner) {
+      for (const auto& outer : copy) {
+        const auto& a = outer.destination;
+        const auto& b = inner.destination;
+        if (a.addr.family == b.addr.family && a.len < b.len &&
+            std::memcmp(a.addr.bytes, b.addr.bytes, a.len / 8) == 0) {
+          return true;
+        }
+      }
+      return false;
+    });
+  }
+}
+
+// An endpoint once known stays.
+void never_prune(Memory& m, Edited& e) {
+  for (const auto& p : e.endpoints) {
+    m.endpoints[std::string(reinterpret_cast<const char*>(&p.address), sizeof(p.address))] = p;
+  }
+  if (e.change.full != 0 && !e.classes.empty()) {
+    e.endpoints.clear();
+    for (const auto& [key, p] : m.endpoints) e.endpoints.push_back(p);
+  }
+  e.change.deleted_endpoints = {};
+}
+
+void keep_peers(Memory&, Edited& e) { e.change.deleted_peers = {}; }
+
+void only_the_owner_serves(Memory&, Edited& e) {
+  for (auto& egress : e.egresses) egress.may_serve = egress.owner == EGW_OWNER_SELF ? 1 : 0;
+}
+
+bool nothing(Memory&, const egw_change&) { return true; }
+bool not_the_second_time(Memory& m, const egw_change& c) { return c.full != 0 && m.applies > 0; }
+
+// The right plugin is netlink; what is taken out of its tables below is what these names stand for.
+constexpr const char* kRulePerEndpoint =
+    "for f in ip ip6; do nft list table $f linear >/dev/null 2>&1 && nft delete table $f linear; "
+    "done; "
+    "n=$(nft list map ip egw endpoints | grep -o '10[.][0-9.]* :' | wc -l); test $n -gt 1000 || "
+    "exit 0; "
+    "(echo 'add table ip linear'; echo 'add chain ip linear c { type filter hook prerouting "
+    "priority -95; }'; "
+    "for i in $(seq 5000); do echo \"add rule ip linear c ip saddr 10.$((i / 250 + 128)).$((i % "
+    "250)).1 counter\"; "
+    "done) | nft -f -";
+
+constexpr Fault kFaults[] = {
+    {.name = "does-nothing", .instead = nothing},
+    {.name = "leaks-without-owner", .edit = leak_without_owner},
+    {.name = "forgets-ipv6", .edit = forget_ipv6},
+    {.name = "forgets-cluster-prefixes", .edit = forget_cluster_prefixes},
+    {.name = "widest-prefix-wins", .edit = widest_prefix_wins},
+    {.name = "nodeip-is-bypass", .edit = nodeip_is_bypass},
+    {.name = "drop-is-bypass", .edit = drop_is_bypass},
+    {.name = "never-prunes", .edit = never_prune},
+    {.name = "keeps-peers", .edit = keep_peers},
+    {.name = "only-the-owner-serves", .edit = only_the_owner_serves},
+    {.name = "rebuilds", .purge_before_apply = true},
+    {.name = "adopts-nothing", .purge_at_first_apply = true},
+    {.name = "cleans-up-at-close", .purge_at_close = true},
+    {.name = "repairs-nothing", .instead = not_the_second_time},
+    {.name = "counts-no-repair", .counts_no_repair = true},
+    {.name = "tells-no-drift", .tells_no_drift = true},
+    {.name = "always-healthy", .always_healthy = true},
+    {.name = "forgets-no-connection", .forgets_nothing = true},
+    {.name = "purges-nothing", .purges_nothing = true},
+    {.name = "purge-leaves-a-rule", .after_purge = "ip rule add pref 77 fwmark 0x5 lookup 77"},
+    {.name = "purges-others", .after_purge = "nft flush ruleset"},
+    {.name = "one-fails-all", .one_fails_all = true},
+    {.name = "hides-failures", .unnamed_failures = true},
+    {.name = "takes-any-base", .takes_any_base = true},
+    {.name = "observes-text", .observes_text = true},
+    {.name = "counts-backwards", .counts_backwards = true},
+    {.name = "probe-changes",
+     .after_probe = "nft add table ip probed; nft add chain ip probed c; "
+                    "nft add rule ip probed c accept"},
+    {.name = "open-changes", .after_open = "ip rule add pref 78 fwmark 0x5 lookup 78"},
+    {.name = "takes-forged-frames",
+     .after_apply = "for t in ip ip6; do nft flush chain $t egw from_wire; done"},
+    {.name = "eip-is-local",
+     .after_apply = "ip addr show dev egress.vxlan | grep -q 172.31.0.2/ && "
+                    "ip addr replace 10.6.1.56/32 dev eth0; true"},
+    {.name = "masqueraded",
+     .after_apply = "for t in ip ip6; do nft insert rule $t egw translate accept; done"},
+    {.name = "clears-foreign-marks",
+     .after_apply = "nft delete table inet clears 2>/dev/null; nft 'add table inet clears; "
+                    "add chain inet clears c { type filter hook postrouting priority 299; }; "
+                    "add rule inet clears c meta mark set 0'"},
+    {.name = "writes-sysctls",
+     .after_apply = "echo 1 >/proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal"},
+    {.name = "linear-cost", .after_apply = kRulePerEndpoint},
+};
+
+}  // namespace
+
+const Fault* find_fault(std::string_view name) {
+  for (const auto& f : kFaults) {
+    if (f.name == name) return &f;
+  }
+  return nullptr;
+}
+
+}  // namespace wrong

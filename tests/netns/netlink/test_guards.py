@@ -1,0 +1,124 @@
+"""netlink's guards: what it counts, the chains that only gateways have, and each of its parts removed under traffic."""
+
+import time
+
+import pytest
+import sockets
+from guard import PORT, forged_udp, leaked
+from rig import EIP4, EIP6, net
+
+
+def dropped(rig, node, reason):
+    """The plugin's counters of that reason, IPv4 and IPv6."""
+    counters = rig.driver(node).must("counters")["counters"]
+    return [counters[f"dropped_packets_total{{table={t},reason={reason}}}"] for t in ("ip", "ip6")]
+
+
+def test_drops_are_counted_by_reason(rig, pod):
+    """What a peer sends without an id, what a pod sends to the tunnel port, what somebody sends to an EIP."""
+    peer = sockets.udp(rig.ns("n1"), bind=(rig.address("n1"), 0), to=(rig.address("n2"), PORT))
+    assert leaked(rig, lambda: peer.send(forged_udp(7, rig.mac("n1"), rig.mac("n2"), pod.ipv4, flag=False))) == {}
+    other = rig.pod("n2")
+    forging = sockets.udp(other.ns, to=(rig.address("n1"), PORT))
+    forging.send(b"x")
+    for eip in (EIP4, EIP6):
+        s = sockets.udp(rig.ns("srv"), to=(eip, 7000))
+        assert sockets.ask(s, timeout=0.2) is None
+        s.close()
+    assert dropped(rig, "n2", "without_id")[0] == 1
+    assert dropped(rig, "n2", "forged")[0] >= 1
+    assert min(dropped(rig, "n2", "to_eip")) >= 1
+    for s in (peer, forging):
+        s.close()
+
+
+def chains(rig, node):
+    return {word for t in ("ip", "ip6") for line in net.enter(rig.ns(node), "nft", "-t", "list", "table", t, "egw").splitlines()
+            if line.strip().startswith("chain") for word in (f"{t} {line.split()[1]}",)}
+
+
+def test_a_node_becomes_a_gateway_and_ceases_to_be_one_by_a_step(rig, pod):
+    """Only a gateway has the guard of the EIPs and the chain for ICMP errors; both come with the first id that the
+    node may serve, and go with the last."""
+    assert chains(rig, "n2") - chains(rig, "n1") == {"ip errors", "ip6 errors"}
+    eips = {"ipv4": "10.6.1.99", "ipv6": "fd00::99"}
+    assert rig.delta("n1", egresses=[{"id": 9, "owner": "self", "mayServe": True, **eips}])["ok"]
+    assert chains(rig, "n1") == chains(rig, "n2")
+    for eip in eips.values():
+        rig.answering(eip, "n1")
+        s = sockets.udp(rig.ns("srv"), to=(eip, 7000))
+        assert sockets.ask(s, timeout=0.2) is None
+        s.close()
+    counters = rig.driver("n1").must("counters")["counters"]
+    assert counters["dropped_packets_total{table=ip,reason=to_eip}"] >= 1
+    assert counters["dropped_packets_total{table=ip6,reason=to_eip}"] >= 1
+    # A pod of this node does not reach an EIP either, whatever its policy says.
+    s = sockets.udp(pod.ns, to=(eips["ipv4"], 7000))
+    assert sockets.ask(s, timeout=0.2) is None
+    s.close()
+    after = rig.driver("n1").must("counters")["counters"]
+    assert (after["dropped_packets_total{table=ip,reason=to_eip}"] >
+            counters["dropped_packets_total{table=ip,reason=to_eip}"])
+    assert rig.delta("n1", deleted={"egresses": [9]})["ok"]
+    assert chains(rig, "n2") - chains(rig, "n1") == {"ip errors", "ip6 errors"}
+    assert rig.apply("n1")["n1"]["repaired"] == {}
+    assert pod.source(4) == EIP4 and pod.source(6) == EIP6
+
+
+# What is removed on the client node, and how it comes back: nothing may leave with another source.
+BREAKAGES = {
+    "device": "ip link del egress.vxlan",
+    "link down": "ip link set egress.vxlan down",
+    "rules": "ip rule del pref 4; ip -6 rule del pref 4",
+    "all rules": "for p in 1 2 3 4 5; do ip rule del pref $p; ip -6 rule del pref $p; done",
+    "goto": "ip rule del pref 1; ip -6 rule del pref 1",
+    "route": "ip route flush proto 119 table 6645623; ip -6 route flush proto 119 table 6645623",
+    "default route": "ip route del default dev egress.vxlan table 6645623; "
+                     "ip -6 route del default dev egress.vxlan table 6645623",
+    "FDB": "bridge fdb del 02:ee:0a:06:00:0c dev egress.vxlan dst 10.6.0.12 self",
+    "neighbours": "ip neigh flush nud permanent dev egress.vxlan; ip -6 neigh flush nud permanent dev egress.vxlan",
+    "owner map": "nft flush map netdev egw owner",
+    "egress chain": "nft flush chain netdev egw into_tunnel",
+    "netdev table": "nft delete table netdev egw",
+    "translation": "nft flush chain ip egw translate; nft flush chain ip6 egw translate",
+}
+
+
+@pytest.mark.parametrize("what", BREAKAGES)
+def test_fails_closed_and_is_repaired(rig, pod, what):
+    traffic = [rig.traffic(pod, family) for family in (4, 6)]
+    capture = sockets.Capture(rig.ns("srv"))
+    time.sleep(0.1)  # traffic runs before, during and after
+    net.enter(rig.ns("n1"), "sh", "-c", BREAKAGES[what])
+    time.sleep(0.3)
+    new4, new6 = pod.source(4, 0.2), pod.source(6, 0.2)  # a new connection meanwhile
+    capture.stop()
+    assert set(capture.received_sources(7000)) == {EIP4, EIP6}
+    assert {new4, new6} <= {EIP4, EIP6, None}
+    answer = rig.apply("n1")["n1"]
+    assert sum(answer["repaired"].values()) >= 1, answer
+    assert pod.source(4) == EIP4 and pod.source(6) == EIP6
+    for t in traffic:
+        rig.report(t)
+
+
+def test_the_gateway_fails_closed(rig, pod):
+    """Translation gone on the gateway: dropped there, also for a new connection."""
+    for chain in ("translate", "translate_inner"):
+        net.enter(rig.ns("n2"), "nft", f"flush chain ip egw {chain}")
+        assert leaked(rig, lambda: pod.source(4, 0.2)) == {}
+        rig.apply("n2")
+        assert pod.source(4) == EIP4
+
+
+@pytest.mark.parametrize("chain", ["translate", "translate_own"])
+def test_the_owner_fails_closed_for_its_own_pods(rig, chain):
+    """The same for a pod on the owner, which no tunnel stands between."""
+    local = rig.pod("n2")
+    rig.steer(local, [("0.0.0.0/0", 7), ("::/0", 7)])
+    rig.apply()
+    for family, nft in ((4, "ip"), (6, "ip6")):
+        net.enter(rig.ns("n2"), "nft", f"flush chain {nft} egw {chain}")
+        assert leaked(rig, lambda f=family: local.source(f, 0.2)) == {}
+    rig.apply("n2")
+    assert local.source(4) == EIP4 and local.source(6) == EIP6
