@@ -14,7 +14,7 @@ const std::vector<Verb>& all_verbs() {
       status_verb(),         why_verb(),          drain_verb(),
       undrain_verb(),        vip_move_verb(),     plugin_list_verb(),
       plugin_inspect_verb(), plugin_check_verb(), purge_verb(),
-      uninstall_verb(), version_verb()};
+      uninstall_verb(),      version_verb()};
   return kVerbs;
 }
 

@@ -79,7 +79,7 @@ TEST(Options, VerbsOfTwoWords) {
   EXPECT_EQ(parse({"plugin", "list"})->verb->name, "plugin list");
   EXPECT_EQ(parse({"plugin", "inspect", "netlink"})->args.positional[0], "netlink");
   EXPECT_EQ(refusal({"plugin"}),
-            "egw plugin: expected one of list, inspect after it; see: egw --help");
+            "egw plugin: expected one of list, inspect, check after it; see: egw --help");
 }
 
 TEST(Options, NodeNameAndStateDirReachTheConfiguration) {
