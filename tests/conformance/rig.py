@@ -122,8 +122,9 @@ class Pod:
         self.rig, self.name, self.node, self.ipv4, self.ipv6, self.host = rig, name, node, ipv4, ipv6, host
         self.ns = rig.ns(name)
 
-    def source(self, family=4, timeout=1.0, to=None, port=7000):
-        """The source address that the outside server sees, None without an answer."""
+    def source(self, family=4, timeout=2.5, to=None, port=7000):
+        """The source address that the outside server sees, None without an answer. A question for a neighbour that is
+        lost while its device comes up is repeated after a second."""
         to = to or (SERVER4 if family == 4 else SERVER6)
         done = subprocess.run(net.inside(self.ns, PROBE, "once", "--to", to, "--port", str(port), "--timeout",
                                          str(timeout)), capture_output=True, text=True, check=False)
