@@ -280,15 +280,26 @@ void HttpClient::begin(Transfer& transfer) {
   }
 }
 
+// A request that took `taken` has had no answer; and nothing else has come where it would have.
+bool HttpClient::tells(const Transfer& t, Time::duration taken) const {
+  return !t.is_stream() && taken >= kTelling &&
+         (t.shares() ? last_streamed() : last_received()) < t.begun;
+}
+
 void HttpClient::collect() {
   int left = 0;
+  bool dead = false;
   while (const CURLMsg* message = ::curl_multi_info_read(multi_, &left)) {
     if (message->msg != CURLMSG_DONE) continue;
     const CURLcode result = message->data.result;
     Transfer* transfer = nullptr;
     ::curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &transfer);
+    // A server that stands still takes connections (the kernel does) and shakes no hands.
+    dead = dead || (result == CURLE_OPERATION_TIMEDOUT &&
+                    tells(*transfer, steady_clock::now() - transfer->begun));
     end(*transfer, result == CURLE_OK ? transfer->broken : transfer->reason(result));
   }
+  if (dead) reset_connection();
 }
 
 HttpClient::Time HttpClient::check(Time now) {
@@ -304,8 +315,7 @@ HttpClient::Time HttpClient::check(Time now) {
     const bool stream = t->is_stream();
     const auto allowed = stream ? t->request.longest : t->request.deadline;
     if (now >= t->begun + allowed) {
-      const Time heard = t->shares() ? last_streamed() : last_received();
-      dead = dead || (!stream && allowed >= kTelling && heard < t->begun);
+      dead = dead || tells(*t, allowed);
       end(*t, stream ? "the stream has lasted long enough"
                      : "no complete answer within " + std::to_string(allowed.count()) + " ms");
       continue;

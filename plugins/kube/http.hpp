@@ -96,6 +96,7 @@ class HttpClient {
   void run();
   void start_waiting();
   void begin(Transfer& transfer);
+  [[nodiscard]] bool tells(const Transfer& t, Time::duration taken) const;
   void collect();
   Time check(Time now);  // ends what is over; answers when to look again
   void end(Transfer& transfer, const std::string& error);
