@@ -3,6 +3,7 @@
 #include <atomic>
 
 #include "egw/host/convert.hpp"
+#include "egw/host/descriptor.hpp"
 #include "egw/host/instance.hpp"
 #include "egw/host/proxies.hpp"
 
@@ -23,6 +24,7 @@ struct HostContext {
   Worker* worker = nullptr;
   std::weak_ptr<DriftListener> listener;
   std::atomic<bool> posted{false};  // one notice at a time: a full apply answers for all
+  std::string layout_dir;
   egw_datapath_host host{};
 };
 
@@ -159,13 +161,14 @@ awaitable<Result<void>> health_of(std::shared_ptr<Instance> instance,
 class PluginDatapath final : public Datapath {
  public:
   PluginDatapath(std::shared_ptr<Instance> instance, std::shared_ptr<DriftListener> listener,
-                 const Ops* ops, void* handle, std::string config, bool delta)
+                 const Ops* ops, void* handle, std::string config, DatapathOpening opened)
       : instance_(std::move(instance)),
         listener_(std::move(listener)),
         ops_(ops),
         handle_(handle),
         config_(std::move(config)),
-        delta_(delta) {}
+        layout_(std::move(opened.layout)),
+        delta_(opened.delta) {}
   ~PluginDatapath() override {
     listener_->callback = nullptr;
     instance_->close();
@@ -269,6 +272,26 @@ class PluginDatapath final : public Datapath {
     return call<void>(instance_, "purge", instance_->deadlines().apply, std::move(work));
   }
 
+  [[nodiscard]] std::string layout() const override { return layout_; }
+  [[nodiscard]] bool hands_over_to(const std::string& layout) const override {
+    return !layout.empty() && layout == layout_ && read_struct(ops_).hand_over != nullptr;
+  }
+  awaitable<Result<void>> hand_over(model::NodeConfig node) override {
+    const auto operation = read_struct(ops_).hand_over;
+    if (operation == nullptr) return purge();
+    std::function<Result<void>()> work = [operation, handle = handle_, label = label(),
+                                          node = std::move(node)]() -> Result<void> {
+      const AbiNode abi(node);
+      const ErrorText text(label);
+      const std::int32_t status = operation(handle, abi.get(), text.sink());
+      if (auto error = text.error(status, "hand_over")) {
+        return tl::unexpected<Error>(std::move(*error));
+      }
+      return {};
+    };
+    return call<void>(instance_, "hand_over", instance_->deadlines().apply, std::move(work));
+  }
+
   void on_drift(std::function<void(std::string)> callback) override {
     listener_->callback = std::move(callback);
   }
@@ -309,13 +332,14 @@ class PluginDatapath final : public Datapath {
   const Ops* ops_;
   void* handle_;
   std::string config_;
+  std::string layout_;
   bool delta_;
 };
 
 }  // namespace
 
 Result<std::unique_ptr<Datapath>> open_datapath(const Opening& opening,
-                                                const std::string& state_dir, bool delta) {
+                                                const DatapathOpening& datapath) {
   const auto* ops = static_cast<const Ops*>(opening.ops);
   const auto listener = std::make_shared<DriftListener>();
   const auto context = std::make_shared<HostContext>();
@@ -325,11 +349,13 @@ Result<std::unique_ptr<Datapath>> open_datapath(const Opening& opening,
   context->host.base = host_services(*opening.worker);
   context->host.drifted = on_drifted;
   context->host.drifted_ctx = context.get();
+  context->layout_dir = datapath.layout_dir;
+  context->host.layout_dir = to_abi(context->layout_dir);
   opening.worker->keep(context);
 
   const auto handle = open_instance(
       opening,
-      [ops, context = context.get(), config = opening.config, state_dir](
+      [ops, context = context.get(), config = opening.config, state_dir = datapath.state_dir](
           void** out, const egw_error_sink* error) {
         return ops->open(to_abi(config), to_abi(state_dir), &context->host, out, error);
       },
@@ -338,7 +364,7 @@ Result<std::unique_ptr<Datapath>> open_datapath(const Opening& opening,
   auto instance = std::make_shared<Instance>(opening.worker, opening.executor, opening.deadlines,
                                              [ops, h = *handle] { ops->close(h); });
   return std::make_unique<PluginDatapath>(std::move(instance), listener, ops, *handle,
-                                          opening.config, delta);
+                                          opening.config, datapath);
 }
 
 }  // namespace egw::host

@@ -110,6 +110,7 @@ void prepare_child(int keep) {
               {"version", info.version},
               {"buildTag", info.build_tag},
               {"schema", info.config_schema},
+              {"layout", info.layout},
               {"major", info.abi_major},
               {"minor", info.abi_minor},
               {"capabilities", info.capabilities}};
@@ -187,6 +188,7 @@ std::string read_answer(const std::string& text, PluginInfo& info) {
   info.version = j.value("version", "");
   info.build_tag = j.value("buildTag", "");
   info.config_schema = j.value("schema", "");
+  info.layout = j.value("layout", "");
   info.abi_major = j.value("major", std::uint16_t{0});
   info.abi_minor = j.value("minor", std::uint16_t{0});
   info.capabilities = j.value("capabilities", std::uint64_t{0});

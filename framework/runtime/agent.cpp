@@ -469,6 +469,10 @@ void Agent::stop(bool drain) {
 void Agent::on_uplink(const net::UplinkState& state) { impl_->on_uplink(state); }
 void Agent::on_claim(const net::Claim& claim) { impl_->on_claim(claim); }
 void Agent::apply_all() { impl_->programmer.apply_all(); }
+model::NodeConfig Agent::node() const {
+  const auto* compiler = impl_->programmer.compiler();
+  return compiler == nullptr ? model::NodeConfig{} : compiler->state().node;
+}
 
 bool Agent::started() const { return impl_->programmer.status().programmed; }
 bool Agent::ready() const {

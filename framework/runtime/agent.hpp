@@ -70,6 +70,8 @@ class Agent {
 
   void on_uplink(const net::UplinkState& state);
   void on_claim(const net::Claim& claim);
+  // As the datapath was given it last.
+  [[nodiscard]] model::NodeConfig node() const;
   // Has the datapath compare and program everything again.
   void apply_all();
 

@@ -10,6 +10,7 @@
 #include "egw/net/uplink.hpp"
 #include "egw/runtime/admin_client.hpp"
 #include "egw/runtime/agent.hpp"
+#include "egw/runtime/datapath_change.hpp"
 #include "egw/runtime/endpoints.hpp"
 #include "egw/runtime/process.hpp"
 #include "egw/runtime/process_parts.hpp"
@@ -83,49 +84,6 @@ class UplinkFollower {
   std::unique_ptr<Timer> again_;
 };
 
-// The datapath that programmed this node before, when it is another one now: it takes its kernel
-// state away after the new one has put its own in place.
-class Predecessor {
- public:
-  Predecessor(const RuntimeConfig& config, host::PluginHost& plugins, Logger& log)
-      : config_(config), log_(log) {
-    auto recorded = read_datapath_record(config.state_dir);
-    if (!recorded || recorded->name == config.datapath.name) return;
-    auto opened = plugins.open_datapath(recorded->name, recorded->config,
-                                        datapath_dir(config.state_dir, recorded->name));
-    name_ = recorded->name;
-    if (opened) {
-      datapath_ = std::move(*opened);
-    } else {
-      log_.warn("the datapath used before cannot be opened: run `egw purge --datapath NAME` later",
-                {{"datapath", name_}, {"error", opened.error().to_string()}});
-    }
-  }
-
-  // Run once, after the first apply. Keeps the old record when its state could not be removed.
-  asio::awaitable<void> replace(Agent& agent) {
-    if (datapath_) {
-      auto purged = co_await datapath_->purge();
-      if (!purged) {
-        log_.error("the former datapath did not remove its state",
-                   {{"datapath", name_}, {"error", purged.error().to_string()}});
-        co_return;
-      }
-      log_.info("former datapath purged", {{"datapath", name_}});
-      agent.apply_all();  // what both shared may have gone with it
-    }
-    if (auto kept = write_datapath_record(config_.state_dir, config_.datapath); !kept) {
-      log_.warn("cannot note the datapath in use", {{"error", kept.error().to_string()}});
-    }
-  }
-
- private:
-  const RuntimeConfig& config_;
-  Logger& log_;
-  std::string name_;
-  std::unique_ptr<host::Datapath> datapath_;
-};
-
 // agent.bootDrop: pods wait for the first programming since the machine booted. Not after a mere
 // restart of the agent: then the kernel still holds what the last one programmed.
 class BootDrop {
@@ -134,7 +92,7 @@ class BootDrop {
       : wanted_(config.settings.boot_drop),
         record_(config.state_dir / "programmed-boot"),
         log_(log) {
-    std::ifstream("/proc/sys/kernel/random/boot_id") >> boot_;
+    boot_ = this_boot();
     std::string last;
     std::ifstream(record_) >> last;
     programmed_ = !boot_.empty() && last == boot_;
@@ -214,10 +172,11 @@ int run_agent(const RuntimeConfig& config) {
   host::PluginHost plugins(config.plugin_dir, process.executor(), process.plugin_log());
   auto store = process.open_store(plugins);
   if (!store) return process.refuse(store.error());
-  auto datapath = plugins.open_datapath(config.datapath.name, config.datapath.config,
-                                        datapath_dir(config.state_dir, config.datapath.name));
+  auto datapath =
+      plugins.open_datapath(config.datapath.name, config.datapath.config,
+                            datapath_dir(config.state_dir, config.datapath.name), config.state_dir);
   if (!datapath) return process.refuse(datapath.error());
-  Predecessor predecessor(config, plugins, process.log());
+  DatapathChange change(config.state_dir, plugins, process.log());
 
   Agent* claims_go_to = nullptr;
   auto announcer = start_announcer(config.settings, process, &claims_go_to);
@@ -238,7 +197,12 @@ int run_agent(const RuntimeConfig& config) {
                    [&uplink](const std::string& method) { uplink.follow(method); },
                    [&] {
                      boot_drop.programmed();
-                     spawn(process.executor(), predecessor.replace(*claims_go_to));
+                     DatapathRecord record;
+                     record.now.choice = config.datapath;
+                     record.boot = this_boot();
+                     Agent& on = *claims_go_to;
+                     spawn(process.executor(), change.run(std::move(record), **datapath, on.node(),
+                                                          [&on] { on.apply_all(); }));
                    }};
   ports.pinger = pinger.get();
   ports.on_purged = [&config]() -> Result<void> {

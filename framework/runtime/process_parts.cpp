@@ -29,27 +29,6 @@ Result<void> make_state_dir(const fs::path& folder) {
   return {};
 }
 
-fs::path datapath_dir(const fs::path& state_dir, const std::string& name) {
-  return state_dir / ("datapath-" + name);
-}
-
-std::optional<PluginChoice> read_datapath_record(const fs::path& state_dir) {
-  std::ifstream in(state_dir / kDatapathRecord);
-  if (!in) return std::nullopt;
-  const auto record = nlohmann::json::parse(in, nullptr, false);
-  if (!record.is_object() || !record.contains("name") || !record["name"].is_string()) {
-    return std::nullopt;
-  }
-  PluginChoice choice{record["name"].get<std::string>()};
-  choice.config = record.value("config", nlohmann::json::object());
-  return choice;
-}
-
-Result<void> write_datapath_record(const fs::path& state_dir, const PluginChoice& choice) {
-  const nlohmann::json record = {{"name", choice.name}, {"config", choice.config}};
-  return write_file(state_dir / kDatapathRecord, record.dump(1) + "\n");
-}
-
 // ---- FolderLock, Watchdog
 // ------------------------------------------------------------------------
 

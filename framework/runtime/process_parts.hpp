@@ -25,17 +25,9 @@ namespace egw::runtime {
 inline constexpr const char* kVersion = EGW_VERSION;
 // A process that has been asked to stop is gone after this, whatever a plugin does.
 inline constexpr std::chrono::seconds kStopTime{9};
-inline constexpr const char* kDatapathRecord = "datapath.json";
 
 // Makes the folder (mode 0700) if it is not there.
 [[nodiscard]] Result<void> make_state_dir(const std::filesystem::path& folder);
-[[nodiscard]] std::filesystem::path datapath_dir(const std::filesystem::path& state_dir,
-                                                 const std::string& name);
-// The datapath that programmed this node last.
-[[nodiscard]] std::optional<PluginChoice> read_datapath_record(
-    const std::filesystem::path& state_dir);
-[[nodiscard]] Result<void> write_datapath_record(const std::filesystem::path& state_dir,
-                                                 const PluginChoice& choice);
 
 // A lock that the kernel drops when the process is gone (flock(2)).
 class FolderLock {

@@ -24,6 +24,9 @@ class DatapathHost : public Host {
   void drifted(std::string_view what) const noexcept {
     if (host_.drifted != nullptr) host_.drifted(host_.drifted_ctx, str(what));
   }
+  // The folder that plugins of this plugin's layout share; empty without a layout, and with a host
+  // older than ABI 1.1.
+  [[nodiscard]] std::string_view layout_dir() const noexcept { return view(host_.layout_dir); }
 
  private:
   egw_datapath_host host_{};
@@ -115,6 +118,8 @@ class Datapath {
   virtual Status health() = 0;
   virtual Status forget(const Address& eip) = 0;
   virtual Status purge() = 0;
+  // Only of a class with kLayout. The default gives nothing away.
+  virtual Status hand_over(const NodeConfig& /*node*/) { return purge(); }
 };
 
 // For plugins that only know "make the kernel look like this": steps are gathered here, and
@@ -201,6 +206,11 @@ struct DatapathThunks {
   static std::int32_t purge(void* instance, const egw_error_sink* error) noexcept {
     return guarded(error, [&] { return object_of<Class>(instance).purge(); });
   }
+  static std::int32_t hand_over(void* instance, const egw_node_config* node,
+                                const egw_error_sink* error) noexcept {
+    return guarded(
+        error, [&] { return object_of<Class>(instance).hand_over(NodeConfig(read_struct(node))); });
+  }
   static constexpr egw_datapath_ops kOps{sizeof(egw_datapath_ops),
                                          0,
                                          probe,
@@ -212,7 +222,8 @@ struct DatapathThunks {
                                          counters,
                                          health,
                                          forget,
-                                         purge};
+                                         purge,
+                                         hand_over};
 };
 
 }  // namespace detail

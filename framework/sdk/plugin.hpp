@@ -129,6 +129,17 @@ constexpr std::uint64_t capabilities_of() {
   }
 }
 
+// A datapath may say `static constexpr std::string_view kLayout = ...;`: what it has in common with
+// others (egw_plugin_descriptor.layout). It then overrides hand_over().
+template <class Class>
+constexpr std::string_view layout_of() {
+  if constexpr (requires { Class::kLayout; }) {
+    return Class::kLayout;
+  } else {
+    return {};
+  }
+}
+
 template <class Class>
 constexpr egw_plugin_descriptor descriptor(egw_plugin_kind kind, std::string_view name,
                                            std::string_view version, std::string_view schema,
@@ -144,6 +155,7 @@ constexpr egw_plugin_descriptor descriptor(egw_plugin_kind kind, std::string_vie
   d.config_schema = str(schema);
   d.capabilities = capabilities;
   d.ops = ops;
+  d.layout = str(layout_of<Class>());
   return d;
 }
 
