@@ -41,6 +41,21 @@ asio::awaitable<Result<bool>> leave_node(host::Datapath& former, const std::stri
   co_return shared;
 }
 
+DatapathChange::DatapathChange(std::filesystem::path state_dir, host::PluginHost& plugins,
+                               Logger& log, const std::string& expected)
+    : state_dir_(std::move(state_dir)), plugins_(plugins), log_(log) {
+  for (const ProgrammedDatapath& former : former_of(read_datapath_record(state_dir_), expected)) {
+    // What is wrong with one that cannot be opened is said when it is to leave.
+    if (auto opened = open(former.choice)) opened_[former.choice.name] = std::move(*opened);
+  }
+}
+
+Result<std::unique_ptr<host::Datapath>> DatapathChange::open(const PluginChoice& choice) {
+  if (auto found = opened_.extract(choice.name)) return std::move(found.mapped());
+  return plugins_.open_datapath(choice.name, choice.config, datapath_dir(state_dir_, choice.name),
+                                state_dir_);
+}
+
 void DatapathChange::keep(const DatapathRecord& record) {
   if (auto kept = write_datapath_record(state_dir_, record); !kept) {
     log_.warn("cannot note the datapath in use", {{"error", kept.error().to_string()}});
@@ -60,6 +75,7 @@ asio::awaitable<void> DatapathChange::run(DatapathRecord chosen, host::Datapath&
     if (!gone) left.push_back(former);
   }
   if (any) apply_all();  // what both shared may have gone with it
+  opened_.clear();
   chosen.former = std::move(left);
   auto observed = co_await datapath.observe();
   if (observed) chosen.now.holds = what_it_holds(std::move(*observed));
@@ -70,8 +86,7 @@ asio::awaitable<bool> DatapathChange::take_away(const ProgrammedDatapath& former
                                                 const std::string& layout, const std::string& name,
                                                 const model::NodeConfig& node) {
   const std::string& old = former.choice.name;
-  auto opened =
-      plugins_.open_datapath(old, former.choice.config, datapath_dir(state_dir_, old), state_dir_);
+  auto opened = open(former.choice);
   if (!opened) {
     log_.warn(
         "the datapath used before cannot be opened, so what it programmed stays in the "

@@ -6,6 +6,7 @@
 #include <boost/asio/awaitable.hpp>
 #include <filesystem>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 
@@ -17,8 +18,10 @@ namespace egw::runtime {
 
 class DatapathChange {
  public:
-  DatapathChange(std::filesystem::path state_dir, host::PluginHost& plugins, Logger& log)
-      : state_dir_(std::move(state_dir)), plugins_(plugins), log_(log) {}
+  // Opens those on record that are not `expected`, the one that will run here as far as is known: a
+  // plugin that hangs while it is opened must do so before the agent has begun.
+  DatapathChange(std::filesystem::path state_dir, host::PluginHost& plugins, Logger& log,
+                 const std::string& expected);
 
   // Run once, after the first apply of `chosen` for `node`. apply_all: has the chosen one compare
   // and program everything again. Former datapaths that could not remove their state are kept in
@@ -32,10 +35,12 @@ class DatapathChange {
                                          const std::string& layout, const std::string& name,
                                          const model::NodeConfig& node);
   void keep(const DatapathRecord& record);
+  Result<std::unique_ptr<host::Datapath>> open(const PluginChoice& choice);
 
   std::filesystem::path state_dir_;
   host::PluginHost& plugins_;
   Logger& log_;
+  std::map<std::string, std::unique_ptr<host::Datapath>> opened_;
 };
 
 // Has the opened datapath leave a node that `successor`, of this layout, goes on with: hand_over

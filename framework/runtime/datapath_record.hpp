@@ -29,6 +29,13 @@ struct DatapathRecord {
   std::vector<ProgrammedDatapath> former;     // have not removed their state yet
 };
 
+// What programs this node, for people.
+struct DatapathInUse {
+  std::string name;                           // empty: none has been chosen yet
+  bool automatic = false;                     // chosen by `datapath: auto`
+  std::map<std::string, std::string> others;  // name -> why not
+};
+
 // Where a datapath has its own files.
 [[nodiscard]] std::filesystem::path datapath_dir(const std::filesystem::path& state_dir,
                                                  const std::string& name);

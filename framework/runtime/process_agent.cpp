@@ -10,6 +10,7 @@
 #include "egw/net/uplink.hpp"
 #include "egw/runtime/admin_client.hpp"
 #include "egw/runtime/agent.hpp"
+#include "egw/runtime/auto_datapath.hpp"
 #include "egw/runtime/datapath_change.hpp"
 #include "egw/runtime/endpoints.hpp"
 #include "egw/runtime/process.hpp"
@@ -82,6 +83,60 @@ class UplinkFollower {
   unsigned round_ = 0;
   std::unique_ptr<net::UplinkWatch> watch_;
   std::unique_ptr<Timer> again_;
+};
+
+// The datapath that the configuration names, or the one that is chosen.
+class ChosenDatapath {
+ public:
+  Result<void> open(host::PluginHost& plugins, const RuntimeConfig& config, Logger& log) {
+    configured_ = config.datapath;
+    if (configured_.name == kAutomatic) {
+      auto opened =
+          AutoDatapath::open(plugins, config, read_datapath_record(config.state_dir), log);
+      if (!opened) return tl::unexpected(opened.error());
+      automatic_ = opened->get();
+      datapath_ = std::move(*opened);
+      return {};
+    }
+    auto opened =
+        plugins.open_datapath(configured_.name, configured_.config,
+                              datapath_dir(config.state_dir, configured_.name), config.state_dir);
+    if (!opened) return tl::unexpected(opened.error());
+    datapath_ = std::move(*opened);
+    return {};
+  }
+  [[nodiscard]] host::Datapath& get() const { return *datapath_; }
+  // Precondition of the name in it: it has been probed.
+  [[nodiscard]] DatapathRecord record() const {
+    DatapathRecord out;
+    out.boot = this_boot();
+    out.automatic = automatic_ != nullptr;
+    if (automatic_ == nullptr) {
+      out.now.choice = configured_;
+    } else if (const auto chosen = automatic_->chosen()) {
+      out.now.choice = *chosen;
+      out.others = automatic_->others();
+    }
+    return out;
+  }
+  // The name that will be in use, as far as it is known before the first probe.
+  [[nodiscard]] std::string expected() const {
+    return automatic_ == nullptr ? configured_.name : automatic_->predecessor();
+  }
+  // For the node's status: empty while none is chosen.
+  [[nodiscard]] DatapathInUse in_use() const {
+    DatapathInUse out{configured_.name, automatic_ != nullptr, {}};
+    if (automatic_ == nullptr) return out;
+    const auto chosen = automatic_->chosen();
+    out.name = chosen ? chosen->name : std::string();
+    out.others = automatic_->others();
+    return out;
+  }
+
+ private:
+  PluginChoice configured_;
+  std::unique_ptr<host::Datapath> datapath_;
+  AutoDatapath* automatic_ = nullptr;
 };
 
 // agent.bootDrop: pods wait for the first programming since the machine booted. Not after a mere
@@ -172,11 +227,11 @@ int run_agent(const RuntimeConfig& config) {
   host::PluginHost plugins(config.plugin_dir, process.executor(), process.plugin_log());
   auto store = process.open_store(plugins);
   if (!store) return process.refuse(store.error());
-  auto datapath =
-      plugins.open_datapath(config.datapath.name, config.datapath.config,
-                            datapath_dir(config.state_dir, config.datapath.name), config.state_dir);
-  if (!datapath) return process.refuse(datapath.error());
-  DatapathChange change(config.state_dir, plugins, process.log());
+  ChosenDatapath datapath;
+  if (auto opened = datapath.open(plugins, config, process.log()); !opened) {
+    return process.refuse(opened.error());
+  }
+  DatapathChange change(config.state_dir, plugins, process.log(), datapath.expected());
 
   Agent* claims_go_to = nullptr;
   auto announcer = start_announcer(config.settings, process, &claims_go_to);
@@ -193,23 +248,30 @@ int run_agent(const RuntimeConfig& config) {
       std::chrono::duration_cast<std::chrono::milliseconds>(config.drain_timeout).count();
   const auto pinger = make_pinger(process.executor(), process.clock());
   BootDrop boot_drop(config, process.log());
-  AgentPorts ports{**store, **datapath, announcer_port,
+  AgentPorts ports{**store, datapath.get(), announcer_port,
                    [&uplink](const std::string& method) { uplink.follow(method); },
                    [&] {
                      boot_drop.programmed();
-                     DatapathRecord record;
-                     record.now.choice = config.datapath;
-                     record.boot = this_boot();
                      Agent& on = *claims_go_to;
-                     spawn(process.executor(), change.run(std::move(record), **datapath, on.node(),
-                                                          [&on] { on.apply_all(); }));
+                     spawn(process.executor(), change.run(datapath.record(), datapath.get(),
+                                                          on.node(), [&on] { on.apply_all(); }));
                    }};
+  ports.datapath_in_use = [&datapath] { return datapath.in_use(); };
   ports.pinger = pinger.get();
   ports.on_purged = [&config]() -> Result<void> {
     if (auto lowered = net::lower_boot_drop(); !lowered) return tl::unexpected(lowered.error());
-    std::error_code ignored;
-    std::filesystem::remove(config.state_dir / kDatapathRecord, ignored);
-    return {};
+    const auto record = read_datapath_record(config.state_dir);
+    std::string left;
+    if (record) {
+      for (const auto& former : record->former) left += " " + former.choice.name;
+    }
+    if (left.empty()) {
+      remove_datapath_record(config.state_dir);
+      return {};
+    }
+    return fail(Errc::kUnavailable, "datapaths used before:" + left,
+                "have left their state on this node: put their libraries back and restart the "
+                "agent, or run `egw purge --datapath NAME` with them");
   };
   if (boot_drop.wanted()) {
     ports.hold_pods = [&boot_drop](const auto& pods, const auto& inside) {

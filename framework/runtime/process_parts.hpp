@@ -42,21 +42,26 @@ class FolderLock {
   int fd_ = -1;
 };
 
-// Ends the process when it takes too long over stopping.
+// Ends the process when it takes too long over stopping, and over its end: a plugin's own statics
+// are destroyed after everything here. Nothing can call an armed one off.
 class Watchdog {
  public:
-  explicit Watchdog(Logger& log) : log_(log) {}
+  explicit Watchdog(Logger& log);
   ~Watchdog();
+  Watchdog(const Watchdog&) = delete;
+  Watchdog& operator=(const Watchdog&) = delete;
   void arm(std::chrono::seconds patience);  // again: the new time counts
 
  private:
-  void wait();
-  Logger& log_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::chrono::steady_clock::time_point deadline_;
-  bool disarmed_ = false;
-  std::thread thread_;
+  struct State {
+    std::mutex mutex;
+    std::condition_variable changed;
+    std::chrono::steady_clock::time_point deadline;
+    bool armed = false;
+    Logger* log = nullptr;  // nullptr: it has gone
+  };
+  static void wait(const std::shared_ptr<State>& state);
+  std::shared_ptr<State> state_ = std::make_shared<State>();
 };
 
 class Process {

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "egw/net/boot_drop.hpp"
+#include "egw/runtime/auto_datapath.hpp"
 #include "egw/runtime/datapath_change.hpp"
 #include "egw/runtime/process.hpp"
 #include "egw/runtime/process_parts.hpp"
@@ -64,7 +65,11 @@ class Purge {
  private:
   PluginChoice choice_of(const std::string& name) const {
     PluginChoice choice{name};
-    if (name == config_.datapath.name) choice.config = config_.datapath.config;
+    const auto& configured = config_.datapath;
+    if (name == configured.name) choice.config = configured.config;
+    if (configured.name == kAutomatic && configured.config.contains(name)) {
+      choice.config = configured.config[name];
+    }
     if (!record_) return choice;
     if (record_->now.choice.name == name) return record_->now.choice;
     for (const ProgrammedDatapath& former : record_->former) {
@@ -75,7 +80,7 @@ class Purge {
 
   std::vector<PluginChoice> chosen(const std::string& wanted) const {
     std::vector<PluginChoice> out;
-    if (wanted == "all") {
+    if (wanted == "all" || (wanted.empty() && !record_ && config_.datapath.name == kAutomatic)) {
       for (const auto& plugin : plugins_.list()) {
         const bool usable = plugin.kind == host::PluginKind::kDatapath && plugin.problem.empty();
         if (usable) out.push_back(choice_of(plugin.name));

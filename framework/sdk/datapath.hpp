@@ -148,14 +148,14 @@ namespace detail {
 template <class Class>
 struct DatapathThunks {
   static std::int32_t probe(egw_str config, const egw_node_config* node, const egw_probe_sink* out,
-                            const egw_error_sink* error) noexcept {
+                            const egw_error_sink* error) {
     return guarded(error, [&] {
       ProbeSink sink(*out);
       return Class::probe(view(config), NodeConfig(read_struct(node)), sink);
     });
   }
   static std::int32_t open(egw_str config, egw_str state_dir, const egw_datapath_host* host,
-                           void** instance, const egw_error_sink* error) noexcept {
+                           void** instance, const egw_error_sink* error) {
     return guarded(error, [&] {
       const DatapathHost services(host);
       *instance = new Instance<Class>(services, view(config), view(state_dir), services);
@@ -163,7 +163,7 @@ struct DatapathThunks {
     });
   }
   static std::int32_t apply(void* instance, const egw_change* change,
-                            const egw_apply_report* report, const egw_error_sink* error) noexcept {
+                            const egw_apply_report* report, const egw_error_sink* error) {
     return guarded(error, [&] {
       ApplyReport out(*report);
       Status s = object_of<Class>(instance).apply(Change(change), out);
@@ -175,14 +175,14 @@ struct DatapathThunks {
     });
   }
   static std::int32_t sysctls(void* instance, const egw_sysctl_sink* out,
-                              const egw_error_sink* error) noexcept {
+                              const egw_error_sink* error) {
     return guarded(error, [&] {
       SysctlSink sink(*out);
       return object_of<Class>(instance).sysctls(sink);
     });
   }
   static std::int32_t observe(void* instance, const egw_text_sink* out,
-                              const egw_error_sink* error) noexcept {
+                              const egw_error_sink* error) {
     return guarded(error, [&] {
       Outcome<std::string> text = object_of<Class>(instance).observe();
       if (text.ok()) out->put(out->ctx, str(*text));
@@ -190,24 +190,23 @@ struct DatapathThunks {
     });
   }
   static std::int32_t counters(void* instance, const egw_counter_sink* out,
-                               const egw_error_sink* error) noexcept {
+                               const egw_error_sink* error) {
     return guarded(error, [&] {
       CounterSink sink(*out);
       return object_of<Class>(instance).counters(sink);
     });
   }
-  static std::int32_t health(void* instance, const egw_error_sink* error) noexcept {
+  static std::int32_t health(void* instance, const egw_error_sink* error) {
     return guarded(error, [&] { return object_of<Class>(instance).health(); });
   }
-  static std::int32_t forget(void* instance, const egw_addr* eip,
-                             const egw_error_sink* error) noexcept {
+  static std::int32_t forget(void* instance, const egw_addr* eip, const egw_error_sink* error) {
     return guarded(error, [&] { return object_of<Class>(instance).forget(Address(*eip)); });
   }
-  static std::int32_t purge(void* instance, const egw_error_sink* error) noexcept {
+  static std::int32_t purge(void* instance, const egw_error_sink* error) {
     return guarded(error, [&] { return object_of<Class>(instance).purge(); });
   }
   static std::int32_t hand_over(void* instance, const egw_node_config* node,
-                                const egw_error_sink* error) noexcept {
+                                const egw_error_sink* error) {
     return guarded(
         error, [&] { return object_of<Class>(instance).hand_over(NodeConfig(read_struct(node))); });
   }

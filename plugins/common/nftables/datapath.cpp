@@ -458,8 +458,8 @@ void NftDatapath::forget_programmed() {
   tunnel_.forget();
 }
 
-// Device, routes, rules and connections are the successor's, and so are the tables when it has taken
-// them over (shared_layout.hpp).
+// Device, routes, rules and connections are the successor's, and so are the tables when it has
+// taken them over (shared_layout.hpp).
 sdk::Status NftDatapath::hand_over(const sdk::NodeConfig& /*node*/) {
   const Monitor::OwnChange own(*monitor_);
   forget_programmed();
