@@ -37,9 +37,8 @@ class Change : public testing::Test {
     model::NodeConfig node;
     node.name = "n1";
     applied_again = 0;
-    DatapathChange change(state, bench.host(), log);
-    bench.await(
-        change.run(std::move(record), **opened, std::move(node), [&] { ++applied_again; }));
+    DatapathChange change(state, bench.host(), log, name);
+    bench.await(change.run(std::move(record), **opened, std::move(node), [&] { ++applied_again; }));
   }
   std::string take_notes() {
     std::ifstream in(notes);

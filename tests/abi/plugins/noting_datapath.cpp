@@ -1,20 +1,14 @@
 // A datapath on the SDK that writes the name of each operation that changes something to a file, a
-// line each: {"notes": PATH, "purge": "fail"}. LAYOUT: its layout, if it is to have one.
+// line each: {"notes": PATH, "purge": "fail"}. Its probe says no to {"probe": WHY}, with "while":
+// PATH as long as that is there. LAYOUT: its layout, if it is to have one.
 #include <fstream>
 
+#include "config_value.hpp"
 #include "egw/sdk/datapath.hpp"
 
 namespace {
 
 namespace sdk = egw::sdk;
-
-std::string value_of(std::string_view json, const std::string& key) {
-  const std::string mark = "\"" + key + "\":\"";
-  const auto at = json.find(mark);
-  if (at == std::string_view::npos) return {};
-  const auto from = at + mark.size();
-  return std::string(json.substr(from, json.find('"', from) - from));
-}
 
 class Noting final : public sdk::FullDatapath {
  public:
@@ -22,12 +16,15 @@ class Noting final : public sdk::FullDatapath {
   static constexpr std::string_view kLayout = LAYOUT;
 #endif
   Noting(std::string_view config, std::string_view, sdk::DatapathHost host)
-      : notes_(value_of(config, "notes")), fails_(value_of(config, "purge") == "fail") {
+      : host_(host),
+        notes_(value_of(config, "notes")),
+        fails_(value_of(config, "purge") == "fail") {
     (void)note("open in " + std::string(host.layout_dir()));
   }
   static sdk::Status probe(std::string_view config, const sdk::NodeConfig&, sdk::ProbeSink& out) {
     const std::string wrong = value_of(config, "probe");
-    if (wrong.empty()) return sdk::ok();
+    const std::string gate = value_of(config, "while");
+    if (wrong.empty() || (!gate.empty() && !std::ifstream(gate))) return sdk::ok();
     out.finding(false, "NotHere", wrong);
     return sdk::fail(sdk::Code::kUnsupported, "1 finding");
   }
@@ -38,7 +35,10 @@ class Noting final : public sdk::FullDatapath {
   }
   sdk::Status counters(sdk::CounterSink&) override { return sdk::ok(); }
   sdk::Status health() override { return sdk::ok(); }
-  sdk::Status forget(const sdk::Address&) override { return sdk::ok(); }
+  sdk::Status forget(const sdk::Address&) override {
+    host_.drifted("element");
+    return sdk::ok();
+  }
   sdk::Status purge() override {
     if (fails_) return sdk::fail(sdk::Code::kUnavailable, "the kernel says no");
     return note("purge");
@@ -52,6 +52,7 @@ class Noting final : public sdk::FullDatapath {
     if (!notes_.empty()) std::ofstream(notes_, std::ios::app) << NAME << ": " << what << '\n';
     return sdk::ok();
   }
+  sdk::DatapathHost host_;
   std::string notes_;
   bool fails_;
 };
