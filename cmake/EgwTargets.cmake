@@ -16,24 +16,15 @@ function(egw_module name)
   endif()
 endfunction()
 
-# egw_plugin(kind name SOURCES files [LINK libraries] [NO_INSTALL]): egw-<kind>-<name>.so, one exported symbol.
+# egw_plugin(kind name SOURCES files [LINK libraries]): a plugin of the product; egw_add_plugin() with our flags and
+# folder, and installed.
 function(egw_plugin kind name)
-  cmake_parse_arguments(ARG "NO_INSTALL" "" "SOURCES;LINK" ${ARGN})
+  egw_add_plugin(${kind} ${name} ${ARGN})
   set(target egw_${kind}_${name})
-  add_library(${target} MODULE ${ARG_SOURCES})
-  target_link_libraries(${target} PRIVATE egw_flags egw_sdk ${ARG_LINK})
-  target_link_options(${target} PRIVATE -Wl,--exclude-libs,ALL
-    "-Wl,--version-script=${PROJECT_SOURCE_DIR}/cmake/plugin.map")
-  if(NOT EGW_SANITIZE)
-    target_link_options(${target} PRIVATE -Wl,-z,defs)
-  endif()
-  set_target_properties(${target} PROPERTIES PREFIX "" OUTPUT_NAME "egw-${kind}-${name}"
-    LINK_DEPENDS "${PROJECT_SOURCE_DIR}/cmake/plugin.map"
-    LIBRARY_OUTPUT_DIRECTORY "${EGW_PLUGIN_OUTPUT_DIR}")
+  target_link_libraries(${target} PRIVATE egw_flags)
+  set_target_properties(${target} PROPERTIES LIBRARY_OUTPUT_DIRECTORY "${EGW_PLUGIN_OUTPUT_DIR}")
   add_dependencies(plugins ${target})
-  if(NOT ARG_NO_INSTALL)
-    install(TARGETS ${target} LIBRARY DESTINATION lib/egw/plugins)
-  endif()
+  install(TARGETS ${target} LIBRARY DESTINATION lib/egw/plugins)
 endfunction()
 
 # egw_unit_test(name LINK targets [LABEL label] [TIMEOUT s]): all *.cpp of the current folder as one

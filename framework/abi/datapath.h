@@ -168,6 +168,10 @@ typedef struct egw_datapath_host {
    * thread. */
   void (*drifted)(void* ctx, egw_str what);
   void* drifted_ctx;
+  /* Since 1.1. A folder (0700) that outlives the process and that all plugins of this plugin's layout
+   * have in common on this node: what a successor must know of what the kernel holds (the numbers in
+   * connections' marks). Empty without a layout. */
+  egw_str layout_dir;
 } egw_datapath_host;
 
 typedef struct egw_datapath_ops {
@@ -199,6 +203,12 @@ typedef struct egw_datapath_ops {
   int32_t (*forget)(void* instance, const egw_addr* eip, const egw_error_sink* error);
   /* Removes everything of ours from the kernel, whoever left it there. The instance stays open. */
   int32_t (*purge)(void* instance, const egw_error_sink* error);
+  /* Since 1.1, optional: where it is missing the host calls purge in its place. Another datapath of
+   * the same layout has programmed this node for `node`, and goes on alone. Removes what is this
+   * plugin's own, whoever left it, and leaves what the layout has in common - the tunnel device with
+   * its addresses, FDB and neighbours, routes, rules, connections - as the successor has made it.
+   * Idempotent; also called on an instance that never applied anything. */
+  int32_t (*hand_over)(void* instance, const egw_node_config* node, const egw_error_sink* error);
 } egw_datapath_ops;
 
 #ifdef __cplusplus

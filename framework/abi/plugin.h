@@ -40,6 +40,12 @@ typedef struct egw_plugin_descriptor {
   uint64_t capabilities;  /* EGW_CAP_* that the plugin offers */
   uint64_t required;      /* capability bits that the plugin needs from the host; unknown: refused */
   const void* ops;        /* egw_state_store_ops, egw_leader_election_ops or egw_datapath_ops */
+  /* Since 1.1. Datapath: [a-z0-9.-]{1,32}, the name of the kernel layout that the plugin has in common
+   * with others; empty: it shares nothing. Plugins of one layout recognise the same tunnel device,
+   * routes, rules and marks of connections as theirs, and the one that applied last owns them. When a
+   * node goes from one to another, the former hands over (egw_datapath_ops.hand_over) what it would
+   * purge otherwise. */
+  egw_str layout;
 } egw_plugin_descriptor;
 
 /* `const egw_plugin_descriptor* egw_plugin_entry_v1(void)`: constant, valid for ever, never NULL. */

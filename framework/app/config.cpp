@@ -12,6 +12,7 @@
 
 #include "egw/app/config_tree.hpp"
 #include "egw/app/yaml.hpp"
+#include "egw/runtime/auto_datapath.hpp"
 
 namespace egw::app {
 namespace {
@@ -170,6 +171,20 @@ void read_plugin(Reader& r, const std::string& path, runtime::PluginChoice& choi
   if (r.tree().has(path + ".config")) choice.config = r.tree().at(path + ".config");
 }
 
+// With `auto` each datapath that may be chosen has a section of its own.
+void check_sections(Reader& r, const json& config) {
+  const auto& names = runtime::kAutomaticOrder;
+  for (const auto& [name, section] : config.items()) {
+    const bool known = std::find(names.begin(), names.end(), name) != names.end();
+    if (known && section.is_object()) continue;
+    r.refuse(
+        "plugins.datapath.config",
+        fmt::format("has {} \"{}\"; with the datapath auto it has a section for each datapath "
+                    "that may be chosen: {}",
+                    known ? "no section but a value in" : "the key", name, fmt::join(names, ", ")));
+  }
+}
+
 void read_plugins(Reader& r, Config& config) {
   auto& rt = config.runtime;
   read_plugin(r, "plugins.stateStore", rt.state_store);
@@ -184,11 +199,15 @@ void read_plugins(Reader& r, Config& config) {
                                             ? rt.state_store.config["path"]
                                             : json("/var/lib/egw/egw.db");
   }
+  const bool automatic = rt.datapath.name == runtime::kAutomatic;
+  if (automatic) check_sections(r, rt.datapath.config);
   std::string backend;
   r.get("feature.iptables.backendMode", backend);
   if (backend.empty() || backend == "auto") return;
   if (rt.datapath.name == "iptables") {
     rt.datapath.config["backendMode"] = backend;
+  } else if (automatic) {
+    rt.datapath.config["iptables"]["backendMode"] = backend;
   } else {
     config.warnings.push_back(fmt::format("{}: has no effect with the datapath {}",
                                           r.tree().where("feature.iptables.backendMode"),

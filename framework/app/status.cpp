@@ -7,6 +7,7 @@
 #include <array>
 
 #include "egw/app/table.hpp"
+#include "egw/model/conditions.hpp"
 
 namespace egw::app {
 namespace {
@@ -14,7 +15,8 @@ namespace {
 using nlohmann::json;
 
 // Conditions that are good when true; every other one says what is wrong when it is true.
-constexpr std::array<std::string_view, 4> kGood{"Ready", "Allocated", "Placed", "TunnelReachable"};
+constexpr std::array<std::string_view, 5> kGood{"Ready", "Allocated", "Placed", "TunnelReachable",
+                                                model::kDatapathInUse};
 // Conditions that tell what happened or is under way, good or not.
 constexpr std::array<std::string_view, 4> kNews{"LastMove", "MoveDone", "Drained", "Deleting"};
 
@@ -89,7 +91,13 @@ void add_tunnel(json& status, const model::EgressTunnel& tunnel, const StatusInp
              {"draining", is_draining(tunnel)},
              {"ipv4", s.ipv4},
              {"ipv6", s.ipv6},
+             {"datapath", ""},
              {"heartbeatAgeMs", s.last_heartbeat_ms == 0 ? json() : json(age)}};
+  if (const auto* in_use = model::find_condition(s.conditions, model::kDatapathInUse)) {
+    const auto end = in_use->message.find("; ");
+    entry["datapath"] = in_use->message.substr(0, end);
+    if (end != std::string::npos) entry["datapathNotChosen"] = in_use->message.substr(end + 2);
+  }
   status["tunnels"].push_back(std::move(entry));
   const std::string object = "egresstunnel/" + tunnel.meta.name;
   const auto limit = input.settings.eip_eviction_timeout + 2 * input.settings.tunnel_monitor_period;
@@ -164,14 +172,18 @@ json make_status(const StatusInput& input) {
 std::string status_text(const json& status) {
   std::string out = fmt::format("Leader: {}, term {}\n", or_none(status["leader"]["holder"]),
                                 status["leader"]["term"].dump());
-  Table tunnels({"NODE", "PHASE", "HEARTBEAT", "IPV4", "IPV6"});
+  Table tunnels({"NODE", "PHASE", "HEARTBEAT", "IPV4", "IPV6", "DATAPATH"});
+  Table chosen({"NODE", "DATAPATH", "NOT CHOSEN"});
   for (const auto& t : status["tunnels"]) {
     const json& age = t["heartbeatAgeMs"];
     tunnels.add({or_none(t["node"]), or_none(t["phase"]) + (t["draining"] == true ? ",Drain" : ""),
                  age.is_null() ? "<none>" : format_age(age.get<std::int64_t>()) + " ago",
-                 or_none(t["ipv4"]), or_none(t["ipv6"])});
+                 or_none(t["ipv4"]), or_none(t["ipv6"]), or_none(t["datapath"])});
+    if (!t.contains("datapathNotChosen")) continue;
+    chosen.add({or_none(t["node"]), or_none(t["datapath"]), or_none(t["datapathNotChosen"])});
   }
   if (!tunnels.empty()) out += section("Tunnels:", std::move(tunnels));
+  if (!chosen.empty()) out += section("Datapaths chosen automatically:", std::move(chosen));
   Table eips({"GATEWAY", "IPV4", "IPV6", "NODE", "STATUS", "EPOCH", "POLICIES"});
   for (const auto& e : status["eips"]) {
     const bool own = e["useNodeIP"].get<bool>();

@@ -93,7 +93,8 @@ Verb purge_verb() {
       "Refused while an agent runs with this state folder.\n\n"
       "examples:\n  egw purge\n  egw purge --datapath all";
   v.options = {
-      {"datapath", 0, "NAME", "of this datapath plugin (default: the configured one), or all"},
+      {"datapath", 0, "NAME",
+       "of this datapath plugin (default: those that have programmed this node), or all"},
       {"state-dir", 0, "DIR", "the node's state folder"},
   };
   v.run = run_purge_verb;

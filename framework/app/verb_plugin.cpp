@@ -10,6 +10,7 @@
 #include "egw/app/verbs.hpp"
 #include "egw/app/yaml.hpp"
 #include "egw/host/plugin_host.hpp"
+#include "egw/runtime/datapath_record.hpp"
 
 namespace egw::app {
 namespace {
@@ -22,6 +23,15 @@ std::string abi_of(const host::PluginInfo& p) {
 
 std::string or_none(const std::string& text) { return text.empty() ? "<none>" : text; }
 
+// "yes" of the datapath that has programmed this node, else why `datapath: auto` has not chosen it.
+std::string in_use(const host::PluginInfo& p,
+                   const std::optional<runtime::DatapathRecord>& record) {
+  if (p.kind != host::PluginKind::kDatapath || !record) return "";
+  if (record->now.choice.name == p.name) return "yes";
+  const auto why = record->others.find(p.name);
+  return why == record->others.end() ? "" : "no: " + why->second;
+}
+
 json to_json(const host::PluginInfo& p) {
   json out{{"file", p.file.string()}, {"usable", p.problem.empty()}};
   if (!p.problem.empty()) out["problem"] = p.problem;
@@ -31,6 +41,7 @@ json to_json(const host::PluginInfo& p) {
   out["version"] = p.version;
   out["abi"] = abi_of(p);
   out["buildTag"] = p.build_tag;
+  if (!p.layout.empty()) out["layout"] = p.layout;
   out["capabilities"] = fmt::format("{:#x}", p.capabilities);
   json schema = json::parse(p.config_schema, nullptr, false);
   out["configSchema"] = schema.is_discarded() ? json(p.config_schema) : std::move(schema);
@@ -60,18 +71,29 @@ int run_list(Context& context) {
     context.console.error(fmt::format("{}: {}", plugins[0].file.string(), plugins[0].problem));
     return kUsage;
   }
+  const auto record = runtime::read_datapath_record(config->runtime.state_dir);
   if (format != "table") {
     json list = json::array();
-    for (const auto& p : plugins) list.push_back(to_json(p));
+    for (const auto& p : plugins) {
+      list.push_back(to_json(p));
+      if (const std::string used = in_use(p, record); !used.empty()) list.back()["inUse"] = used;
+    }
     context.console.out(rendered(list, format));
     return finish(context, kDone);
   }
-  Table table({"KIND", "NAME", "VERSION", "ABI", "FILE", "USABLE"});
+  std::vector<std::string> titles{"KIND", "NAME", "VERSION", "ABI", "FILE", "USABLE"};
+  if (record) titles.emplace_back("IN USE HERE");
+  Table table(std::move(titles));
   for (const auto& p : plugins) {
     const bool known = !p.name.empty();
-    table.add({known ? std::string(host::to_string(p.kind)) : "<none>", or_none(p.name),
-               or_none(p.version), known ? abi_of(p) : "<none>", p.file.filename().string(),
-               p.problem.empty() ? "yes" : "no: " + p.problem});
+    std::vector<std::string> row{known ? std::string(host::to_string(p.kind)) : "<none>",
+                                 or_none(p.name),
+                                 or_none(p.version),
+                                 known ? abi_of(p) : "<none>",
+                                 p.file.filename().string(),
+                                 p.problem.empty() ? "yes" : "no: " + p.problem};
+    if (record) row.push_back(or_none(in_use(p, record)));
+    table.add(std::move(row));
   }
   context.console.out(table.format());
   return finish(context, kDone);

@@ -8,7 +8,6 @@
 namespace egw::host {
 namespace {
 
-constexpr std::size_t kMaxJson = 16U << 20U;
 constexpr int kMaxDepth = 64;
 
 template <class T>

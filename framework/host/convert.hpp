@@ -38,7 +38,8 @@ class ErrorText {
 [[nodiscard]] egw_prefix to_abi(const model::Prefix& prefix);
 [[nodiscard]] model::Address to_model(const egw_addr& address);
 
-// JSON from a plugin: at most 16 MiB and 64 levels deep. nullopt: it is none.
+// JSON from a plugin: at most kMaxJson bytes and 64 levels deep. nullopt: it is none.
+inline constexpr std::size_t kMaxJson = 16U << 20U;
 [[nodiscard]] std::optional<nlohmann::json> parse_json(std::string_view text);
 // The text of a document; empty for null.
 [[nodiscard]] std::string dump_json(const nlohmann::json& document);

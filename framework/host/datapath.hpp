@@ -1,8 +1,8 @@
 // Datapath: what the agent sees of a datapath plugin, whatever implements it. One call at a time;
 // every call has a deadline, after which it fails with Errc::kTimeout while the plugin's thread may
-// still be busy (further calls then fail at once with kUnavailable until it returns). apply and
-// purge have 30 s, the others 5 s. health fails with kUnavailable and "Degraded: ..." after a
-// missed deadline. To be destroyed before the executor's context; that takes at most 2 s.
+// still be busy (further calls then fail at once with kUnavailable until it returns). apply, purge
+// and hand_over have 30 s, the others 5 s. health fails with kUnavailable and "Degraded: ..." after
+// a missed deadline. To be destroyed before the executor's context; that takes at most 2 s.
 #pragma once
 
 #include <boost/asio/awaitable.hpp>
@@ -59,6 +59,14 @@ class Datapath {
   virtual boost::asio::awaitable<Result<void>> health() = 0;
   virtual boost::asio::awaitable<Result<void>> forget(model::Address eip) = 0;
   virtual boost::asio::awaitable<Result<void>> purge() = 0;
+  // The kernel layout that the plugin has in common with others (abi/plugin.h); empty: none.
+  [[nodiscard]] virtual std::string layout() const { return {}; }
+  // Whether hand_over() leaves what a datapath of `layout` shares; otherwise it purges.
+  [[nodiscard]] virtual bool hands_over_to(const std::string& /*layout*/) const { return false; }
+  // Another datapath has programmed `node`: see egw_datapath_ops.
+  virtual boost::asio::awaitable<Result<void>> hand_over(model::NodeConfig /*node*/) {
+    return purge();
+  }
   // Called on the executor given at opening when somebody else changed our kernel state.
   virtual void on_drift(std::function<void(std::string what)> callback) = 0;
   // How many calls in a row missed their deadline; one that still runs counts once per deadline.

@@ -3,7 +3,9 @@
 #include <atomic>
 
 #include "egw/host/convert.hpp"
+#include "egw/host/descriptor.hpp"
 #include "egw/host/instance.hpp"
+#include "egw/host/probe_trial.hpp"
 #include "egw/host/proxies.hpp"
 
 namespace egw::host {
@@ -23,6 +25,7 @@ struct HostContext {
   Worker* worker = nullptr;
   std::weak_ptr<DriftListener> listener;
   std::atomic<bool> posted{false};  // one notice at a time: a full apply answers for all
+  std::string layout_dir;
   egw_datapath_host host{};
 };
 
@@ -137,8 +140,11 @@ void take_counter(void* ctx, egw_str name, egw_str labels, std::uint64_t value) 
       {plain_text(name, 128), plain_text(labels, 256), value});
 }
 
+// What is too long to be a JSON document is not copied.
 void take_text(void* ctx, egw_str text) noexcept {
-  static_cast<std::string*>(ctx)->assign(raw_view(text));
+  auto* out = static_cast<std::optional<std::string>*>(ctx);
+  out->reset();
+  if (text.len <= kMaxJson) out->emplace(raw_view(text));
 }
 
 awaitable<Result<ApplyOutcome>> need_full() {
@@ -159,13 +165,14 @@ awaitable<Result<void>> health_of(std::shared_ptr<Instance> instance,
 class PluginDatapath final : public Datapath {
  public:
   PluginDatapath(std::shared_ptr<Instance> instance, std::shared_ptr<DriftListener> listener,
-                 const Ops* ops, void* handle, std::string config, bool delta)
+                 const Ops* ops, void* handle, std::string config, DatapathOpening opened)
       : instance_(std::move(instance)),
         listener_(std::move(listener)),
         ops_(ops),
         handle_(handle),
         config_(std::move(config)),
-        delta_(delta) {}
+        layout_(std::move(opened.layout)),
+        delta_(opened.delta) {}
   ~PluginDatapath() override {
     listener_->callback = nullptr;
     instance_->close();
@@ -195,7 +202,7 @@ class PluginDatapath final : public Datapath {
       return std::move(found.items);
     };
     return call<std::vector<ProbeFinding>>(instance_, "probe", instance_->deadlines().call,
-                                           std::move(work));
+                                           first_in_a_child(std::move(work)));
   }
 
   awaitable<Result<ApplyOutcome>> apply(model::Change change) override {
@@ -226,14 +233,14 @@ class PluginDatapath final : public Datapath {
   awaitable<Result<nlohmann::json>> observe() override {
     std::function<Result<nlohmann::json>()> work = [ops = ops_, handle = handle_,
                                                     label = label()]() -> Result<nlohmann::json> {
-      std::string json;
+      std::optional<std::string> json;
       const egw_text_sink sink{&json, take_text};
       const ErrorText text(label);
       const std::int32_t status = ops->observe(handle, &sink, text.sink());
       if (auto error = text.error(status, "observe")) {
         return tl::unexpected<Error>(std::move(*error));
       }
-      auto document = parse_json(json);
+      auto document = json ? parse_json(*json) : std::nullopt;
       if (!document) return fail(Errc::kInternal, label, "observe gave no readable JSON");
       return std::move(*document);
     };
@@ -269,6 +276,26 @@ class PluginDatapath final : public Datapath {
     return call<void>(instance_, "purge", instance_->deadlines().apply, std::move(work));
   }
 
+  [[nodiscard]] std::string layout() const override { return layout_; }
+  [[nodiscard]] bool hands_over_to(const std::string& layout) const override {
+    return !layout.empty() && layout == layout_ && read_struct(ops_).hand_over != nullptr;
+  }
+  awaitable<Result<void>> hand_over(model::NodeConfig node) override {
+    const auto operation = read_struct(ops_).hand_over;
+    if (operation == nullptr) return purge();
+    std::function<Result<void>()> work = [operation, handle = handle_, label = label(),
+                                          node = std::move(node)]() -> Result<void> {
+      const AbiNode abi(node);
+      const ErrorText text(label);
+      const std::int32_t status = operation(handle, abi.get(), text.sink());
+      if (auto error = text.error(status, "hand_over")) {
+        return tl::unexpected<Error>(std::move(*error));
+      }
+      return {};
+    };
+    return call<void>(instance_, "hand_over", instance_->deadlines().apply, std::move(work));
+  }
+
   void on_drift(std::function<void(std::string)> callback) override {
     listener_->callback = std::move(callback);
   }
@@ -277,6 +304,18 @@ class PluginDatapath final : public Datapath {
 
  private:
   [[nodiscard]] std::string label() const { return instance_->worker().label(); }
+
+  // Until a probe has come back whole, its code is run where it can harm nobody; a little earlier
+  // than its deadline, so that the one who hangs there is named and not this instance's thread.
+  std::function<ProbeAnswer()> first_in_a_child(std::function<ProbeAnswer()> work) const {
+    const auto patience = instance_->deadlines().call * 9 / 10;
+    return [work = std::move(work), tried = probe_tried_, label = label(), patience] {
+      if (*tried) return work();
+      ProbeAnswer answer = probe_in_child(work, label, patience);
+      *tried = answer.has_value();
+      return answer;
+    };
+  }
 
   std::function<Result<void>()> simple(const char* name,
                                        std::int32_t (*operation)(const Ops*, void*,
@@ -309,13 +348,15 @@ class PluginDatapath final : public Datapath {
   const Ops* ops_;
   void* handle_;
   std::string config_;
+  std::string layout_;
   bool delta_;
+  const std::shared_ptr<bool> probe_tried_ = std::make_shared<bool>(false);  // the worker's thread
 };
 
 }  // namespace
 
 Result<std::unique_ptr<Datapath>> open_datapath(const Opening& opening,
-                                                const std::string& state_dir, bool delta) {
+                                                const DatapathOpening& datapath) {
   const auto* ops = static_cast<const Ops*>(opening.ops);
   const auto listener = std::make_shared<DriftListener>();
   const auto context = std::make_shared<HostContext>();
@@ -325,11 +366,13 @@ Result<std::unique_ptr<Datapath>> open_datapath(const Opening& opening,
   context->host.base = host_services(*opening.worker);
   context->host.drifted = on_drifted;
   context->host.drifted_ctx = context.get();
+  context->layout_dir = datapath.layout_dir;
+  context->host.layout_dir = to_abi(context->layout_dir);
   opening.worker->keep(context);
 
   const auto handle = open_instance(
       opening,
-      [ops, context = context.get(), config = opening.config, state_dir](
+      [ops, context = context.get(), config = opening.config, state_dir = datapath.state_dir](
           void** out, const egw_error_sink* error) {
         return ops->open(to_abi(config), to_abi(state_dir), &context->host, out, error);
       },
@@ -338,7 +381,7 @@ Result<std::unique_ptr<Datapath>> open_datapath(const Opening& opening,
   auto instance = std::make_shared<Instance>(opening.worker, opening.executor, opening.deadlines,
                                              [ops, h = *handle] { ops->close(h); });
   return std::make_unique<PluginDatapath>(std::move(instance), listener, ops, *handle,
-                                          opening.config, delta);
+                                          opening.config, datapath);
 }
 
 }  // namespace egw::host

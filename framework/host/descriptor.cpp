@@ -16,6 +16,7 @@ namespace {
 constexpr std::uint64_t kKnownCapabilities =
     EGW_CAP_POST_DNAT | EGW_CAP_DELTA | EGW_CAP_SINGLE_MACHINE;
 constexpr std::size_t kMaxText = 256;
+constexpr std::string_view kLayoutCharacters = "abcdefghijklmnopqrstuvwxyz0123456789-.";
 constexpr std::size_t kMaxSchema = 256U << 10U;
 constexpr std::uint32_t kMaxStruct = 64U << 10U;
 
@@ -180,6 +181,7 @@ std::string read_descriptor(const egw_plugin_descriptor* descriptor, PluginKind 
   if (wrong.empty()) wrong = take("version", d.version, kMaxText, info.version);
   if (wrong.empty()) wrong = take("build_tag", d.build_tag, kMaxText, info.build_tag);
   if (wrong.empty()) wrong = take("config_schema", d.config_schema, kMaxSchema, info.config_schema);
+  if (wrong.empty()) wrong = take("layout", d.layout, 32, info.layout);
   if (!wrong.empty()) return wrong;
   if (d.kind != static_cast<std::uint32_t>(kind)) {
     PluginKind other{};
@@ -192,6 +194,13 @@ std::string read_descriptor(const egw_plugin_descriptor* descriptor, PluginKind 
   if (info.name != name) {
     return "calls itself \"" + info.name + "\", its file name says \"" + name +
            "\": rename the file or correct the plugin";
+  }
+  // It becomes the name of a folder.
+  if (!info.layout.empty() &&
+      (info.layout.front() == '.' ||
+       info.layout.find_first_not_of(kLayoutCharacters) != std::string::npos)) {
+    return "calls its layout \"" + info.layout +
+           "\", expected a-z, 0-9, - and dots in between: correct the plugin";
   }
   if (const std::uint64_t unknown = d.required & ~kKnownCapabilities; unknown != 0) {
     return "needs capabilities that this egw does not have (bits " + hex(unknown) +

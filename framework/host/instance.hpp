@@ -5,6 +5,8 @@
 // while calls are under way: they end with kUnavailable.
 #pragma once
 
+#include <cxxabi.h>
+
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/steady_timer.hpp>
@@ -12,6 +14,7 @@
 #include <list>
 #include <memory>
 
+#include "egw/host/text.hpp"
 #include "egw/host/worker.hpp"
 
 namespace egw::host {
@@ -84,19 +87,27 @@ boost::asio::awaitable<Result<T>> call(std::shared_ptr<Instance> self, std::stri
   Worker* worker = &self->worker();
   std::function<void()> job = [weak, worker, work = std::move(work)] {
     auto result = std::make_shared<Result<T>>();
+    const auto answer = [&] {
+      worker->post([weak, result] {
+        if (const auto waiting = weak.lock()) {
+          waiting->result = std::move(*result);
+          waiting->timer.cancel();
+        }
+      });
+    };
     try {
       *result = work();
+    } catch (const abi::__forced_unwind&) {
+      *result = fail(Errc::kInternal, worker->label(), "ended its thread (pthread_exit)");
+      answer();
+      throw;
     } catch (const std::exception& e) {
-      *result = fail(Errc::kInternal, worker->label(), e.what());
+      *result = fail(Errc::kInternal, worker->label(),
+                     "threw an exception: " + plain_text(std::string_view(e.what()), 512));
     } catch (...) {
       *result = fail(Errc::kInternal, worker->label(), "threw what is no std::exception");
     }
-    worker->post([weak, result] {
-      if (const auto waiting = weak.lock()) {
-        waiting->result = std::move(*result);
-        waiting->timer.cancel();
-      }
-    });
+    answer();
   };
   const auto queued = Worker::Clock::now();
   const std::uint64_t number = worker->enqueue(name, deadline, std::move(job));

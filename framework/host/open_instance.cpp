@@ -1,3 +1,5 @@
+#include <cxxabi.h>
+
 #include <atomic>
 #include <future>
 
@@ -10,7 +12,7 @@ namespace {
 
 void take_log(void* ctx, std::int32_t level, egw_str message) noexcept {
   try {
-    static_cast<const Worker*>(ctx)->log(
+    static_cast<Worker*>(ctx)->plugin_log(
         std::clamp<std::int32_t>(level, EGW_LOG_DEBUG, EGW_LOG_ERROR), plain_text(message));
   } catch (...) {  // a log line that cannot be made is lost; the plugin's work goes on
   }
@@ -43,6 +45,14 @@ Result<void*> open_instance(const Opening& opening,
   worker->enqueue("open", patience, [attempt, open, close, label] {
     void* handle = nullptr;
     Result<void*> result;
+    const auto done = [&] {
+      int pending = Attempt::kPending;
+      if (attempt->state.compare_exchange_strong(pending, Attempt::kDone)) {
+        attempt->answer.set_value(std::move(result));
+      } else if (result) {
+        close(*result);
+      }
+    };
     try {
       const ErrorText text(label);
       const std::int32_t status = open(&handle, text.sink());
@@ -53,17 +63,16 @@ Result<void*> open_instance(const Opening& opening,
       } else {
         result = handle;
       }
+    } catch (const abi::__forced_unwind&) {
+      result = fail(Errc::kInternal, label, "open ended its thread (pthread_exit)");
+      done();
+      throw;
     } catch (const std::exception& e) {
       result = fail(Errc::kInternal, label, std::string("open threw an exception: ") + e.what());
     } catch (...) {
       result = fail(Errc::kInternal, label, "open threw what is no std::exception");
     }
-    int pending = Attempt::kPending;
-    if (attempt->state.compare_exchange_strong(pending, Attempt::kDone)) {
-      attempt->answer.set_value(std::move(result));
-    } else if (result) {
-      close(*result);
-    }
+    done();
   });
   if (answer.wait_for(patience) != std::future_status::ready) {
     int pending = Attempt::kPending;

@@ -105,15 +105,27 @@ Result<std::unique_ptr<LeaderElection>> PluginHost::open_leader_election(
   return host::open_leader_election(prepared->opening, identity);
 }
 
-Result<std::unique_ptr<Datapath>> PluginHost::open_datapath(
-    const std::string& name, const nlohmann::json& config, const std::filesystem::path& state_dir) {
+Result<std::unique_ptr<Datapath>> PluginHost::open_datapath(const std::string& name,
+                                                            const nlohmann::json& config,
+                                                            const std::filesystem::path& state_dir,
+                                                            const std::filesystem::path& layouts) {
   if (auto made = prepare_state_dir(state_dir); !made) {
     return tl::unexpected<Error>(std::move(made.error()));
   }
   auto prepared = impl_->prepare(PluginKind::kDatapath, name, config);
   if (!prepared) return tl::unexpected<Error>(std::move(prepared.error()));
-  return host::open_datapath(prepared->opening, state_dir.string(),
-                             (prepared->info.capabilities & EGW_CAP_DELTA) != 0);
+  DatapathOpening opening;
+  opening.state_dir = state_dir.string();
+  opening.delta = (prepared->info.capabilities & EGW_CAP_DELTA) != 0;
+  opening.layout = prepared->info.layout;
+  if (!opening.layout.empty()) {
+    const auto dir = (layouts.empty() ? state_dir : layouts) / ("layout-" + opening.layout);
+    if (auto made = prepare_state_dir(dir); !made) {
+      return tl::unexpected<Error>(std::move(made.error()));
+    }
+    opening.layout_dir = dir.string();
+  }
+  return host::open_datapath(prepared->opening, opening);
 }
 
 }  // namespace egw::host

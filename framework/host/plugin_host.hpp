@@ -25,6 +25,7 @@ struct PluginInfo {
   std::filesystem::path file;
   PluginKind kind{};
   std::string name, version, build_tag, config_schema;
+  std::string layout;  // of a datapath, see egw_plugin_descriptor; empty: none
   std::uint16_t abi_major = 0, abi_minor = 0;
   std::uint64_t capabilities = 0;
   // Empty: usable. Else why not, as the rest of a sentence that begins with the file ("is no ELF
@@ -82,10 +83,12 @@ class PluginHost {
   Result<std::unique_ptr<LeaderElection>> open_leader_election(const std::string& name,
                                                                const nlohmann::json& config,
                                                                const std::string& identity);
-  // state_dir: made with mode 0700 if missing.
+  // state_dir: made with mode 0700 if missing. layouts: where the folders are that plugins of one
+  // layout have in common; empty: nothing is in common, it lies in state_dir.
   Result<std::unique_ptr<Datapath>> open_datapath(const std::string& name,
                                                   const nlohmann::json& config,
-                                                  const std::filesystem::path& state_dir);
+                                                  const std::filesystem::path& state_dir,
+                                                  const std::filesystem::path& layouts = {});
 
  private:
   struct Impl;

@@ -24,10 +24,13 @@ struct Opening {
                                                                    bool serves_admission);
 [[nodiscard]] Result<std::unique_ptr<LeaderElection>> open_leader_election(
     const Opening& opening, const std::string& identity);
-// delta: the plugin offers EGW_CAP_DELTA.
+struct DatapathOpening {
+  std::string state_dir;
+  std::string layout, layout_dir;  // empty: none
+  bool delta = false;              // the plugin offers EGW_CAP_DELTA
+};
 [[nodiscard]] Result<std::unique_ptr<Datapath>> open_datapath(const Opening& opening,
-                                                              const std::string& state_dir,
-                                                              bool delta);
+                                                              const DatapathOpening& datapath);
 
 // Runs a plugin's open operation on the worker's thread. The handle, or why there is none; an open
 // that comes back too late is closed where it comes back.

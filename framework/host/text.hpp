@@ -11,6 +11,9 @@ namespace egw::host {
 
 [[nodiscard]] inline egw_str to_abi(std::string_view s) { return {s.data(), s.size()}; }
 
+// A longer text than this has no end: it is not looked at.
+inline constexpr std::size_t kMostText = 64U << 20U;
+
 // As it is; a NULL pointer reads as empty.
 [[nodiscard]] inline std::string_view raw_view(egw_str s) {
   return s.data == nullptr ? std::string_view() : std::string_view(s.data, s.len);
@@ -20,6 +23,7 @@ namespace egw::host {
 // becomes '?'; what is cut ends in "...".
 [[nodiscard]] std::string plain_text(std::string_view s, std::size_t limit = 4096);
 [[nodiscard]] inline std::string plain_text(egw_str s, std::size_t limit = 4096) {
+  if (s.len > kMostText) return "(a text of " + std::to_string(s.len) + " bytes)";
   return plain_text(raw_view(s), limit);
 }
 

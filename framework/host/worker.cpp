@@ -1,5 +1,6 @@
 #include "egw/host/worker.hpp"
 
+#include <cxxabi.h>
 #include <pthread.h>
 
 #include <algorithm>
@@ -29,13 +30,17 @@ Worker::Worker(std::string label, boost::asio::any_io_executor executor, LogFn l
 std::shared_ptr<Worker> Worker::start(std::string label, boost::asio::any_io_executor executor,
                                       LogFn log) {
   std::shared_ptr<Worker> worker(new Worker(std::move(label), std::move(executor), std::move(log)));
-  worker->thread_ = std::thread([self = worker]() mutable {
+  begin(worker);
+  return worker;
+}
+
+void Worker::begin(const std::shared_ptr<Worker>& self) {
+  self->thread_ = std::thread([self = std::shared_ptr<Worker>(self)]() mutable {
     block_signals();
     pthread_setname_np(pthread_self(), "egw-plugin");
     self->loop();
     self.reset();
   });
-  return worker;
 }
 
 // The last holder is either the core after close(), or the thread itself after it was left.
@@ -85,6 +90,16 @@ void Worker::log(int level, std::string_view message) const {
   if (log_) log_(level, label_, message);
 }
 
+void Worker::plugin_log(int level, std::string_view message) {
+  const LogBudget::Answer answer = budget_.take(Clock::now());
+  if (!answer.allowed) return;
+  if (answer.left_out != 0) {
+    log(EGW_LOG_WARN,
+        "logs too much: " + std::to_string(answer.left_out) + " of its lines were left out");
+  }
+  log(level, message);
+}
+
 void Worker::keep(std::shared_ptr<void> context) {
   const std::scoped_lock lock(mutex_);
   kept_.push_back(std::move(context));
@@ -114,6 +129,10 @@ void Worker::run(Job job) {
   const auto began = Clock::now();
   try {
     job.run();
+  } catch (const abi::__forced_unwind&) {
+    job.run = nullptr;
+    thread_ends(job.name);
+    throw;
   } catch (const std::exception& e) {
     log(EGW_LOG_ERROR, job.name + " failed: " + e.what());
   } catch (...) {
@@ -132,10 +151,23 @@ void Worker::run(Job job) {
   }
 }
 
+// On the thread that ends.
+void Worker::thread_ends(const std::string& job) {
+  log(EGW_LOG_ERROR, "ended the thread of its instance in " + job +
+                         " (pthread_exit): another thread goes on; correct the plugin");
+  const std::scoped_lock lock(mutex_);
+  running_.reset();
+  running_number_ = 0;
+  if (!thread_.joinable()) return;  // it has been left to itself: nobody waits for what is queued
+  thread_.detach();
+  begin(shared_from_this());
+}
+
 bool Worker::close(std::function<void()> last, Milliseconds patience) {
   std::deque<Job> dropped;
   bool left = false;
   std::string busy;
+  std::thread ended;
   {
     std::unique_lock lock(mutex_);
     if (closing_) return done_;
@@ -146,13 +178,17 @@ bool Worker::close(std::function<void()> last, Milliseconds patience) {
     const bool overdue = running_ && running_->overdue(Clock::now());
     left = overdue || !ended_.wait_for(lock, patience, [this] { return done_; });
     if (left && running_) busy = running_->name;
+    if (left) {
+      thread_.detach();
+    } else {
+      ended = std::move(thread_);
+    }
   }
   if (left) {
     log(EGW_LOG_WARN, "did not come back from " + (busy.empty() ? "close" : busy) +
                           "; its thread is left to itself");
-    thread_.detach();
   } else {
-    thread_.join();
+    ended.join();
   }
   const std::scoped_lock lock(gate_mutex_, log_mutex_);
   executor_ = {};

@@ -1,6 +1,9 @@
 // Worker: the one thread on which all operations of a plugin instance are called, and the only way
 // from a plugin's threads to the core. Owned by the proxies (instance.hpp) and by its own thread.
 //
+// A plugin may end the thread (pthread_exit): the operation has failed then, and another thread
+// goes on with what waits.
+//
 // Lifetime. The thread holds the Worker, so the contexts that a plugin was given (keep()) live as
 // long as an operation may run, however long that is. After close() nothing is posted to the
 // executor and nothing is logged, so a thread that never comes back touches nothing of the core's.
@@ -20,6 +23,7 @@
 #include <thread>
 #include <vector>
 
+#include "egw/host/log_budget.hpp"
 #include "egw/host/plugin_host.hpp"
 
 namespace egw::host {
@@ -57,6 +61,8 @@ class Worker : public std::enable_shared_from_this<Worker> {
   // `fn` must own nothing that belongs to the core (weak_ptr only).
   void post(std::function<void()> fn);
   void log(int level, std::string_view message) const;
+  // A line of the plugin's own: of a flood most are left out, and counted in a line of ours.
+  void plugin_log(int level, std::string_view message);
   [[nodiscard]] const std::string& label() const { return label_; }
   // Any thread: `context` lives as long as this.
   void keep(std::shared_ptr<void> context);
@@ -74,14 +80,17 @@ class Worker : public std::enable_shared_from_this<Worker> {
     std::function<void()> run;
   };
   Worker(std::string label, boost::asio::any_io_executor executor, LogFn log);
+  static void begin(const std::shared_ptr<Worker>& self);
   void loop();
   void run(Job job);
+  void thread_ends(const std::string& job);
 
   const std::string label_;
   mutable std::mutex gate_mutex_;
   boost::asio::any_io_executor executor_;  // guarded by gate_mutex_
   mutable std::mutex log_mutex_;
   LogFn log_;  // guarded by log_mutex_
+  LogBudget budget_;
 
   mutable std::mutex mutex_;  // guards the rest
   std::condition_variable wake_;

@@ -7,6 +7,7 @@
 #include <set>
 #include <utility>
 
+#include "egw/model/conditions.hpp"
 #include "egw/model/node_state_codec.hpp"
 #include "egw/runtime/agent_impl.hpp"
 #include "egw/runtime/spawn.hpp"
@@ -19,6 +20,7 @@ namespace {
 
 constexpr std::int64_t kConflictShownMs = 60'000;  // after the last claim
 constexpr std::int64_t kConfirmGapMs = 1'000;
+constexpr const char* kDescriptors = "descriptors";
 
 WorldSync::Options sync_options(const AgentOptions& options,
                                 std::function<void(std::optional<Kind>)> on_change) {
@@ -79,6 +81,7 @@ Agent::Impl::Impl(asio::any_io_executor the_executor, Clock& the_clock, Logger& 
       done(the_executor, clock) {
   health.add("datapath", [this] { return datapath_health(); });
   health.add("stateStore", [this] { return ports.store.health(); });
+  health.add(kDescriptors, [this] { return descriptors_held(); });
 }
 
 TunnelReporter::Options Agent::Impl::reporter_options() {
@@ -100,7 +103,9 @@ AgentView Agent::Impl::view() const {
   v.programmer = &programmer.status();
   v.has_tunnel_address = programmer.has_tunnel_address();
   v.kernel_intact = kernel_intact;
+  if (ports.datapath_in_use) v.datapath = ports.datapath_in_use();
   v.unwell = health.trouble("datapath");
+  if (v.unwell.empty()) v.unwell = health.trouble(kDescriptors);
   v.uplink_known = uplink_known;
   v.uplink = uplink;
   v.uplink_works = uplink_works;
@@ -172,7 +177,9 @@ void Agent::Impl::on_written(model::TunnelPhase before, const model::EgressTunne
   const bool failed = now == model::TunnelPhase::kFailed;
   std::string why;
   for (const auto& condition : own.status.conditions) {
-    if (!failed || !condition.status || condition.type == "TunnelReachable") continue;
+    const bool good =
+        condition.type == "TunnelReachable" || condition.type == model::kDatapathInUse;
+    if (!failed || !condition.status || good) continue;
     why += (why.empty() ? ": " : "; ") + condition.type + " " + condition.message;
   }
   const std::string phase(model::to_string(now));

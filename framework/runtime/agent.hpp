@@ -22,6 +22,7 @@
 #include "egw/net/announcer.hpp"
 #include "egw/net/uplink.hpp"
 #include "egw/runtime/clock.hpp"
+#include "egw/runtime/datapath_record.hpp"
 #include "egw/runtime/eip_keeper.hpp"
 #include "egw/runtime/logging.hpp"
 #include "egw/runtime/metrics.hpp"
@@ -53,6 +54,8 @@ struct AgentPorts {
       hold_pods = nullptr;
   // The datapath has been purged (`egw uninstall`): takes the rest of what the process has left.
   std::function<Result<void>()> on_purged = nullptr;
+  // nullptr: not told.
+  std::function<DatapathInUse()> datapath_in_use = nullptr;
   // Asks the owners of EIPs through the tunnel; nullptr: nobody does.
   Pinger* pinger = nullptr;
 };
@@ -70,6 +73,8 @@ class Agent {
 
   void on_uplink(const net::UplinkState& state);
   void on_claim(const net::Claim& claim);
+  // As the datapath was given it last.
+  [[nodiscard]] model::NodeConfig node() const;
   // Has the datapath compare and program everything again.
   void apply_all();
 

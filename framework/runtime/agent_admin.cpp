@@ -85,6 +85,16 @@ json programmer_json(const ProgrammerStatus& status, std::int64_t now_ms) {
 
 }  // namespace
 
+// A plugin that leaks descriptors takes them from the whole process: said long before none is left.
+asio::awaitable<Result<void>> Agent::Impl::descriptors_held() {
+  co_return descriptors.look(open_descriptors());
+}
+
+model::NodeConfig Agent::node() const {
+  const auto* compiler = impl_->programmer.compiler();
+  return compiler == nullptr ? model::NodeConfig{} : compiler->state().node;
+}
+
 json Agent::state() const {
   const Impl& in = *impl_;
   const std::int64_t now = in.clock.steady_ms();
@@ -111,6 +121,11 @@ json Agent::state() const {
               {"unreachable", in.reachability.unreachable()},
               {"plugins", in.health.state()},
               {"draining", in.draining}};
+  if (in.ports.datapath_in_use) {
+    const DatapathInUse in_use = in.ports.datapath_in_use();
+    out["datapath"]["name"] = in_use.name;
+    if (in_use.automatic) out["datapath"]["notChosen"] = in_use.others;
+  }
   const auto own = in.sync.world().tunnels.find(in.options.node_name);
   if (own != in.sync.world().tunnels.end()) {
     out["phase"] = model::to_string(own->second.status.phase);

@@ -9,6 +9,7 @@
 
 #include "egw/runtime/agent.hpp"
 #include "egw/runtime/agent_status.hpp"
+#include "egw/runtime/descriptors.hpp"
 #include "egw/runtime/events.hpp"
 #include "egw/runtime/plugin_health.hpp"
 #include "egw/runtime/programmer.hpp"
@@ -33,6 +34,7 @@ struct Agent::Impl {
   TunnelReporter reporter;
   EventRecorder events;
   PluginHealth health;
+  DescriptorWatch descriptors;
   Wakeup upkeep_wakeup, drain_wakeup, reach_wakeup, uninstall_wakeup, done;
   Reachability reachability;
 
@@ -65,6 +67,7 @@ struct Agent::Impl {
   void on_status();
   void on_health();
   boost::asio::awaitable<Result<void>> datapath_health();
+  boost::asio::awaitable<Result<void>> descriptors_held();
   void on_written(model::TunnelPhase before, const model::EgressTunnel& own);
   void on_uplink(const net::UplinkState& state);
   void on_claim(const net::Claim& claim);

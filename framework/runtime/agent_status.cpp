@@ -1,6 +1,7 @@
 // Phase and conditions of the own EgressTunnel (agent_status.hpp).
 #include "egw/runtime/agent_status.hpp"
 
+#include "egw/model/conditions.hpp"
 #include "egw/model/node_state_codec.hpp"
 
 namespace egw::runtime {
@@ -46,6 +47,12 @@ std::string uplink_message(const AgentView& view) {
   return "interface " + view.uplink.name + " is gone, down or has no carrier";
 }
 
+std::string in_use_text(const DatapathInUse& datapath) {
+  std::string out = datapath.name;
+  for (const auto& [name, why] : datapath.others) out += "; " + name + ": " + why;
+  return out;
+}
+
 bool serious(const AgentView& view) {
   const auto& status = *view.programmer;
   return (view.uplink_known && !view.uplink_works) || !status.refused.empty() ||
@@ -56,16 +63,19 @@ void fill_conditions(const AgentView& view, model::Conditions& conditions) {
   const auto& status = *view.programmer;
   report(view, conditions, "UplinkDown", view.uplink_known && !view.uplink_works, "NoCarrier",
          uplink_message(view));
+  report(view, conditions, std::string(model::kDatapathInUse), !view.datapath.name.empty(),
+         view.datapath.automatic ? "Automatic" : "Configured", in_use_text(view.datapath));
   report(view, conditions, "DatapathRefused", !status.refused.empty(), "ProbeFailed",
          status.refused);
   report(view, conditions, "DatapathRemark", !status.remarks.empty(), "ProbeRemark",
          listed(status.remarks, [](const std::string& remark) { return remark; }));
   const bool failed = status.missed > 0 || !status.error.empty();
-  report(view, conditions, "Degraded", failed || !view.unwell.empty(),
+  const std::string& unwell = view.unwell.empty() ? status.settings_error : view.unwell;
+  report(view, conditions, "Degraded", failed || !unwell.empty(),
          status.missed > 0 ? "DeadlineMissed"
          : failed          ? "ApplyFailed"
                            : "Unwell",
-         failed ? status.error : view.unwell);
+         failed ? status.error : unwell);
   report(view, conditions, "SysctlMissing", !status.sysctls.empty(), "SysctlMissing",
          listed(status.sysctls, [](const SysctlProblem& p) { return p.key + " " + p.message; }));
   report(view, conditions, "PartlyProgrammed", !status.failures.empty(), "ObjectsFailed",

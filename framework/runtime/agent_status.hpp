@@ -11,6 +11,7 @@
 #include "egw/model/resources.hpp"
 #include "egw/net/announcer.hpp"
 #include "egw/net/uplink.hpp"
+#include "egw/runtime/datapath_record.hpp"
 #include "egw/runtime/programmer.hpp"
 
 namespace egw::runtime {
@@ -26,6 +27,7 @@ struct AgentView {
   const ProgrammerStatus* programmer = nullptr;
   bool has_tunnel_address = false;
   bool kernel_intact = false;  // at the start it held what a predecessor had programmed
+  DatapathInUse datapath;      // name empty: not known
   std::string unwell;          // what the datapath says is wrong; empty: it is well
   bool uplink_known = false;   // the first look at the uplink has been taken
   net::UplinkState uplink;     // the last one that was there

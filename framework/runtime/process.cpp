@@ -1,5 +1,5 @@
-// What every process of egw has in common, and run_controller, run_purge (process.hpp). run_agent:
-// process_agent.cpp.
+// What every process of egw has in common, and run_controller (process.hpp). run_agent:
+// process_agent.cpp, run_purge: process_purge.cpp.
 #include "egw/runtime/process.hpp"
 
 #include <fmt/format.h>
@@ -11,13 +11,11 @@
 
 #include "egw/core/admission.hpp"
 #include "egw/host/plugin_host.hpp"
-#include "egw/net/boot_drop.hpp"
 #include "egw/runtime/admin_client.hpp"
 #include "egw/runtime/controller.hpp"
 #include "egw/runtime/endpoints.hpp"
 #include "egw/runtime/process_parts.hpp"
 #include "egw/runtime/spawn.hpp"
-#include "egw/runtime/sysctls.hpp"
 
 namespace egw::runtime {
 namespace asio = boost::asio;
@@ -50,12 +48,6 @@ namespace {
 
 asio::awaitable<void> control(Controller& controller, asio::io_context& loop) {
   co_await controller.run();
-  loop.stop();
-}
-
-asio::awaitable<void> purge_one(host::Datapath& datapath, Result<void>& result,
-                                asio::io_context& loop) {
-  result = co_await datapath.purge();
   loop.stop();
 }
 
@@ -103,52 +95,6 @@ int run_controller(const RuntimeConfig& config) {
   process.log().info("controller started", {{"identity", identity}, {"version", kVersion}});
   spawn(process.executor(), control(controller, process.loop()));
   return process.run();
-}
-
-Result<void> run_purge(const RuntimeConfig& config, const std::string& datapath) {
-  Process process(config, "purge");
-  if (auto made = make_state_dir(config.state_dir); !made) return made;
-  FolderLock lock;
-  if (!lock.take(config.state_dir / "agent.lock")) {
-    return fail(Errc::kConflict, config.state_dir.string(),
-                "an agent runs with this state folder: stop it first, or it would program the "
-                "node again");
-  }
-  host::PluginHost plugins(config.plugin_dir, process.executor(), process.plugin_log());
-  std::vector<PluginChoice> chosen;
-  const auto recorded = read_datapath_record(config.state_dir);
-  const auto choose = [&](const std::string& name) {
-    PluginChoice choice{name};
-    if (name == config.datapath.name) choice.config = config.datapath.config;
-    if (recorded && recorded->name == name) choice.config = recorded->config;
-    chosen.push_back(std::move(choice));
-  };
-  if (datapath == "all") {
-    for (const auto& plugin : plugins.list()) {
-      if (plugin.kind == host::PluginKind::kDatapath && plugin.problem.empty()) choose(plugin.name);
-    }
-  } else {
-    choose(datapath.empty() ? config.datapath.name : datapath);
-  }
-  for (const auto& choice : chosen) {
-    auto opened = plugins.open_datapath(choice.name, choice.config,
-                                        datapath_dir(config.state_dir, choice.name));
-    if (!opened) return tl::unexpected(opened.error());
-    Result<void> result;
-    spawn(process.executor(), purge_one(**opened, result, process.loop()));
-    process.loop().restart();
-    process.loop().run();
-    if (!result) return result;
-    process.log().info("purged", {{"datapath", choice.name}});
-  }
-  if (auto lowered = net::lower_boot_drop(); !lowered) return tl::unexpected(lowered.error());
-  Sysctls sysctls("/proc/sys", config.state_dir / "sysctls.json", true, process.log());
-  if (auto restored = sysctls.restore(); !restored) return restored;
-  if (recorded && (datapath == "all" || chosen.front().name == recorded->name)) {
-    std::error_code ignored;
-    std::filesystem::remove(config.state_dir / kDatapathRecord, ignored);
-  }
-  return {};
 }
 
 }  // namespace egw::runtime

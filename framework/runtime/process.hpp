@@ -21,7 +21,9 @@ int run_agent(const RuntimeConfig& config);
 int run_controller(const RuntimeConfig& config);
 
 // Removes everything that a datapath has left in this node's kernel and restores the settings of
-// the host that the agent changed. datapath: a plugin's name, or "all"; empty: the configured one.
+// the host that the agent changed. datapath: a plugin's name, or "all"; empty: the one that
+// programmed the node last (else the configured one) and those before it whose state is still
+// there. A former one alone leaves what it shares with the one that still serves, and the settings.
 // Refuses while an agent runs with this state folder.
 Result<void> run_purge(const RuntimeConfig& config, const std::string& datapath);
 

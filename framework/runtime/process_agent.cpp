@@ -10,6 +10,8 @@
 #include "egw/net/uplink.hpp"
 #include "egw/runtime/admin_client.hpp"
 #include "egw/runtime/agent.hpp"
+#include "egw/runtime/auto_datapath.hpp"
+#include "egw/runtime/datapath_change.hpp"
 #include "egw/runtime/endpoints.hpp"
 #include "egw/runtime/process.hpp"
 #include "egw/runtime/process_parts.hpp"
@@ -83,47 +85,58 @@ class UplinkFollower {
   std::unique_ptr<Timer> again_;
 };
 
-// The datapath that programmed this node before, when it is another one now: it takes its kernel
-// state away after the new one has put its own in place.
-class Predecessor {
+// The datapath that the configuration names, or the one that is chosen.
+class ChosenDatapath {
  public:
-  Predecessor(const RuntimeConfig& config, host::PluginHost& plugins, Logger& log)
-      : config_(config), log_(log) {
-    auto recorded = read_datapath_record(config.state_dir);
-    if (!recorded || recorded->name == config.datapath.name) return;
-    auto opened = plugins.open_datapath(recorded->name, recorded->config,
-                                        datapath_dir(config.state_dir, recorded->name));
-    name_ = recorded->name;
-    if (opened) {
+  Result<void> open(host::PluginHost& plugins, const RuntimeConfig& config, Logger& log) {
+    configured_ = config.datapath;
+    if (configured_.name == kAutomatic) {
+      auto opened =
+          AutoDatapath::open(plugins, config, read_datapath_record(config.state_dir), log);
+      if (!opened) return tl::unexpected(opened.error());
+      automatic_ = opened->get();
       datapath_ = std::move(*opened);
-    } else {
-      log_.warn("the datapath used before cannot be opened: run `egw purge --datapath NAME` later",
-                {{"datapath", name_}, {"error", opened.error().to_string()}});
+      return {};
     }
+    auto opened =
+        plugins.open_datapath(configured_.name, configured_.config,
+                              datapath_dir(config.state_dir, configured_.name), config.state_dir);
+    if (!opened) return tl::unexpected(opened.error());
+    datapath_ = std::move(*opened);
+    return {};
   }
-
-  // Run once, after the first apply. Keeps the old record when its state could not be removed.
-  asio::awaitable<void> replace(Agent& agent) {
-    if (datapath_) {
-      auto purged = co_await datapath_->purge();
-      if (!purged) {
-        log_.error("the former datapath did not remove its state",
-                   {{"datapath", name_}, {"error", purged.error().to_string()}});
-        co_return;
-      }
-      log_.info("former datapath purged", {{"datapath", name_}});
-      agent.apply_all();  // what both shared may have gone with it
+  [[nodiscard]] host::Datapath& get() const { return *datapath_; }
+  // Precondition of the name in it: it has been probed.
+  [[nodiscard]] DatapathRecord record() const {
+    DatapathRecord out;
+    out.boot = this_boot();
+    out.automatic = automatic_ != nullptr;
+    if (automatic_ == nullptr) {
+      out.now.choice = configured_;
+    } else if (const auto chosen = automatic_->chosen()) {
+      out.now.choice = *chosen;
+      out.others = automatic_->others();
     }
-    if (auto kept = write_datapath_record(config_.state_dir, config_.datapath); !kept) {
-      log_.warn("cannot note the datapath in use", {{"error", kept.error().to_string()}});
-    }
+    return out;
+  }
+  // The name that will be in use, as far as it is known before the first probe.
+  [[nodiscard]] std::string expected() const {
+    return automatic_ == nullptr ? configured_.name : automatic_->predecessor();
+  }
+  // For the node's status: empty while none is chosen.
+  [[nodiscard]] DatapathInUse in_use() const {
+    DatapathInUse out{configured_.name, automatic_ != nullptr, {}};
+    if (automatic_ == nullptr) return out;
+    const auto chosen = automatic_->chosen();
+    out.name = chosen ? chosen->name : std::string();
+    out.others = automatic_->others();
+    return out;
   }
 
  private:
-  const RuntimeConfig& config_;
-  Logger& log_;
-  std::string name_;
+  PluginChoice configured_;
   std::unique_ptr<host::Datapath> datapath_;
+  AutoDatapath* automatic_ = nullptr;
 };
 
 // agent.bootDrop: pods wait for the first programming since the machine booted. Not after a mere
@@ -134,7 +147,7 @@ class BootDrop {
       : wanted_(config.settings.boot_drop),
         record_(config.state_dir / "programmed-boot"),
         log_(log) {
-    std::ifstream("/proc/sys/kernel/random/boot_id") >> boot_;
+    boot_ = this_boot();
     std::string last;
     std::ifstream(record_) >> last;
     programmed_ = !boot_.empty() && last == boot_;
@@ -214,10 +227,11 @@ int run_agent(const RuntimeConfig& config) {
   host::PluginHost plugins(config.plugin_dir, process.executor(), process.plugin_log());
   auto store = process.open_store(plugins);
   if (!store) return process.refuse(store.error());
-  auto datapath = plugins.open_datapath(config.datapath.name, config.datapath.config,
-                                        datapath_dir(config.state_dir, config.datapath.name));
-  if (!datapath) return process.refuse(datapath.error());
-  Predecessor predecessor(config, plugins, process.log());
+  ChosenDatapath datapath;
+  if (auto opened = datapath.open(plugins, config, process.log()); !opened) {
+    return process.refuse(opened.error());
+  }
+  DatapathChange change(config.state_dir, plugins, process.log(), datapath.expected());
 
   Agent* claims_go_to = nullptr;
   auto announcer = start_announcer(config.settings, process, &claims_go_to);
@@ -234,18 +248,30 @@ int run_agent(const RuntimeConfig& config) {
       std::chrono::duration_cast<std::chrono::milliseconds>(config.drain_timeout).count();
   const auto pinger = make_pinger(process.executor(), process.clock());
   BootDrop boot_drop(config, process.log());
-  AgentPorts ports{**store, **datapath, announcer_port,
+  AgentPorts ports{**store, datapath.get(), announcer_port,
                    [&uplink](const std::string& method) { uplink.follow(method); },
                    [&] {
                      boot_drop.programmed();
-                     spawn(process.executor(), predecessor.replace(*claims_go_to));
+                     Agent& on = *claims_go_to;
+                     spawn(process.executor(), change.run(datapath.record(), datapath.get(),
+                                                          on.node(), [&on] { on.apply_all(); }));
                    }};
+  ports.datapath_in_use = [&datapath] { return datapath.in_use(); };
   ports.pinger = pinger.get();
   ports.on_purged = [&config]() -> Result<void> {
     if (auto lowered = net::lower_boot_drop(); !lowered) return tl::unexpected(lowered.error());
-    std::error_code ignored;
-    std::filesystem::remove(config.state_dir / kDatapathRecord, ignored);
-    return {};
+    const auto record = read_datapath_record(config.state_dir);
+    std::string left;
+    if (record) {
+      for (const auto& former : record->former) left += " " + former.choice.name;
+    }
+    if (left.empty()) {
+      remove_datapath_record(config.state_dir);
+      return {};
+    }
+    return fail(Errc::kUnavailable, "datapaths used before:" + left,
+                "have left their state on this node: put their libraries back and restart the "
+                "agent, or run `egw purge --datapath NAME` with them");
   };
   if (boot_drop.wanted()) {
     ports.hold_pods = [&boot_drop](const auto& pods, const auto& inside) {

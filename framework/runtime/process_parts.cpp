@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <cstdio>
 #include <fstream>
 #include <utility>
 
@@ -29,27 +30,6 @@ Result<void> make_state_dir(const fs::path& folder) {
   return {};
 }
 
-fs::path datapath_dir(const fs::path& state_dir, const std::string& name) {
-  return state_dir / ("datapath-" + name);
-}
-
-std::optional<PluginChoice> read_datapath_record(const fs::path& state_dir) {
-  std::ifstream in(state_dir / kDatapathRecord);
-  if (!in) return std::nullopt;
-  const auto record = nlohmann::json::parse(in, nullptr, false);
-  if (!record.is_object() || !record.contains("name") || !record["name"].is_string()) {
-    return std::nullopt;
-  }
-  PluginChoice choice{record["name"].get<std::string>()};
-  choice.config = record.value("config", nlohmann::json::object());
-  return choice;
-}
-
-Result<void> write_datapath_record(const fs::path& state_dir, const PluginChoice& choice) {
-  const nlohmann::json record = {{"name", choice.name}, {"config", choice.config}};
-  return write_file(state_dir / kDatapathRecord, record.dump(1) + "\n");
-}
-
 // ---- FolderLock, Watchdog
 // ------------------------------------------------------------------------
 
@@ -68,34 +48,33 @@ bool FolderLock::take(const fs::path& file) {
   return true;
 }
 
+Watchdog::Watchdog(Logger& log) { state_->log = &log; }
+
 Watchdog::~Watchdog() {
-  {
-    const std::lock_guard lock(mutex_);
-    disarmed_ = true;
-  }
-  changed_.notify_all();
-  if (thread_.joinable()) thread_.join();
+  const std::lock_guard lock(state_->mutex);
+  state_->log = nullptr;
 }
 
 void Watchdog::arm(std::chrono::seconds patience) {
-  {
-    const std::lock_guard lock(mutex_);
-    deadline_ = std::chrono::steady_clock::now() + patience;
-  }
-  if (thread_.joinable()) {
-    changed_.notify_all();
-  } else {
-    thread_ = std::thread([this] { wait(); });
-  }
+  const std::lock_guard lock(state_->mutex);
+  state_->deadline = std::chrono::steady_clock::now() + patience;
+  state_->changed.notify_all();
+  if (state_->armed) return;
+  state_->armed = true;
+  std::thread([state = state_] { wait(state); }).detach();
 }
 
-void Watchdog::wait() {
-  std::unique_lock lock(mutex_);
-  while (!disarmed_ && std::chrono::steady_clock::now() < deadline_) {
-    changed_.wait_until(lock, deadline_);
+void Watchdog::wait(const std::shared_ptr<State>& state) {
+  std::unique_lock lock(state->mutex);
+  while (std::chrono::steady_clock::now() < state->deadline) {
+    state->changed.wait_until(lock, state->deadline);
   }
-  if (disarmed_) return;
-  log_.error("a plugin did not let go in time: leaving without it");
+  const char* const why = "a plugin did not let go in time: leaving without it";
+  if (state->log != nullptr) {
+    state->log->error(why);
+  } else {
+    std::fprintf(stderr, "egw: %s\n", why);
+  }
   ::_exit(1);
 }
 

@@ -25,17 +25,9 @@ namespace egw::runtime {
 inline constexpr const char* kVersion = EGW_VERSION;
 // A process that has been asked to stop is gone after this, whatever a plugin does.
 inline constexpr std::chrono::seconds kStopTime{9};
-inline constexpr const char* kDatapathRecord = "datapath.json";
 
 // Makes the folder (mode 0700) if it is not there.
 [[nodiscard]] Result<void> make_state_dir(const std::filesystem::path& folder);
-[[nodiscard]] std::filesystem::path datapath_dir(const std::filesystem::path& state_dir,
-                                                 const std::string& name);
-// The datapath that programmed this node last.
-[[nodiscard]] std::optional<PluginChoice> read_datapath_record(
-    const std::filesystem::path& state_dir);
-[[nodiscard]] Result<void> write_datapath_record(const std::filesystem::path& state_dir,
-                                                 const PluginChoice& choice);
 
 // A lock that the kernel drops when the process is gone (flock(2)).
 class FolderLock {
@@ -50,21 +42,26 @@ class FolderLock {
   int fd_ = -1;
 };
 
-// Ends the process when it takes too long over stopping.
+// Ends the process when it takes too long over stopping, and over its end: a plugin's own statics
+// are destroyed after everything here. Nothing can call an armed one off.
 class Watchdog {
  public:
-  explicit Watchdog(Logger& log) : log_(log) {}
+  explicit Watchdog(Logger& log);
   ~Watchdog();
+  Watchdog(const Watchdog&) = delete;
+  Watchdog& operator=(const Watchdog&) = delete;
   void arm(std::chrono::seconds patience);  // again: the new time counts
 
  private:
-  void wait();
-  Logger& log_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  std::chrono::steady_clock::time_point deadline_;
-  bool disarmed_ = false;
-  std::thread thread_;
+  struct State {
+    std::mutex mutex;
+    std::condition_variable changed;
+    std::chrono::steady_clock::time_point deadline;
+    bool armed = false;
+    Logger* log = nullptr;  // nullptr: it has gone
+  };
+  static void wait(const std::shared_ptr<State>& state);
+  std::shared_ptr<State> state_ = std::make_shared<State>();
 };
 
 class Process {

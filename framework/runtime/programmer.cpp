@@ -309,11 +309,12 @@ asio::awaitable<bool> Programmer::apply(model::Change change) {
 
 asio::awaitable<void> Programmer::tune(bool complete) {
   auto needs = co_await datapath_.sysctls();
-  if (!needs) {
-    log_.warn("the datapath does not say which sysctls it needs",
-              {{"error", needs.error().to_string()}});
-    co_return;
-  }
+  const std::string error =
+      needs ? std::string()
+            : "the datapath does not say which sysctls it needs: " + needs.error().to_string();
+  if (!error.empty() && error != status_.settings_error) log_.warn(error);
+  status_.settings_error = error;
+  if (!needs) co_return;
   auto problems = sysctls_.apply(*needs, complete);
   for (const auto& problem : problems) {
     const bool known =

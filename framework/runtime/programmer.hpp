@@ -33,6 +33,7 @@ struct ProgrammerStatus {
   std::string error;                 // why the last apply failed as a whole; empty: it did not
   std::vector<host::ApplyFailure> failures;  // objects that could not be programmed
   std::vector<SysctlProblem> sysctls;
+  std::string settings_error;  // the plugin does not say which settings it needs; empty: it does
   model::Realised realised;
   bool realised_urgent = false;  // a gateway or policy change was realised: report it at once
   std::uint64_t generation = 0;

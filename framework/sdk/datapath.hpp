@@ -24,6 +24,9 @@ class DatapathHost : public Host {
   void drifted(std::string_view what) const noexcept {
     if (host_.drifted != nullptr) host_.drifted(host_.drifted_ctx, str(what));
   }
+  // The folder that plugins of this plugin's layout share; empty without a layout, and with a host
+  // older than ABI 1.1.
+  [[nodiscard]] std::string_view layout_dir() const noexcept { return view(host_.layout_dir); }
 
  private:
   egw_datapath_host host_{};
@@ -115,6 +118,8 @@ class Datapath {
   virtual Status health() = 0;
   virtual Status forget(const Address& eip) = 0;
   virtual Status purge() = 0;
+  // Only of a class with kLayout. The default gives nothing away.
+  virtual Status hand_over(const NodeConfig& /*node*/) { return purge(); }
 };
 
 // For plugins that only know "make the kernel look like this": steps are gathered here, and
@@ -143,14 +148,14 @@ namespace detail {
 template <class Class>
 struct DatapathThunks {
   static std::int32_t probe(egw_str config, const egw_node_config* node, const egw_probe_sink* out,
-                            const egw_error_sink* error) noexcept {
+                            const egw_error_sink* error) {
     return guarded(error, [&] {
       ProbeSink sink(*out);
       return Class::probe(view(config), NodeConfig(read_struct(node)), sink);
     });
   }
   static std::int32_t open(egw_str config, egw_str state_dir, const egw_datapath_host* host,
-                           void** instance, const egw_error_sink* error) noexcept {
+                           void** instance, const egw_error_sink* error) {
     return guarded(error, [&] {
       const DatapathHost services(host);
       *instance = new Instance<Class>(services, view(config), view(state_dir), services);
@@ -158,7 +163,7 @@ struct DatapathThunks {
     });
   }
   static std::int32_t apply(void* instance, const egw_change* change,
-                            const egw_apply_report* report, const egw_error_sink* error) noexcept {
+                            const egw_apply_report* report, const egw_error_sink* error) {
     return guarded(error, [&] {
       ApplyReport out(*report);
       Status s = object_of<Class>(instance).apply(Change(change), out);
@@ -170,14 +175,14 @@ struct DatapathThunks {
     });
   }
   static std::int32_t sysctls(void* instance, const egw_sysctl_sink* out,
-                              const egw_error_sink* error) noexcept {
+                              const egw_error_sink* error) {
     return guarded(error, [&] {
       SysctlSink sink(*out);
       return object_of<Class>(instance).sysctls(sink);
     });
   }
   static std::int32_t observe(void* instance, const egw_text_sink* out,
-                              const egw_error_sink* error) noexcept {
+                              const egw_error_sink* error) {
     return guarded(error, [&] {
       Outcome<std::string> text = object_of<Class>(instance).observe();
       if (text.ok()) out->put(out->ctx, str(*text));
@@ -185,21 +190,25 @@ struct DatapathThunks {
     });
   }
   static std::int32_t counters(void* instance, const egw_counter_sink* out,
-                               const egw_error_sink* error) noexcept {
+                               const egw_error_sink* error) {
     return guarded(error, [&] {
       CounterSink sink(*out);
       return object_of<Class>(instance).counters(sink);
     });
   }
-  static std::int32_t health(void* instance, const egw_error_sink* error) noexcept {
+  static std::int32_t health(void* instance, const egw_error_sink* error) {
     return guarded(error, [&] { return object_of<Class>(instance).health(); });
   }
-  static std::int32_t forget(void* instance, const egw_addr* eip,
-                             const egw_error_sink* error) noexcept {
+  static std::int32_t forget(void* instance, const egw_addr* eip, const egw_error_sink* error) {
     return guarded(error, [&] { return object_of<Class>(instance).forget(Address(*eip)); });
   }
-  static std::int32_t purge(void* instance, const egw_error_sink* error) noexcept {
+  static std::int32_t purge(void* instance, const egw_error_sink* error) {
     return guarded(error, [&] { return object_of<Class>(instance).purge(); });
+  }
+  static std::int32_t hand_over(void* instance, const egw_node_config* node,
+                                const egw_error_sink* error) {
+    return guarded(
+        error, [&] { return object_of<Class>(instance).hand_over(NodeConfig(read_struct(node))); });
   }
   static constexpr egw_datapath_ops kOps{sizeof(egw_datapath_ops),
                                          0,
@@ -212,7 +221,8 @@ struct DatapathThunks {
                                          counters,
                                          health,
                                          forget,
-                                         purge};
+                                         purge,
+                                         hand_over};
 };
 
 }  // namespace detail

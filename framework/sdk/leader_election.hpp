@@ -45,7 +45,7 @@ namespace detail {
 template <class Class>
 struct LeaderElectionThunks {
   static std::int32_t open(egw_str config, egw_str identity, const egw_host* host, void** instance,
-                           const egw_error_sink* error) noexcept {
+                           const egw_error_sink* error) {
     return guarded(error, [&] {
       const Host services(host);
       *instance = new Instance<Class>(services, view(config), view(identity), services);
@@ -53,14 +53,14 @@ struct LeaderElectionThunks {
     });
   }
   static std::int32_t campaign(void* instance, const egw_election_sink* sink,
-                               const egw_error_sink* error) noexcept {
+                               const egw_error_sink* error) {
     return guarded(error, [&] { return object_of<Class>(instance).campaign(ElectionSink(*sink)); });
   }
-  static void resign(void* instance) noexcept {
+  static void resign(void* instance) {
     guarded_void(static_cast<Instance<Class>*>(instance)->host, "resign",
                  [&] { object_of<Class>(instance).resign(); });
   }
-  static std::int32_t health(void* instance, const egw_error_sink* error) noexcept {
+  static std::int32_t health(void* instance, const egw_error_sink* error) {
     return guarded(error, [&] { return object_of<Class>(instance).health(); });
   }
   static constexpr egw_leader_election_ops kOps{

@@ -3,6 +3,8 @@
 // state_store.hpp, leader_election.hpp and datapath.hpp; authors include those.
 #pragma once
 
+#include <cxxabi.h>
+
 #include <cstdint>
 #include <exception>
 #include <new>
@@ -58,11 +60,17 @@ inline std::int32_t report(const egw_error_sink* error, const Status& status) no
   return static_cast<std::int32_t>(status.code);
 }
 
-// Runs `body` (-> Status) and answers for everything that it throws.
+// Runs `body` (-> Status) and answers for everything that it throws. Not noexcept, nor are its
+// callers: pthread_exit() unwinds the stack by what looks like an exception, which must reach the
+// thread's end, or the C library ends the process.
 template <class Body>
-std::int32_t guarded(const egw_error_sink* error, Body&& body) noexcept {
+std::int32_t guarded(const egw_error_sink* error, Body&& body) {
   try {
     return report(error, body());
+#ifdef __GLIBCXX__
+  } catch (const ::abi::__forced_unwind&) {
+    throw;
+#endif
   } catch (const Failure& failure) {
     return report(error, failure.status());
   } catch (const std::bad_alloc&) {
@@ -83,9 +91,13 @@ std::int32_t guarded(const egw_error_sink* error, Body&& body) noexcept {
 
 // For operations that cannot answer: what they throw goes to the log.
 template <class Body>
-void guarded_void(const Host& host, std::string_view operation, Body&& body) noexcept {
+void guarded_void(const Host& host, std::string_view operation, Body&& body) {
   try {
     body();
+#ifdef __GLIBCXX__
+  } catch (const ::abi::__forced_unwind&) {
+    throw;
+#endif
   } catch (const std::exception& e) {
     try {
       host.error(std::string(operation) + " failed: " + e.what());
@@ -112,7 +124,7 @@ Class& object_of(void* instance) {
 }
 
 template <class Class>
-void close(void* instance) noexcept {
+void close(void* instance) {
   auto* owned = static_cast<Instance<Class>*>(instance);
   if (owned == nullptr) return;
   const Host host = owned->host;
@@ -126,6 +138,17 @@ constexpr std::uint64_t capabilities_of() {
     return Class::kCapabilities;
   } else {
     return 0;
+  }
+}
+
+// A datapath may say `static constexpr std::string_view kLayout = ...;`: what it has in common with
+// others (egw_plugin_descriptor.layout). It then overrides hand_over().
+template <class Class>
+constexpr std::string_view layout_of() {
+  if constexpr (requires { Class::kLayout; }) {
+    return Class::kLayout;
+  } else {
+    return {};
   }
 }
 
@@ -144,6 +167,7 @@ constexpr egw_plugin_descriptor descriptor(egw_plugin_kind kind, std::string_vie
   d.config_schema = str(schema);
   d.capabilities = capabilities;
   d.ops = ops;
+  d.layout = str(layout_of<Class>());
   return d;
 }
 

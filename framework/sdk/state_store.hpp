@@ -240,7 +240,7 @@ namespace detail {
 template <class Class>
 struct StateStoreThunks {
   static std::int32_t open(egw_str config, const egw_store_host* host, void** instance,
-                           const egw_error_sink* error) noexcept {
+                           const egw_error_sink* error) {
     return guarded(error, [&] {
       const StoreHost services(host);
       *instance = new Instance<Class>(services, view(config), services);
@@ -248,7 +248,7 @@ struct StateStoreThunks {
     });
   }
   static std::int32_t subscribe(void* instance, const egw_query* query, const egw_event_sink* sink,
-                                std::uint64_t* subscription, const egw_error_sink* error) noexcept {
+                                std::uint64_t* subscription, const egw_error_sink* error) {
     return guarded(error, [&] {
       Outcome<std::uint64_t> number =
           object_of<Class>(instance).subscribe(Query(read_struct(query)), EventSink(*sink));
@@ -256,30 +256,30 @@ struct StateStoreThunks {
       return number.status();
     });
   }
-  static void unsubscribe(void* instance, std::uint64_t subscription) noexcept {
+  static void unsubscribe(void* instance, std::uint64_t subscription) {
     guarded_void(static_cast<Instance<Class>*>(instance)->host, "unsubscribe",
                  [&] { object_of<Class>(instance).unsubscribe(subscription); });
   }
   static std::int32_t get(void* instance, const egw_object_kind* kind, egw_str ns, egw_str name,
-                          const egw_object_sink* out, const egw_error_sink* error) noexcept {
+                          const egw_object_sink* out, const egw_error_sink* error) {
     return guarded(error, [&] {
       return object_of<Class>(instance).get(ObjectKind(read_struct(kind)), view(ns), view(name),
                                             ObjectSink(*out));
     });
   }
   static std::int32_t list(void* instance, const egw_query* query, const egw_object_sink* out,
-                           const egw_error_sink* error) noexcept {
+                           const egw_error_sink* error) {
     return guarded(error, [&] {
       return object_of<Class>(instance).list(Query(read_struct(query)), ObjectSink(*out));
     });
   }
   static std::int32_t write(void* instance, const egw_write* request, const egw_object_sink* out,
-                            const egw_error_sink* error) noexcept {
+                            const egw_error_sink* error) {
     return guarded(error, [&] {
       return object_of<Class>(instance).write(Write(read_struct(request)), ObjectSink(*out));
     });
   }
-  static std::int32_t health(void* instance, const egw_error_sink* error) noexcept {
+  static std::int32_t health(void* instance, const egw_error_sink* error) {
     return guarded(error, [&] { return object_of<Class>(instance).health(); });
   }
   static constexpr egw_state_store_ops kOps{sizeof(egw_state_store_ops),

@@ -39,6 +39,12 @@ std::set<std::string> wanted_lines(const sdk::State& state, sdk::ApplyReport& re
     }
   }
   for (const auto& [address, class_id] : state.endpoints) {
+    if (!state.classes.contains(class_id)) {
+      report.failed(sdk::ObjectType::kEndpoint, address.text(), ENOENT,
+                    "its class does not exist: all its packets are dropped");
+      lines.insert("endpoint " + address.text() + " drop");
+      continue;
+    }
     lines.insert("endpoint " + address.text() + " class " + std::to_string(class_id));
   }
   return lines;

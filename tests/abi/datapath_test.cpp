@@ -7,6 +7,7 @@
 #include <thread>
 
 #include "abi/support.hpp"
+#include "egw/abi/types.h"
 
 namespace egw::host::test {
 namespace {
@@ -169,6 +170,27 @@ TEST(Example, IsAWorkingDatapath) {
   EXPECT_EQ((*bench.await(datapath->counters()))[0].value, 0U);
   ASSERT_TRUE(bench.await(datapath->purge()));
   EXPECT_FALSE(fs::exists(bench.folder().path() / "state" / "kernel"));
+}
+
+// It knows neither layout nor hand_over, and what it is given is longer than what it knows.
+TEST(Versions, BuiltWithTheFirstHeaderWorks) {
+  Bench bench;
+  bench.folder().add("datapath-v1-0");
+  const auto info = bench.host().inspect(PluginKind::kDatapath, "v1-0");
+  ASSERT_TRUE(info);
+  EXPECT_EQ(info->problem, "");
+  EXPECT_EQ(info->abi_minor, 0);
+  EXPECT_GT(EGW_ABI_MINOR, 0) << "this header is the first: nothing is tested";
+  auto datapath = open(bench, "v1-0");
+  ASSERT_TRUE(bench.await(datapath->apply(full_change(10))));
+  EXPECT_EQ((*bench.await(datapath->observe()))["addresses"], 45);
+  ASSERT_TRUE(bench.await(datapath->apply(step(6, 5))));
+  EXPECT_EQ((*bench.await(datapath->observe()))["endpoints"], 11);
+  EXPECT_EQ(datapath->layout(), "");
+  EXPECT_FALSE(datapath->hands_over_to(""));
+  const auto handed = bench.await(datapath->hand_over({}));  // purges instead
+  ASSERT_FALSE(handed);
+  EXPECT_EQ(handed.error().message, "nothing to? purge");
 }
 
 TEST(Versions, NewerMinorWorks) {

@@ -9,6 +9,7 @@
 // {"op": "plugin"}: who it is and what it offers
 // {"op": "probe", "node": {...}} | sysctls | observe | counters | health | purge | {"op": "forget",
 // "eip": A}
+// {"op": "hand_over", "node": {...}}: another datapath goes on with what both share
 // {"op": "drift", "timeoutMs": n}: waits for the plugin's next word that somebody changed the
 // kernel
 #include <boost/asio/co_spawn.hpp>
@@ -77,6 +78,12 @@ asio::awaitable<json> probe(Datapath& datapath, const json& request) {
   co_return answer;
 }
 
+asio::awaitable<json> hand_over(Datapath& datapath, const json& request) {
+  auto node = egw::model::decode_node_config(request.at("node"));
+  if (!node) co_return error_json(node.error());
+  co_return plain(co_await datapath.hand_over(std::move(*node)));
+}
+
 // Writes what the datapath asks for, as the host does on a real node.
 asio::awaitable<json> sysctls(Datapath& datapath) {
   const auto needs = co_await datapath.sysctls();
@@ -127,6 +134,7 @@ class Driver {
     if (op == "counters") co_return co_await counters(datapath_);
     if (op == "health") co_return plain(co_await datapath_.health());
     if (op == "purge") co_return plain(co_await datapath_.purge());
+    if (op == "hand_over") co_return co_await hand_over(datapath_, request);
     if (op == "drift") co_return co_await drift(request.value("timeoutMs", 1000));
     if (op == "forget") {
       const auto eip = egw::model::Address::parse(request.at("eip").get<std::string>());

@@ -110,7 +110,9 @@ NftDatapath::NftDatapath(std::string name, Numbers numbers, sdk::DatapathHost ho
               [this](bool on) {
                 if (monitor_) monitor_->listen_to_nftables(on);
               }),
-      sweeper_(host) {
+      sweeper_(host),
+      peer_numbers_(host.layout_dir()),
+      tables_owner_(host.layout_dir(), "nftables", name_) {
   monitor_ = std::make_unique<Monitor>([this](const std::string& what) {
     host_.warn("changed by somebody else: " + what);
     host_.drifted(what);
@@ -257,6 +259,8 @@ sdk::Status NftDatapath::apply_all(const sdk::Change& change, sdk::ApplyReport& 
   const sdk::State& state = next.state();
   if (!held_.valid() && numbering_.empty()) {
     learn_numbers(*nft_, Ruleset(state.node, mtu_), numbering_);
+    // Another datapath may have programmed this node before: the kernel's word comes first.
+    for (const auto& [mac, number] : peer_numbers_.found()) numbering_.peers.learn(mac, number);
   }
   std::vector<ObjectFailure> failures;
   check_endpoints(change, next, failures);
@@ -277,6 +281,8 @@ sdk::Status NftDatapath::apply_all(const sdk::Change& change, sdk::ApplyReport& 
   watch(state, desired);
   program_routes(desired, repairs);
 
+  // Before the tables are written: whoever leaves this node afterwards must find it there.
+  if (sdk::Status s = tables_owner_.take(); !s.ok()) host_.warn(s.text());
   std::vector<Nft::ElementFailure> elements;
   std::vector<SourceChange> changes;
   const bool known = desired_.has_value();
@@ -289,7 +295,14 @@ sdk::Status NftDatapath::apply_all(const sdk::Change& change, sdk::ApplyReport& 
   report_repairs(repairs, report);
   held_ = std::move(next);
   desired_ = std::move(desired);
+  keep_peer_numbers(*desired_);
   return tunnel;
+}
+
+void NftDatapath::keep_peer_numbers(const Desired& desired) {
+  std::map<sdk::Mac, std::uint32_t> numbers;
+  for (const auto& [name, plan] : desired.peers()) numbers.emplace(plan.mac, plan.number);
+  if (const sdk::Status s = peer_numbers_.keep(numbers); !s.ok()) host_.warn(s.text());
 }
 
 void NftDatapath::settle_flows(const Desired* before, const Desired& after, const sdk::State& state,
@@ -365,6 +378,7 @@ sdk::Status NftDatapath::apply_step(const sdk::Change& change, sdk::ApplyReport&
     for (const auto& f : result.failures) {
       report.failed(sdk::ObjectType::kPeer, f.peer, f.error, f.message);
     }
+    keep_peer_numbers(*desired_);
   }
   sdk::Status s = before ? tables_.step(*before, *desired_, changes, elements)
                          : tables_.step_sources(*desired_, changes, elements);
@@ -431,15 +445,31 @@ sdk::Status NftDatapath::forget(const sdk::Address& eip) {
   });
 }
 
-sdk::Status NftDatapath::purge() {
-  const Monitor::OwnChange own(*monitor_);
+void NftDatapath::forget_programmed() {
   monitor_->watch({});
   sweeper_.drain(kLastWait);
   unswept_ = Unswept();
-  const auto bound = bound_by(read_bound(*nft_));
   held_ = sdk::DatapathState();
   desired_.reset();
   numbering_ = Numbering();
+  routes_.clear();
+  rules_.clear();
+  device_ = 0;
+  tunnel_.forget();
+}
+
+// Device, routes, rules and connections are the successor's, and so are the tables when it has
+// taken them over (shared_layout.hpp).
+sdk::Status NftDatapath::hand_over(const sdk::NodeConfig& /*node*/) {
+  const Monitor::OwnChange own(*monitor_);
+  forget_programmed();
+  return tables_owner_.still() ? tables_.purge() : sdk::ok();
+}
+
+sdk::Status NftDatapath::purge() {
+  const Monitor::OwnChange own(*monitor_);
+  const auto bound = bound_by(read_bound(*nft_));
+  forget_programmed();
   sdk::Status first;
   const auto note = [&](sdk::Status s) {
     if (first.ok() && !s.ok()) first = std::move(s);
@@ -466,10 +496,6 @@ sdk::Status NftDatapath::purge() {
   note(tables_.purge());
   // A connection keeps what it was bound to: the pod's address, or an egress IP.
   note(forget_flows({}, "purge", bound));
-  routes_.clear();
-  rules_.clear();
-  device_ = 0;
-  tunnel_.forget();
   return first;
 }
 

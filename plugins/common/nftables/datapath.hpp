@@ -15,6 +15,7 @@
 #include "common/flows.hpp"
 #include "common/monitor.hpp"
 #include "common/rtnl.hpp"
+#include "common/shared_layout.hpp"
 #include "common/tunnel.hpp"
 #include "desired.hpp"
 #include "egw/sdk/datapath.hpp"
@@ -39,6 +40,7 @@ namespace egw::common {
 class NftDatapath : public sdk::Datapath {
  public:
   static constexpr std::uint64_t kCapabilities = EGW_CAP_POST_DNAT;
+  static constexpr std::string_view kLayout = kSharedLayout;
 
   NftDatapath(std::string name, Numbers numbers, sdk::DatapathHost host);
   ~NftDatapath() override;
@@ -50,6 +52,7 @@ class NftDatapath : public sdk::Datapath {
   sdk::Status health() override;
   sdk::Status forget(const sdk::Address& eip) override;
   sdk::Status purge() override;
+  sdk::Status hand_over(const sdk::NodeConfig& node) override;
 
  private:
   sdk::Status apply_all(const sdk::Change& change, sdk::ApplyReport& report);
@@ -59,6 +62,9 @@ class NftDatapath : public sdk::Datapath {
                              sdk::ApplyReport& report, Repairs& repairs, bool& fresh);
   void program_routes(const Desired& desired, Repairs& repairs);
   void watch(const sdk::State& state, const Desired& desired);
+  void keep_peer_numbers(const Desired& desired);
+  // What was programmed is not known any more; waits for connections that are being looked at.
+  void forget_programmed();
   [[nodiscard]] std::vector<SourceChange> touched_sources(const sdk::Change& change) const;
   void settle_sources(std::vector<SourceChange>& changes) const;
   [[nodiscard]] std::string verdict(const sdk::Address& a, std::uint32_t class_id) const;
@@ -85,6 +91,8 @@ class NftDatapath : public sdk::Datapath {
   sdk::DatapathState held_;
   std::optional<Desired> desired_;  // as programmed; empty: nothing, or in doubt
   Numbering numbering_;
+  PeerNumbers peer_numbers_;
+  Owner tables_owner_;
   std::uint32_t mtu_ = 1450;
   int device_ = 0;
   std::set<Route> routes_;  // as programmed

@@ -8,7 +8,7 @@ EXPORT const egw_plugin_descriptor* egw_plugin_entry_v1(void) {
       .abi_major = EGW_ABI_MAJOR,
       .abi_minor = EGW_ABI_MINOR,
       .kind = EGW_KIND_DATAPATH,
-      .name = STR("plain"),
+      .name = STR(NAME),
       .version = STR("1.2.3"),
       .build_tag = STR("C11"),
       .config_schema = STR(""),

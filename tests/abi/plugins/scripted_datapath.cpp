@@ -7,20 +7,12 @@
 
 #include <stdexcept>
 
+#include "config_value.hpp"
 #include "egw/sdk/datapath.hpp"
 
 namespace {
 
 namespace sdk = egw::sdk;
-
-// The configuration has been checked against the schema; this finds "key":"value" in compact JSON.
-std::string value_of(std::string_view json, const std::string& key) {
-  const std::string mark = "\"" + key + "\":\"";
-  const auto at = json.find(mark);
-  if (at == std::string_view::npos) return {};
-  const auto from = at + mark.size();
-  return std::string(json.substr(from, json.find('"', from) - from));
-}
 
 void wait_for(const std::string& fifo) {
   const int fd = open(fifo.c_str(), O_RDONLY);

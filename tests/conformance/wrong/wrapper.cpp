@@ -182,7 +182,8 @@ egw_plugin_entry_v1() {
                                          wrong::counters,
                                          wrong::health,
                                          wrong::forget,
-                                         wrong::purge};
+                                         wrong::purge,
+                                         nullptr};
   static constexpr std::string_view kName = "wrong-" WRONG_FAULT;
   static egw_plugin_descriptor descriptor;
   const egw_plugin_descriptor* right = wrong::base_descriptor();

@@ -197,6 +197,17 @@ TEST_F(ConfigTest, KeysOfTheChartWithoutEffectAreNamedInOneWarningPerReason) {
                   "setting: feature.startRouteTable"));
 }
 
+TEST_F(ConfigTest, DatapathAuto) {
+  const auto c = load(
+      "feature: {datapathMode: auto, iptables: {backendMode: legacy}}\n"
+      "plugins: {datapath: {config: {netlink: {routeTable: 7}}}}");
+  ASSERT_TRUE(c) << c.error().to_string();
+  EXPECT_EQ(c->runtime.datapath.name, "auto");
+  EXPECT_EQ(c->runtime.datapath.config.dump(),
+            R"({"iptables":{"backendMode":"legacy"},"netlink":{"routeTable":7}})");
+  EXPECT_TRUE(c->warnings.empty());
+}
+
 TEST_F(ConfigTest, BackendModeReachesTheIptablesDatapathOnly) {
   const auto c = load("feature: {datapathMode: iptables, iptables: {backendMode: legacy}}");
   ASSERT_TRUE(c);
@@ -260,7 +271,7 @@ const Refusal kRefusals[] = {
     {"NotInEnum", "log: {level: loud}",
      "FILE: log.level: is \"loud\"; expected one of debug, info, warn, error"},
     {"NoDatapathOfThatName", "feature: {datapathMode: xdp}",
-     "FILE: feature.datapathMode: is \"xdp\"; expected one of netlink, iptables, ebpf"},
+     "FILE: feature.datapathMode: is \"xdp\"; expected one of auto, netlink, iptables, ebpf"},
     {"RelativeStateDir", "stateDir: var", "FILE: stateDir: is \"var\"; expected an absolute path"},
     {"Timeouts", "feature: {tunnelMonitorPeriod: 5, tunnelUpdatePeriod: 5, eipEvictionTimeout: 10}",
      "FILE: feature.eipEvictionTimeout: is 10 s; expected more than tunnelMonitorPeriod (5 s) and "
@@ -272,6 +283,12 @@ const Refusal kRefusals[] = {
      "feature: {tunnelUpdatePeriod: 2, gatewayFailover: {tunnelUpdatePeriod: 3}}",
      "FILE: feature.gatewayFailover.tunnelUpdatePeriod is 3 and feature.tunnelUpdatePeriod is 2; "
      "they mean the same, give one of them"},
+    {"AutoWantsSections", "plugins: {datapath: {name: auto, config: {routeTable: 7}}}",
+     "FILE: plugins.datapath.config: has the key \"routeTable\"; with the datapath auto it has a "
+     "section for each datapath that may be chosen: ebpf, netlink, iptables"},
+    {"AutoWantsObjects", "plugins: {datapath: {name: auto, config: {netlink: 7}}}",
+     "FILE: plugins.datapath.config: has no section but a value in \"netlink\"; with the datapath "
+     "auto it has a section for each datapath that may be chosen: ebpf, netlink, iptables"},
     {"DatapathTwice", "feature: {datapathMode: ebpf}\nplugins: {datapath: {name: netlink}}",
      "FILE: feature.datapathMode is \"ebpf\" and plugins.datapath.name is \"netlink\"; they mean "
      "the same, give one of them"},

@@ -293,6 +293,7 @@ StatusInput healthy() {
   tunnel.status.phase = model::TunnelPhase::kReady;
   tunnel.status.last_heartbeat_ms = 97000;
   tunnel.status.ipv4 = "172.31.0.5";
+  tunnel.status.conditions = {{"DatapathInUse", true, "Configured", "netlink", 0}};
   in.tunnels.push_back(tunnel);
   model::EgressGateway gateway;
   gateway.meta.name = "egw";
@@ -317,8 +318,8 @@ TEST(Status, Healthy) {
             "Leader: ctl0-17, term 5\n"
             "\n"
             "Tunnels:\n"
-            "NODE   PHASE   HEARTBEAT   IPV4         IPV6\n"
-            "n2     Ready   3s ago      172.31.0.5   <none>\n"
+            "NODE   PHASE   HEARTBEAT   IPV4         IPV6     DATAPATH\n"
+            "n2     Ready   3s ago      172.31.0.5   <none>   netlink\n"
             "\n"
             "Egress IPs:\n"
             "GATEWAY   IPV4        IPV6     NODE   STATUS   EPOCH   POLICIES\n"
@@ -329,6 +330,23 @@ TEST(Status, Healthy) {
             "1970-01-01T00:01:30Z   egw       10.6.1.56 from n3 to n2 (HeartbeatTimeout)\n"
             "\n"
             "Healthy.\n");
+}
+
+TEST(Status, WhichDatapathWasChosenAndWhyNotTheOthers) {
+  StatusInput in = healthy();
+  in.tunnels[0].status.conditions = {
+      {"DatapathInUse", true, "Automatic",
+       "netlink; ebpf: NoBtf: this kernel has no BTF; iptables: comes after netlink", 0}};
+  const json status = make_status(in);
+  EXPECT_EQ(status["healthy"], true);
+  EXPECT_EQ(status["tunnels"][0]["datapath"], "netlink");
+  EXPECT_EQ(status["tunnels"][0]["datapathNotChosen"],
+            "ebpf: NoBtf: this kernel has no BTF; iptables: comes after netlink");
+  EXPECT_THAT(status_text(status),
+              testing::HasSubstr("\nDatapaths chosen automatically:\n"
+                                 "NODE   DATAPATH   NOT CHOSEN\n"
+                                 "n2     netlink    ebpf: NoBtf: this kernel has no BTF; iptables: "
+                                 "comes after netlink\n"));
 }
 
 json problems_of(const StatusInput& in) { return make_status(in)["problems"]; }

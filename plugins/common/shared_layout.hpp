@@ -1,0 +1,64 @@
+// The kernel layout that our datapaths have in common (egw_plugin_descriptor.layout), so that a
+// node can go from one to another without losing its connections (docs/adr/0017). Used by every
+// datapath plugin of the tree: `static constexpr std::string_view kLayout =
+// common::kSharedLayout;`, and hand_over() beside purge().
+//
+// In common, owned by whoever applied last, left alone by hand_over():
+//   - the tunnel device (tunnel.hpp: recognised by its alias), its addresses, FDB, neighbours,
+//   - ip rules and routes of protocol kRouteProtocol (rtnl.hpp): an apply removes those that it
+//   does
+//     not want, also a predecessor's. With the same rules on both sides nothing changes here,
+//   - the connection mark: a peer's number shifted under ct_mask says which node a connection came
+//     from; the numbers outlive a change by the file below. All bits of ct_mask: a connection of a
+//     pod of this node whose destination has been looked at,
+//   - the conntrack zone of a gateway's connections, in the original direction: the egress id,
+//   - connections themselves: hand_over() deletes none,
+//   - among those that use them, the nftables tables called egw (nftables/): see Owner,
+//   - the settings of the host, which are the host's business (sysctls()).
+// A datapath's own, removed by hand_over(): what carries its name - tables, chains, sets, programs,
+// pins.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+
+#include "egw/sdk/datapath_state.hpp"
+
+namespace egw::common {
+
+inline constexpr std::string_view kSharedLayout = "egw-1";
+
+// Which number a peer has in connections' marks, by its tunnel MAC; in DatapathHost::layout_dir().
+class PeerNumbers {
+ public:
+  // An empty folder (a host older than ABI 1.1): nothing is read or kept.
+  explicit PeerNumbers(std::string_view layout_dir);
+
+  // As the node's last datapath left them. What cannot be read is no number.
+  [[nodiscard]] const std::map<sdk::Mac, std::uint32_t>& found() const { return kept_; }
+  // Writes only what differs from what was found or written before.
+  sdk::Status keep(const std::map<sdk::Mac, std::uint32_t>& numbers);
+
+ private:
+  std::string file_;
+  std::map<sdk::Mac, std::uint32_t> kept_;
+};
+
+// Of a thing that several datapaths of the layout, but not all, program under one name: whoever
+// applied last owns it, and a former one removes it only if nobody has taken it over.
+class Owner {
+ public:
+  Owner(std::string_view layout_dir, std::string_view thing, std::string_view datapath);
+
+  // Before the thing is programmed.
+  sdk::Status take();
+  // Nobody else has taken it. Without a folder: so it is.
+  [[nodiscard]] bool still() const;
+
+ private:
+  std::string file_, datapath_;
+};
+
+}  // namespace egw::common
