@@ -65,7 +65,8 @@ struct Rule {
   std::uint8_t action = 0;   // FR_ACT_TO_TBL, FR_ACT_GOTO, FR_ACT_NOP
   std::uint32_t target = 0;  // the table or the preference to go to
   bool invert = false;
-  sdk::Prefix to{};  // none: any destination
+  sdk::Prefix to{};   // none: any destination
+  std::string oif{};  // of questions that name one; reverse path checks do
   friend auto operator<=>(const Rule&, const Rule&) = default;
   [[nodiscard]] std::string text() const;
 };

@@ -172,8 +172,8 @@ void IptablesDatapath::update_hops(Step& step) {
   tunnel_.update_peers(tunnel_peers(step.state, step.plan), hops_of(step.plan), step.tunnel);
 }
 
-// Routes before the rules that lead to them; rules from the last to the first, so that none leads
-// to where nothing is; what is old afterwards.
+// New rules, which end in the blackhole until their routes are there; routes; then what is old
+// goes.
 void IptablesDatapath::program_routing(Step& step, bool read) {
   std::set<common::Route> routes, actual_routes;
   std::set<common::Rule> rules, actual_rules;
@@ -190,6 +190,15 @@ void IptablesDatapath::program_routing(Step& step, bool read) {
     actual_rules = rules_;
   }
   const bool known = !rules_.empty();
+  std::vector<common::Rule> added;
+  std::vector<common::Message> messages = messages_to_add(rules, actual_rules, added);
+  std::uint64_t repaired = 0;
+  for (const common::Rule& r : added) repaired += known ? rules_.count(r) : 0;
+  const std::vector<int> errors = route_.requests(messages);
+  for (std::size_t i = 0; i < added.size(); ++i) {
+    if (errors[i] == 0 || errors[i] == EEXIST) continue;
+    throw sdk::Failure(sdk::Code::kInternal, "cannot be set", added[i].text(), errors[i]);
+  }
   const auto failed = common::sync(
       route_, routes, actual_routes, known ? &routes_ : nullptr, "route", step.repairs,
       [](const common::Route& r) { return common::add(r); },
@@ -198,20 +207,13 @@ void IptablesDatapath::program_routing(Step& step, bool read) {
     throw sdk::Failure(sdk::Code::kInternal, "cannot be set", failed[0].first.text(),
                        failed[0].second);
   }
-  std::vector<common::Rule> added;
-  std::vector<common::Message> messages = messages_to_add(rules, actual_rules, added);
-  std::uint64_t repaired = 0;
-  for (const common::Rule& r : added) repaired += known ? rules_.count(r) : 0;
+  messages.clear();
   for (const common::Rule& r : actual_rules) {
     if (rules.count(r) != 0) continue;
     messages.push_back(common::remove(r));
     if (known && rules_.count(r) == 0) ++repaired;
   }
-  const std::vector<int> errors = route_.requests(messages);
-  for (std::size_t i = 0; i < added.size(); ++i) {
-    if (errors[i] == 0 || errors[i] == EEXIST) continue;
-    throw sdk::Failure(sdk::Code::kInternal, "cannot be set", added[i].text(), errors[i]);
-  }
+  route_.requests(messages);
   if (repaired != 0) step.repairs["rule"] += repaired;
   routes_ = std::move(routes);
   rules_ = std::move(rules);

@@ -59,18 +59,25 @@ class Rules {
       for (const auto& [name, peer] : in_.plan.peers()) peers.insert(peer.number);
       // Reverse path checks of what came out of the tunnel.
       look(tree + 1, inner, slot, in_.config.route_table);
-      // The same of pods' packets that carry an id already: nothing is steered to these.
-      for (const sdk::Prefix& p : in_.plan.node().cluster_prefixes) {
-        if (!p || common::table_of(p.address) != t_ || p.len == p.address.bits()) continue;
+      // The same of packets that have got their mark before the check: replies, which come in by
+      // the uplink, and pods' packets, none of which is steered to the cluster.
+      const auto check = [&](std::uint32_t preference, Slot kind, const sdk::Prefix& to,
+                             const std::string& oif) {
         out_.insert(Rule{common::address_family(t_),
-                         tree + 2,
-                         marks_.value(Slot::kSteer),
+                         preference,
+                         marks_.value(kind),
                          slot,
                          {},
                          FR_ACT_TO_TBL,
                          RT_TABLE_MAIN,
                          false,
-                         sdk::Prefix(p.first(), p.len)});
+                         to,
+                         oif});
+      };
+      check(tree + 2, Slot::kBack, {}, in_.plan.node().parent_device);
+      for (const sdk::Prefix& p : in_.plan.node().cluster_prefixes) {
+        if (!p || common::table_of(p.address) != t_ || p.len == p.address.bits()) continue;
+        check(tree + 3, Slot::kSteer, sdk::Prefix(p.first(), p.len), {});
       }
     }
     add_tree(tree + 0x10, Hop::kEgress, ids);
@@ -205,10 +212,12 @@ std::vector<common::Message> messages_to_add(const std::set<Rule>& wanted,
                                              const std::set<Rule>& actual,
                                              std::vector<Rule>& added) {
   std::vector<common::Message> out;
-  for (auto at = wanted.rbegin(); at != wanted.rend(); ++at) {
-    if (actual.count(*at) != 0) continue;
-    out.push_back(common::add(*at));
-    added.push_back(*at);
+  for (const bool leaves : {false, true}) {
+    for (auto at = wanted.rbegin(); at != wanted.rend(); ++at) {
+      if (actual.count(*at) != 0 || (at->action == FR_ACT_TO_TBL) != leaves) continue;
+      out.push_back(common::add(*at));
+      added.push_back(*at);
+    }
   }
   return out;
 }

@@ -29,8 +29,10 @@ struct RoutingInput {
 // Whether rules and routes are the same for both: egresses have only gone from peer to peer.
 [[nodiscard]] bool same_ways(const common::Plan& a, const common::Plan& b);
 
-// In the order in which the kernel takes them fastest, and in which no packet meets half a tree:
-// from the last to the first.
+// In the order in which the kernel takes them fastest. It searches the list of rules from the front
+// for the place of a new one: so the last come first. With each IPv6 rule it walks all routing
+// tables, and a rule makes the table that it leads to: so those that lead to tables come after all
+// others.
 [[nodiscard]] std::vector<common::Message> messages_to_add(const std::set<common::Rule>& wanted,
                                                            const std::set<common::Rule>& actual,
                                                            std::vector<common::Rule>& added);
