@@ -230,9 +230,12 @@ void Monitor::doubt_neighbour(const nlmsghdr* h) {
 std::string Monitor::judge(const Neighbour& doubt, const std::set<Neighbour>& held) const {
   std::set<Neighbour> is;
   const bool fdb = doubt.family == AF_BRIDGE;
-  for (const Neighbour& n : held) {
-    const bool same = fdb ? n.mac == doubt.mac : n.address == doubt.address;
-    if (n.family == doubt.family && same) is.insert(n);
+  // Sorted by family and address: thousands may be in doubt, of thousands that are held.
+  auto n = held.lower_bound(
+      Neighbour{doubt.family, fdb ? sdk::Address() : doubt.address, sdk::Mac{}, false});
+  for (; n != held.end() && n->family == doubt.family; ++n) {
+    if (!fdb && n->address != doubt.address) break;
+    if (!fdb || n->mac == doubt.mac) is.insert(*n);
   }
   if (fdb) {
     const auto at = watched_.fdb.find(doubt.mac);

@@ -93,6 +93,9 @@ struct SourceChange {
   std::string before, after;
 };
 
+// What is wrong with a node's configuration; ok when it can be programmed.
+[[nodiscard]] sdk::Status check_node(const sdk::NodeConfig& node);
+
 class Plan {
  public:
   // Former owners are remembered for connections that still go to them. Before build().

@@ -61,10 +61,13 @@ Message rule_message(int type, int flags, const Rule& rule) {
                 ? static_cast<std::uint8_t>(rule.target)
                 : static_cast<std::uint8_t>(RT_TABLE_UNSPEC);
   if (rule.invert) h.flags = FIB_RULE_INVERT;
+  h.dst_len = rule.to.len;
   Message m(type, flags);
   m.header(h).u32(FRA_PRIORITY, rule.preference).u8(FRA_PROTOCOL, kRouteProtocol);
   if (rule.mask != 0) m.u32(FRA_FWMARK, rule.mark).u32(FRA_FWMASK, rule.mask);
   if (!rule.iif.empty()) m.text(FRA_IIFNAME, rule.iif);
+  if (rule.to) m.address(FRA_DST, rule.to.address);
+  if (!rule.oif.empty()) m.text(FRA_OIFNAME, rule.oif);
   if (rule.action == FR_ACT_TO_TBL) m.u32(FRA_TABLE, rule.target);
   if (rule.action == FR_ACT_GOTO) m.u32(FRA_GOTO, rule.target);
   return m;
@@ -156,6 +159,8 @@ std::string Rule::text() const {
   if (invert) out += " not";
   if (mask != 0) out += " fwmark " + hex(mark) + "/" + hex(mask);
   if (!iif.empty()) out += " iif " + iif;
+  if (to) out += " to " + to.text();
+  if (!oif.empty()) out += " oif " + oif;
   if (action == FR_ACT_TO_TBL) out += " lookup " + std::to_string(target);
   if (action == FR_ACT_GOTO) out += " goto " + std::to_string(target);
   if (action == FR_ACT_NOP) out += " nop";
@@ -220,6 +225,8 @@ void each_rule(NetlinkSocket& socket, std::uint8_t family,
       rule.target = a.u32(FRA_GOTO);
     }
     rule.invert = (r->flags & FIB_RULE_INVERT) != 0;
+    rule.oif = a.text(FRA_OIFNAME);
+    if (a.has(FRA_DST)) rule.to = sdk::Prefix(a.address(FRA_DST), r->dst_len);
     found.emplace_back(std::move(rule), a.u8(FRA_PROTOCOL));
   };
   if (const int err = socket.dump(m, take, [&] { found.clear(); }); err != 0) {

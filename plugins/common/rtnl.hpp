@@ -14,6 +14,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <vector>
 
 #include "egw/sdk/datapath_state.hpp"
@@ -64,6 +65,8 @@ struct Rule {
   std::uint8_t action = 0;   // FR_ACT_TO_TBL, FR_ACT_GOTO, FR_ACT_NOP
   std::uint32_t target = 0;  // the table or the preference to go to
   bool invert = false;
+  sdk::Prefix to{};   // none: any destination
+  std::string oif{};  // of questions that name one; reverse path checks do
   friend auto operator<=>(const Rule&, const Rule&) = default;
   [[nodiscard]] std::string text() const;
 };
@@ -109,18 +112,14 @@ struct LinkAddress {
 // How often somebody else had changed what we had written: kernel object name -> count.
 using Repairs = std::map<std::string, std::uint64_t, std::less<>>;
 
-// Whether adding `wanted` takes the place of `actual` in the kernel, so that `actual` need not (and
-// must not) be removed.
-[[nodiscard]] inline bool replaces(const Route& wanted, const Route& actual) {
-  return wanted.family == actual.family && wanted.table == actual.table &&
-         wanted.destination == actual.destination && wanted.metric == actual.metric;
+// Adding an object takes the place of one with an equal place in the kernel, which need not (and
+// must not) be removed then. What has no place_of() never takes another's place.
+[[nodiscard]] inline auto place_of(const Route& r) {
+  return std::make_tuple(r.family, r.table, r.destination, r.metric);
 }
-[[nodiscard]] inline bool replaces(const Neighbour& wanted, const Neighbour& actual) {
-  return wanted.family != AF_BRIDGE && wanted.family == actual.family &&
-         wanted.address == actual.address;
+[[nodiscard]] inline auto place_of(const Neighbour& n) {
+  return std::make_tuple(n.family, n.address, n.family == AF_BRIDGE ? n.mac : sdk::Mac{});
 }
-[[nodiscard]] inline bool replaces(const Rule&, const Rule&) { return false; }
-[[nodiscard]] inline bool replaces(const LinkAddress&, const LinkAddress&) { return false; }
 
 // Adds what `wanted` has and `actual` has not, then removes what `actual` has and `wanted` has not.
 // What was in `before` (written by us earlier) and had to be added again counts as repaired, and so
@@ -134,17 +133,22 @@ std::vector<std::pair<T, int>> sync(NetlinkSocket& socket, const std::set<T>& wa
   std::vector<Message> messages;
   std::vector<const T*> added;
   std::uint64_t repaired = 0;
+  constexpr bool kPlaces = requires(const T& t) { place_of(t); };
+  const auto place = [](const T& t) {
+    if constexpr (kPlaces) return place_of(t);
+    if constexpr (!kPlaces) return 0;
+  };
+  std::set<decltype(place(*wanted.begin()))> places;
   for (const T& w : wanted) {
     if (actual.count(w) != 0) continue;
     messages.push_back(make(w));
     added.push_back(&w);
+    if constexpr (kPlaces) places.insert(place(w));
     if (before != nullptr && before->count(w) != 0) ++repaired;
   }
   for (const T& a : actual) {
     if (wanted.count(a) != 0) continue;
-    if (std::any_of(added.begin(), added.end(), [&](const T* w) { return replaces(*w, a); })) {
-      continue;
-    }
+    if (kPlaces && places.count(place(a)) != 0) continue;
     messages.push_back(unmake(a));
     if (before != nullptr && before->count(a) == 0) ++repaired;
   }

@@ -73,32 +73,6 @@ void report_repairs(const Repairs& repairs, sdk::ApplyReport& report) {
 
 }  // namespace
 
-sdk::Status check_node(const sdk::NodeConfig& node) {
-  const auto wrong = [](std::string message) {
-    return sdk::fail(sdk::Code::kInvalid, std::move(message), "node configuration");
-  };
-  if (std::string why = Marks(node.slot_mask, node.ct_mask).why_invalid(); !why.empty()) {
-    return wrong(std::move(why));
-  }
-  if (node.tunnel_device.empty() || node.tunnel_device.size() >= IFNAMSIZ ||
-      node.tunnel_device.find_first_of("/ \"\n") != std::string::npos) {
-    return wrong("tunnel device '" + node.tunnel_device + "' is no interface name");
-  }
-  if (node.parent_device.empty() || node.parent_device.size() >= IFNAMSIZ ||
-      node.parent_device.find_first_of("/ \"\n") != std::string::npos) {
-    return wrong("underlay interface '" + node.parent_device + "' is no interface name");
-  }
-  if (!node.underlay) return wrong("no underlay address");
-  if (node.tunnel_vni == 0 || node.tunnel_vni > 0xffffff) {
-    return wrong("VXLAN id " + std::to_string(node.tunnel_vni) + " is not in 1..16777215");
-  }
-  if (node.tunnel_port == 0) return wrong("no tunnel port");
-  if ((node.tunnel_mac[0] & 1U) != 0 || node.tunnel_mac == sdk::Mac{}) {
-    return wrong("tunnel MAC " + mac_text(node.tunnel_mac) + " is no unicast address");
-  }
-  return sdk::ok();
-}
-
 NftDatapath::NftDatapath(std::string name, Numbers numbers, sdk::DatapathHost host)
     : name_(std::move(name)),
       host_(host),

@@ -30,9 +30,6 @@ namespace egw::common {
 [[nodiscard]] nlohmann::json parse_config(std::string_view text,
                                           const std::vector<std::string>& keys);
 
-// What is wrong with a node's configuration; ok when it can be programmed.
-[[nodiscard]] sdk::Status check_node(const sdk::NodeConfig& node);
-
 // Findings of probe() that every datapath on nftables has. `name` as in the file name.
 [[nodiscard]] sdk::Status probe_nftables(std::string_view name, const Numbers& numbers,
                                          const sdk::NodeConfig& node, sdk::ProbeSink& out);

@@ -1,4 +1,6 @@
 // What of a datapath on nftables is read or shown as JSON: its configuration and observe().
+#include "common/observe.hpp"
+
 #include <linux/if_ether.h>
 
 #include <algorithm>
@@ -73,44 +75,7 @@ sdk::Outcome<std::string> NftDatapath::observe() {
   using nlohmann::json;
   json out = json::object();
   out["datapath"] = name_;
-  if (const auto link = find_tunnel(route_)) {
-    json peers = json::array();
-    for (const auto& n : neighbours(route_, AF_BRIDGE, link->index)) {
-      peers.push_back({{"mac", mac_text(n.mac)}, {"underlay", n.address.text()}});
-    }
-    json near = json::array();
-    for (const int family : {AF_INET, AF_INET6}) {
-      for (const auto& n : neighbours(route_, static_cast<std::uint8_t>(family), link->index)) {
-        near.push_back({{"address", n.address.text()}, {"mac", mac_text(n.mac)}});
-      }
-    }
-    json own = json::array();
-    for (const auto& a : addresses(route_, link->index)) {
-      own.push_back(a.prefix.text());
-    }
-    out["tunnel"] = {{"name", link->name},
-                     {"up", link->up},
-                     {"mtu", link->mtu},
-                     {"vni", link->vni},
-                     {"port", link->port},
-                     {"mac", mac_text(link->mac)},
-                     {"underlay", link->local.text()},
-                     {"addresses", own},
-                     {"fdb", peers},
-                     {"neighbours", near}};
-  }
-  json routes = json::array(), rules = json::array();
-  for (const Table t : kFamilies) {
-    const std::string prefix = t == Table::kIp ? "" : "-6 ";
-    for (const auto& r : our_routes(route_, address_family(t))) {
-      routes.push_back(prefix + r.text());
-    }
-    for (const auto& r : our_rules(route_, address_family(t))) {
-      rules.push_back(prefix + r.text());
-    }
-  }
-  out["routes"] = routes;
-  out["rules"] = rules;
+  observe_tunnel(route_, out);
   json endpoints = json::object(), egresses = json::object();
   for (const Table t : kFamilies) {
     const std::string family(t == Table::kIp ? "v4" : "v6");

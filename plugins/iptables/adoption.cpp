@@ -1,0 +1,81 @@
+#include "adoption.hpp"
+
+#include <cstdio>
+#include <cstdlib>
+
+namespace egw::iptables {
+namespace {
+
+// The word behind `option` in a rule; empty: it has none.
+std::string after(const std::string& rule, const std::string& option) {
+  const auto at = rule.find(option + " ");
+  if (at == std::string::npos) return {};
+  const auto start = at + option.size() + 1;
+  return rule.substr(start, rule.find(' ', start) - start);
+}
+
+std::uint32_t number(const std::string& text) {
+  return static_cast<std::uint32_t>(std::strtoul(text.c_str(), nullptr, 0));
+}
+
+}  // namespace
+
+std::vector<std::pair<sdk::Mac, std::uint32_t>> peers_in(const Chains& mangle) {
+  std::vector<std::pair<sdk::Mac, std::uint32_t>> out;
+  for (const auto& [name, rules] : mangle) {
+    if (name.rfind(std::string(kChainPrefix) + "PEER", 0) != 0) continue;
+    for (const std::string& rule : rules) {
+      sdk::Mac m{};
+      const std::string text = after(rule, "--mac-source"), mark = after(rule, "--set-xmark");
+      if (std::sscanf(text.c_str(), "%hhx:%hhx:%hhx:%hhx:%hhx:%hhx", &m[0], &m[1], &m[2], &m[3],
+                      &m[4], &m[5]) == 6 &&
+          !mark.empty()) {
+        out.emplace_back(m, number(mark));
+      }
+    }
+  }
+  return out;
+}
+
+std::uint32_t action_in(std::uint32_t mark, const Marks& marks) {
+  const std::uint32_t kind = mark & marks.slot_mask();
+  if (kind == marks.value(Slot::kSteer)) return mark & kIdMask;
+  if (kind == marks.value(Slot::kOwn)) return common::kNodeIpNumber;
+  return kind == 0 ? common::kBypassNumber : common::kDropNumber;
+}
+
+std::vector<std::pair<std::string, ClassPlace>> classes_in(Table t, const SetContents& sets,
+                                                           const Marks& marks) {
+  std::vector<std::pair<std::string, ClassPlace>> out;
+  const std::string prefix = set_name(t, "who");
+  for (const auto& [name, who] : sets) {
+    if (name.rfind(prefix, 0) != 0) continue;
+    const std::string group = name.substr(prefix.size());
+    const auto what = sets.find(set_name(t, "what" + group));
+    if (what == sets.end()) continue;
+    std::map<std::uint32_t, common::ClassEntries> classes;
+    for (const auto& [key, mark] : who.elements) {
+      const auto action = what->second.elements.find(key);
+      if (action == what->second.elements.end()) continue;
+      classes[mark.value].push_back({key, action_in(action->second.value, marks)});
+    }
+    for (const auto& [number, entries] : classes) {
+      out.emplace_back(Groups::content_of(entries), ClassPlace{number, iptables::number(group)});
+    }
+  }
+  return out;
+}
+
+std::map<std::uint32_t, sdk::Address> sources_in(const Chains& nat) {
+  std::map<std::uint32_t, sdk::Address> out;
+  for (const auto& [name, rules] : nat) {
+    if (name.rfind(std::string(kChainPrefix) + "SNAT-ID", 0) != 0) continue;
+    for (const std::string& rule : rules) {
+      const auto address = sdk::Address::parse(after(rule, "--to-source"));
+      if (address) out[number(after(rule, "--mark")) & kIdMask] = *address;
+    }
+  }
+  return out;
+}
+
+}  // namespace egw::iptables

@@ -1,0 +1,294 @@
+#include "datapath.hpp"
+
+#include <algorithm>
+#include <unordered_set>
+
+#include "adoption.hpp"
+#include "step.hpp"
+
+namespace egw::iptables {
+
+using common::Plan;
+
+namespace {
+
+constexpr std::chrono::milliseconds kMoveWait{300}, kLastWait{2000};
+
+std::size_t index(Table t) { return static_cast<std::size_t>(t); }
+
+template <class T>
+T opened(sdk::Outcome<T> outcome) {
+  return std::move(*outcome);
+}
+
+bool only_endpoints(const sdk::Change& c) {
+  return c.peers().empty() && c.egresses().empty() && c.classes().empty() &&
+         c.deleted_peers().empty() && c.deleted_egresses().empty() && c.deleted_classes().empty();
+}
+
+bool only_egresses(const sdk::Change& c) {
+  return c.peers().empty() && c.classes().empty() && c.deleted_peers().empty() &&
+         c.deleted_classes().empty() && c.endpoints().empty() && c.deleted_endpoints().empty();
+}
+
+}  // namespace
+
+IptablesDatapath::IptablesDatapath(std::string_view config, std::string_view /*state_dir*/,
+                                   sdk::DatapathHost host)
+    : host_(host),
+      config_(parse_config(config)),
+      route_(opened(common::NetlinkSocket::open(NETLINK_ROUTE))),
+      ipset_(opened(Ipset::open())),
+      tunnel_(route_, host),
+      sets_(ipset_),
+      sweeper_(host) {
+  const auto drifted = [this](const std::string& what) {
+    host_.warn("changed by somebody else: " + what);
+    host_.drifted(what);
+  };
+  monitor_ = std::make_unique<common::Monitor>(drifted);
+  watch_ = std::make_unique<Watch>(drifted);
+}
+
+IptablesDatapath::~IptablesDatapath() { sweeper_.drain(kLastWait); }
+
+void IptablesDatapath::choose_backend() {
+  if (xtables_) return;
+  auto choice = Xtables::choose(config_.backend);
+  if (!choice) throw sdk::Failure(choice.status());
+  host_.info("iptables backend " + std::string(word(choice->backend)) + ": " + choice->reason);
+  xtables_.emplace(std::move(*choice));
+}
+
+sdk::Status IptablesDatapath::apply(const sdk::Change& change, sdk::ApplyReport& report) {
+  if (sdk::Status s = held_.fits(change); !s.ok()) return s;
+  if (change.node() != nullptr) {
+    if (sdk::Status s = common::check_node(sdk::NodeConfig(*change.node())); !s.ok()) return s;
+  }
+  const bool all = change.full() || change.node() != nullptr || !plan_;
+  const common::Monitor::OwnChange own(*monitor_);
+  watch_->pause();
+  sdk::Status s;
+  try {
+    s = all ? apply_all(change, report) : apply_step(change, report);
+  } catch (const sdk::Failure& failure) {
+    s = failure.status();
+  }
+  if (!s.ok()) {
+    // What the kernel holds is in doubt: the next change reads it.
+    held_.invalidate();
+    plan_.reset();
+  }
+  watch_filters();
+  return s;
+}
+
+// Before the first change: numbers that the kernel knows already are kept.
+void IptablesDatapath::learn() {
+  for (const Table t : common::kFamilies) {
+    const Chains& mangle = saved_[index(t)][static_cast<std::size_t>(Xt::kMangle)].chains;
+    for (const auto& [mac, mark] : peers_in(mangle)) {
+      numbering_.peers.learn(mac, mark >> marks_.ct_shift());
+    }
+    for (const auto& [content, place] : classes_in(t, sets_.held(), marks_)) {
+      groups_[index(t)].learn(content, place);
+    }
+  }
+}
+
+sdk::Status IptablesDatapath::apply_all(const sdk::Change& change, sdk::ApplyReport& report) {
+  sdk::DatapathState next;
+  if (!change.full()) next = held_;
+  next.merge(change);
+  marks_ = Marks(next.state().node.slot_mask, next.state().node.ct_mask);
+  choose_backend();
+  for (const Table t : common::kFamilies) saved_[index(t)] = xtables_->saved(t);
+  Plan plan;
+  if (plan_) plan.know(*plan_);
+  Step step{held_.state(), next.state(), plan_ ? &*plan_ : nullptr, plan, {}, {}, {}, {}, {}};
+  sets_.read(step.repairs);
+  if (numbering_.empty()) learn();
+  plan.build(step.state, numbering_, step.failures);
+  check_endpoints(change, step);
+  watch_kernel(step.state, plan);
+  welcome_flows(step);
+  const sdk::Status tunnel = program_tunnel(step);
+  watch_kernel(step.state, plan);
+  SetPlan sets(plan, groups_, step.failures);
+  compare_sources(step);
+  sdk::Status s;
+  try {
+    s = program(step, sets, true);
+  } catch (const sdk::Failure& failure) {
+    s = failure.status();
+  }
+  settle_flows(step, s.ok());
+  if (!s.ok()) return s;
+  clear_other_backend();
+  finish(step, report);
+  held_ = std::move(next);
+  plan_ = std::move(plan);
+  set_plan_ = std::move(sets);
+  return tunnel;
+}
+
+sdk::Status IptablesDatapath::apply_step(const sdk::Change& change, sdk::ApplyReport& report) {
+  const Plan before = *plan_;
+  std::vector<common::SourceChange> sources = touched_sources(change);
+  held_.merge(change);
+  Step step{held_.state(), held_.state(), &before, *plan_, {}, {}, {}, {}, {}};
+  const bool endpoints = only_endpoints(change);
+  if (!endpoints) plan_->update(step.state, change, numbering_, step.failures);
+  check_endpoints(change, step);
+  settle_sources(sources);
+  step.sources = std::move(sources);
+  sdk::Status s;
+  try {
+    if (endpoints) {
+      program_changed_pods(step, *set_plan_);
+    } else {
+      watch_kernel(step.state, *plan_);
+      s = only_egresses(change) ? step_egresses(step) : step_structure(step);
+    }
+  } catch (const sdk::Failure& failure) {
+    s = failure.status();
+  }
+  settle_flows(step, s.ok());
+  if (s.ok()) finish(step, report);
+  return s;
+}
+
+sdk::Status IptablesDatapath::step_structure(Step& step) {
+  SetPlan sets(step.plan, groups_, step.failures);
+  if (sdk::Status s = program(step, sets, false); !s.ok()) return s;
+  set_plan_ = std::move(sets);
+  return sdk::ok();
+}
+
+// Of a class that does not exist.
+void IptablesDatapath::check_endpoints(const sdk::Change& change, Step& step) const {
+  for (const egw_endpoint e : change.endpoints()) {
+    if (step.state.classes.count(e.class_id) != 0) continue;
+    step.failures.push_back({sdk::ObjectType::kEndpoint, sdk::Address(e.address).text(),
+                             "its class " + std::to_string(e.class_id) +
+                                 " does not exist: all its packets are dropped"});
+  }
+}
+
+// Endpoints that the change may touch, with the verdict that they have now. Before the merge.
+std::vector<common::SourceChange> IptablesDatapath::touched_sources(
+    const sdk::Change& change) const {
+  std::vector<common::SourceChange> out;
+  const sdk::State& state = held_.state();
+  std::unordered_set<sdk::Address> named;
+  const auto name = [&](const sdk::Address& a) {
+    if (!named.insert(a).second) return;
+    const auto at = state.endpoints.find(a);
+    const bool had = at != state.endpoints.end();
+    out.push_back({a, had ? verdict(*plan_, a, at->second) : std::string(), {}});
+  };
+  for (const egw_endpoint e : change.endpoints()) name(sdk::Address(e.address));
+  for (const egw_addr a : change.deleted_endpoints()) name(sdk::Address(a));
+  std::unordered_set<std::uint32_t> classes;
+  for (const egw_class c : change.classes()) classes.insert(c.id);
+  for (const std::uint32_t id : change.deleted_classes()) classes.insert(id);
+  if (classes.empty()) return out;
+  for (const auto& [address, class_id] : state.endpoints) {
+    if (classes.count(class_id) != 0) name(address);
+  }
+  return out;
+}
+
+// The other half, after the merge.
+void IptablesDatapath::settle_sources(std::vector<common::SourceChange>& changes) const {
+  for (common::SourceChange& c : changes) {
+    const auto at = held_.state().endpoints.find(c.address);
+    if (at != held_.state().endpoints.end()) c.after = verdict(*plan_, c.address, at->second);
+  }
+  std::erase_if(changes, [](const auto& c) { return c.before == c.after; });
+}
+
+// For a full change: two whole states, and what the kernel has lost of the first.
+void IptablesDatapath::compare_sources(Step& step) const {
+  if (step.before == nullptr) return;
+  const auto held = [&](const sdk::Address& a) {
+    const auto set = sets_.held().find(set_name(common::table_of(a), "pods"));
+    return set != sets_.held().end() && set->second.elements.count(sdk::Prefix(a, a.bits())) != 0;
+  };
+  for (const auto& [a, class_id] : step.state.endpoints) {
+    const auto at = step.before_state.endpoints.find(a);
+    const bool had = at != step.before_state.endpoints.end() && held(a);
+    std::string before = had ? verdict(*step.before, a, at->second) : std::string();
+    std::string after = verdict(step.plan, a, class_id);
+    if (before != after) step.sources.push_back({a, std::move(before), std::move(after)});
+  }
+  for (const auto& [a, class_id] : step.before_state.endpoints) {
+    if (step.state.endpoints.count(a) != 0) continue;
+    std::string before = verdict(*step.before, a, class_id);
+    if (!before.empty()) step.sources.push_back({a, std::move(before), {}});
+  }
+}
+
+// An egress IP that comes to this node: its connections get their translation while their packets
+// still go to the former owner, so that none meets a way that does not fit.
+void IptablesDatapath::welcome_flows(const Step& step) {
+  if (step.before == nullptr) return;
+  const auto comes = [&](const auto& now) {
+    const auto at = step.before->egresses().find(now.first);
+    if (at == step.before->egresses().end()) return false;
+    for (std::size_t f = 0; f < 2; ++f) {
+      if (now.second.mode[f] == common::Mode::kOwn && at->second.mode[f] == common::Mode::kSteer) {
+        return true;
+      }
+    }
+    return false;
+  };
+  if (!std::any_of(step.plan.egresses().begin(), step.plan.egresses().end(), comes)) return;
+  common::Unswept unswept;
+  unswept.note(step.before, step.plan, step.state, {});
+  const auto job = unswept.take(step.plan, step.state, {});
+  auto socket = common::NetlinkSocket::open(NETLINK_NETFILTER);
+  if (!job || !socket) return;
+  // What fails here is met by the sweep that follows the change.
+  common::sweep(*socket, job->hint(), [&](const common::Flow& flow) {
+    const common::Fate fate = job->judge(flow);
+    const bool here = fate.kind == common::Fate::Kind::kRebind && fate.translated != flow.source;
+    return here ? fate : common::Fate{};
+  });
+}
+
+void IptablesDatapath::settle_flows(Step& step, bool written) {
+  unswept_.note(step.before, step.plan, step.state, step.sources);
+  // While our chains were not there, connections may have begun in any way.
+  if (step.repairs.count("iptables chain") != 0) {
+    unswept_.note(nullptr, step.plan, step.state, {});
+  }
+  if (!written) return unswept_.failed(step.plan, step.state);
+  std::vector<sdk::Address> refused;
+  for (const SetFailure& f : step.refused) refused.push_back(f.element.address);
+  const bool urgent = unswept_.urgent();
+  auto sweep = unswept_.take(step.plan, step.state, refused);
+  if (!sweep) return;
+  sweeper_.add(std::move(sweep));
+  // Whoever hears that an egress IP's move is realised may send the answers another way.
+  if (urgent) sweeper_.drain(kMoveWait);
+}
+
+void IptablesDatapath::finish(Step& step, sdk::ApplyReport& report) {
+  for (const auto& f : step.failures) report.failed(f.type, f.key, 0, f.message);
+  for (const SetFailure& f : step.refused) {
+    const bool endpoint = step.state.endpoints.count(f.element.address) != 0 &&
+                          f.element.len == f.element.address.bits();
+    report.failed(endpoint ? sdk::ObjectType::kEndpoint : sdk::ObjectType::kNode,
+                  endpoint ? f.element.address.text() : f.set, 0,
+                  "the kernel refused " + f.element.text() + " in set " + f.set + ": " +
+                      ipset_error(f.error));
+  }
+  for (const auto& f : step.tunnel.failures) {
+    report.failed(f.peer.empty() ? sdk::ObjectType::kNode : sdk::ObjectType::kPeer, f.peer, f.error,
+                  f.message);
+  }
+  for (const auto& [what, count] : step.repairs) report.repaired(what, count);
+}
+
+}  // namespace egw::iptables

@@ -1,0 +1,118 @@
+// The iptables datapath: libnl for device, neighbours, routes and rules; iptables-restore and ipset
+// for everything that looks at packets. The way of a packet: README.md. One instance, one thread
+// (the host's), plus the threads of Sweeper, Monitor and Watch.
+#pragma once
+
+#include <array>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "common/conntrack.hpp"
+#include "common/flows.hpp"
+#include "common/monitor.hpp"
+#include "common/plan.hpp"
+#include "common/rtnl.hpp"
+#include "common/tunnel.hpp"
+#include "egw/sdk/datapath.hpp"
+#include "ipset.hpp"
+#include "routing.hpp"
+#include "rules.hpp"
+#include "sets.hpp"
+#include "watch.hpp"
+#include "xtables.hpp"
+
+namespace egw::iptables {
+
+// The plugin's own configuration. Throws sdk::Failure that names the key.
+[[nodiscard]] Config parse_config(std::string_view json);
+
+// What is wrong with a node's configuration; ok when it can be programmed.
+[[nodiscard]] sdk::Status check_node(const sdk::NodeConfig& node);
+
+class IptablesDatapath : public sdk::Datapath {
+ public:
+  IptablesDatapath(std::string_view config, std::string_view state_dir, sdk::DatapathHost host);
+  ~IptablesDatapath() override;
+  static sdk::Status probe(std::string_view config, const sdk::NodeConfig& node,
+                           sdk::ProbeSink& out);
+
+  sdk::Status apply(const sdk::Change& change, sdk::ApplyReport& report) override;
+  sdk::Status sysctls(sdk::SysctlSink& out) override;
+  sdk::Outcome<std::string> observe() override;
+  sdk::Status counters(sdk::CounterSink& out) override;
+  sdk::Status health() override;
+  sdk::Status forget(const sdk::Address& eip) override;
+  sdk::Status purge() override;
+
+ private:
+  using AllRules = std::array<FamilyRules, 2>;
+  struct Step;  // what one change knows
+
+  sdk::Status apply_all(const sdk::Change& change, sdk::ApplyReport& report);
+  sdk::Status apply_step(const sdk::Change& change, sdk::ApplyReport& report);
+  sdk::Status step_egresses(Step& step);
+  sdk::Status step_structure(Step& step);
+  void check_endpoints(const sdk::Change& change, Step& step) const;
+  void choose_backend();
+  void learn();
+  // Our chains in a backend.
+  static sdk::Status clear_backend(const Xtables& xtables);
+  // Those from before the backend was chosen anew.
+  void clear_other_backend();
+  // read: the kernel has been read for this change; else what we wrote last is taken for granted.
+  sdk::Status program(Step& step, SetPlan& sets, bool read);
+  sdk::Status program_filters(Step& step, const SetPlan& sets, bool read);
+  sdk::Status program_tunnel(Step& step);
+  void program_routing(Step& step, bool read);
+  [[nodiscard]] AllRules rules_wanted(const common::Plan& plan, const SetPlan& sets) const;
+  sdk::Status program_rules(AllRules wanted, bool read, common::Repairs& repairs);
+  void program_pods(Step& step, const SetPlan& sets);
+  void program_changed_pods(Step& step, const SetPlan& sets);
+  void update_hops(Step& step);
+  [[nodiscard]] std::vector<common::SourceChange> touched_sources(const sdk::Change& change) const;
+  void settle_sources(std::vector<common::SourceChange>& changes) const;
+  void compare_sources(Step& step) const;
+  // Connections of EIPs that come to this node: bound anew before their packets come this way.
+  void welcome_flows(const Step& step);
+  void settle_flows(Step& step, bool written);
+  void finish(Step& step, sdk::ApplyReport& report);
+  void watch_kernel(const sdk::State& state, const common::Plan& plan);
+  void watch_filters();
+  [[nodiscard]] common::Bound bound();
+
+  sdk::DatapathHost host_;
+  Config config_;
+  common::NetlinkSocket route_;
+  Ipset ipset_;
+  std::optional<Xtables> xtables_;
+  common::Tunnel tunnel_;
+  Sets sets_;
+  common::Unswept unswept_;
+  common::Sweeper sweeper_;
+  std::unique_ptr<common::Monitor> monitor_;
+  std::unique_ptr<Watch> watch_;
+
+  sdk::DatapathState held_;
+  std::optional<common::Plan> plan_;  // as programmed; empty: nothing, or in doubt
+  std::optional<SetPlan> set_plan_;
+  common::Numbering numbering_;
+  std::array<Groups, 2> groups_;
+  Marks marks_;
+  std::uint32_t mtu_ = 1450;
+  int device_ = 0;
+  bool alone_ = false;              // the other backend has been looked at
+  std::set<common::Route> routes_;  // as programmed
+  std::set<common::Rule> rules_;
+  AllRules written_;                              // as given to iptables-restore
+  std::array<std::array<Chains, 3>, 2> learned_;  // the same as iptables-save prints it
+  std::array<std::array<XtSaved, 3>, 2> saved_;   // as last read
+  std::shared_ptr<const Filters> filters_;        // both, for watch_
+  std::map<std::string, std::uint64_t> drops_before_, drops_last_;
+};
+
+}  // namespace egw::iptables

@@ -1,0 +1,120 @@
+// What is read or shown as JSON: the configuration and observe().
+#include "common/observe.hpp"
+
+#include <linux/if_ether.h>
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "adoption.hpp"
+#include "datapath.hpp"
+
+namespace egw::iptables {
+namespace {
+
+using nlohmann::json;
+
+sdk::Failure wrong(const std::string& message, const std::string& key) {
+  return sdk::Failure(sdk::Code::kInvalid, message,
+                      "plugins.datapath.config" + (key.empty() ? "" : "." + key));
+}
+
+std::uint32_t number(const json& config, const char* key, std::uint32_t fallback,
+                     std::uint64_t lowest, std::uint64_t highest) {
+  const auto at = config.find(key);
+  if (at == config.end()) return fallback;
+  if (!at->is_number_unsigned() || at->get<std::uint64_t>() < lowest ||
+      at->get<std::uint64_t>() > highest) {
+    throw wrong("wants a number from " + std::to_string(lowest) + " to " + std::to_string(highest) +
+                    ", not " + at->dump(),
+                key);
+  }
+  return static_cast<std::uint32_t>(at->get<std::uint64_t>());
+}
+
+}  // namespace
+
+Config parse_config(std::string_view text) {
+  Config out;
+  auto config = text.empty() ? json() : json::parse(text, nullptr, false);
+  if (config.is_null()) return out;
+  if (!config.is_object()) throw wrong("wants an object", "");
+  for (const auto& item : config.items()) {
+    const std::string& key = item.key();
+    if (key == "backendMode") {
+      const std::string mode = item.value().is_string() ? item.value().get<std::string>() : "";
+      const auto backends = {Backend::kAuto, Backend::kLegacy, Backend::kNft};
+      const auto* at = std::find_if(backends.begin(), backends.end(),
+                                    [&](Backend b) { return word(b) == mode; });
+      if (at == backends.end()) {
+        throw wrong("wants auto, legacy or nft, not " + item.value().dump(), key);
+      }
+      out.backend = *at;
+    } else if (key != "rulePreference" && key != "treePreference" && key != "routeTable") {
+      throw wrong("unknown key", key);
+    }
+  }
+  out.rule_preference = number(config, "rulePreference", out.rule_preference, 1, 32000);
+  out.tree_preference = number(config, "treePreference", out.tree_preference, 32768, 2000000000);
+  out.route_table = number(config, "routeTable", out.route_table, 256, 0xffffffffU - kRouteTables);
+  return out;
+}
+
+sdk::Outcome<std::string> IptablesDatapath::observe() {
+  json out = json::object();
+  out["datapath"] = "iptables";
+  common::observe_tunnel(route_, out);
+  std::map<sdk::Address, sdk::Mac> macs;
+  if (const auto link = common::find_tunnel(route_)) {
+    for (const Table t : common::kFamilies) {
+      for (const auto& n : common::neighbours(route_, common::address_family(t), link->index)) {
+        macs[n.address] = n.mac;
+      }
+    }
+  }
+  json endpoints = json::object(), egresses = json::object(), tables = json::object();
+  json sets = json::object();
+  for (const auto& [name, header] : ipset_.headers()) sets[name] = header.elements;
+  for (const Table t : common::kFamilies) {
+    for (const auto& [key, mark] : ipset_.elements(set_name(t, "pods"))) {
+      std::string what = common::name_of(action_in(mark.value, marks_));
+      if ((mark.value & marks_.slot_mask()) == value(marks_, Kind::kClass)) {
+        what = "class " + std::to_string(mark.value & kIdMask);
+      }
+      endpoints[key.address.text()] = what;
+    }
+    for (const common::Route& r : routes_) {
+      const std::uint32_t first = hop_table(config_, Hop::kEgress, 0);
+      if (r.family != common::address_family(t) || r.table <= first || r.table > first + kIdMask) {
+        continue;
+      }
+      const auto mac = macs.find(r.gateway);
+      if (mac == macs.end()) continue;
+      egresses[std::to_string(r.table - first)]["ownerMac"] = common::mac_text(mac->second);
+    }
+    if (!xtables_) continue;
+    const auto saved = xtables_->saved(t);
+    for (const Xt x : kXtTables) {
+      const XtSaved& table = saved[static_cast<std::size_t>(x)];
+      std::size_t rules = 0;
+      for (const auto& [name, lines] : table.chains) rules += lines.size();
+      tables[std::string(t == Table::kIp ? "ip " : "ip6 ") + std::string(word(x))] = {
+          {"chains", table.chains.size()}, {"rules", rules}, {"jumps", table.jumps.size()}};
+    }
+    const char* family = t == Table::kIp ? "v4" : "v6";
+    for (const auto& [id, address] : sources_in(saved[static_cast<std::size_t>(Xt::kNat)].chains)) {
+      egresses[std::to_string(id)][family] = address.text();
+    }
+  }
+  out["endpoints"] = endpoints;
+  out["egresses"] = egresses;
+  out["sets"] = sets;
+  if (xtables_) {
+    out["iptables"] = {{"backend", word(xtables_->choice().backend)},
+                       {"reason", xtables_->choice().reason},
+                       {"tables", tables}};
+  }
+  return out.dump();
+}
+
+}  // namespace egw::iptables

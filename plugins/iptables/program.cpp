@@ -1,0 +1,337 @@
+// The parts of a change that write: device and next hops, rules and routes, chains, sets of pods;
+// and what the watchers are told about it.
+#include <algorithm>
+#include <cerrno>
+
+#include "datapath.hpp"
+#include "step.hpp"
+
+namespace egw::iptables {
+
+using common::Plan;
+
+namespace {
+
+std::size_t index(Table t) { return static_cast<std::size_t>(t); }
+
+constexpr std::string_view kFingerprint = "EGW-FP-";
+
+std::vector<common::TunnelPeer> tunnel_peers(const sdk::State& state, const Plan& plan) {
+  std::vector<common::TunnelPeer> out;
+  for (const auto& [name, peer] : plan.peers()) {
+    const sdk::Peer& p = state.peers.find(name)->second;
+    out.push_back({name, p.underlay, p.tunnel_v4, p.tunnel_v6, p.mac});
+  }
+  return out;
+}
+
+// An empty chain whose name tells what the table's other chains are: by it a restarted agent knows
+// that it needs to write nothing.
+void add_fingerprint(XtRules& rules) {
+  if (rules.empty()) return;
+  std::string all;
+  for (const Jump& j : rules.jumps) all += j.chain + ' ' + j.rule + (j.last ? " last\n" : "\n");
+  for (const auto& [name, lines] : rules.chains) {
+    all += name + '\n';
+    for (const std::string& line : lines) all += line + '\n';
+  }
+  rules.chains[std::string(kFingerprint) + common::hex(common::fingerprint(all), 16)];
+}
+
+const std::string* fingerprint_of(const XtRules& rules) {
+  const auto at = rules.chains.lower_bound(std::string(kFingerprint));
+  const bool found = at != rules.chains.end() && at->first.rfind(kFingerprint, 0) == 0;
+  return found ? &at->first : nullptr;
+}
+
+// Ids are translated here to the same addresses.
+bool same_sources(const Plan& a, const Plan& b) {
+  return std::equal(a.egresses().begin(), a.egresses().end(), b.egresses().begin(),
+                    b.egresses().end(), [](const auto& x, const auto& y) {
+                      return x.first == y.first && x.second.serve == y.second.serve &&
+                             x.second.guarded == y.second.guarded &&
+                             x.second.address == y.second.address;
+                    });
+}
+
+bool same_jumps(const std::vector<Jump>& a, const std::vector<Jump>& b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const Jump& x, const Jump& y) {
+    return x.chain == y.chain && x.rule == y.rule && x.last == y.last;
+  });
+}
+
+// Against what was written last.
+XtChange step_change(const XtRules& wanted, const XtRules& written) {
+  XtChange out;
+  for (const auto& [name, rules] : wanted.chains) {
+    const auto at = written.chains.find(name);
+    if (at == written.chains.end() || at->second != rules) out.chains[name] = rules;
+  }
+  for (const auto& [name, rules] : written.chains) {
+    if (wanted.chains.count(name) == 0) out.gone.push_back(name);
+  }
+  out.jumps = !same_jumps(wanted.jumps, written.jumps);
+  return out;
+}
+
+// Against what the kernel holds. learned: what it makes of the chains that were written.
+XtChange full_change(const XtRules& wanted, const XtRules& written, Chains& learned,
+                     const XtSaved& saved, std::uint64_t& repaired) {
+  XtChange out;
+  const bool known = !written.empty();
+  const std::string* fingerprint = fingerprint_of(wanted);
+  const bool adopted = !known && fingerprint != nullptr && saved.chains.count(*fingerprint) != 0;
+  for (const auto& [name, rules] : wanted.chains) {
+    const auto at = saved.chains.find(name);
+    const auto mine = written.chains.find(name);
+    const bool meant = adopted || (mine != written.chains.end() && mine->second == rules);
+    const auto form = learned.find(name);
+    const bool intact =
+        at != saved.chains.end() &&
+        (form != learned.end() ? form->second == at->second : at->second.size() == rules.size());
+    if (meant && intact) {
+      learned[name] = at->second;
+      continue;
+    }
+    if (meant && known) ++repaired;
+    out.chains[name] = rules;
+  }
+  for (const auto& [name, rules] : saved.chains) {
+    if (wanted.chains.count(name) != 0) continue;
+    out.gone.push_back(name);
+    if (known && written.chains.count(name) == 0) ++repaired;
+  }
+  const bool placed = jumps_in_place(wanted, saved);
+  out.jumps = !placed || (known ? !same_jumps(wanted.jumps, written.jumps)
+                                : !adopted && !wanted.jumps.empty());
+  if (known && !placed && same_jumps(wanted.jumps, written.jumps)) ++repaired;
+  return out;
+}
+
+}  // namespace
+
+// An egress IP that goes from peer to peer is one neighbour entry in each family.
+sdk::Status IptablesDatapath::step_egresses(Step& step) {
+  welcome_flows(step);
+  update_hops(step);
+  if (!same_ways(*step.before, step.plan)) program_routing(step, false);
+  if (same_sources(*step.before, step.plan)) return sdk::ok();
+  set_plan_->set_eips(step.plan);
+  return program_filters(step, *set_plan_, false);
+}
+
+sdk::Status IptablesDatapath::program(Step& step, SetPlan& sets, bool read) {
+  if (!read) {
+    welcome_flows(step);
+    update_hops(step);
+  }
+  program_routing(step, read);
+  if (sdk::Status s = program_filters(step, sets, read); !s.ok()) return s;
+  for (const Table t : common::kFamilies) groups_[index(t)].keep(step.plan.class_tables(t));
+  return sdk::ok();
+}
+
+// What is new, then what refers to it, then what is old goes.
+sdk::Status IptablesDatapath::program_filters(Step& step, const SetPlan& sets, bool read) {
+  std::vector<std::string> of_pods;
+  sets_.put(sets.contents(), step.refused);
+  for (const Table t : common::kFamilies) {
+    if (!step.plan.enabled(t)) continue;
+    for (const char* what : {"pods", "rest"}) {
+      of_pods.push_back(set_name(t, what));
+      sets_.make_pods(of_pods.back(), pod_kind(t), step.state.endpoints.size());
+    }
+  }
+  if (sdk::Status s = program_rules(rules_wanted(step.plan, sets), read, step.repairs); !s.ok()) {
+    return s;
+  }
+  if (read) {
+    program_pods(step, sets);
+  } else {
+    program_changed_pods(step, sets);
+  }
+  sets_.take(sets.contents(), of_pods);
+  return sdk::ok();
+}
+
+sdk::Status IptablesDatapath::program_tunnel(Step& step) {
+  try {
+    step.tunnel =
+        tunnel_.apply(common::tunnel_spec(step.state.node), tunnel_peers(step.state, step.plan),
+                      hops_of(step.plan), step.repairs);
+    mtu_ = step.tunnel.mtu;
+    device_ = step.tunnel.index;
+    return sdk::ok();
+  } catch (const sdk::Failure& failure) {
+    device_ = 0;
+    return failure.status();
+  }
+}
+
+void IptablesDatapath::update_hops(Step& step) {
+  tunnel_.update_peers(tunnel_peers(step.state, step.plan), hops_of(step.plan), step.tunnel);
+}
+
+// New rules, which end in the blackhole until their routes are there; routes; then what is old
+// goes.
+void IptablesDatapath::program_routing(Step& step, bool read) {
+  std::set<common::Route> routes, actual_routes;
+  std::set<common::Rule> rules, actual_rules;
+  const RoutingInput in{step.plan, config_, device_};
+  for (const Table t : common::kFamilies) {
+    routes.merge(routes_of(t, in));
+    rules.merge(rules_of(t, in));
+    if (!read) continue;
+    actual_routes.merge(common::our_routes(route_, common::address_family(t)));
+    actual_rules.merge(common::our_rules(route_, common::address_family(t)));
+  }
+  if (!read) {
+    actual_routes = routes_;
+    actual_rules = rules_;
+  }
+  const bool known = !rules_.empty();
+  std::vector<common::Rule> added;
+  std::vector<common::Message> messages = messages_to_add(rules, actual_rules, added);
+  std::uint64_t repaired = 0;
+  for (const common::Rule& r : added) repaired += known ? rules_.count(r) : 0;
+  const std::vector<int> errors = route_.requests(messages);
+  for (std::size_t i = 0; i < added.size(); ++i) {
+    if (errors[i] == 0 || errors[i] == EEXIST) continue;
+    throw sdk::Failure(sdk::Code::kInternal, "cannot be set", added[i].text(), errors[i]);
+  }
+  const auto failed = common::sync(
+      route_, routes, actual_routes, known ? &routes_ : nullptr, "route", step.repairs,
+      [](const common::Route& r) { return common::add(r); },
+      [](const common::Route& r) { return common::remove(r); });
+  if (!failed.empty()) {
+    throw sdk::Failure(sdk::Code::kInternal, "cannot be set", failed[0].first.text(),
+                       failed[0].second);
+  }
+  messages.clear();
+  for (const common::Rule& r : actual_rules) {
+    if (rules.count(r) != 0) continue;
+    messages.push_back(common::remove(r));
+    if (known && rules_.count(r) == 0) ++repaired;
+  }
+  route_.requests(messages);
+  if (repaired != 0) step.repairs["rule"] += repaired;
+  routes_ = std::move(routes);
+  rules_ = std::move(rules);
+}
+
+IptablesDatapath::AllRules IptablesDatapath::rules_wanted(const Plan& plan,
+                                                          const SetPlan& sets) const {
+  AllRules out;
+  RuleInput in;
+  in.node = plan.node();
+  in.mtu = mtu_;
+  in.serves = plan.serves();
+  for (const auto& [name, peer] : plan.peers()) in.peers.push_back(peer);
+  for (const Table t : common::kFamilies) {
+    in.sources.clear();
+    for (const auto& [id, egress] : plan.egresses()) {
+      const sdk::Address& a = egress.address[index(t)];
+      if (egress.serve && a) in.sources.emplace_back(id, a);
+    }
+    in.classes = sets.classes(t);
+    out[index(t)] = rules_for(t, in);
+    for (XtRules& table : out[index(t)]) add_fingerprint(table);
+  }
+  return out;
+}
+
+sdk::Status IptablesDatapath::program_rules(AllRules wanted, bool read, common::Repairs& repairs) {
+  std::array<std::string, 2> texts;
+  std::uint64_t repaired = 0;
+  for (const Table t : common::kFamilies) {
+    bool fresh = read;
+    for (std::size_t x = 0; x < kXtTables.size(); ++x) {
+      const XtRules& want = wanted[index(t)][x];
+      const XtRules& written = written_[index(t)][x];
+      Chains& learned = learned_[index(t)][x];
+      const XtChange change =
+          read ? full_change(want, written, learned, saved_[index(t)][x], repaired)
+               : step_change(want, written);
+      if (change.jumps && !fresh) {
+        saved_[index(t)] = xtables_->saved(t);
+        fresh = true;
+      }
+      for (const auto& [name, rules] : change.chains) learned.erase(name);
+      for (const std::string& name : change.gone) learned.erase(name);
+      texts[index(t)] += text_of(kXtTables[x], want, saved_[index(t)][x], change);
+    }
+  }
+  if (sdk::Status s = xtables_->restore(texts); !s.ok()) {
+    written_ = {};
+    return s;
+  }
+  if (repaired != 0) repairs["iptables chain"] += repaired;
+  written_ = std::move(wanted);
+  filters_.reset();
+  return sdk::ok();
+}
+
+void IptablesDatapath::program_pods(Step& step, const SetPlan& sets) {
+  for (const Table t : common::kFamilies) {
+    if (!step.plan.enabled(t)) continue;
+    SetElements pods, rest;
+    for (const auto& [a, class_id] : step.state.endpoints) {
+      if (common::table_of(a) != t) continue;
+      const PodMarks marks = sets.marks_of(t, verdict(step.plan, a, class_id));
+      if (marks.has_first) pods[sdk::Prefix(a, a.bits())] = marks.first;
+      if (marks.has_rest) rest[sdk::Prefix(a, a.bits())] = marks.rest;
+    }
+    // What a class says of all others must be there before the class is asked.
+    sets_.put_all_pods(set_name(t, "rest"), pod_kind(t), rest, step.refused);
+    sets_.put_all_pods(set_name(t, "pods"), pod_kind(t), pods, step.refused);
+  }
+}
+
+void IptablesDatapath::program_changed_pods(Step& step, const SetPlan& sets) {
+  for (const Table t : common::kFamilies) {
+    SetElements pods, rest, no_pods, no_rest;
+    const std::string rest_name = set_name(t, "rest");
+    const auto held = sets_.held().find(rest_name);
+    static const SetElements kNone;
+    const SetElements& had = held == sets_.held().end() ? kNone : held->second.elements;
+    for (const common::SourceChange& c : step.sources) {
+      if (common::table_of(c.address) != t) continue;
+      const sdk::Prefix key(c.address, c.address.bits());
+      const PodMarks now = sets.marks_of(t, c.after);
+      if (now.has_first) pods[key] = now.first;
+      if (!now.has_first) no_pods[key];
+      if (now.has_rest) rest[key] = now.rest;
+      if (!now.has_rest && had.count(key) != 0) no_rest[key];
+    }
+    if (pods.empty() && no_pods.empty()) continue;
+    sets_.put_pods(rest_name, pod_kind(t), rest, {}, step.refused);
+    sets_.put_pods(set_name(t, "pods"), pod_kind(t), pods, no_pods, step.refused);
+    sets_.put_pods(rest_name, pod_kind(t), {}, no_rest, step.refused);
+  }
+}
+
+void IptablesDatapath::watch_kernel(const sdk::State& state, const Plan& plan) {
+  common::Monitor::Watched w;
+  w.device = state.node.tunnel_device;
+  w.index = device_;
+  w.route_table = config_.route_table;
+  w.ports.insert(route_.port());
+  for (const auto& p : tunnel_peers(state, plan)) {
+    w.fdb[p.mac] = p.underlay;
+    if (p.v4) w.neighbours[p.v4] = p.mac;
+    if (p.v6) w.neighbours[p.v6] = p.mac;
+  }
+  for (const auto& hop : hops_of(plan)) w.neighbours[hop.address] = hop.mac;
+  monitor_->watch(std::move(w));
+}
+
+void IptablesDatapath::watch_filters() {
+  if (!plan_ || !xtables_) return;
+  if (!filters_) {
+    filters_ =
+        std::make_shared<const Filters>(Filters{xtables_->choice().backend, written_, learned_});
+  }
+  watch_->watch(*xtables_, filters_, sets_.counts());
+}
+
+}  // namespace egw::iptables

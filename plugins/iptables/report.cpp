@@ -1,0 +1,205 @@
+// What the host asks besides apply: settings, health, counters; and what ends things: forget,
+// purge.
+#include <cerrno>
+
+#include "adoption.hpp"
+#include "datapath.hpp"
+
+namespace egw::iptables {
+namespace {
+
+std::size_t index(Table t) { return static_cast<std::size_t>(t); }
+
+sdk::Status forget_flows(const common::SweepHint& hint, std::string what,
+                         const std::function<common::Fate(const common::Flow&)>& judge) {
+  auto socket = common::NetlinkSocket::open(NETLINK_NETFILTER);
+  if (!socket) return socket.status();
+  const int n = common::sweep(*socket, hint, judge);
+  if (n >= 0) return sdk::ok();
+  return sdk::fail(sdk::Code::kUnavailable, "connection tracking cannot be read", std::move(what),
+                   -n);
+}
+
+}  // namespace
+
+sdk::Status IptablesDatapath::sysctls(sdk::SysctlSink& out) {
+  out.need("net/netfilter/nf_conntrack_tcp_be_liberal", "1",
+           "replies may reach a former owner after an egress IP has moved");
+  out.need("net/netfilter/nf_conntrack_tcp_loose", "1",
+           "connections go on at a new owner that has not seen their beginning");
+  const bool known = held_.valid();
+  const sdk::NodeConfig& node = held_.state().node;
+  if (!known || node.enable_ipv4) {
+    out.need("net/ipv4/ip_forward", "1", "pods' packets are routed by this node", true);
+  }
+  if (known && node.enable_ipv6) {
+    out.need("net/ipv6/conf/all/forwarding", "1", "pods' packets are routed by this node", true);
+  }
+  return sdk::ok();
+}
+
+sdk::Status IptablesDatapath::health() {
+  // Before the first apply: whether what a predecessor has programmed is still there.
+  const bool known = held_.valid();
+  const std::string name = known ? held_.state().node.tunnel_device : std::string();
+  const auto link = known ? common::find_link(route_, name) : common::find_tunnel(route_);
+  if (!link) {
+    return sdk::fail(sdk::Code::kUnavailable, "the tunnel device does not exist", name);
+  }
+  if (!link->up) return sdk::fail(sdk::Code::kUnavailable, "the tunnel device is down", name);
+  const auto headers = ipset_.headers();
+  bool any = false;
+  for (const Table t : common::kFamilies) {
+    const auto at = headers.find(set_name(t, "pods"));
+    if (at == headers.end()) {
+      if (!known || !plan_ || !plan_->enabled(t)) continue;
+      return sdk::fail(sdk::Code::kUnavailable, "the set does not exist", set_name(t, "pods"));
+    }
+    any = true;
+    if (at->second.references == 0) {
+      return sdk::fail(sdk::Code::kUnavailable, "no iptables rule uses it: our chains are gone",
+                       "ipset " + set_name(t, "pods"));
+    }
+  }
+  if (!any) return sdk::fail(sdk::Code::kUnavailable, "no set of ours exists", "ipset");
+  return sdk::ok();
+}
+
+// The rules' own counters. They begin anew when a chain is written.
+sdk::Status IptablesDatapath::counters(sdk::CounterSink& out) {
+  if (xtables_) {
+    for (const Table t : common::kFamilies) {
+      for (const auto& [reason, packets] : xtables_->drops(t)) {
+        const std::string key = std::string(common::keyword(t)) + ",reason=" + reason;
+        std::uint64_t& last = drops_last_[key];
+        if (packets < last) drops_before_[key] += last;
+        last = packets;
+      }
+    }
+  }
+  for (const auto& [key, packets] : drops_last_) {
+    out.counter("dropped_packets_total", "table=" + key, drops_before_[key] + packets);
+  }
+  out.counter("conntrack_deleted_total", "", sweeper_.deleted());
+  return sdk::ok();
+}
+
+sdk::Status IptablesDatapath::forget(const sdk::Address& eip) {
+  if (!eip) return sdk::fail(sdk::Code::kInvalid, "no address");
+  common::SweepHint hint;
+  hint.translated = eip;
+  // A connection of the host itself, or one from outside, is not ours to end.
+  return forget_flows(hint, eip.text(), [eip](const common::Flow& flow) {
+    common::Fate fate;
+    if (flow.translated == eip && flow.source != eip) fate.kind = common::Fate::Kind::kRemove;
+    return fate;
+  });
+}
+
+sdk::Status IptablesDatapath::clear_backend(const Xtables& xtables) {
+  std::array<std::string, 2> texts;
+  for (const Table t : common::kFamilies) {
+    const auto saved = xtables.saved(t);
+    for (const Xt x : kXtTables) {
+      const XtSaved& table = saved[static_cast<std::size_t>(x)];
+      XtChange change;
+      for (const auto& [name, rules] : table.chains) change.gone.push_back(name);
+      change.jumps = !table.jumps.empty();
+      texts[index(t)] += text_of(x, {}, table, change);
+    }
+  }
+  return xtables.restore(texts);
+}
+
+void IptablesDatapath::clear_other_backend() {
+  if (alone_ || !xtables_) return;
+  alone_ = true;
+  const Backend other =
+      xtables_->choice().backend == Backend::kNft ? Backend::kLegacy : Backend::kNft;
+  auto choice = Xtables::choose(other);
+  if (!choice) return;
+  try {
+    if (sdk::Status s = clear_backend(Xtables(*choice)); !s.ok()) host_.warn(s.text());
+  } catch (const sdk::Failure& failure) {
+    host_.info(std::string("the other iptables backend cannot be read: ") + failure.what());
+  }
+}
+
+// What has been bound by what the kernel holds.
+common::Bound IptablesDatapath::bound() {
+  common::Bound out;
+  for (const Table t : common::kFamilies) {
+    for (const auto& [key, mark] : ipset_.elements(set_name(t, "pods"))) {
+      out.endpoints.insert(key.address);
+    }
+    for (const auto& [key, mark] : ipset_.elements(set_name(t, "eips"))) {
+      out.eips.insert(key.address);
+    }
+    std::vector<std::pair<sdk::Prefix, std::string>> cluster;
+    for (const auto& [key, mark] : ipset_.elements(set_name(t, "cluster"))) {
+      cluster.emplace_back(key, std::string());
+    }
+    out.cluster[index(t)] = sdk::flatten(std::move(cluster));
+  }
+  return out;
+}
+
+sdk::Status IptablesDatapath::purge() {
+  const common::Monitor::OwnChange own(*monitor_);
+  watch_->pause();
+  monitor_->watch({});
+  sweeper_.drain(std::chrono::milliseconds(2000));
+  unswept_ = common::Unswept();
+  common::Bound held = bound();
+  sdk::Status first;
+  const auto note = [&](sdk::Status s) {
+    if (first.ok() && !s.ok()) first = std::move(s);
+  };
+  // Rules first: steered packets have no route then, and our chains drop what leaves otherwise.
+  for (const Table t : common::kFamilies) {
+    std::vector<common::Message> messages;
+    const std::uint8_t family = common::address_family(t);
+    for (const auto& r : common::our_rules(route_, family)) messages.push_back(common::remove(r));
+    for (const auto& r : common::our_routes(route_, family)) messages.push_back(common::remove(r));
+    for (const int err : route_.requests(messages)) {
+      if (err != 0 && err != ENOENT && err != ESRCH) {
+        note(sdk::fail(sdk::Code::kInternal, "a rule or route cannot be removed", "purge", err));
+      }
+    }
+  }
+  if (const int err = common::remove_tunnels(route_); err != 0) {
+    note(sdk::fail(sdk::Code::kInternal, "the tunnel device cannot be removed", "purge", err));
+  }
+  for (const Backend backend : {Backend::kNft, Backend::kLegacy}) {
+    auto choice = Xtables::choose(backend);
+    if (!choice) continue;
+    const Xtables xtables(*choice);
+    for (const Table t : common::kFamilies) {
+      const auto saved = xtables.saved(t);
+      for (const auto& [id, address] :
+           sources_in(saved[static_cast<std::size_t>(Xt::kNat)].chains)) {
+        held.zones.insert(static_cast<std::uint16_t>(id));
+        held.eips.insert(address);
+      }
+    }
+    note(clear_backend(xtables));
+  }
+  note(sets_.purge());
+  // A connection keeps what it was bound to: the pod's address, or an egress IP.
+  note(forget_flows({}, "purge", common::bound_by(std::move(held))));
+  held_ = sdk::DatapathState();
+  plan_.reset();
+  set_plan_.reset();
+  numbering_ = common::Numbering();
+  groups_ = {};
+  routes_.clear();
+  rules_.clear();
+  written_ = {};
+  learned_ = {};
+  filters_.reset();
+  device_ = 0;
+  tunnel_.forget();
+  return first;
+}
+
+}  // namespace egw::iptables

@@ -1,0 +1,285 @@
+#include "sets.hpp"
+
+#include <linux/netfilter/ipset/ip_set.h>
+
+#include <algorithm>
+#include <cerrno>
+
+namespace egw::iptables {
+namespace {
+
+constexpr std::size_t kPodsAtFirst = 1024;
+constexpr const char* kTemporary = "EGW-new";
+
+std::size_t index(Table t) { return static_cast<std::size_t>(t); }
+
+SetKind prefixes(Table t, bool marks) { return {SetType::kPrefixes, t, marks}; }
+
+// What `a` has and `b` has not, or with another mark.
+SetElements surplus(const SetElements& a, const SetElements& b, bool marks) {
+  SetElements out;
+  auto other = b.begin();
+  for (const auto& [key, mark] : a) {
+    while (other != b.end() && other->first < key) ++other;
+    const bool both = other != b.end() && other->first == key;
+    if (!both || (marks && other->second != mark)) out.emplace_hint(out.end(), key, mark);
+  }
+  return out;
+}
+
+// What `a` has and `b` has not.
+SetElements missing(const SetElements& a, const SetElements& b) { return surplus(a, b, false); }
+
+void failed(const std::string& name, const std::vector<Ipset::Refused>& refused,
+            std::vector<SetFailure>& failures) {
+  for (const auto& r : refused) failures.push_back({name, r.element, r.error});
+}
+
+}  // namespace
+
+std::vector<sdk::Prefix> prefixes_of(const common::AddressRanges& ranges) {
+  std::vector<sdk::Prefix> out;
+  for (const auto& range : ranges) {
+    for (sdk::Address at = range.first;;) {
+      unsigned length = at.bits();
+      // hash:net takes no /0.
+      while (length > 1) {
+        const sdk::Prefix wider(at, length - 1);
+        if (wider.first() != at || range.last < wider.last()) break;
+        --length;
+      }
+      out.emplace_back(at, length);
+      at = out.back().last();
+      if (!(at < range.last) || !at.increment()) break;
+    }
+  }
+  return out;
+}
+
+SetPlan::SetPlan(const common::Plan& plan, std::array<Groups, 2>& groups,
+                 std::vector<common::ObjectFailure>& failures)
+    : marks_(plan.marks()) {
+  for (const Table t : common::kFamilies) {
+    if (!plan.enabled(t)) continue;
+    SetContent& cluster = contents_[set_name(t, "cluster")];
+    cluster.kind = prefixes(t, false);
+    for (const sdk::Prefix& p : prefixes_of(plan.cluster(t))) cluster.elements[p] = {};
+    add_classes(plan, t, groups[index(t)], failures);
+  }
+  set_eips(plan);
+}
+
+void SetPlan::set_eips(const common::Plan& plan) {
+  for (const Table t : common::kFamilies) {
+    contents_.erase(set_name(t, "eips"));
+    if (!plan.enabled(t) || !plan.serves()) continue;
+    SetContent& eips = contents_[set_name(t, "eips")];
+    eips.kind = {SetType::kAddresses, t, false};
+    for (const auto& [id, egress] : plan.egresses()) {
+      const sdk::Address& a = egress.address[index(t)];
+      if (egress.serve && egress.guarded && a) eips.elements[sdk::Prefix(a, a.bits())] = {};
+    }
+  }
+}
+
+// Within slot and id bits; others stay.
+MarkChange SetPlan::action(std::uint32_t number) const {
+  const std::uint32_t mask = marks_.slot_mask() | kIdMask;
+  if (number == common::kBypassNumber) return {0, mask};
+  if (number == common::kNodeIpNumber) return {marks_.value(Slot::kOwn), mask};
+  if (number == common::kDropNumber || number > kIdMask) {
+    return {value(marks_, Kind::kDropped), mask};
+  }
+  return {marks_.value(Slot::kSteer) | number, mask};
+}
+
+void SetPlan::add_classes(const common::Plan& plan, Table t, Groups& groups,
+                          std::vector<common::ObjectFailure>& failures) {
+  const std::uint32_t mask = marks_.slot_mask() | kIdMask;
+  bool full = false;
+  for (const auto& [name, kept] : plan.class_tables(t)) {
+    const common::ClassEntries& entries = kept.table->entries;
+    const ClassPlace place = groups.place(name, entries);
+    PodMarks& marks = targets_[index(t)][name];
+    marks.has_first = true;
+    if (place.number == 0) {
+      full = true;
+      marks.first = {value(marks_, Kind::kDropped), mask};
+      continue;
+    }
+    marks.first = {value(marks_, Kind::kClass) | place.number, mask};
+    classes_[index(t)].emplace_back(place.number, place.group);
+    const std::string n = std::to_string(place.group);
+    SetContent& who = contents_[set_name(t, "who" + n)];
+    SetContent& what = contents_[set_name(t, "what" + n)];
+    who.kind = what.kind = prefixes(t, true);
+    for (const common::ClassEntry& e : entries) {
+      if (e.prefix.len == 0) {
+        marks.rest = action(e.action);
+        marks.has_rest = true;
+        continue;
+      }
+      who.elements[e.prefix] = {place.number, 0};  // exclusive or
+      what.elements[e.prefix] = action(e.action);
+    }
+  }
+  std::sort(classes_[index(t)].begin(), classes_[index(t)].end());
+  if (full) {
+    failures.push_back({sdk::ObjectType::kNode, plan.node().name,
+                        "more than 16383 different tables of prefixes: the pods of the last are "
+                        "dropped; let policies name the same destinations"});
+  }
+}
+
+PodMarks SetPlan::marks_of(Table t, const std::string& target) const {
+  if (target.empty()) return {};
+  if (const auto at = targets_[index(t)].find(target); at != targets_[index(t)].end()) {
+    return at->second;
+  }
+  PodMarks out;
+  out.has_first = true;
+  std::uint32_t number = common::kDropNumber;
+  if (target == common::kNodeIpName) number = common::kNodeIpNumber;
+  if (target[0] == 'e') {
+    number = static_cast<std::uint32_t>(std::strtoul(target.c_str() + 1, nullptr, 10));
+  }
+  out.first = action(number);
+  return out;
+}
+
+void Sets::read(common::Repairs& repairs) {
+  SetContents now;
+  for (const auto& [name, header] : ipset_.headers()) {
+    if (name == kTemporary) continue;
+    now[name] = {header.kind, ipset_.elements(name)};
+  }
+  std::uint64_t repaired = 0;
+  for (const auto& [name, written] : held_) {
+    const auto at = now.find(name);
+    if (at == now.end()) {
+      repaired += std::max<std::size_t>(1, written.elements.size());
+      continue;
+    }
+    repaired += surplus(written.elements, at->second.elements, written.kind.marks).size();
+    repaired += missing(at->second.elements, written.elements).size();
+  }
+  if (repaired != 0) repairs["ipset element"] += repaired;
+  held_ = std::move(now);
+}
+
+void Sets::make(const std::string& name, const SetContent& wanted, std::size_t size) {
+  const auto at = held_.find(name);
+  if (at != held_.end() && at->second.kind == wanted.kind) return;
+  if (at != held_.end()) {
+    // Somebody else's idea of our set.
+    if (const int error = ipset_.destroy(name); error != 0) {
+      throw sdk::Failure(sdk::Code::kInternal,
+                         "a set of another type has this name and cannot be removed: " +
+                             ipset_error(error) + "; remove the rules that use it",
+                         "ipset " + name);
+    }
+  }
+  if (const int error = ipset_.create(name, wanted.kind, size); error != 0) {
+    throw sdk::Failure(sdk::Code::kInternal, "cannot be made: " + ipset_error(error),
+                       "ipset " + name);
+  }
+  held_[name] = {wanted.kind, {}};
+}
+
+// Exchanged as a whole.
+void Sets::replace(const std::string& name, const SetContent& wanted,
+                   std::vector<SetFailure>& failures) {
+  ipset_.destroy(kTemporary);
+  int error = ipset_.create(kTemporary, wanted.kind, wanted.elements.size());
+  if (error == 0) {
+    failed(name, ipset_.add(kTemporary, wanted.kind, wanted.elements), failures);
+    error = ipset_.swap(kTemporary, name);
+    ipset_.destroy(kTemporary);
+  }
+  if (error != 0) {
+    throw sdk::Failure(sdk::Code::kInternal, "cannot be exchanged: " + ipset_error(error),
+                       "ipset " + name);
+  }
+  held_[name].elements = wanted.elements;
+}
+
+void Sets::put(const SetContents& wanted, std::vector<SetFailure>& failures) {
+  for (const auto& [name, content] : wanted) {
+    make(name, content, content.elements.size());
+    SetContent& held = held_[name];
+    const SetElements more = surplus(content.elements, held.elements, content.kind.marks);
+    const bool less = !missing(held.elements, content.elements).empty();
+    if (more.empty() && !less) continue;
+    // Prefixes without marks are the cluster's: longest prefix does not matter, the moment does.
+    if (content.kind.type == SetType::kPrefixes && !content.kind.marks && !held.elements.empty()) {
+      replace(name, content, failures);
+      continue;
+    }
+    failed(name, ipset_.add(name, content.kind, more), failures);
+    for (const auto& [key, mark] : more) held.elements[key] = mark;
+  }
+}
+
+void Sets::put_pods(const std::string& name, const SetKind& kind, const SetElements& put,
+                    const SetElements& remove, std::vector<SetFailure>& failures) {
+  make_pods(name, kind, 0);
+  SetElements& held = held_[name].elements;
+  if (!put.empty()) {
+    failed(name, ipset_.add(name, kind, put), failures);
+    for (const auto& [key, mark] : put) held[key] = mark;
+  }
+  if (remove.empty()) return;
+  failed(name, ipset_.remove(name, kind, remove), failures);
+  for (const auto& [key, mark] : remove) held.erase(key);
+}
+
+void Sets::make_pods(const std::string& name, const SetKind& kind, std::size_t size) {
+  make(name, {kind, {}}, std::max(kPodsAtFirst, size));
+}
+
+void Sets::put_all_pods(const std::string& name, const SetKind& kind, const SetElements& wanted,
+                        std::vector<SetFailure>& failures) {
+  make_pods(name, kind, wanted.size());
+  const SetElements& held = held_[name].elements;
+  put_pods(name, kind, surplus(wanted, held, true), missing(held, wanted), failures);
+}
+
+void Sets::take(const SetContents& wanted, const std::vector<std::string>& keep) {
+  for (auto at = held_.begin(); at != held_.end();) {
+    const std::string& name = at->first;
+    if (const auto want = wanted.find(name); want != wanted.end()) {
+      const SetElements less = missing(at->second.elements, want->second.elements);
+      if (!less.empty()) {
+        ipset_.remove(name, at->second.kind, less);
+        for (const auto& [key, mark] : less) at->second.elements.erase(key);
+      }
+      ++at;
+      continue;
+    }
+    // One that is still in use goes with a later change.
+    if (std::find(keep.begin(), keep.end(), name) != keep.end() || ipset_.destroy(name) != 0) {
+      ++at;
+    } else {
+      at = held_.erase(at);
+    }
+  }
+}
+
+sdk::Status Sets::purge() {
+  held_.clear();
+  std::string stays;
+  for (const auto& [name, header] : ipset_.headers()) {
+    const int error = ipset_.destroy(name);
+    if (error != 0) stays += (stays.empty() ? "" : ", ") + name + " (" + ipset_error(error) + ")";
+  }
+  if (stays.empty()) return sdk::ok();
+  return sdk::fail(sdk::Code::kInternal, "sets cannot be removed: " + stays, "purge");
+}
+
+std::map<std::string, std::size_t> Sets::counts() const {
+  std::map<std::string, std::size_t> out;
+  for (const auto& [name, content] : held_) out[name] = content.elements.size();
+  return out;
+}
+
+}  // namespace egw::iptables

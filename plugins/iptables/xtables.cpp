@@ -1,0 +1,276 @@
+#include "xtables.hpp"
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <thread>
+
+namespace egw::iptables {
+namespace {
+
+constexpr std::chrono::milliseconds kSaveDeadline{10000}, kRestoreDeadline{20000};
+constexpr std::chrono::milliseconds kVersionDeadline{2000};
+
+std::size_t index(Table t) { return static_cast<std::size_t>(t); }
+
+// Owned by root and writable by nobody else: what we are about to run as root.
+std::string find_program(const std::string& name) {
+  for (const char* folder : {"/usr/sbin/", "/sbin/", "/usr/bin/", "/usr/local/sbin/"}) {
+    const std::string path = folder + name;
+    struct stat about {};
+    if (::stat(path.c_str(), &about) != 0 || !S_ISREG(about.st_mode)) continue;
+    if (about.st_uid != 0 || (about.st_mode & (S_IWGRP | S_IWOTH)) != 0) continue;
+    if (::access(path.c_str(), X_OK) == 0) return path;
+  }
+  return {};
+}
+
+// "iptables v1.8.9 (nf_tables)"; programs before 1.8 say nothing and are legacy.
+bool is_of(const std::string& program, Backend backend) {
+  const Finished said = run({program, "--version"}, {}, kVersionDeadline);
+  const bool nft = said.out.find("nf_tables") != std::string::npos;
+  return said.ok() && nft == (backend == Backend::kNft);
+}
+
+std::optional<Programs> programs_of(Backend backend) {
+  Programs out;
+  for (const Table t : common::kFamilies) {
+    const std::string base = t == Table::kIp ? "iptables" : "ip6tables";
+    for (const auto& [what, to] :
+         {std::pair{"-save", &out.save[index(t)]}, std::pair{"-restore", &out.restore[index(t)]}}) {
+      *to = find_program(base + "-" + std::string(word(backend)) + what);
+      if (!to->empty()) continue;
+      *to = find_program(base + what);
+      if (to->empty() || !is_of(*to, backend)) return std::nullopt;
+    }
+  }
+  return out;
+}
+
+struct Held {
+  bool ran = false;
+  bool kubernetes = false;  // chains that kubelet or kube-proxy leave as a sign
+  std::size_t others = 0;   // rules that are not ours
+};
+
+Held held_by(const Programs& programs) {
+  Held out;
+  for (const std::string& program : programs.save) {
+    const Finished said = run({program}, {}, kSaveDeadline);
+    if (!said.ok()) continue;
+    out.ran = true;
+    std::string_view rest = said.out;
+    while (!rest.empty()) {
+      const std::string_view line = rest.substr(0, rest.find('\n'));
+      rest.remove_prefix(std::min(rest.size(), line.size() + 1));
+      if (line.rfind(":KUBE-IPTABLES-HINT", 0) == 0 || line.rfind(":KUBE-KUBELET-CANARY", 0) == 0) {
+        out.kubernetes = true;
+      }
+      const bool ours = line.find("egw-") != std::string_view::npos ||
+                        line.find(kChainPrefix) != std::string_view::npos;
+      if (line.rfind("-A ", 0) == 0 && !ours) ++out.others;
+    }
+  }
+  return out;
+}
+
+Choice decide(const std::optional<Programs>& nft, const std::optional<Programs>& legacy) {
+  if (!legacy) return {Backend::kNft, *nft, "only the nft programs are installed"};
+  if (!nft) return {Backend::kLegacy, *legacy, "only the legacy programs are installed"};
+  const Held in_nft = held_by(*nft), in_legacy = held_by(*legacy);
+  if (in_nft.kubernetes) return {Backend::kNft, *nft, "Kubernetes' chains are in nft"};
+  if (in_legacy.kubernetes) return {Backend::kLegacy, *legacy, "Kubernetes' chains are in legacy"};
+  const std::string counts = "others have " + std::to_string(in_nft.others) + " rules in nft, " +
+                             std::to_string(in_legacy.others) + " in legacy";
+  if (in_legacy.others > in_nft.others) return {Backend::kLegacy, *legacy, counts};
+  return {Backend::kNft, *nft, counts};
+}
+
+template <class Each>
+void each_line(std::string_view text, const Each& each) {
+  while (!text.empty()) {
+    const std::string_view line = text.substr(0, text.find('\n'));
+    text.remove_prefix(std::min(text.size(), line.size() + 1));
+    each(line);
+  }
+}
+
+}  // namespace
+
+std::string_view word(Xt table) {
+  switch (table) {
+    case Xt::kRaw:
+      return "raw";
+    case Xt::kMangle:
+      return "mangle";
+    case Xt::kNat:
+      break;
+  }
+  return "nat";
+}
+
+std::array<XtSaved, 3> parse_saved(std::string_view text) {
+  std::array<XtSaved, 3> out;
+  XtSaved* table = nullptr;
+  each_line(text, [&](std::string_view line) {
+    if (line.empty()) return;
+    if (line[0] == '*') {
+      table = nullptr;
+      for (const Xt t : kXtTables) {
+        if (line.substr(1) == word(t)) table = &out[static_cast<std::size_t>(t)];
+      }
+      return;
+    }
+    if (table == nullptr) return;
+    const auto ours = [](std::string_view name) { return name.rfind(kChainPrefix, 0) == 0; };
+    if (line[0] == ':') {
+      const std::string_view name = line.substr(1, line.find(' ') - 1);
+      if (ours(name)) table->chains[std::string(name)];
+      return;
+    }
+    if (line.rfind("-A ", 0) != 0) return;
+    line.remove_prefix(3);
+    const std::string name(line.substr(0, line.find(' ')));
+    const std::string_view rule =
+        line.size() > name.size() ? line.substr(name.size() + 1) : std::string_view();
+    if (ours(name)) {
+      table->chains[name].emplace_back(rule);
+      return;
+    }
+    const std::size_t position = ++table->rules[name];
+    if (rule.find(kJumpComment) != std::string_view::npos) {
+      table->jumps[name].push_back({std::string(rule), position});
+    }
+  });
+  return out;
+}
+
+std::map<std::string, std::uint64_t> parse_drops(std::string_view text) {
+  constexpr std::string_view kMark = "--comment egw-";
+  std::map<std::string, std::uint64_t> out;
+  each_line(text, [&](std::string_view line) {
+    const auto at = line.find(kMark);
+    if (line.empty() || line[0] != '[' || at == std::string_view::npos) return;
+    const std::string_view reason = line.substr(at + kMark.size());
+    const std::string name(reason.substr(0, reason.find(' ')));
+    if (name == "jump") return;
+    out[name] += std::strtoull(std::string(line.substr(1, 24)).c_str(), nullptr, 10);
+  });
+  return out;
+}
+
+bool jumps_in_place(const XtRules& wanted, const XtSaved& saved) {
+  std::map<std::string, std::size_t> first, last;
+  std::size_t count = 0;
+  for (const Jump& j : wanted.jumps) ++(j.last ? last : first)[j.chain];
+  for (const auto& [chain, places] : saved.jumps) {
+    count += places.size();
+    const auto rules = saved.rules.find(chain);
+    const std::size_t total = rules == saved.rules.end() ? 0 : rules->second;
+    for (std::size_t i = 0; i < places.size(); ++i) {
+      const bool front = i < first[chain] && places[i].position == i + 1;
+      const bool back =
+          places[i].position + places.size() - i == total + 1 && places.size() - i <= last[chain];
+      if (!front && !back) return false;
+    }
+  }
+  return count == wanted.jumps.size();
+}
+
+std::string text_of(Xt table, const XtRules& wanted, const XtSaved& saved, const XtChange& change) {
+  if (change.chains.empty() && change.gone.empty() && !change.jumps) return {};
+  std::string out = "*" + std::string(word(table)) + "\n";
+  for (const auto& [name, rules] : change.chains) out += ":" + name + " - [0:0]\n";
+  if (change.jumps) {
+    for (const auto& [chain, places] : saved.jumps) {
+      for (auto at = places.rbegin(); at != places.rend(); ++at) {
+        out += "-D " + chain + " " + std::to_string(at->position) + "\n";
+      }
+    }
+    std::map<std::string, std::size_t> next;
+    for (const Jump& j : wanted.jumps) {
+      if (j.last) {
+        out += "-A " + j.chain + " " + j.rule + "\n";
+      } else {
+        out += "-I " + j.chain + " " + std::to_string(++next[j.chain]) + " " + j.rule + "\n";
+      }
+    }
+  }
+  for (const auto& [name, rules] : change.chains) {
+    for (const std::string& rule : rules) out += "-A " + name + " " + rule + "\n";
+  }
+  for (const std::string& name : change.gone) out += "-F " + name + "\n";
+  for (const std::string& name : change.gone) out += "-X " + name + "\n";
+  return out + "COMMIT\n";
+}
+
+sdk::Outcome<Choice> Xtables::choose(Backend wanted) {
+  const auto nft = wanted == Backend::kLegacy ? std::nullopt : programs_of(Backend::kNft);
+  const auto legacy = wanted == Backend::kNft ? std::nullopt : programs_of(Backend::kLegacy);
+  if (!nft && !legacy) {
+    const std::string kind =
+        wanted == Backend::kAuto ? "" : " of the " + std::string(word(wanted)) + " backend";
+    return sdk::fail(sdk::Code::kUnsupported,
+                     "iptables-save, iptables-restore, ip6tables-save and ip6tables-restore" +
+                         kind +
+                         " are not all in /usr/sbin, /sbin or /usr/bin, owned by root; install "
+                         "iptables",
+                     "iptables");
+  }
+  if (wanted != Backend::kAuto) {
+    return Choice{wanted, wanted == Backend::kNft ? *nft : *legacy, "backendMode says so"};
+  }
+  return decide(nft, legacy);
+}
+
+std::string Xtables::save(Table t, Xt table, bool counters) const {
+  std::vector<std::string> arguments{choice_.programs.save[index(t)], "-t",
+                                     std::string(word(table))};
+  if (counters) arguments.emplace_back("-c");
+  Finished said = run(arguments, {}, kSaveDeadline);
+  if (!said.ok()) {
+    throw sdk::Failure(sdk::Code::kUnavailable,
+                       "cannot read table " + std::string(word(table)) + ": " + said.why(),
+                       arguments[0], said.error);
+  }
+  return std::move(said.out);
+}
+
+std::array<XtSaved, 3> Xtables::saved(Table t) const {
+  std::string all;
+  for (const Xt table : kXtTables) all += save(t, table, false);
+  return parse_saved(all);
+}
+
+std::map<std::string, std::uint64_t> Xtables::drops(Table t) const {
+  std::map<std::string, std::uint64_t> out;
+  for (const Xt table : kXtTables) {
+    for (const auto& [reason, packets] : parse_drops(save(t, table, true))) out[reason] += packets;
+  }
+  return out;
+}
+
+sdk::Status Xtables::restore(const std::array<std::string, 2>& texts) const {
+  std::array<Finished, 2> results;
+  const auto one = [&](Table t) {
+    results[index(t)] = run({choice_.programs.restore[index(t)], "--noflush", "--wait", "5"},
+                            texts[index(t)], kRestoreDeadline);
+  };
+  {
+    std::jthread other;
+    const bool both = !texts[0].empty() && !texts[1].empty();
+    if (both) other = std::jthread([&] { one(Table::kIp6); });
+    if (!texts[0].empty()) one(Table::kIp);
+    if (!both && !texts[1].empty()) one(Table::kIp6);
+  }
+  for (const Table t : common::kFamilies) {
+    const Finished& r = results[index(t)];
+    if (texts[index(t)].empty() || r.ok()) continue;
+    return sdk::fail(sdk::Code::kInternal, "refused the rules: " + r.why(),
+                     choice_.programs.restore[index(t)], r.error);
+  }
+  return sdk::ok();
+}
+
+}  // namespace egw::iptables

@@ -1,0 +1,97 @@
+// iptables' own programs: which backend this host uses, what our chains hold, and changes as one
+// restore per family: each table in it changes at once or not at all. Called by datapath.cpp and
+// probe.cpp; text_of() and parse_saved() are pure.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "command.hpp"
+#include "egw/sdk/status.hpp"
+#include "layout.hpp"
+#include "radix.hpp"
+
+namespace egw::iptables {
+
+enum class Xt : std::uint8_t { kRaw = 0, kMangle = 1, kNat = 2 };
+inline constexpr std::array<Xt, 3> kXtTables{Xt::kRaw, Xt::kMangle, Xt::kNat};
+[[nodiscard]] std::string_view word(Xt table);  // "raw"
+
+// A rule of ours in one of the kernel's own chains.
+struct Jump {
+  std::string chain;  // "PREROUTING"
+  std::string rule;   // without "-A CHAIN"; carries kJumpComment
+  bool last = false;  // behind everybody else's; otherwise before
+};
+inline constexpr std::string_view kJumpComment = "-m comment --comment egw-jump";
+
+// What one table of one family shall hold of ours.
+struct XtRules {
+  std::vector<Jump> jumps;
+  Chains chains;
+  [[nodiscard]] bool empty() const { return jumps.empty() && chains.empty(); }
+};
+
+// One table as iptables-save prints it: our chains, and the kernel's own as far as we need them.
+struct XtSaved {
+  Chains chains;  // ours
+  // Rules of the kernel's own chains with our comment, and where they stand (1 is the first).
+  struct Place {
+    std::string rule;
+    std::size_t position = 0;
+  };
+  std::map<std::string, std::vector<Place>> jumps;
+  std::map<std::string, std::size_t> rules;  // how many, by the kernel's own chain
+};
+[[nodiscard]] std::array<XtSaved, 3> parse_saved(std::string_view text);
+// "egw-REASON" of a rule that drops -> packets, from a text saved with counters.
+[[nodiscard]] std::map<std::string, std::uint64_t> parse_drops(std::string_view text);
+
+// Whether the jumps stand where they shall.
+[[nodiscard]] bool jumps_in_place(const XtRules& wanted, const XtSaved& saved);
+
+// A change of one table as restore's text; "" when there is nothing to do. chains: those that are
+// written anew; gone: those that are removed after nothing leads to them any more.
+struct XtChange {
+  Chains chains;
+  std::vector<std::string> gone;
+  bool jumps = false;  // put them in their places
+};
+[[nodiscard]] std::string text_of(Xt table, const XtRules& wanted, const XtSaved& saved,
+                                  const XtChange& change);
+
+struct Programs {
+  std::array<std::string, 2> save, restore;  // by family; absolute paths
+};
+
+struct Choice {
+  Backend backend = Backend::kNft;
+  Programs programs;
+  std::string reason;  // in words
+};
+
+class Xtables {
+ public:
+  explicit Xtables(Choice choice) : choice_(std::move(choice)) {}
+  // Looks for the programs and, for kAuto, at what the two backends hold, as kube-proxy does.
+  [[nodiscard]] static sdk::Outcome<Choice> choose(Backend wanted);
+
+  [[nodiscard]] const Choice& choice() const { return choice_; }
+  // Throw sdk::Failure.
+  [[nodiscard]] std::array<XtSaved, 3> saved(Table t) const;
+  [[nodiscard]] std::map<std::string, std::uint64_t> drops(Table t) const;
+  // texts of both families, at the same time.
+  sdk::Status restore(const std::array<std::string, 2>& texts) const;
+
+ private:
+  [[nodiscard]] std::string save(Table t, Xt table, bool counters) const;
+
+  Choice choice_;
+};
+
+}  // namespace egw::iptables
