@@ -8,15 +8,8 @@ using detail::put;
 using nlohmann::json;
 
 void read_slice(const Cursor& c, EgressEndpointSlice& out) {
-  c["metadata"]["ownerReferences"].each([&out](const Cursor& owner) {
-    std::string kind;
-    owner["kind"].get(kind);
-    if (kind != info(Kind::kEgressPolicy).kind && kind != info(Kind::kEgressClusterPolicy).kind) {
-      return;
-    }
-    owner["name"].get(out.policy);
-    owner["uid"].get(out.policy_uid);
-  });
+  detail::read_owner(c["metadata"], info(Kind::kEgressPolicy), info(Kind::kEgressClusterPolicy),
+                     out.policy, out.policy_uid);
   c["endpoints"].each([&out](const Cursor& e) {
     Endpoint& endpoint = out.endpoints.emplace_back();
     e["pod"].get(endpoint.pod);
@@ -47,10 +40,7 @@ json encode(const EgressEndpointSlice& resource) {
       resource.meta);
   const KindInfo& owner = info(cluster_wide ? Kind::kEgressClusterPolicy : Kind::kEgressPolicy);
   if (!resource.policy.empty()) {
-    out["metadata"]["ownerReferences"] = {{{"apiVersion", owner.api_version()},
-                                           {"kind", owner.kind},
-                                           {"name", resource.policy},
-                                           {"uid", resource.policy_uid}}};
+    detail::write_owner(out["metadata"], owner, resource.policy, resource.policy_uid);
   }
   json& endpoints = out["endpoints"] = json::array();
   for (const Endpoint& e : resource.endpoints) {

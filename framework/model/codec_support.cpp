@@ -57,6 +57,23 @@ void read_meta(const Cursor& metadata, ObjectMeta& out) {
   metadata["finalizers"].get(out.finalizers);
 }
 
+void read_owner(const Cursor& metadata, const KindInfo& one, const KindInfo& other,
+                std::string& name, std::string& uid) {
+  metadata["ownerReferences"].each([&](const Cursor& owner) {
+    std::string kind;
+    owner["kind"].get(kind);
+    if (kind != one.kind && kind != other.kind) return;
+    owner["name"].get(name);
+    owner["uid"].get(uid);
+  });
+}
+
+void write_owner(json& metadata, const KindInfo& kind, const std::string& name,
+                 const std::string& uid) {
+  metadata["ownerReferences"] = json::array(
+      {{{"apiVersion", kind.api_version()}, {"kind", kind.kind}, {"name", name}, {"uid", uid}}});
+}
+
 void read_conditions(const Cursor& list, Conditions& out) {
   list.each([&out](const Cursor& c) {
     Condition condition;

@@ -14,6 +14,11 @@ inline constexpr std::uint32_t kMaxEgressId = 16383;  // 14 bits: see EipStatus:
 // Checks apiVersion and kind where they are given (items of a list have neither).
 void read_type(const Cursor& document, const KindInfo& kind);
 void read_meta(const Cursor& metadata, ObjectMeta& out);
+// The owner of one of two kinds in metadata.ownerReferences, and the list of one that says so.
+void read_owner(const Cursor& metadata, const KindInfo& one, const KindInfo& other,
+                std::string& name, std::string& uid);
+void write_owner(nlohmann::json& metadata, const KindInfo& kind, const std::string& name,
+                 const std::string& uid);
 void read_conditions(const Cursor& list, Conditions& out);
 void read_selector(const Cursor& c, std::optional<LabelSelector>& out);
 

@@ -198,6 +198,7 @@ def test_an_upgrade_leaves_what_controllers_have_written(release):
 # ---- rights ------------------------------------------------------------------------------------------------
 
 KINDS = ["egressgateways", "egresspolicies", "egressclusterpolicies", "egresstunnels", "egressclusterinfos"]
+SLICES = ["egressendpointslices", "egressclusterendpointslices"]
 VERBS = ["get", "list", "watch", "create", "update", "patch", "delete", "deletecollection"]
 LOOK, READ = {"list", "watch"}, {"get", "list", "watch"}
 STATUS = {"update", "patch"}
@@ -215,10 +216,12 @@ ALLOWED = {
         **{(GROUP, kind + "/status"): STATUS for kind in KINDS},
         (GROUP, "egressgateways"): READ | {"update"}, (GROUP, "egresspolicies"): READ,
         (GROUP, "egressclusterpolicies"): READ, (GROUP, "egresstunnels"): READ | {"create", "update", "delete"},
-        (GROUP, "egressclusterinfos"): READ | {"create", "update", "delete"}, ("coordination.k8s.io", "leases"): {"create"},
+        (GROUP, "egressclusterinfos"): READ | {"create", "update", "delete"},
+        **{(GROUP, kind): READ | {"create", "update", "delete"} for kind in SLICES}, ("", "pods"): LOOK,
+        ("coordination.k8s.io", "leases"): {"create"},
     },
 }
-ASKED = [(GROUP, kind + part) for kind in [*KINDS, "egressendpointslices"] for part in ("", "/status", "/finalizers")] + [
+ASKED = [(GROUP, kind + part) for kind in [*KINDS, *SLICES] for part in ("", "/status", "/finalizers")] + [
     ("", r) for r in ("nodes", "nodes/status", "pods", "pods/exec", "namespaces", "secrets", "configmaps", "events",
                       "serviceaccounts", "serviceaccounts/token")] + [
     ("events.k8s.io", "events"), ("apps", "daemonsets"), ("coordination.k8s.io", "leases"), ("rbac.authorization.k8s.io", "clusterroles"),
