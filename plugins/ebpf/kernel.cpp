@@ -77,11 +77,11 @@ Loaded::Loaded(const std::string& folder, bool fast) : fast_(fast) {
            {bpf_map__fd(m.classes4), bpf_map__fd(m.classes6)},
            {bpf_map__fd(m.cluster4), bpf_map__fd(m.cluster6)},
            bpf_map__fd(m.settings),
-           bpf_map__fd(m.drops),
-           bpf_map__fd(m.steered),
-           bpf_map__fd(m.judged)};
+           bpf_map__fd(m.drops)};
   owners_ = std::make_unique<SharedArray>(bpf_map__fd(m.owners));
   backs_ = std::make_unique<SharedArray>(bpf_map__fd(m.backs));
+  steered_ = std::make_unique<Counts>(bpf_map__fd(m.steered));
+  judged_ = std::make_unique<Counts>(bpf_map__fd(m.judged));
 }
 
 // "" or why not.
@@ -94,6 +94,9 @@ std::string Loaded::load(const std::string& folder) {
   libbpf_set_print(nullptr);
   skeleton_ = egw_bpf__open_opts(&opts);
   if (skeleton_ == nullptr) return "libbpf cannot read them";
+  for (bpf_map* map : {skeleton_->maps.steered, skeleton_->maps.judged}) {
+    bpf_map__set_max_entries(map, EGW_IDS * possible_cpus());
+  }
   for (bpf_program* program : {skeleton_->progs.egw_pod_fast, skeleton_->progs.egw_back_fast}) {
     bpf_program__set_autoload(program, fast_);
   }

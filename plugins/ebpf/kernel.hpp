@@ -23,7 +23,7 @@ namespace egw::ebpf {
 
 struct MapSet {
   int endpoints[2] = {-1, -1}, classes[2] = {-1, -1}, cluster[2] = {-1, -1};
-  int settings = -1, drops = -1, steered = -1, judged = -1;
+  int settings = -1, drops = -1;
 };
 
 // Loaded programs and their maps. folder: where the maps are pinned, or taken from; empty: nowhere.
@@ -38,6 +38,8 @@ class Loaded {
   [[nodiscard]] const MapSet& maps() const { return maps_; }
   [[nodiscard]] SharedArray& owners() { return *owners_; }
   [[nodiscard]] SharedArray& backs() { return *backs_; }
+  [[nodiscard]] const Counts& steered() const { return *steered_; }
+  [[nodiscard]] const Counts& judged() const { return *judged_; }
   enum class Program : std::uint8_t { kPod, kPodFast, kTunnel, kBackFast };
   [[nodiscard]] int program(Program which) const;
   [[nodiscard]] bool fast() const { return fast_; }
@@ -52,6 +54,7 @@ class Loaded {
   egw_bpf* skeleton_ = nullptr;
   MapSet maps_;
   std::unique_ptr<SharedArray> owners_, backs_;
+  std::unique_ptr<Counts> steered_, judged_;
 };
 
 enum class Attach : std::uint8_t { kAuto, kTcx, kClsact };

@@ -10,6 +10,7 @@
 #include <bit>
 #include <cerrno>
 #include <cstring>
+#include <numeric>
 
 namespace egw::ebpf {
 namespace {
@@ -102,39 +103,44 @@ void remove(int map, const Elements& elements) {
   }
 }
 
+std::uint32_t possible_cpus() {
+  const int cpus = libbpf_num_possible_cpus();
+  return cpus > 0 ? static_cast<std::uint32_t>(cpus) : 1;
+}
+
+std::uint64_t sum_of(int map, std::uint32_t index) {
+  std::vector<std::uint64_t> values(possible_cpus());
+  if (bpf_map_lookup_elem(map, &index, values.data()) != 0) return 0;
+  return std::accumulate(values.begin(), values.end(), std::uint64_t{0});
+}
+
 namespace {
 
-template <class T, class Add>
-void each_cpu(int map, std::uint32_t index, const Add& add) {
-  const int cpus = libbpf_num_possible_cpus();
-  std::vector<T> values(cpus > 0 ? static_cast<std::size_t>(cpus) : 1);
-  if (bpf_map_lookup_elem(map, &index, values.data()) != 0) return;
-  for (const T& v : values) add(v);
+template <class T>
+T* map_into_memory(int map, std::size_t elements) {
+  void* memory = mmap(nullptr, elements * sizeof(T), PROT_READ | PROT_WRITE, MAP_SHARED, map, 0);
+  if (memory == MAP_FAILED) refuse("an array cannot be mapped into memory", errno);
+  return static_cast<T*>(memory);
 }
 
 }  // namespace
 
-std::uint64_t sum_of(int map, std::uint32_t index) {
-  std::uint64_t sum = 0;
-  each_cpu<std::uint64_t>(map, index, [&](std::uint64_t v) { sum += v; });
-  return sum;
-}
+Counts::Counts(int map)
+    : memory_(map_into_memory<egw_count>(map, std::size_t{EGW_IDS} * possible_cpus())) {}
 
-egw_count count_of(int map, std::uint32_t index) {
+Counts::~Counts() { munmap(memory_, std::size_t{EGW_IDS} * possible_cpus() * sizeof(egw_count)); }
+
+egw_count Counts::get(std::uint32_t index) const {
   egw_count sum{};
-  each_cpu<egw_count>(map, index, [&](const egw_count& v) {
-    sum.packets += v.packets;
-    sum.bytes += v.bytes;
-  });
+  for (std::size_t cpu = 0; cpu < possible_cpus(); ++cpu) {
+    const egw_count& c = memory_[cpu * EGW_IDS + (index & EGW_ID_MASK)];
+    sum.packets += __atomic_load_n(&c.packets, __ATOMIC_RELAXED);
+    sum.bytes += __atomic_load_n(&c.bytes, __ATOMIC_RELAXED);
+  }
   return sum;
 }
 
-SharedArray::SharedArray(int map) {
-  void* memory =
-      mmap(nullptr, EGW_IDS * sizeof(std::uint64_t), PROT_READ | PROT_WRITE, MAP_SHARED, map, 0);
-  if (memory == MAP_FAILED) refuse("an array cannot be mapped into memory", errno);
-  memory_ = static_cast<std::uint64_t*>(memory);
-}
+SharedArray::SharedArray(int map) : memory_(map_into_memory<std::uint64_t>(map, EGW_IDS)) {}
 
 SharedArray::~SharedArray() { munmap(memory_, EGW_IDS * sizeof(std::uint64_t)); }
 

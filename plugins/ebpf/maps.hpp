@@ -26,9 +26,24 @@ std::vector<Refused> put(int map, const common::Elements& elements);
 // What is absent is no failure. Throws sdk::Failure.
 void remove(int map, const common::Elements& elements);
 
-// The sum over all CPUs. nothing there: 0.
+// The sum over all CPUs; nothing there: 0.
 [[nodiscard]] std::uint64_t sum_of(int map, std::uint32_t index);
-[[nodiscard]] egw_count count_of(int map, std::uint32_t index);
+
+[[nodiscard]] std::uint32_t possible_cpus();
+
+// An array with EGW_IDS counts for each CPU, read through memory.
+class Counts {
+ public:
+  explicit Counts(int map);
+  ~Counts();
+  Counts(const Counts&) = delete;
+  Counts& operator=(const Counts&) = delete;
+
+  [[nodiscard]] egw_count get(std::uint32_t index) const;
+
+ private:
+  egw_count* memory_;
+};
 
 // An array of eight-byte values, mapped into memory: a change is one store.
 class SharedArray {

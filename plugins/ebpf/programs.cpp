@@ -290,21 +290,23 @@ void BpfPrograms::counters(const Desired* desired, sdk::CounterSink& out) {
                 sum_of(maps.drops, i));
   }
   if (desired == nullptr) return;
-  const auto count = [&](const char* what, const std::string& label, int map, std::uint32_t i) {
-    const egw_count c = count_of(map, i);
+  const auto count = [&](const char* what, const std::string& label, const Counts& counts,
+                         std::uint32_t i) {
+    const egw_count c = counts.get(i);
     if (c.packets == 0) return;
     out.counter(std::string(what) + "_packets_total", label, c.packets);
     out.counter(std::string(what) + "_bytes_total", label, c.bytes);
   };
   for (const auto& [id, plan] : desired->egresses()) {
-    count("steered", "egress=" + std::to_string(id), maps.steered, id);
+    count("steered", "egress=" + std::to_string(id), kernel_.loaded()->steered(), id);
   }
   for (const Table t : kFamilies) {
     const std::string family = t == Table::kIp ? ",family=ipv4" : ",family=ipv6";
     for (const auto& [name, kept] : desired->class_tables(t)) {
       // Of a class with a number beyond the array another's would be told.
       if ((kept.table->number & EGW_CLASS_MASK) > EGW_ID_MASK) continue;
-      count("class", "class=" + name + family, maps.judged, kept.table->number & EGW_ID_MASK);
+      count("class", "class=" + name + family, kernel_.loaded()->judged(),
+            kept.table->number & EGW_ID_MASK);
     }
   }
 }

@@ -104,9 +104,11 @@ struct {
   __type(value, __u64);
 } drops SEC(".maps");
 
-/* What entered the tunnel, by id. */
+/* What entered the tunnel, by id; EGW_IDS for each CPU: the kernel takes 40 ms to make a per-CPU
+ * array of that size. The number of CPUs is set when it is loaded. */
 struct {
-  __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(map_flags, BPF_F_MMAPABLE);
   __uint(max_entries, EGW_IDS);
   __type(key, __u32);
   __type(value, struct egw_count);
@@ -114,7 +116,8 @@ struct {
 
 /* What a class's endpoints sent, by the low 14 bits of the class's number. */
 struct {
-  __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(map_flags, BPF_F_MMAPABLE);
   __uint(max_entries, EGW_IDS);
   __type(key, __u32);
   __type(value, struct egw_count);
@@ -127,6 +130,7 @@ static __always_inline int drop(__u32 reason) {
 }
 
 static __always_inline void tally(void* map, __u32 index, __u32 bytes) {
+  index += bpf_get_smp_processor_id() * EGW_IDS;
   struct egw_count* count = bpf_map_lookup_elem(map, &index);
   if (!count) return;
   ++count->packets;

@@ -5,7 +5,7 @@
 
 #include <linux/types.h>
 
-#define EGW_BPF_LAYOUT 1
+#define EGW_BPF_LAYOUT 2
 
 #define EGW_ID_MASK 0x3fffu
 #define EGW_IDS (EGW_ID_MASK + 1)

@@ -244,7 +244,7 @@ TEST_F(Programs, WhatAClassSendsIsCounted) {
   const std::string packet = from4("10.244.1.11");
   pod(packet);
   pod(packet);
-  const egw_count count = count_of(loaded_.maps().judged, kClass & EGW_ID_MASK);
+  const egw_count count = loaded_.judged().get(kClass & EGW_ID_MASK);
   EXPECT_EQ(count.packets, 2U);
   EXPECT_EQ(count.bytes, 2 * packet.size());
 }
@@ -256,7 +256,7 @@ TEST_F(Programs, IntoTheTunnelGoesWhatIsSteered) {
   EXPECT_EQ(out.mark, kOuter | 7);
   EXPECT_EQ(out.packet.substr(0, 6), common::register_mac(kOwnerMac));
   EXPECT_EQ(out.packet.substr(6), packet.substr(6));
-  EXPECT_EQ(count_of(loaded_.maps().steered, 7).packets, 1U);
+  EXPECT_EQ(loaded_.steered().get(7).packets, 1U);
 }
 
 TEST_F(Programs, IntoTheTunnelGoAnswersWithoutId) {
