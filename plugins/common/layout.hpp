@@ -23,7 +23,9 @@ inline constexpr std::uint32_t kBypassNumber = 0x40000002;
 inline constexpr std::uint32_t kClassBit = 0x80000000;
 inline constexpr std::uint32_t kShapeMask = 0xff000000;  // with kClassBit
 inline constexpr unsigned kShapeShift = 24;
-inline constexpr std::uint32_t kMaxClass = 0x00ffffff;
+inline constexpr std::uint32_t kMaxClass = 0x0001ffff;
+// With Slot::kEarly the priority holds the egress id above the class's own number (0: none).
+inline constexpr unsigned kEarlyShift = 17;
 
 enum class Table : std::uint8_t { kIp = 0, kIp6 = 1, kNetdev = 2 };
 inline constexpr std::array<Table, 3> kTables{Table::kIp, Table::kIp6, Table::kNetdev};
@@ -48,6 +50,9 @@ inline constexpr std::string_view kNodeIpName = "node_ip";
 // What a packet's mark says within slot_mask. The values are chosen so that two `ip rule`s tell
 // them apart: bit 3 means "the tunnel's routing table", bit 2 means "the main table".
 enum class Slot : std::uint32_t {
+  // Set by programs at the pod's interface, before the connection is known: no rule routes by them.
+  kEarly = 0x1,  // of an endpoint, to be steered to the id in the priority (kEarlyShift)
+  kLate = 0x2,   // of an endpoint: judged by the number in the priority
   kOwn = 0x4,    // leaves by this node, source made the EIP or this node's address
   kOuter = 0x5,  // the tunnel's outer packet
   kInner = 0x8,  // came out of the tunnel

@@ -147,13 +147,18 @@ void Plan::update_classes(const sdk::State& state, const sdk::Change& change, Nu
   }
 }
 
+std::vector<sdk::Prefix> Plan::cluster_prefixes(Table t) const {
+  std::vector<sdk::Prefix> out = never_steered(t);
+  for (const sdk::Prefix& p : node_.cluster_prefixes) {
+    if (p && table_of(p.address) == t) out.push_back(p);
+  }
+  return out;
+}
+
 void Plan::build_cluster() {
   for (const Table t : kFamilies) {
     std::vector<std::pair<sdk::Prefix, std::string>> pairs;
-    for (const sdk::Prefix& p : never_steered(t)) pairs.emplace_back(p, std::string());
-    for (const sdk::Prefix& p : node_.cluster_prefixes) {
-      if (p && table_of(p.address) == t) pairs.emplace_back(p, std::string());
-    }
+    for (const sdk::Prefix& p : cluster_prefixes(t)) pairs.emplace_back(p, std::string());
     cluster_[index(t)] = sdk::flatten(std::move(pairs));
   }
 }

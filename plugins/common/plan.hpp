@@ -123,6 +123,8 @@ class Plan {
   [[nodiscard]] const AddressRanges& cluster(Table t) const {
     return cluster_[static_cast<std::size_t>(t)];
   }
+  // The same as prefixes, which may nest.
+  [[nodiscard]] std::vector<sdk::Prefix> cluster_prefixes(Table t) const;
   // Sets of lengths that classes have, by shape.
   [[nodiscard]] const std::map<std::uint32_t, Lengths>& shapes(Table t) const {
     return classes_->shapes[static_cast<std::size_t>(t)];

@@ -52,19 +52,20 @@ std::vector<TunnelNextHop> next_hops(const Desired& desired) {
   return out;
 }
 
-sdk::Status forget_flows(const SweepHint& hint, std::string what,
-                         const std::function<Fate(const Flow&)>& judge) {
-  auto socket = NetlinkSocket::open(NETLINK_NETFILTER);
-  if (!socket) return socket.status();
-  const int n = sweep(*socket, hint, judge);
-  if (n >= 0) return sdk::ok();
-  return sdk::fail(sdk::Code::kUnavailable, "connection tracking cannot be read", std::move(what),
-                   -n);
-}
-
 // The endpoint that an element of the kernel's map stands for; none if it is of another map.
 sdk::Address endpoint_of(const Nft::ElementFailure& failure) {
   return failure.set == "endpoints" ? register_to_address(failure.key) : sdk::Address();
+}
+
+// What is thrown, as a status.
+template <class Body>
+sdk::Status guarded(const Body& body) {
+  try {
+    body();
+    return sdk::ok();
+  } catch (const sdk::Failure& failure) {
+    return failure.status();
+  }
 }
 
 void report_repairs(const Repairs& repairs, sdk::ApplyReport& report) {
@@ -73,13 +74,15 @@ void report_repairs(const Repairs& repairs, sdk::ApplyReport& report) {
 
 }  // namespace
 
-NftDatapath::NftDatapath(std::string name, Numbers numbers, sdk::DatapathHost host)
+NftDatapath::NftDatapath(std::string name, Numbers numbers, sdk::DatapathHost host,
+                         std::unique_ptr<Programs> programs)
     : name_(std::move(name)),
       host_(host),
       numbers_(numbers),
       route_(open_route_socket()),
       nft_(open_nft()),
       tunnel_(route_, host),
+      programs_(std::move(programs)),
       tables_(*nft_,
               [this](bool on) {
                 if (monitor_) monitor_->listen_to_nftables(on);
@@ -242,7 +245,7 @@ sdk::Status NftDatapath::apply_all(const sdk::Change& change, sdk::ApplyReport& 
   bool fresh = false;
 
   // The device's MTU is part of the rules, the usable peers are part of the device's entries.
-  Desired desired;
+  Desired desired(programs_ != nullptr);
   if (desired_) desired.know(*desired_);
   desired.build(state, mtu_, numbering_, failures);
   watch(state, desired);
@@ -261,7 +264,20 @@ sdk::Status NftDatapath::apply_all(const sdk::Change& change, sdk::ApplyReport& 
   std::vector<SourceChange> changes;
   const bool known = desired_.has_value();
   const Tables::Past past{held_.state(), known ? *desired_ : desired};
-  sdk::Status s = tables_.sync(known ? &past : nullptr, state, desired, repairs, elements, changes);
+  const auto sync_programs = [&](int tunnel_device) {
+    return guarded([&] {
+      programs_->sync(known ? &past : nullptr, state, desired, tunnel_device, mtu_, repairs,
+                      elements, changes);
+    });
+  };
+  sdk::Status s = sdk::ok();
+  // The tables wait for the programs' marks from the moment they change; until then they direct
+  // themselves what enters the tunnel.
+  if (programs_ && !known && tables_of_another()) s = sync_programs(0);
+  if (s.ok()) {
+    s = tables_.sync(known ? &past : nullptr, state, desired, repairs, elements, changes);
+  }
+  if (s.ok() && programs_) s = sync_programs(device_);
   settle_flows(known ? &*desired_ : nullptr, desired, state, changes, elements, s.ok());
   if (!s.ok()) return s;
   if (tables_.missed()) host_.drifted("nftables, by somebody, while a big change was loaded");
@@ -356,6 +372,10 @@ sdk::Status NftDatapath::apply_step(const sdk::Change& change, sdk::ApplyReport&
   }
   sdk::Status s = before ? tables_.step(*before, *desired_, changes, elements)
                          : tables_.step_sources(*desired_, changes, elements);
+  if (s.ok() && programs_) {
+    s = guarded(
+        [&] { programs_->step(before ? &*before : nullptr, *desired_, changes, elements); });
+  }
   settle_flows(before ? &*before : &*desired_, *desired_, state, changes, elements, s.ok());
   if (!s.ok()) return s;
   report_failures(failures, elements, report);
@@ -393,84 +413,20 @@ sdk::Status NftDatapath::health() {
                        std::string(keyword(t)) + " " + std::string(kTable));
     }
   }
-  return sdk::ok();
+  return programs_ ? programs_->health() : sdk::ok();
 }
 
 sdk::Status NftDatapath::counters(sdk::CounterSink& out) {
   for (const Table t : kTables) {
+    if (programs_ && t == Table::kNetdev) continue;  // theirs, or left by another datapath
     for (const auto& [name, packets] : nft_->counters(t)) {
       out.counter("dropped_packets_total", "table=" + std::string(keyword(t)) + ",reason=" + name,
                   packets);
     }
   }
+  if (programs_) programs_->counters(desired_ ? &*desired_ : nullptr, out);
   out.counter("conntrack_deleted_total", "", sweeper_.deleted());
   return sdk::ok();
-}
-
-sdk::Status NftDatapath::forget(const sdk::Address& eip) {
-  if (!eip) return sdk::fail(sdk::Code::kInvalid, "no address");
-  SweepHint hint;
-  hint.translated = eip;
-  // A connection of the host itself, or one from outside, is not ours to end.
-  return forget_flows(hint, eip.text(), [eip](const Flow& flow) {
-    Fate fate;
-    if (flow.translated == eip && flow.source != eip) fate.kind = Fate::Kind::kRemove;
-    return fate;
-  });
-}
-
-void NftDatapath::forget_programmed() {
-  monitor_->watch({});
-  sweeper_.drain(kLastWait);
-  unswept_ = Unswept();
-  held_ = sdk::DatapathState();
-  desired_.reset();
-  numbering_ = Numbering();
-  routes_.clear();
-  rules_.clear();
-  device_ = 0;
-  tunnel_.forget();
-}
-
-// Device, routes, rules and connections are the successor's, and so are the tables when it has
-// taken them over (shared_layout.hpp).
-sdk::Status NftDatapath::hand_over(const sdk::NodeConfig& /*node*/) {
-  const Monitor::OwnChange own(*monitor_);
-  forget_programmed();
-  return tables_owner_.still() ? tables_.purge() : sdk::ok();
-}
-
-sdk::Status NftDatapath::purge() {
-  const Monitor::OwnChange own(*monitor_);
-  const auto bound = bound_by(read_bound(*nft_));
-  forget_programmed();
-  sdk::Status first;
-  const auto note = [&](sdk::Status s) {
-    if (first.ok() && !s.ok()) first = std::move(s);
-  };
-  // Rules and tables together would be best; rules first leaves steered packets without a route,
-  // which the tables then still drop.
-  for (const Table t : kFamilies) {
-    std::vector<Message> messages;
-    for (const auto& r : our_rules(route_, address_family(t))) {
-      messages.push_back(remove(r));
-    }
-    for (const auto& r : our_routes(route_, address_family(t))) {
-      messages.push_back(remove(r));
-    }
-    for (const int err : route_.requests(messages)) {
-      if (err != 0 && err != ENOENT && err != ESRCH) {
-        note(sdk::fail(sdk::Code::kInternal, "a rule or route cannot be removed", "purge", err));
-      }
-    }
-  }
-  if (const int err = remove_tunnels(route_); err != 0) {
-    note(sdk::fail(sdk::Code::kInternal, "the tunnel device cannot be removed", "purge", err));
-  }
-  note(tables_.purge());
-  // A connection keeps what it was bound to: the pod's address, or an egress IP.
-  note(forget_flows({}, "purge", bound));
-  return first;
 }
 
 }  // namespace egw::common

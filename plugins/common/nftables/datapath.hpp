@@ -30,6 +30,30 @@ namespace egw::common {
 [[nodiscard]] nlohmann::json parse_config(std::string_view text,
                                           const std::vector<std::string>& keys);
 
+// BPF programs that look endpoints up and direct what enters the tunnel, in place of nftables' maps
+// of endpoints and chains at the tunnel device (Ruleset::programs()). An operation comes after the
+// tables have been changed; what it throws or answers is the change's failure.
+class Programs {
+ public:
+  virtual ~Programs() = default;
+  // Compares with the kernel and writes differences; attaches. device: the tunnel's index; 0: there
+  // is none. The rest: as in Tables::sync.
+  virtual void sync(const Tables::Past* before, const sdk::State& state, const Desired& desired,
+                    int device, std::uint32_t mtu, Repairs& repairs,
+                    std::vector<Nft::ElementFailure>& failures,
+                    std::vector<SourceChange>& changes) = 0;
+  // before: nullptr: only endpoints change.
+  virtual void step(const Desired* before, const Desired& desired,
+                    const std::vector<SourceChange>& changes,
+                    std::vector<Nft::ElementFailure>& failures) = 0;
+  virtual sdk::Status health() = 0;
+  virtual void counters(const Desired* desired, sdk::CounterSink& out) = 0;
+  virtual void observe(const Desired* desired, nlohmann::json& out) = 0;
+  // For purge, before it: the endpoints that the kernel holds.
+  virtual void add_bound(Bound& out) = 0;
+  virtual sdk::Status purge() = 0;
+};
+
 // Findings of probe() that every datapath on nftables has. `name` as in the file name.
 [[nodiscard]] sdk::Status probe_nftables(std::string_view name, const Numbers& numbers,
                                          const sdk::NodeConfig& node, sdk::ProbeSink& out);
@@ -39,7 +63,8 @@ class NftDatapath : public sdk::Datapath {
   static constexpr std::uint64_t kCapabilities = EGW_CAP_POST_DNAT;
   static constexpr std::string_view kLayout = kSharedLayout;
 
-  NftDatapath(std::string name, Numbers numbers, sdk::DatapathHost host);
+  NftDatapath(std::string name, Numbers numbers, sdk::DatapathHost host,
+              std::unique_ptr<Programs> programs = nullptr);
   ~NftDatapath() override;
 
   sdk::Status apply(const sdk::Change& change, sdk::ApplyReport& report) override;
@@ -52,6 +77,9 @@ class NftDatapath : public sdk::Datapath {
   sdk::Status hand_over(const sdk::NodeConfig& node) override;
 
  private:
+  // Another datapath on nftables has written the tables that the kernel holds: one with programs
+  // where this one has none, or the other way round.
+  [[nodiscard]] bool tables_of_another();
   sdk::Status apply_all(const sdk::Change& change, sdk::ApplyReport& report);
   sdk::Status apply_step(const sdk::Change& change, sdk::ApplyReport& report);
   // The device; ok() false leaves what can be done without it to be done.
@@ -80,6 +108,7 @@ class NftDatapath : public sdk::Datapath {
   NetlinkSocket route_;
   std::unique_ptr<Nft> nft_;
   Tunnel tunnel_;
+  std::unique_ptr<Programs> programs_;
   Tables tables_;
   Unswept unswept_;
   Sweeper sweeper_;

@@ -65,7 +65,7 @@ void add_elements(const ClassTable& table, std::map<std::uint8_t, Elements>& out
 void Desired::build(const sdk::State& state, std::uint32_t tunnel_mtu, Numbering& numbers,
                     std::vector<ObjectFailure>& failures) {
   Plan::build(state, numbers, failures);
-  ruleset_ = Ruleset(node(), tunnel_mtu);
+  ruleset_ = Ruleset(node(), tunnel_mtu, programs_);
   ruleset_.set_serves(serves());
 }
 
@@ -142,6 +142,12 @@ void Desired::add_shapes(Lists& out) const {
   }
 }
 
+void Desired::add_number(Table t, const ClassTable& table, Lists& out) const {
+  if (!programs_ || !enabled(t)) return;
+  out.at(t, Dyn::kNumber)
+      .emplace_back(register_u32(table.number & kMaxClass), register_u32(table.number));
+}
+
 Lists Desired::elements() const {
   Lists out;
   for (const Table t : kFamilies) {
@@ -153,6 +159,9 @@ Lists Desired::elements() const {
   for (const auto& [id, plan] : egresses()) add_egress(id, plan, out);
   for (const auto& [name, peer] : peers()) add_peer(peer, out);
   add_shapes(out);
+  for (const Table t : kFamilies) {
+    for (const auto& [name, kept] : class_tables(t)) add_number(t, *kept.table, out);
+  }
   out.sort();
   return out;
 }
@@ -173,6 +182,16 @@ Desired::Changed Desired::changed(const Desired& before, const Desired& after) {
   if (!before.same_peers(after)) {
     each_surplus(before.peers(), after.peers(), peer(before, out.had));
     each_surplus(after.peers(), before.peers(), peer(after, out.wants));
+  }
+  for (const Table t : kFamilies) {
+    if (before.same_classes(after)) break;
+    const auto number = [t](const Desired& d, Lists& lists) {
+      return [t, &d, &lists](const std::string&, const ClassTables& kept) {
+        d.add_number(t, *kept.table, lists);
+      };
+    };
+    each_surplus(before.class_tables(t), after.class_tables(t), number(before, out.had));
+    each_surplus(after.class_tables(t), before.class_tables(t), number(after, out.wants));
   }
   before.add_shapes(out.had);
   after.add_shapes(out.wants);

@@ -50,6 +50,8 @@ void add_elements(const ClassTable& table, std::map<std::uint8_t, Elements>& out
 
 class Desired : public Plan {
  public:
+  explicit Desired(bool programs = false) : programs_(programs) {}  // Ruleset::programs()
+
   void build(const sdk::State& state, std::uint32_t tunnel_mtu, Numbering& numbers,
              std::vector<ObjectFailure>& failures);
   void update(const sdk::State& state, const sdk::Change& change, Numbering& numbers,
@@ -77,8 +79,10 @@ class Desired : public Plan {
   void add_egress(std::uint32_t id, const EgressPlan& plan, Lists& out) const;
   void add_peer(const PeerPlan& peer, Lists& out) const;
   void add_shapes(Lists& out) const;
+  void add_number(Table t, const ClassTable& table, Lists& out) const;
   void spare_shared(Changed& lists) const;
 
+  bool programs_ = false;
   Ruleset ruleset_;
 };
 

@@ -91,6 +91,10 @@ Expressions& Expressions::shift(unsigned from, unsigned to, unsigned registers, 
                             data(NFTA_BITWISE_DATA, bits));
 }
 
+Expressions& Expressions::shift_right(unsigned from, unsigned to, unsigned bits) {
+  return shift(from, to, 1, false, bits);
+}
+
 Expressions& Expressions::insert(unsigned mark, unsigned value, Field field, unsigned to) {
   const unsigned above = field.shift + field.width, high = to + 2, low = to + 3;
   if (above < 32) {

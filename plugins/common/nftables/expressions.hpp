@@ -28,6 +28,7 @@ class Expressions {
   Expressions& constant(std::uint32_t value, unsigned to);
   // (from & mask) ^ flip
   Expressions& mask(unsigned from, unsigned to, std::uint32_t mask, std::uint32_t flip);
+  Expressions& shift_right(unsigned from, unsigned to, unsigned bits);
   // to = mark with `value` in the field; uses registers to .. to + 3, which must not hold the two.
   Expressions& insert(unsigned mark, unsigned value, Field field, unsigned to);
   Expressions& accept();

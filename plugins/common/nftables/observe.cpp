@@ -104,6 +104,7 @@ sdk::Outcome<std::string> NftDatapath::observe() {
         {"chains", k.chains.size()}, {"rules", count}, {"sets", k.sets.size()}};
   }
   out["nftables"] = tables;
+  if (programs_) programs_->observe(desired_ ? &*desired_ : nullptr, out);
   return out.dump();
 }
 

@@ -41,8 +41,8 @@ std::uint64_t Chain::fingerprint() const {
   return common::fingerprint(all);
 }
 
-Ruleset::Ruleset(const sdk::NodeConfig& node, std::uint32_t tunnel_mtu)
-    : node_(node), marks_(node.slot_mask, node.ct_mask), mtu_(tunnel_mtu) {}
+Ruleset::Ruleset(const sdk::NodeConfig& node, std::uint32_t tunnel_mtu, bool programs)
+    : node_(node), marks_(node.slot_mask, node.ct_mask), mtu_(tunnel_mtu), programs_(programs) {}
 
 std::string Ruleset::mark_is(Slot s) const {
   return "meta mark & " + mark_text(marks_.slot_mask()) + " == " + mark_text(marks_.value(s));
@@ -59,7 +59,7 @@ std::string Ruleset::set_mark(std::uint32_t cleared, std::uint32_t value) const 
 }
 
 std::vector<Chain> Ruleset::fixed_chains(Table t) const {
-  if (t == Table::kNetdev) return device_ ? netdev_chains() : std::vector<Chain>();
+  if (t == Table::kNetdev) return device_ && !programs_ ? netdev_chains() : std::vector<Chain>();
   return ip_chains(t);
 }
 
@@ -103,14 +103,8 @@ void Ruleset::add_prerouting(Table t, std::vector<Chain>& out) const {
                  {},
                  {"ct original zone set " + id + " map @zone " + inner, id + " == 0 " + inner,
                   counted("unknown_id", "drop")}});
-  Chain classify{"classify",
-                 Hook{"filter", "prerouting", NF_INET_PRE_ROUTING, kClassifyPriority, {}},
-                 {"iifname " + device + " goto from_tunnel", "ct direction reply goto to_peer"}};
-  // The tunnel's outer packets, and what else is for this node: judged by nobody below.
-  if (carries(t)) classify.rules.push_back(f + " daddr " + node_.underlay.text() + " accept");
-  classify.rules.push_back("meta priority set " + f + " saddr map @endpoints goto judge");
-  if (serves_) classify.rules.push_back(to_eip(t));
-  out.push_back(std::move(classify));
+  out.push_back(classify(t));
+  if (programs_) add_marked(out);
 
   Chain tunnel{"from_tunnel", {}, {}};
   tunnel.rules.push_back("ct direction reply ct state established,related accept");
@@ -133,13 +127,14 @@ void Ruleset::add_prerouting(Table t, std::vector<Chain>& out) const {
 
   std::string number = "ct mark & " + mark_text(marks_.ct_mask());
   if (marks_.ct_shift() != 0) number = "(" + number + ") >> " + std::to_string(marks_.ct_shift());
+  const std::string no_peer = programs_ ? "goto answer" : "accept";
+  const std::string mine = "ct mark & " + mark_text(marks_.ct_mask()) + " == ";
   out.push_back(
       {"to_peer",
        {},
-       {"ct original zone 0 accept", "ct mark & " + mark_text(marks_.ct_mask()) + " == 0 accept",
+       {"ct original zone 0 " + no_peer, mine + "0 " + no_peer,
         // Of a pod of this node (judge).
-        "ct mark & " + mark_text(marks_.ct_mask()) + " == " + mark_text(marks_.ct_mask()) +
-            " accept",
+        mine + mark_text(marks_.ct_mask()) + " " + no_peer,
         "meta mark set " + number + " | " + mark_text(marks_.value(Slot::kBack)) + " accept"}});
   // ICMP errors that this node itself makes for a translated connection (decisions 12).
   if (serves_) {
@@ -148,6 +143,61 @@ void Ruleset::add_prerouting(Table t, std::vector<Chain>& out) const {
                    {"ct direction reply goto to_peer"}});
   }
   add_judgement(t, out);
+}
+
+Chain Ruleset::classify(Table t) const {
+  const std::string f(keyword(t));
+  Chain out{"classify",
+            Hook{"filter", "prerouting", NF_INET_PRE_ROUTING, kClassifyPriority, {}},
+            {"iifname " + quoted(node_.tunnel_device) + " goto from_tunnel",
+             "ct direction reply goto to_peer"}};
+  // The tunnel's outer packets, and what else is for this node: judged by nobody below.
+  const std::string here = f + " daddr " + node_.underlay.text() + " accept";
+  if (!programs_) {
+    if (carries(t)) out.rules.push_back(here);
+    out.rules.push_back("meta priority set " + f + " saddr map @endpoints goto judge");
+    if (serves_) out.rules.push_back(to_eip(t));
+    return out;
+  }
+  if (serves_) {
+    if (carries(t)) out.rules.push_back(here);
+    out.rules.push_back(to_eip(t));
+  }
+  out.rules.push_back("meta mark & " + mark_text(marks_.slot_mask()) + " == 0 accept");
+  // Looked at before (judge), neither DNAT nor a translation of its own, no mark bits of others:
+  // where the program has seen it go it goes.
+  const std::string seen = mark_text(marks_.ct_mask());
+  out.rules.push_back("meta mark " + mark_text(marks_.value(Slot::kEarly)) + " ct mark & " + seen +
+                      " == " + seen + " ct status & (snat | dnat) == 0 goto early");
+  out.rules.emplace_back("goto unpack");
+  return out;
+}
+
+// What programs have left on packets of endpoints.
+void Ruleset::add_marked(std::vector<Chain>& out) const {
+  const std::string cleared = set_mark(marks_.slot_mask(), 0);
+  Expressions id;
+  id.load_meta(NFT_META_PRIORITY, 0).shift_right(0, 0, kEarlyShift);
+  Expressions early = id;
+  early.mask(0, 0, kIdMask, marks_.value(Slot::kSteer)).store_meta(NFT_META_MARK, 0);
+  early.constant(0, 0).store_meta(NFT_META_PRIORITY, 0).accept();
+  out.push_back({"early", {}, {}, early.bytes()});
+  out.push_back({"early_id", {}, {}, id.store_meta(NFT_META_PRIORITY, 0).bytes()});
+  const std::string own_number = "meta priority & " + mark_text(kMaxClass);
+  // The number, as netlink's map of endpoints gives it.
+  out.push_back({std::string(kUnpackChain),
+                 {},
+                 {mark_is(Slot::kLate) + " " + cleared + " goto judge",
+                  mark_is(Slot::kEarly) + " " + cleared + " goto unpack_early",
+                  counted("no_egress", "drop")}});
+  out.push_back({"unpack_early",
+                 {},
+                 {own_number + " == 0 goto unpack_id",
+                  "meta priority set " + own_number + " map @numbers goto judge",
+                  counted("no_egress", "drop")}});
+  out.push_back({"unpack_id", {}, {"jump early_id", "goto judge"}});
+  // Answers of pods to connections from outside: what the program has put on them goes.
+  out.push_back({"answer", {}, {"meta priority set 0 " + cleared + " accept"}});
 }
 
 // What happens to packets of endpoints. A number travels from one map to the next in the packet's
@@ -360,6 +410,7 @@ SetSpec Ruleset::cluster_set(Table t) {
 std::vector<std::pair<Dyn, SetSpec>> Ruleset::sets(Table t) const {
   std::vector<std::pair<Dyn, SetSpec>> out;
   if (t == Table::kNetdev) {
+    if (programs_) return out;
     out.push_back({Dyn::kOwnerMac, {"owner", true, "type mark : ether_addr", 4, 6, false, false}});
     out.push_back({Dyn::kBackMac, {"back", true, "type mark : ether_addr", 4, 6, false, false}});
     return out;
@@ -373,8 +424,12 @@ std::vector<std::pair<Dyn, SetSpec>> Ruleset::sets(Table t) const {
          {"outer", false, "typeof " + f + " saddr . @th,176,48", n + 8, 0, false, false}});
   }
   if (!enabled(t)) return out;
-  out.push_back(
-      {Dyn::kSource, {"endpoints", true, "type " + address + " : classid", n, 4, false, false}});
+  if (!programs_)
+    out.push_back(
+        {Dyn::kSource, {"endpoints", true, "type " + address + " : classid", n, 4, false, false}});
+  if (programs_) {
+    out.push_back({Dyn::kNumber, {"numbers", true, "type classid : classid", 4, 4, false, false}});
+  }
   out.push_back({Dyn::kShape, {"shapes", true, "type classid : verdict", 4, 0, true, false}});
   out.push_back({Dyn::kSteered, {"steered", false, "type classid", 4, 0, false, false}});
   out.push_back({Dyn::kOwned, {"owned", false, "type classid", 4, 0, false, false}});
@@ -393,7 +448,8 @@ std::vector<std::pair<Dyn, SetSpec>> Ruleset::sets(Table t) const {
   return out;
 }
 
-std::vector<std::string> Ruleset::counters(Table t) {
+std::vector<std::string> Ruleset::counters(Table t) const {
+  if (t == Table::kNetdev && programs_) return {};
   if (t == Table::kNetdev) return {"not_steered", "no_owner", "no_peer"};
   return {"forged",    "unknown_id", "to_eip",        "invalid",        "without_id",  "to_host",
           "no_egress", "no_address", "not_by_tunnel", "not_translated", "other_source"};

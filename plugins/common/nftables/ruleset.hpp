@@ -35,6 +35,7 @@ struct Chain {
 // Sets and maps whose elements are written one by one (by netlink, not as text).
 enum class Dyn : std::uint8_t {
   kSource,    // ip, ip6: endpoint -> number: egress id, class, drop, node's address
+  kNumber,    // ip, ip6: a class's own number -> its number; only with programs()
   kShape,     // ip, ip6: class bit and shape of such a number -> verdict
   kSteered,   // ip, ip6: ids that go into the tunnel
   kOwned,     // ip, ip6: ids that this node owns
@@ -50,7 +51,7 @@ enum class Dyn : std::uint8_t {
   kOwnerMac,  // netdev: mark (id) -> MAC of the owner
   kBackMac,   // netdev: mark (peer number) -> MAC of the peer
 };
-inline constexpr std::size_t kDynCount = 15;
+inline constexpr std::size_t kDynCount = 16;
 
 struct SetSpec {
   std::string name;
@@ -65,8 +66,11 @@ struct SetSpec {
 class Ruleset {
  public:
   Ruleset() = default;
-  Ruleset(const sdk::NodeConfig& node, std::uint32_t tunnel_mtu);
+  Ruleset(const sdk::NodeConfig& node, std::uint32_t tunnel_mtu, bool programs = false);
 
+  // Whether BPF programs look endpoints up and direct what enters the tunnel (Programs in
+  // datapath.hpp): then there is no map of endpoints and nothing at the tunnel device.
+  [[nodiscard]] bool programs() const { return programs_; }
   void set_device(bool present) { device_ = present; }
   // Whether there is an egress id that this node may serve: only then do packets meet the guard of
   // the EIPs and the chain for ICMP errors.
@@ -81,9 +85,10 @@ class Ruleset {
   [[nodiscard]] std::vector<std::pair<Dyn, SetSpec>> sets(Table t) const;
   [[nodiscard]] static SetSpec prefix_map(Table t, std::uint8_t length);
   [[nodiscard]] static SetSpec cluster_set(Table t);
-  [[nodiscard]] static std::vector<std::string> counters(Table t);
+  [[nodiscard]] std::vector<std::string> counters(Table t) const;
   [[nodiscard]] const Marks& marks() const { return marks_; }
 
+  static constexpr std::string_view kUnpackChain = "unpack";  // with programs() alone
   static constexpr std::string_view kClusterSet = "cluster";
   static constexpr std::string_view kPrefixMaps = "m";  // and the length
 
@@ -99,6 +104,8 @@ class Ruleset {
   [[nodiscard]] std::vector<std::string> node_ip_rules(Table t, const sdk::Address& address) const;
   void add_judgement(Table t, std::vector<Chain>& out) const;
   void add_egress(Table t, std::vector<Chain>& out) const;
+  [[nodiscard]] Chain classify(Table t) const;
+  void add_marked(std::vector<Chain>& out) const;
   // Nobody connects to an EIP.
   [[nodiscard]] static std::string to_eip(Table t);
   [[nodiscard]] Chain with_id(const std::string& name, Slot slot) const;
@@ -109,6 +116,7 @@ class Ruleset {
   std::uint32_t mtu_ = 1450;
   bool device_ = true;
   bool serves_ = false;
+  bool programs_ = false;
 };
 
 }  // namespace egw::common

@@ -199,13 +199,15 @@ void Tables::compare(Table t, const KernelTable& kernel, const Past* before,
     if (before != nullptr) ++repairs["nftables table"];
     out.table = "add table " + std::string(keyword(t)) + " " + std::string(kTable) + "\n";
   }
-  for (const std::string& name : Ruleset::counters(t)) {
+  for (const std::string& name : desired.ruleset().counters(t)) {
     if (kernel.counters.count(name) == 0) out.table += "add counter " + place(t, name) + "\n";
   }
   compare_sets(t, kernel, before, desired, lists, out, repairs);
   if (t != Table::kNetdev && desired.ruleset().enabled(t)) {
     compare_cluster(t, kernel, before, desired, out, repairs);
-    compare_sources(t, kernel, before, state, desired, out, repairs, changes);
+    if (!desired.ruleset().programs()) {
+      compare_sources(t, kernel, before, state, desired, out, repairs, changes);
+    }
   }
   compare_chains(t, kernel, desired, out, repairs, before != nullptr);
 }
@@ -355,7 +357,7 @@ sdk::Status Tables::step(const Desired& before, const Desired& desired,
     if (t != Table::kNetdev && desired.ruleset().enabled(t)) {
       step_chains(t, before, desired, out);
       step_classes(t, before, desired, out);
-      add_sources(changes, t, desired, out.put, out.drop);
+      if (!desired.ruleset().programs()) add_sources(changes, t, desired, out.put, out.drop);
     }
     for (const auto& [dyn, spec] : desired.ruleset().sets(t)) {
       if (dyn == Dyn::kSource) continue;
@@ -371,6 +373,7 @@ sdk::Status Tables::step(const Desired& before, const Desired& desired,
 sdk::Status Tables::step_sources(const Desired& desired, const std::vector<SourceChange>& changes,
                                  std::vector<Nft::ElementFailure>& failures) {
   Differences all;
+  if (desired.ruleset().programs()) return sdk::ok();
   for (const Table t : kFamilies) {
     add_sources(changes, t, desired, all[index(t)].put, all[index(t)].drop);
   }

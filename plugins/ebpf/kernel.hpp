@@ -1,0 +1,107 @@
+// The programs and their maps in the kernel: loaded, pinned under a folder of bpffs so that they
+// outlive the process, taken over from a former process, and attached to the interfaces of this
+// network namespace, to new ones as they come. Called by programs.cpp; one thread of its own.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <utility>
+
+#include "attachment.hpp"
+#include "common/netlink.hpp"
+#include "egw/sdk/datapath.hpp"
+#include "maps.hpp"
+
+struct egw_bpf;
+
+namespace egw::ebpf {
+
+struct MapSet {
+  int endpoints[2] = {-1, -1}, classes[2] = {-1, -1}, cluster[2] = {-1, -1};
+  int settings = -1, drops = -1;
+};
+
+// Loaded programs and their maps. folder: where the maps are pinned, or taken from; empty: nowhere.
+class Loaded {
+ public:
+  // fast: with the programs of fastPath, which the kernel may not take.
+  Loaded(const std::string& folder, bool fast);
+  ~Loaded();
+  Loaded(const Loaded&) = delete;
+  Loaded& operator=(const Loaded&) = delete;
+
+  [[nodiscard]] const MapSet& maps() const { return maps_; }
+  [[nodiscard]] SharedArray& owners() { return *owners_; }
+  [[nodiscard]] SharedArray& backs() { return *backs_; }
+  [[nodiscard]] const Counts& steered() const { return *steered_; }
+  [[nodiscard]] const Counts& judged() const { return *judged_; }
+  enum class Program : std::uint8_t { kPod, kPodFast, kTunnel, kBackFast };
+  [[nodiscard]] int program(Program which) const;
+  [[nodiscard]] bool fast() const { return fast_; }
+  // The maps are new, and nobody has been told so yet: they hold nothing.
+  [[nodiscard]] bool take_fresh() { return std::exchange(fresh_, false); }
+
+ private:
+  std::string load(const std::string& folder);
+
+  bool fast_, fresh_ = true;
+
+  egw_bpf* skeleton_ = nullptr;
+  MapSet maps_;
+  std::unique_ptr<SharedArray> owners_, backs_;
+  std::unique_ptr<Counts> steered_, judged_;
+};
+
+enum class Attach : std::uint8_t { kAuto, kTcx, kClsact };
+
+class Kernel {
+ public:
+  // folder: of this node in bpffs. Changes nothing in the kernel.
+  Kernel(std::string folder, Attach attach, bool fast, sdk::DatapathHost host);
+  ~Kernel();
+  Kernel(const Kernel&) = delete;
+  Kernel& operator=(const Kernel&) = delete;
+
+  // Loads at the first call, or answers what is loaded. Throws sdk::Failure.
+  Loaded& load();
+  [[nodiscard]] Loaded* loaded() { return loaded_.get(); }
+  // Attaches what is not attached; from now on also to interfaces that come. How many that had been
+  // attached were not any more. tunnel: the index of the tunnel device, 0: none; skip: an interface
+  // by which no pod's packets come.
+  std::uint64_t attach(int tunnel, const std::string& skip);
+  [[nodiscard]] std::string missing();  // "" or the interface that lost its program
+  [[nodiscard]] std::string method_text() const;
+  [[nodiscard]] bool fast() const { return loaded_ && loaded_->fast(); }
+  sdk::Status purge();
+
+ private:
+  void run();
+  std::uint64_t attach_locked();
+  void remove_leftovers();
+  void attach_one(int interface, Side side, Loaded::Program program, std::uint64_t& lost);
+  [[nodiscard]] std::string pin(int interface, Side side) const;
+
+  std::string folder_;
+  Attach wish_;
+  bool fast_;
+  sdk::DatapathHost host_;
+  std::unique_ptr<Loaded> loaded_;
+  std::mutex mutex_;  // of what follows
+  Method method_ = Method::kTcx;
+  bool attached_ = false;
+  int tunnel_ = 0;
+  std::string skip_;
+  std::map<std::pair<int, Side>, Attachment> attachments_;
+  int stop_ = -1;
+  std::thread thread_;
+};
+
+// Makes `folder` ready to pin in; mounts bpffs where /sys/fs/bpf has none. Throws sdk::Failure.
+void prepare_folder(const std::string& folder);
+
+}  // namespace egw::ebpf

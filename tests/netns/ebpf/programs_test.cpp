@@ -1,0 +1,370 @@
+// The programs of the ebpf datapath by BPF_PROG_TEST_RUN: a packet in, the verdict, the mark, the
+// priority and the packet out. Maps of their own; nothing is attached, nothing pinned.
+#include <arpa/inet.h>
+#include <bpf/bpf.h>
+#include <gmock/gmock.h>
+#include <linux/bpf.h>
+
+#include <cstring>
+#include <numeric>
+#include <string>
+
+#include "ebpf/kernel.hpp"
+
+namespace egw::ebpf {
+namespace {
+
+constexpr int kNext = -1, kShot = 2;
+constexpr std::uint32_t kSlots = 0xff000000, kEarly = 0x01000000, kLate = 0x02000000,
+                        kSteer = 0x09000000, kBack = 0x0a000000, kOuter = 0x05000000;
+constexpr std::uint32_t kClass = common::kClassBit | 5;
+constexpr std::uint32_t kSeven = 7 << EGW_EARLY_SHIFT, kSevenOfClass = kSeven | 5;
+constexpr std::uint32_t kMtu = 1450;
+const sdk::Mac kOwnerMac{0x02, 0xee, 0, 0, 0, 9}, kPeerMac{0x02, 0xee, 0, 0, 0, 7};
+
+std::string bytes(std::initializer_list<unsigned> list) {
+  std::string out;
+  for (const unsigned b : list) out += static_cast<char>(b);
+  return out;
+}
+
+std::string be16(unsigned v) { return bytes({v >> 8 & 255U, v & 255U}); }
+
+std::string address(const char* text) {
+  return common::register_address(*sdk::Address::parse(text));
+}
+
+std::uint32_t add_words(const std::string& data, std::uint32_t sum) {
+  for (std::size_t i = 0; i < data.size(); i += 2) {
+    const auto high = static_cast<unsigned char>(data[i]);
+    const auto low = i + 1 < data.size() ? static_cast<unsigned char>(data[i + 1]) : 0U;
+    sum += static_cast<std::uint32_t>(high << 8 | low);
+  }
+  while (sum >> 16 != 0) sum = (sum & 0xffff) + (sum >> 16);
+  return sum;
+}
+
+std::string ether(unsigned type) { return std::string(12, '\x02') + be16(type); }
+
+struct Ip4 {
+  const char* source = "10.244.1.10";
+  const char* destination = "198.51.100.7";
+  unsigned protocol = 17;
+  std::string options;  // a multiple of four bytes
+  unsigned fragment = 0;
+};
+
+Ip4 of_tcp(unsigned fragment) {
+  Ip4 out;
+  out.protocol = 6;
+  out.fragment = fragment;
+  return out;
+}
+
+std::string ipv4(const Ip4& p, const std::string& payload) {
+  const unsigned words = 5 + static_cast<unsigned>(p.options.size() / 4);
+  std::string h = bytes({0x40 | words, 0}) +
+                  be16(static_cast<unsigned>(words * 4 + payload.size())) + be16(1) +
+                  be16(p.fragment) + bytes({64, p.protocol}) + be16(0) + address(p.source) +
+                  address(p.destination) + p.options;
+  const std::string sum = be16(~add_words(h, 0) & 0xffffU);
+  return h.replace(10, 2, sum) + payload;
+}
+
+std::string ipv6(unsigned next, const std::string& payload, const char* source = "fd00:244:1::a",
+                 const char* destination = "2001:db8::7") {
+  return bytes({0x60, 0, 0, 0}) + be16(static_cast<unsigned>(payload.size())) + bytes({next, 64}) +
+         address(source) + address(destination) + payload;
+}
+
+std::string udp() { return be16(4000) + be16(53) + be16(12) + be16(0) + "ping"; }
+
+// With a right checksum over the pseudo header of 198.51.100.7.
+std::string tcp(const std::string& options, unsigned flags, const std::string& addresses) {
+  const unsigned words = 5 + static_cast<unsigned>(options.size() / 4);
+  std::string h = be16(4000) + be16(80) + std::string(8, '\x01') + bytes({words << 4, flags}) +
+                  be16(1024) + be16(0) + be16(0) + options;
+  const std::string pseudo = addresses + be16(6) + be16(static_cast<unsigned>(h.size()));
+  return h.replace(16, 2, be16(~add_words(h, add_words(pseudo, 0)) & 0xffffU));
+}
+
+struct Outcome {
+  int verdict = 0;
+  std::uint32_t mark = 0, priority = 0;
+  std::string packet;
+};
+
+class Programs : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const MapSet& maps = loaded_.maps();
+    egw_settings s{};
+    s.slot_mask = kSlots;
+    s.slot_early = kEarly;
+    s.slot_late = kLate;
+    s.slot_steer = kSteer;
+    s.slot_back = kBack;
+    s.slot_outer = kOuter;
+    s.mtu = kMtu;
+    std::memcpy(&s.tunnel4, address("172.31.0.1").data(), 4);
+    std::memcpy(&s.tunnel6, address("fd11::1").data(), 16);
+    const std::uint32_t zero = 0;
+    ASSERT_EQ(bpf_map_update_elem(maps.settings, &zero, &s, BPF_ANY), 0);
+    const auto u32 = common::register_u32;
+    put_all(maps.endpoints[0], {{address("10.244.1.10"), u32(7)},
+                                {address("10.244.1.11"), u32(kClass)},
+                                {address("10.244.1.12"), u32(common::kDropNumber)},
+                                {address("10.244.1.13"), u32(8)}});
+    put_all(maps.endpoints[1],
+            {{address("fd00:244:1::a"), u32(7)}, {address("fd00:244:1::b"), u32(kClass)}});
+    put_all(maps.cluster[0], {{key(0, "10.96.0.0/12"), u32(1)}});
+    put_all(maps.cluster[1], {{key(0, "fd00:96::/64"), u32(1)}});
+    put_all(maps.classes[0], {{key(kClass, "198.51.100.0/24"), u32(7)},
+                              {key(kClass, "198.51.100.128/25"), u32(common::kDropNumber)},
+                              {key(kClass + 1, "203.0.113.0/24"), u32(7)}});
+    put_all(maps.classes[1], {{key(kClass, "2001:db8::/32"), u32(7)}});
+    loaded_.owners().set(7, owner(common::Mode::kSteer, kOwnerMac));
+    loaded_.owners().set(8, owner(common::Mode::kOwn, {}));
+    loaded_.backs().set(3, back_value(kPeerMac));
+  }
+
+  static void put_all(int map, const common::Elements& elements) {
+    ASSERT_TRUE(put(map, elements).empty());
+  }
+  static std::string key(std::uint32_t number, const char* prefix) {
+    return prefix_key(number, *sdk::Prefix::parse(prefix));
+  }
+  static std::uint64_t owner(common::Mode mode, const sdk::Mac& mac) {
+    common::EgressPlan plan;
+    plan.mode = {mode, mode};
+    plan.owner = mac;
+    return owner_value(plan);
+  }
+
+  Outcome run(Loaded::Program program, const std::string& packet, std::uint32_t mark = 0) {
+    __sk_buff context{};
+    context.mark = mark;
+    std::string out(packet.size() + 64, '\0');
+    bpf_test_run_opts opts{};
+    opts.sz = sizeof(opts);
+    opts.data_in = packet.data();
+    opts.data_size_in = static_cast<std::uint32_t>(packet.size());
+    opts.data_out = out.data();
+    opts.data_size_out = static_cast<std::uint32_t>(out.size());
+    opts.ctx_in = opts.ctx_out = &context;
+    opts.ctx_size_in = opts.ctx_size_out = sizeof(context);
+    EXPECT_EQ(bpf_prog_test_run_opts(loaded_.program(program), &opts), 0) << std::strerror(errno);
+    out.resize(opts.data_size_out);
+    return {static_cast<int>(opts.retval), context.mark, context.priority, out};
+  }
+  Outcome pod(const std::string& packet, std::uint32_t mark = 0) {
+    const Outcome out = run(Loaded::Program::kPod, packet, mark);
+    EXPECT_EQ(out.verdict, kNext) << "it marks, and drops nothing";
+    EXPECT_EQ(out.packet, packet) << "the packet stays as it is";
+    return out;
+  }
+  std::uint64_t dropped(egw_reason reason) const { return sum_of(loaded_.maps().drops, reason); }
+
+  Loaded loaded_{"", false};
+};
+
+struct PodCase {
+  const char* name;
+  std::string packet;
+  std::uint32_t mark_in, mark, priority;
+};
+
+class Pod : public Programs, public ::testing::WithParamInterface<PodCase> {};
+
+TEST_P(Pod, Marks) {
+  const PodCase& c = GetParam();
+  const Outcome out = pod(c.packet, c.mark_in);
+  EXPECT_EQ(out.mark, c.mark);
+  EXPECT_EQ(out.priority, c.priority);
+}
+
+std::string from4(const char* source, const char* destination = "198.51.100.7") {
+  return ether(0x0800) + ipv4({source, destination, 17, "", 0}, udp());
+}
+
+const std::string kHop = bytes({17, 0, 1, 4, 0, 0, 0, 0});  // hop-by-hop, then UDP
+
+INSTANTIATE_TEST_SUITE_P(
+    Table, Pod,
+    ::testing::Values(
+        PodCase{"Steered", from4("10.244.1.10"), 0, kEarly, kSeven},
+        PodCase{"ForeignHighBitsStay", from4("10.244.1.10"), 0x4000, kEarly | 0x4000, kSeven},
+        PodCase{"ForeignLowBitsStay", from4("10.244.1.10"), 0x21, kEarly | 0x21, kSeven},
+        PodCase{"JudgedBefore", from4("10.244.1.10"), kSteer | 7, kSteer | 7, 0},
+        PodCase{"NoEndpoint", from4("10.244.1.99"), 0, 0, 0},
+        PodCase{"Drop", from4("10.244.1.12"), 0, kLate, common::kDropNumber},
+        PodCase{"OwnedHere", from4("10.244.1.13"), 0, kLate, 8},
+        PodCase{"Cluster", from4("10.244.1.10", "10.96.0.1"), 0, kLate, 7},
+        PodCase{"ClassPrefix", from4("10.244.1.11"), 0, kEarly, kSevenOfClass},
+        PodCase{"ClassLongestPrefix", from4("10.244.1.11", "198.51.100.200"), 0, kLate, kClass},
+        PodCase{"ClassOtherNumber", from4("10.244.1.11", "203.0.113.1"), 0, kLate, kClass},
+        PodCase{"Options",
+                ether(0x0800) +
+                    ipv4({"10.244.1.10", "198.51.100.7", 17, bytes({7, 4, 4, 0}), 0}, udp()),
+                0, kEarly, kSeven},
+        PodCase{"FirstFragment",
+                ether(0x0800) + ipv4({"10.244.1.10", "198.51.100.7", 17, "", 0x2000}, udp()), 0,
+                kEarly, kSeven},
+        PodCase{"LaterFragment",
+                ether(0x0800) + ipv4({"10.244.1.10", "198.51.100.7", 17, "", 0x00b9}, "rest"), 0,
+                kEarly, kSeven},
+        PodCase{"HeaderLengthLies",
+                ether(0x0800) + from4("10.244.1.10").substr(14).replace(0, 1, "\x42"), 0, kEarly,
+                kSeven},
+        PodCase{"TotalLengthLies",
+                ether(0x0800) + from4("10.244.1.10").substr(14).replace(2, 2, be16(9000)), 0,
+                kEarly, kSeven},
+        PodCase{"Vlan", ether(0x8100) + be16(5) + be16(0x0800) + from4("10.244.1.10").substr(14), 0,
+                0, 0},
+        PodCase{"Arp", ether(0x0806) + std::string(28, '\x01'), 0, 0, 0},
+        PodCase{"Ipv6", ether(0x86dd) + ipv6(17, udp()), 0, kEarly, kSeven},
+        PodCase{"Ipv6HopByHop", ether(0x86dd) + ipv6(0, kHop + udp()), 0, kEarly, kSeven},
+        PodCase{"Ipv6Fragment", ether(0x86dd) + ipv6(44, bytes({17, 0, 0, 8, 0, 0, 0, 1}) + "rest"),
+                0, kEarly, kSeven},
+        PodCase{"Ipv6Class", ether(0x86dd) + ipv6(17, udp(), "fd00:244:1::b"), 0, kEarly,
+                kSevenOfClass},
+        PodCase{"Ipv6ClassNoPrefix",
+                ether(0x86dd) + ipv6(17, udp(), "fd00:244:1::b", "2001:db9::1"), 0, kLate, kClass},
+        PodCase{"Ipv6Cluster", ether(0x86dd) + ipv6(17, udp(), "fd00:244:1::a", "fd00:96::1"), 0,
+                kLate, 7},
+        PodCase{"Ipv6OnlyAHeader", ether(0x86dd) + ipv6(6, ""), 0, kEarly, kSeven}),
+    [](const auto& tested) { return std::string(tested.param.name); });
+
+TEST_F(Programs, AnIdWithoutOwnerIsJudgedLate) {
+  loaded_.owners().set(7, 0);
+  EXPECT_EQ(pod(from4("10.244.1.10")).mark, kLate);
+}
+
+TEST_F(Programs, WhatAClassSendsIsCounted) {
+  const std::string packet = from4("10.244.1.11");
+  pod(packet);
+  pod(packet);
+  const egw_count count = loaded_.judged().get(kClass & EGW_ID_MASK);
+  EXPECT_EQ(count.packets, 2U);
+  EXPECT_EQ(count.bytes, 2 * packet.size());
+}
+
+TEST_F(Programs, IntoTheTunnelGoesWhatIsSteered) {
+  const std::string packet = from4("10.244.1.10");
+  const Outcome out = run(Loaded::Program::kTunnel, packet, kSteer | 0x4000 | 7);
+  EXPECT_EQ(out.verdict, kNext);
+  EXPECT_EQ(out.mark, kOuter | 7);
+  EXPECT_EQ(out.packet.substr(0, 6), common::register_mac(kOwnerMac));
+  EXPECT_EQ(out.packet.substr(6), packet.substr(6));
+  EXPECT_EQ(loaded_.steered().get(7).packets, 1U);
+}
+
+TEST_F(Programs, IntoTheTunnelGoAnswersWithoutId) {
+  const Outcome out = run(Loaded::Program::kTunnel, from4("198.51.100.7", "10.244.2.4"), kBack | 3);
+  EXPECT_EQ(out.verdict, kNext);
+  EXPECT_EQ(out.mark, 0U);
+  EXPECT_EQ(out.packet.substr(0, 6), common::register_mac(kPeerMac));
+}
+
+TEST_F(Programs, IntoTheTunnelGoesTheNodesOwn) {
+  EXPECT_EQ(run(Loaded::Program::kTunnel, from4("172.31.0.1", "172.31.0.2"), 0x4000).mark, 0U);
+  const Outcome out =
+      run(Loaded::Program::kTunnel, ether(0x86dd) + ipv6(17, udp(), "fd11::1", "fd11::2"), 0);
+  EXPECT_EQ(out.verdict, kNext);
+}
+
+TEST_F(Programs, NothingElseEntersTheTunnel) {
+  struct {
+    std::uint32_t mark;
+    egw_reason reason;
+  } const cases[] = {{0, EGW_NOT_STEERED},       {kLate, EGW_NOT_STEERED},
+                     {kEarly, EGW_NOT_STEERED},  {kSteer | 9, EGW_NO_OWNER},
+                     {kSteer | 8, EGW_NO_OWNER}, {kBack | 4, EGW_NO_PEER}};
+  for (const auto& c : cases) {
+    const std::uint64_t before = dropped(c.reason);
+    EXPECT_EQ(run(Loaded::Program::kTunnel, from4("10.244.1.10"), c.mark).verdict, kShot) << c.mark;
+    EXPECT_EQ(dropped(c.reason), before + 1) << c.mark;
+  }
+}
+
+// The maximum segment size of a SYN, by where the option stands and what it says.
+TEST_F(Programs, SegmentsAreMadeToFit) {
+  const std::string addresses = address("10.244.1.10") + address("198.51.100.7");
+  const std::string six = address("fd00:244:1::a") + address("2001:db8::7");
+  const std::string mss = bytes({2, 4}) + be16(1460), pad = bytes({1, 1, 1, 0});
+  struct Case {
+    const char* name;
+    std::string options;
+    unsigned flags;
+    int family;
+    unsigned want;  // 0: the packet stays as it is
+    std::size_t at;
+  } const cases[] = {
+      {"First", mss, 0x02, 4, kMtu - 40, 2},
+      {"SynAck", mss, 0x12, 4, kMtu - 40, 2},
+      {"AfterNops", bytes({1, 1}) + mss + bytes({1, 0}), 0x02, 4, kMtu - 40, 4},
+      {"AtAnOddPlace", bytes({1}) + mss + pad.substr(0, 3), 0x02, 4, kMtu - 40, 3},
+      {"AfterWindowScale", bytes({3, 3, 7}) + mss + bytes({0}), 0x02, 4, kMtu - 40, 5},
+      {"Small", bytes({2, 4}) + be16(536), 0x02, 4, 0, 0},
+      {"NoSyn", mss, 0x10, 4, 0, 0},
+      {"Reset", mss, 0x06, 4, 0, 0},
+      {"AfterTheEnd", bytes({0, 1, 1, 1}) + mss, 0x02, 4, 0, 0},
+      {"OptionOfNoLength", bytes({3, 0, 1, 1}) + mss, 0x02, 4, 0, 0},
+      {"OptionBeyondTheHeader", bytes({8, 40, 0, 0}), 0x02, 4, 0, 0},
+      {"Ipv6", mss, 0x02, 6, kMtu - 60, 2},
+      {"Ipv6AfterHopByHop", mss, 0x02, 60, kMtu - 60, 2},
+  };
+  for (const Case& c : cases) {
+    SCOPED_TRACE(c.name);
+    const std::string segment = tcp(c.options, c.flags, c.family == 4 ? addresses : six);
+    const std::string hop = bytes({6, 0, 1, 4, 0, 0, 0, 0});
+    const std::string packet =
+        c.family == 4 ? ether(0x0800) + ipv4(of_tcp(0), segment)
+                      : ether(0x86dd) + (c.family == 6 ? ipv6(6, segment) : ipv6(0, hop + segment));
+    const Outcome out = run(Loaded::Program::kTunnel, packet, kSteer | 7);
+    ASSERT_EQ(out.verdict, kNext);
+    ASSERT_EQ(out.packet.size(), packet.size());
+    const std::string after = out.packet.substr(packet.size() - segment.size());
+    if (c.want == 0) {
+      EXPECT_EQ(after, segment);
+      continue;
+    }
+    EXPECT_EQ(after.substr(20 + c.at, 2), be16(c.want));
+    const std::string pseudo =
+        (c.family == 4 ? addresses : six) + be16(6) + be16(static_cast<unsigned>(after.size()));
+    EXPECT_EQ(add_words(after, add_words(pseudo, 0)), 0xffffU) << "checksum";
+  }
+}
+
+// Headers that end too early or lie about their length: nothing is read or written beyond them.
+TEST_F(Programs, MalformedSegmentsStayAsTheyAre) {
+  const std::string addresses = address("10.244.1.10") + address("198.51.100.7");
+  const std::string segment = tcp(bytes({2, 4}) + be16(1460), 0x02, addresses);
+  std::string lies = segment;
+  lies[12] = '\xf0';  // 60 bytes of header
+  const std::string hop = bytes({6, 255, 1, 4, 0, 0, 0, 0});
+  for (const std::string& packet :
+       {ether(0x0800) + ipv4(of_tcp(0), segment.substr(0, 12)),
+        ether(0x0800) + ipv4(of_tcp(0), segment.substr(0, 22)),
+        ether(0x0800) + ipv4(of_tcp(0), segment).replace(0, 1, "\x4f"),
+        ether(0x86dd) + ipv6(0, hop + segment), ether(0x86dd) + ipv6(0, hop.substr(0, 3)),
+        ether(0x86dd) + ipv6(6, "")}) {
+    const Outcome out = run(Loaded::Program::kTunnel, packet, kSteer | 7);
+    EXPECT_EQ(out.verdict, kNext);
+    EXPECT_EQ(out.packet.substr(6), packet.substr(6));
+  }
+  // The option is there; the header only says that more follows.
+  const Outcome out =
+      run(Loaded::Program::kTunnel, ether(0x0800) + ipv4(of_tcp(0), lies), kSteer | 7);
+  EXPECT_EQ(out.packet.substr(14 + 20 + 22, 2), be16(kMtu - 40));
+}
+
+TEST_F(Programs, ALaterFragmentIsNoSyn) {
+  const std::string addresses = address("10.244.1.10") + address("198.51.100.7");
+  const std::string segment = tcp(bytes({2, 4}) + be16(1460), 0x02, addresses);
+  const std::string packet = ether(0x0800) + ipv4(of_tcp(0x0010), segment);
+  EXPECT_EQ(run(Loaded::Program::kTunnel, packet, kSteer | 7).packet.substr(14), packet.substr(14));
+}
+
+}  // namespace
+}  // namespace egw::ebpf
