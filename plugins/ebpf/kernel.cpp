@@ -252,7 +252,7 @@ void Kernel::run() {
   if (!socket) return host_.error("ebpf: new interfaces cannot be seen: " + socket.status().text());
   int group = RTNLGRP_LINK;
   setsockopt(socket->fd(), SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof(group));
-  std::string buffer(64 * 1024, '\0');
+  std::string buffer(64UL * 1024, '\0');
   for (;;) {
     pollfd fds[2] = {{stop_, POLLIN, 0}, {socket->fd(), POLLIN, 0}};
     if (::poll(fds, 2, -1) < 0 && errno != EINTR) return;

@@ -192,7 +192,8 @@ def foreign_mark_bits_survive(rig, bits, family):
         return [int(line.split("packets ")[1].split()[0]) for line in text.splitlines() if "packets" in line]
 
     assert bystander.source(family) == (bystander.ipv4 if family == 4 else bystander.ipv6)
-    assert counts("n1") == [1, 1]
+    marked, all_ = counts("n1")  # who has had no answer asks again
+    assert marked == all_ >= 1
     client = sockets.udp(local.ns, to=(SERVER4 if family == 4 else SERVER6, 7000))
     for _ in range(5):
         sockets.ask(client, b"\0" * 64)
