@@ -159,6 +159,12 @@ void finish_cluster_infos(Draft& d);  // plan_cluster_info.cpp
 // The node that takes what has to move; kNobody: there is none.
 [[nodiscard]] int best_node(const Draft& d, const GatewayDraft& g);  // plan_placement.cpp
 
+// The condition Realised as it shall be: True once every Ready node has programmed what the object
+// says, after its status last changed (same_as_stored: not by this plan) and its spec's generation.
+[[nodiscard]] model::Condition realised_now(const Draft& d, const model::Conditions& before,
+                                            const model::ObjectMeta& meta, bool same_as_stored,
+                                            bool is_something);  // plan_policies.cpp
+
 // "10.6.1.60, fd00::60" or "node address"; for messages.
 [[nodiscard]] std::string eip_text(const model::EipStatus& eip);
 
