@@ -119,9 +119,11 @@ Condition realised_now(const Draft& d, const model::Conditions& before,
 }
 
 void finish_policies(Draft& d) {
-  for (const GatewayDraft& g : d.gateways) {
-    if (g.held) continue;
+  for (GatewayDraft& g : d.gateways) {
+    if (g.held || g.quiet != nullptr) continue;
+    const std::size_t before = d.policies.size();
     for (const Outcome& o : g.policies) finish(d, &g, o);
+    g.policy_writes = d.policies.size() != before;
   }
   for (const Outcome& o : d.orphans) finish(d, nullptr, o);
 }

@@ -205,7 +205,7 @@ void finish_meta(Draft& d, const GatewayDraft& g) {
 
 void finish_gateways(Draft& d) {
   for (GatewayDraft& g : d.gateways) {
-    if (g.held) continue;
+    if (g.held || g.quiet != nullptr) continue;
     const EgressGateway::Status& before = g.gateway->status;
     g.status.term = d.in.term;
     g.status.round_robin_last = g.round_robin_last;

@@ -88,6 +88,7 @@ struct Controller::Impl {
   BackOff back_off;
   const std::int64_t started_wall_ms;
   core::PlanInput input;
+  core::PlanMemory memory;
   std::int64_t leading_since = 0;
   std::int64_t look_at_ms = 0;   // at the latest
   std::int64_t retry_at_ms = 0;  // not before, after a failure; 0: no failure
@@ -171,6 +172,7 @@ std::uint64_t Controller::Impl::highest_stored_term() const {
 // ours (decision record: term and epoch).
 void Controller::Impl::take_office() {
   input = {};
+  memory = {};
   input.term = std::max(gate.epoch(), highest_stored_term()) + 1;
   input.identity = options.identity;
   input.started_wall_ms = started_wall_ms;
@@ -255,7 +257,7 @@ asio::awaitable<void> Controller::Impl::round() {
   hold_gateways();
   const auto start = std::chrono::steady_clock::now();
   core::observe(input);
-  const core::Plan plan = core::plan(input);
+  const core::Plan plan = core::plan(input, &memory);
   metrics.planned(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
   count_tunnels();
 
