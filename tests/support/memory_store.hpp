@@ -194,6 +194,9 @@ class MemoryStore final : public host::StateStore {
     }
     auto stored = content_->write(request);
     if (!stored) co_return tl::unexpected(stored.error());
+    if (lose_answer) {
+      if (auto error = lose_answer(request)) co_return tl::unexpected(*error);
+    }
     writes.push_back(std::move(request));
     host::WriteOutcome outcome;
     outcome.object = std::move(*stored);
@@ -237,6 +240,8 @@ class MemoryStore final : public host::StateStore {
   }
 
   std::function<std::optional<Error>(const host::WriteRequest&)> refuse;
+  // The write has been made, but the caller does not learn of it.
+  std::function<std::optional<Error>(const host::WriteRequest&)> lose_answer;
   std::function<void(const host::WriteRequest&)> before_write;
   std::vector<host::WriteRequest> writes;  // accepted ones, in order
   std::vector<host::Query> queries;        // of all subscriptions
