@@ -131,6 +131,11 @@ WorldSync::Options Controller::Impl::sync_options() {
     query.metadata_only = kind == Kind::kNamespace;  // its labels
     sync_settings.queries.push_back(std::move(query));
   }
+  for (const Kind kind : {Kind::kCalicoIpPool, Kind::kServiceCidr}) {
+    host::Query query;
+    query.kind = kind;
+    sync_settings.optional_queries.push_back(std::move(query));
+  }
   sync_settings.on_change = [this](std::optional<Kind>) { wakeup.notify(); };
   sync_settings.tunnel_matters = [this](const EgressTunnel* before, const EgressTunnel& after) {
     return tunnel_matters(before, after);

@@ -152,6 +152,9 @@ class MemoryStore final : public host::StateStore {
   boost::asio::awaitable<Result<std::unique_ptr<host::Subscription>>> subscribe(
       host::Query query, std::function<void(host::StoreEvent)> on_event) override {
     co_await boost::asio::post(executor_, boost::asio::use_awaitable);
+    if (unknown_kinds.contains(query.kind)) {
+      co_return fail(Errc::kNotFound, "store", "the server could not find the requested resource");
+    }
     if (refuse_subscriptions > 0) {
       --refuse_subscriptions;
       co_return fail(Errc::kUnavailable, "store", "not now");
@@ -247,6 +250,7 @@ class MemoryStore final : public host::StateStore {
   std::vector<host::Query> queries;        // of all subscriptions
   int attempts = 0;
   int refuse_subscriptions = 0;
+  std::set<model::Kind> unknown_kinds;
 
  private:
   struct Sub {
