@@ -164,6 +164,10 @@ std::vector<Column> columns_of(Kind kind) {
               plain("node", "/spec/nodeName")};
     case Kind::kNamespace:
       return {defaulted("status", "/status/phase", "Active")};
+    case Kind::kCalicoIpPool:
+      return {plain("cidr", "/spec/cidr")};
+    case Kind::kServiceCidr:
+      return {list("cidrs", "/spec/cidrs")};
     case Kind::kEvent:
       return {{"last seen", event_age}, plain("type", "/type"), plain("reason", "/reason"),
               {"object", event_object}, {"count", event_count}, plain("message", "/note")};

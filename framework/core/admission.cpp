@@ -89,6 +89,10 @@ void review_shape(Review& review) {
       return review_shape_as<model::Namespace>(review);
     case Kind::kEvent:
       return review_shape_as<model::Event>(review);
+    case Kind::kCalicoIpPool:
+      return review_shape_as<model::CalicoIpPool>(review);
+    case Kind::kServiceCidr:
+      return review_shape_as<model::ServiceCidr>(review);
     case Kind::kEgressEndpointSlice:
       return review_shape_as<model::EgressEndpointSlice>(review);
     case Kind::kEgressClusterEndpointSlice:

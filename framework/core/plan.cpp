@@ -125,24 +125,35 @@ void observe(PlanInput& input) {
     const auto it = known.find(key);
     return it == known.end() ? input.now_ms : it->second;
   };
+  std::unordered_map<std::string, std::uint64_t> calm;
   for (const auto& [name, gateway] : world.gateways) {
+    const auto known = input.calm.find(name);
+    if (known != input.calm.end() && known->second == gateway.meta.revision) {
+      calm.insert(input.calm.extract(known));
+      continue;
+    }
+    bool is_calm = gateway.meta.revision != 0;
     for (const model::GatewayNode& node : gateway.status.node_list) {
       if (node.status != to_string(model::TunnelPhase::kReady)) {
         not_ready[node.name] = since(input.not_ready, node.name);
+        is_calm = false;
       }
       for (const model::EipStatus& eip : node.eips) {
         if (eip.moving_from.empty()) continue;
         const MovingEip key{name, eip.id, eip.epoch};
         moving[key] = since(input.moving, key);
+        is_calm = false;
       }
     }
+    if (is_calm) calm.emplace(name, gateway.meta.revision);
   }
+  input.calm = std::move(calm);
   input.moving = std::move(moving);
   input.not_ready = std::move(not_ready);
 }
 
-Plan plan(const PlanInput& input) {
-  Draft d(input);
+Plan plan(const PlanInput& input, PlanMemory* memory) {
+  Draft d(input, memory);
   if (deposed(d) || stamp_gateways(d)) return std::move(d.out);
   const auto info = d.world.cluster_infos.find(std::string(model::kClusterInfoName));
   if (info != d.world.cluster_infos.end()) d.info = &info->second;
@@ -152,6 +163,7 @@ Plan plan(const PlanInput& input) {
   parts::look_at_nodes(d);
   if (d.info !=
       nullptr) {  // ids have no memory without it: created first, gateways in the next plan
+    parts::recall(d);
     d.ids.load(d.world, *d.info, d.min_realised);
     parts::draft_gateways(d);
     parts::allocate(d);
@@ -159,6 +171,7 @@ Plan plan(const PlanInput& input) {
     parts::place(d);
     parts::finish_gateways(d);
     parts::finish_policies(d);
+    parts::remember(d);
   }
   parts::finish_tunnels(d);
   parts::finish_cluster_infos(d);

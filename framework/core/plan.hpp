@@ -13,9 +13,12 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <unordered_map>
+#include <utility>
 #include <variant>
 #include <vector>
 
+#include "egw/model/ip_pool.hpp"
 #include "egw/model/settings.hpp"
 #include "egw/model/world.hpp"
 
@@ -44,6 +47,8 @@ struct PlanInput {
   std::map<MovingEip, std::int64_t> moving;  // when first seen here, steady ms; kept by observe()
   // Nodes that a gateway's status calls not Ready: since when, steady ms; kept by observe().
   std::map<std::string, std::int64_t> not_ready;
+  // Revisions of gateways that are in neither of the two; kept by observe().
+  std::unordered_map<std::string, std::uint64_t> calm;
   // Gateways whose status is not to be written before that time (steady ms) unless an EIP of theirs
   // moves: what changes until then is merged (decision 30). Kept by the runtime.
   std::map<std::string, std::int64_t> held;
@@ -124,7 +129,23 @@ struct Plan {
   std::int64_t wake_ms = 0;  // steady: look again at this time even if nothing changes; 0: no need
 };
 
-[[nodiscard]] Plan plan(const PlanInput& input);
+// What a plan found of a gateway that needed nothing, and needs nothing more as long as its inputs
+// are the same.
+struct QuietGateway {
+  std::uint64_t inputs = 0;  // fingerprint: the object, its policies, the nodes
+  model::IpPool v4, v6;
+  std::vector<int> nodes;  // as GatewayDraft::nodes
+  std::vector<std::uint32_t> ids;
+  std::vector<std::pair<int, std::uint32_t>> loads;  // EIPs by node
+};
+
+// Kept by the caller from plan to plan; the plan is the same with and without, but sooner made when
+// little has changed.
+struct PlanMemory {
+  std::unordered_map<std::string, QuietGateway> quiet;
+};
+
+[[nodiscard]] Plan plan(const PlanInput& input, PlanMemory* memory = nullptr);
 
 // Up to ten names and how many more there are; for messages.
 [[nodiscard]] std::string some_of(const std::vector<std::string>& names);

@@ -354,25 +354,20 @@ bool has_to_wait(Draft& d, GatewayDraft& g) {
 }  // namespace
 
 void allocate(Draft& d) {
-  std::unordered_map<std::string_view, std::size_t> index;
-  for (std::size_t i = 0; i < d.gateways.size(); ++i) {
-    index.emplace(d.gateways[i].gateway->meta.name, i);
-  }
-  std::vector<std::vector<const EgressPolicy*>> users(d.gateways.size());
-  for (const auto& [key, policy] : d.world.policies) {
-    const auto it = index.find(policy.spec.gateway);
-    if (it != index.end()) {
-      users[it->second].push_back(&policy);
-      continue;
-    }
-    d.orphans.push_back({&policy, kNobody, "GatewayNotFound",
-                         fmt::format("there is no EgressGateway \"{}\"", policy.spec.gateway)});
-  }
   std::vector<bool> ids_seen(kMaxEgressId + 1, false);
   for (std::size_t i = 0; i < d.gateways.size(); ++i) {
-    Allocator allocator(d, d.gateways[i], ids_seen);
-    d.gateways[i].held = has_to_wait(d, d.gateways[i]);
-    if (!d.gateways[i].held) allocator.run(users[i]);
+    GatewayDraft& g = d.gateways[i];
+    if (g.quiet != nullptr) {
+      const std::vector<std::uint32_t>& ids = g.quiet->ids;
+      if (std::none_of(ids.begin(), ids.end(), [&](auto id) { return ids_seen[id]; })) {
+        for (const std::uint32_t id : ids) ids_seen[id] = true;
+        continue;
+      }
+      wake_gateway(d, g);  // another gateway has come to hold an id of its
+    }
+    Allocator allocator(d, g, ids_seen);
+    g.held = has_to_wait(d, g);
+    if (!g.held) allocator.run(d.users[i]);
   }
 }
 

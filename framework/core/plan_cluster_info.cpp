@@ -61,9 +61,17 @@ Addresses sort_addresses(const std::vector<std::string>& texts) {
 void find_prefixes(const Draft& d, EgressClusterInfo& info) {
   EgressClusterInfo::Status& s = info.status;
   const std::string& mode = info.spec.pod_cidr_mode;
-  // Calico's own pools cannot be read here: its mode takes pod prefixes from extraCidr alone.
-  s.pod_cidr_mode = mode == "auto" ? "k8s" : mode;
-  s.pod_cidr.clear();
+  const model::World& w = d.world;
+  // Until the pools are read, a new leader goes on with what its predecessor has found: nothing
+  // that is the cluster's own may look foreign for a moment.
+  const bool was_calico = s.pod_cidr_mode == "calico";
+  const bool calico = w.ip_pools_known ? !w.ip_pools.empty() : was_calico;
+  s.pod_cidr_mode = mode != "auto" ? mode : calico ? "calico" : "k8s";
+  const bool keep = was_calico && s.pod_cidr_mode == "calico" && !w.ip_pools_known;
+  if (!keep) s.pod_cidr.clear();
+  if (s.pod_cidr_mode == "calico") {
+    for (const auto& [name, pool] : w.ip_pools) s.pod_cidr[name] = sort_prefixes(pool.cidrs);
+  }
   s.node_ip.clear();
   for (const auto& [name, node] : d.world.nodes) {
     if (s.pod_cidr_mode == "k8s" && !node.pod_cidrs.empty()) {
@@ -73,7 +81,15 @@ void find_prefixes(const Draft& d, EgressClusterInfo& info) {
       s.node_ip.emplace(name, sort_addresses(node.internal_ips));
     }
   }
-  if (!info.spec.cluster_ip) s.cluster_ip = {};
+  if (!info.spec.cluster_ip) {
+    s.cluster_ip = {};
+  } else if (w.service_cidrs_known) {
+    std::vector<std::string> cidrs;
+    for (const auto& [name, range] : w.service_cidrs) {
+      cidrs.insert(cidrs.end(), range.cidrs.begin(), range.cidrs.end());
+    }
+    s.cluster_ip = sort_prefixes(cidrs);
+  }
   std::set<std::string> extra;
   for (const std::vector<std::string>* list :
        {&std::as_const(info.spec.extra_cidr), &d.settings.extra_cidr}) {

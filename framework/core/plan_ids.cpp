@@ -10,32 +10,19 @@
 #include "egw/core/plan_parts.hpp"
 
 namespace egw::core::parts {
-namespace {
 
-template <class F>
-void each_id(const model::World& world, F&& f) {
-  for (const auto& [name, gateway] : world.gateways) {
-    for (const model::GatewayNode& node : gateway.status.node_list) {
-      for (const model::EipStatus& eip : node.eips) f(eip.id);
-    }
-    for (const model::EipStatus& eip : gateway.status.unplaced) f(eip.id);
-  }
+void IdSpace::in_use(std::uint32_t id) {
+  if (id == 0 || id > kMaxEgressId) return;
+  state_[id] |= kUsed;
+  highest_ = std::max(highest_, id);
 }
-
-}  // namespace
 
 void IdSpace::load(const model::World& world, const model::EgressClusterInfo& info,
                    std::uint64_t min_realised) {
-  std::uint32_t highest = 0;
   revision_ = world.revision;
   for (const auto& [name, gateway] : world.gateways) {
     revision_ = std::max(revision_, gateway.meta.revision);
   }
-  each_id(world, [&](std::uint32_t id) {
-    if (id == 0 || id > kMaxEgressId) return;
-    state_[id] |= kUsed;
-    highest = std::max(highest, id);
-  });
   for (const model::RetiredId& r : info.status.retired) {
     if (r.id == 0 || r.id > kMaxEgressId) continue;
     const bool past = r.revision != 0 && min_realised > r.revision;
@@ -43,7 +30,7 @@ void IdSpace::load(const model::World& world, const model::EgressClusterInfo& in
   }
   next_ = info.status.next_egress_id;
   // A ClusterInfo that was lost and made anew knows nothing of the ids in use.
-  if (!info.status.present) next_ = highest + 1;
+  if (!info.status.present) next_ = highest_ + 1;
   if (next_ < 1 || next_ > kMaxEgressId) next_ = 1;
 }
 

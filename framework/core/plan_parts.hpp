@@ -1,6 +1,7 @@
 // What the parts of plan() share: the draft of everything that the leader decides in one pass.
-// Included by plan*.cpp only. Order of the passes: look_at_nodes, draft_gateways, allocate,
-// read_requests, place, finish_gateways, finish_policies, finish_tunnels, finish_cluster_infos.
+// Included by plan*.cpp only. Order of the passes: look_at_nodes, recall, draft_gateways, allocate,
+// read_requests, place, finish_gateways, finish_policies, remember, finish_tunnels,
+// finish_cluster_infos.
 #pragma once
 
 #include <array>
@@ -43,7 +44,9 @@ struct NodeView {
 // ---- egress ids (decision 23) ----------------------------------------------------------------
 class IdSpace {
  public:
-  // in use: what the gateways' statuses hold; blocked: retired and not yet past everywhere.
+  // in use: what the gateways' statuses hold (in_use(), before load()); blocked: retired and not
+  // yet past everywhere.
+  void in_use(std::uint32_t id);
   void load(const model::World& world, const model::EgressClusterInfo& info,
             std::uint64_t min_realised);
   // A fresh id, 0 when there is none. Never one given, used or blocked.
@@ -60,6 +63,7 @@ class IdSpace {
   enum : std::uint8_t { kUsed = 1, kBlocked = 2, kGiven = 4, kGone = 8, kPast = 16 };
   std::array<std::uint8_t, kMaxEgressId + 1> state_{};
   std::uint32_t next_ = 1;
+  std::uint32_t highest_ = 0;
   std::uint64_t revision_ = 0;  // of the world
   bool exhausted_ = false;
 };
@@ -97,8 +101,12 @@ struct GatewayDraft {
   std::string round_robin_last;
   bool ids_changed = false;  // takes or retires an id: the ClusterInfo write goes first
   bool no_id = false;
-  bool moved = false;                      // something has a new owner
-  bool held = false;                       // not written by this plan (PlanInput::held)
+  bool moved = false;                   // something has a new owner
+  bool held = false;                    // not written by this plan (PlanInput::held)
+  const QuietGateway* quiet = nullptr;  // needs nothing: left out by the passes
+  std::uint64_t inputs = 0;             // fingerprint, where plan() has a memory
+  bool policy_writes = false;
+  bool overlaps = false;                   // another gateway lists an address of its
   std::vector<std::size_t> moves;          // indices into Plan::moves
   std::optional<model::Condition> answer;  // of a move request
   bool differs = false;
@@ -106,11 +114,13 @@ struct GatewayDraft {
 };
 
 struct Draft {
-  explicit Draft(const PlanInput& i) : in(i), world(*i.world), settings(*i.settings) {}
+  Draft(const PlanInput& i, PlanMemory* m)
+      : in(i), world(*i.world), settings(*i.settings), memory(m) {}
 
   const PlanInput& in;
   const model::World& world;
   const model::Settings& settings;
+  PlanMemory* memory;                              // may be null
   const model::EgressClusterInfo* info = nullptr;  // "default"; null: not there yet
 
   std::vector<NodeView> nodes;  // sorted by name
@@ -121,8 +131,9 @@ struct Draft {
   std::uint64_t min_realised = 0;  // over Ready tunnels; 0 when there is none
 
   IdSpace ids;
-  std::vector<GatewayDraft> gateways;  // sorted by name
-  std::vector<Outcome> orphans;        // policies without a gateway
+  std::vector<GatewayDraft> gateways;                          // sorted by name
+  std::vector<std::vector<const model::EgressPolicy*>> users;  // by gateway
+  std::vector<Outcome> orphans;                                // policies without a gateway
 
   // Filled as the passes go; plan() puts them in order.
   std::vector<Write> creates, tunnels, infos_first, infos_last, policies, metas;
@@ -145,19 +156,29 @@ struct Draft {
 
 // ---- the passes ------------------------------------------------------------------------------
 void look_at_nodes(Draft& d);         // plan_tunnels.cpp
+void recall(Draft& d);                // plan_memory.cpp: gateways, who uses them, who is quiet
 void draft_gateways(Draft& d);        // plan_pools.cpp
 void read_requests(Draft& d);         // plan_requests.cpp
 void allocate(Draft& d);              // plan_allocation.cpp
 void place(Draft& d);                 // plan_placement.cpp
 void finish_gateways(Draft& d);       // plan_status.cpp
 void finish_policies(Draft& d);       // plan_policies.cpp
+void remember(Draft& d);              // plan_memory.cpp
 void finish_tunnels(Draft& d);        // plan_tunnels.cpp
 void finish_cluster_infos(Draft& d);  // plan_cluster_info.cpp
 
+// Takes a quiet gateway into the passes after all.
+void wake_gateway(const Draft& d, GatewayDraft& g);  // plan_pools.cpp
 // Whether place() will move or place an EIP that the gateway's status holds.
 [[nodiscard]] bool will_move(const Draft& d, GatewayDraft& g);  // plan_placement.cpp
 // The node that takes what has to move; kNobody: there is none.
 [[nodiscard]] int best_node(const Draft& d, const GatewayDraft& g);  // plan_placement.cpp
+
+// The condition Realised as it shall be: True once every Ready node has programmed what the object
+// says, after its status last changed (same_as_stored: not by this plan) and its spec's generation.
+[[nodiscard]] model::Condition realised_now(const Draft& d, const model::Conditions& before,
+                                            const model::ObjectMeta& meta, bool same_as_stored,
+                                            bool is_something);  // plan_policies.cpp
 
 // "10.6.1.60, fd00::60" or "node address"; for messages.
 [[nodiscard]] std::string eip_text(const model::EipStatus& eip);

@@ -153,6 +153,10 @@ bool will_move(const Draft& d, GatewayDraft& g) {
 void place(Draft& d) {
   std::vector<Mover> movers;
   for (GatewayDraft& g : d.gateways) {
+    if (g.quiet != nullptr) {
+      for (const auto& [node, eips] : g.quiet->loads) d.node(node).load += eips;
+      continue;
+    }
     for (Entry& e : g.entries) {
       const Verdict verdict = judge(d, g, e);
       if (verdict == Verdict::kStay) {

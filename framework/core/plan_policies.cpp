@@ -1,6 +1,7 @@
 // EgressPolicy.status: for people. Follows from the gateways' drafts; written only where it
 // differs.
 #include <utility>
+#include <vector>
 
 #include "egw/core/plan_parts.hpp"
 
@@ -16,57 +17,113 @@ bool same(const model::Conditions& conditions, const Condition& wanted) {
          c->message == wanted.message;
 }
 
-void write(Draft& d, const EgressPolicy& policy, const std::string& v4, const std::string& v6,
-           const std::string& node, Condition allocated, Condition placed) {
+struct Wanted {
+  std::string v4, v6, node;
+  Condition allocated, placed;
+  std::string degraded;  // why; empty: it is not
+};
+
+void set_degraded(model::Conditions& conditions, const Wanted& wanted, std::int64_t wall_ms) {
+  if (wanted.degraded.empty()) {
+    remove_condition(conditions, "Degraded");
+  } else {
+    set_condition(conditions, {"Degraded", true, wanted.placed.reason, wanted.degraded, 0},
+                  wall_ms);
+  }
+}
+
+void write(Draft& d, const EgressPolicy& policy, Wanted wanted) {
   const EgressPolicy::Status& before = policy.status;
-  const bool same_allocated = same(before.conditions, allocated);
-  if (before.ipv4 == v4 && before.ipv6 == v6 && before.node == node && same_allocated &&
-      same(before.conditions, placed)) {
+  const bool same_allocated = same(before.conditions, wanted.allocated);
+  const bool same_place =
+      before.ipv4 == wanted.v4 && before.ipv6 == wanted.v6 && before.node == wanted.node;
+  const Condition realised =
+      realised_now(d, before.conditions, policy.meta, same_place, wanted.allocated.status);
+  model::Conditions degraded = before.conditions;
+  set_degraded(degraded, wanted, d.in.wall_ms);
+  if (same_place && same_allocated && same(before.conditions, wanted.placed) &&
+      same(before.conditions, realised) && degraded == before.conditions) {
     return;
   }
-  if (!allocated.status && !same_allocated) {
+  if (!wanted.allocated.status && !same_allocated) {
     const auto kind =
         policy.meta.ns.empty() ? model::Kind::kEgressClusterPolicy : model::Kind::kEgressPolicy;
-    d.notice(Notice::Level::kWarning, kind, policy.meta.key(), allocated.reason, allocated.message);
+    d.notice(Notice::Level::kWarning, kind, policy.meta.key(), wanted.allocated.reason,
+             wanted.allocated.message);
   }
   EgressPolicy out = policy;
-  out.status.ipv4 = v4;
-  out.status.ipv6 = v6;
-  out.status.node = node;
-  set_condition(out.status.conditions, std::move(allocated), d.in.wall_ms);
-  set_condition(out.status.conditions, std::move(placed), d.in.wall_ms);
+  out.status.ipv4 = std::move(wanted.v4);
+  out.status.ipv6 = std::move(wanted.v6);
+  out.status.node = std::move(wanted.node);
+  set_degraded(out.status.conditions, wanted, d.in.wall_ms);
+  set_condition(out.status.conditions, std::move(wanted.allocated), d.in.wall_ms);
+  set_condition(out.status.conditions, std::move(wanted.placed), d.in.wall_ms);
+  set_condition(out.status.conditions, realised, d.in.wall_ms);
   d.policies.emplace_back(WritePolicy{std::move(out)});
 }
 
 void finish(Draft& d, const GatewayDraft* g, const Outcome& o) {
   if (o.entry == kNobody) {
-    write(d, *o.policy, {}, {}, {}, {"Allocated", false, std::string(o.reason), o.message, 0},
-          {"Placed", false, "NotAllocated", "", 0});
-    return;
+    return write(d, *o.policy,
+                 {{},
+                  {},
+                  {},
+                  {"Allocated", false, std::string(o.reason), o.message, 0},
+                  {"Placed", false, "NotAllocated", "", 0},
+                  {}});
   }
   const Entry& e = g->entries[static_cast<std::size_t>(o.entry)];
-  Condition placed{"Placed", true, "Placed", "", 0};
-  std::string node;
+  Wanted wanted{e.eip.ipv4,
+                e.eip.ipv6,
+                {},
+                {"Allocated", true, "Allocated", "", 0},
+                {"Placed", true, "Placed", "", 0},
+                {}};
   if (e.owner == kNobody) {
-    placed = {"Placed", false, "NoReadyNode", "no node of the gateway can take the EIP", 0};
+    wanted.placed = {"Placed", false, "NoReadyNode", "no node of the gateway can take the EIP", 0};
   } else {
     const NodeView& owner = d.node(e.owner);
-    node = owner.name();
+    wanted.node = owner.name();
     if (!owner.ready) {
-      placed = {"Placed", false, "OwnerNotReady",
-                "the EIP's node is not Ready and no other Ready node can take it", 0};
+      wanted.placed = {"Placed", false, "OwnerNotReady",
+                       "the EIP's node is not Ready and no other Ready node can take it", 0};
     }
   }
-  write(d, *o.policy, e.eip.ipv4, e.eip.ipv6, node, {"Allocated", true, "Allocated", "", 0},
-        std::move(placed));
+  if (!wanted.placed.status) {
+    const bool own = o.policy->spec.failure_policy == model::FailurePolicy::kNodeIp;
+    wanted.degraded = !own ? "its packets are dropped (failurePolicy Drop)"
+                      : e.eip.unserved
+                          ? "its packets leave with their node's address "
+                            "(failurePolicy NodeIP)"
+                          : "its packets are dropped until the node has not been Ready "
+                            "for one eipEvictionTimeout; then failurePolicy NodeIP acts";
+  }
+  write(d, *o.policy, std::move(wanted));
 }
 
 }  // namespace
 
+// Decision 30 on revisions: what a Ready node reports as realised includes everything up to there.
+Condition realised_now(const Draft& d, const model::Conditions& before,
+                       const model::ObjectMeta& meta, bool same_as_stored, bool is_something) {
+  if (!is_something) return {"Realised", false, "NotAllocated", "", 0};
+  Condition out{"Realised", false, "Programming", "generation " + std::to_string(meta.generation),
+                0};
+  const Condition* c = find_condition(before, out.type);
+  // What has changed gets its revision by this write; until then nobody can have programmed it.
+  if (c == nullptr || !same_as_stored || c->message != out.message) return out;
+  if (!c->status && (d.min_realised == 0 || d.min_realised < meta.revision)) return out;
+  out.status = true;
+  out.reason = "AllNodes";
+  return out;
+}
+
 void finish_policies(Draft& d) {
-  for (const GatewayDraft& g : d.gateways) {
-    if (g.held) continue;
+  for (GatewayDraft& g : d.gateways) {
+    if (g.held || g.quiet != nullptr) continue;
+    const std::size_t before = d.policies.size();
     for (const Outcome& o : g.policies) finish(d, &g, o);
+    g.policy_writes = d.policies.size() != before;
   }
   for (const Outcome& o : d.orphans) finish(d, nullptr, o);
 }

@@ -153,15 +153,30 @@ void settle_overlaps(const std::vector<GatewayDraft*>& gateways) {
 
 void draft_gateways(Draft& d) {
   SelectorCache selectors(d);
-  d.gateways.reserve(d.world.gateways.size());
-  for (const auto& [name, gateway] : d.world.gateways) {
-    GatewayDraft& g = d.gateways.emplace_back();
-    g.gateway = &gateway;
-    g.round_robin_last = gateway.status.round_robin_last;
-    g.nodes = selectors.match(gateway.spec.node_selector);
-    read_pools(g);
+  for (GatewayDraft& g : d.gateways) {
+    g.round_robin_last = g.gateway->status.round_robin_last;
+    if (g.quiet != nullptr) {
+      g.nodes = g.quiet->nodes;
+      g.v4 = g.quiet->v4;
+      g.v6 = g.quiet->v6;
+    } else {
+      g.nodes = selectors.match(g.gateway->spec.node_selector);
+      read_pools(g);
+    }
   }
-  settle_overlaps(overlapping(d));
+  const std::vector<GatewayDraft*> together = overlapping(d);
+  for (GatewayDraft* g : together) {
+    wake_gateway(d, *g);
+    g->overlaps = true;
+  }
+  settle_overlaps(together);
+}
+
+void wake_gateway(const Draft& d, GatewayDraft& g) {
+  if (g.quiet == nullptr) return;
+  g.quiet = nullptr;
+  g.nodes = SelectorCache(d).match(g.gateway->spec.node_selector);
+  read_pools(g);
 }
 
 }  // namespace egw::core::parts

@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <limits>
 #include <map>
+#include <tuple>
 #include <utility>
+#include <vector>
 
 #include "egw/core/plan_parts.hpp"
 
@@ -102,6 +104,33 @@ std::string without_owner(const Draft& d, const GatewayDraft& g) {
       unserved ? "; policies with failurePolicy NodeIP use their node's address now" : "");
 }
 
+// What agents program is as it was; a planned move that has ended needs nothing new.
+bool same_egresses(const EgressGateway::Status& a, const EgressGateway::Status& b) {
+  using Row = std::tuple<std::string, std::uint32_t, std::uint64_t, std::string, std::string, bool,
+                         std::vector<model::PolicyRef>>;
+  const auto rows = [](const EgressGateway::Status& s) {
+    std::vector<Row> out;
+    const auto add = [&out](const std::string& node, const std::vector<model::EipStatus>& eips) {
+      for (const model::EipStatus& e : eips) {
+        out.emplace_back(node, e.id, e.epoch, e.ipv4, e.ipv6, e.unserved, e.policies);
+      }
+    };
+    for (const model::GatewayNode& node : s.node_list) add(node.name, node.eips);
+    add({}, s.unplaced);
+    return out;
+  };
+  return a.node_list == b.node_list && a.unplaced == b.unplaced ? true : rows(a) == rows(b);
+}
+
+// The first trouble that keeps policies from what they are promised.
+Condition degraded(const Conditions& conditions) {
+  for (const char* type : {"OwnerNotReady", "NoEgressId", "PoolConflict", "InvalidPool"}) {
+    const Condition* c = find_condition(conditions, type);
+    if (c != nullptr && c->status) return {"Degraded", true, c->type, c->message, 0};
+  }
+  return {"Degraded", false, "", "", 0};
+}
+
 std::string users(const GatewayDraft& g) {
   if (g.gateway->meta.deleted_ms == 0 || g.policies.empty()) return {};
   std::vector<std::string> names;
@@ -138,6 +167,17 @@ void set_conditions(Draft& d, GatewayDraft& g) {
   set_or_remove(c, "NoEgressId", "NoEgressId",
                 g.no_id ? "no egress id is free; see EgressClusterInfo default" : "", wall);
   set_or_remove(c, "Deleting", "InUse", users(g), wall);
+  const Condition trouble = degraded(c);
+  set_or_remove(c, "Degraded", trouble.reason, trouble.message, wall);
+  if (g.entries.empty()) {
+    remove_condition(c, "Realised");
+  } else {
+    const EgressGateway::Status& before = g.gateway->status;
+    set_condition(
+        c,
+        realised_now(d, before.conditions, g.gateway->meta, same_egresses(before, g.status), true),
+        wall);
+  }
   record_moves(d, g, c);
   if (g.answer) {
     remove_condition(c, g.answer->type == "MoveDone" ? "MoveRefused" : "MoveDone");
@@ -165,7 +205,7 @@ void finish_meta(Draft& d, const GatewayDraft& g) {
 
 void finish_gateways(Draft& d) {
   for (GatewayDraft& g : d.gateways) {
-    if (g.held) continue;
+    if (g.held || g.quiet != nullptr) continue;
     const EgressGateway::Status& before = g.gateway->status;
     g.status.term = d.in.term;
     g.status.round_robin_last = g.round_robin_last;

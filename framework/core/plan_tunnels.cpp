@@ -246,6 +246,9 @@ struct Holding {
 
 std::vector<Holding> holdings(const Draft& d) {
   std::vector<Holding> out(d.nodes.size());
+  if (std::none_of(d.nodes.begin(), d.nodes.end(), [](const auto& n) { return n.draining; })) {
+    return out;
+  }
   const auto add = [&](const std::string& node, const model::EipStatus& eip, bool stuck) {
     const int index = d.find_node(node);
     if (index == kNobody) return;

@@ -75,6 +75,10 @@ Result<Namespace> decode(const nlohmann::json& document);
 template <>
 nlohmann::json encode(const Namespace& resource);
 template <>
+Result<CalicoIpPool> decode(const nlohmann::json& document);
+template <>
+Result<ServiceCidr> decode(const nlohmann::json& document);
+template <>
 Result<Event> decode(const nlohmann::json& document);
 template <>
 nlohmann::json encode(const Event& resource);
@@ -87,7 +91,7 @@ struct UnknownField {
   std::string path;     // "spec.ippool"
   std::string closest;  // "spec.ippools"
 };
-// Nothing for the core kinds (Node, Pod, Namespace, Event), of which egw reads only a part.
+// Nothing for the core kinds (Node, Pod ...), of which egw reads only a part.
 [[nodiscard]] std::vector<UnknownField> find_unknown_fields(Kind kind,
                                                             const nlohmann::json& document);
 // The paths alone.

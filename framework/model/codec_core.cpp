@@ -63,6 +63,13 @@ void read_pod(const Cursor& c, Pod& out) {
   out.meta.finalizers = {};
 }
 
+void read_prefixes(const Cursor& c, ClusterPrefixes& out) {
+  std::string cidr;
+  c["spec"]["cidrs"].get(out.cidrs);
+  c["spec"]["cidr"].get(cidr);
+  if (!cidr.empty()) out.cidrs.push_back(std::move(cidr));
+}
+
 void read_event(const Cursor& c, Event& out) {
   const Cursor about = c["regarding"];
   about["apiVersion"].get(out.about_api_version);
@@ -85,6 +92,16 @@ void read_event(const Cursor& c, Event& out) {
 }
 
 }  // namespace
+
+template <>
+Result<CalicoIpPool> decode(const json& document) {
+  return detail::read_document<CalicoIpPool>(document, read_prefixes);
+}
+
+template <>
+Result<ServiceCidr> decode(const json& document) {
+  return detail::read_document<ServiceCidr>(document, read_prefixes);
+}
 
 template <>
 Result<Node> decode(const json& document) {

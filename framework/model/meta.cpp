@@ -13,7 +13,7 @@
 namespace egw::model {
 namespace {
 
-constexpr std::array<KindInfo, 11> kKinds{{
+constexpr std::array<KindInfo, 13> kKinds{{
     {Kind::kEgressGateway, kGroup, "v1beta1", "EgressGateway", "egressgateway", "egressgateways",
      "egw", false},
     {Kind::kEgressPolicy, kGroup, "v1beta1", "EgressPolicy", "egresspolicy", "egresspolicies",
@@ -32,6 +32,10 @@ constexpr std::array<KindInfo, 11> kKinds{{
     {Kind::kPod, "", "v1", "Pod", "pod", "pods", "po", true},
     {Kind::kNamespace, "", "v1", "Namespace", "namespace", "namespaces", "ns", false},
     {Kind::kEvent, "events.k8s.io", "v1", "Event", "event", "events", "ev", true},
+    {Kind::kCalicoIpPool, "crd.projectcalico.org", "v1", "IPPool", "ippool", "ippools",
+     "calicoippool", false},
+    {Kind::kServiceCidr, "networking.k8s.io", "v1", "ServiceCIDR", "servicecidr", "servicecidrs",
+     "svccidr", false},
 }};
 
 bool same_ignoring_case(std::string_view a, std::string_view b) {

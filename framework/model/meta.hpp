@@ -27,6 +27,8 @@ enum class Kind : std::uint8_t {
   kPod,
   kNamespace,
   kEvent,
+  kCalicoIpPool,
+  kServiceCidr,
 };
 
 struct KindInfo {

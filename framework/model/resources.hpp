@@ -249,6 +249,19 @@ struct Namespace {
   ObjectMeta meta;
 };
 
+// Prefixes of the cluster in an object of somebody else's: Calico's IPPool (spec.cidr; its pods
+// keep their addresses when it is disabled) and Kubernetes' ServiceCIDR (spec.cidrs).
+struct ClusterPrefixes {
+  ObjectMeta meta;
+  std::vector<std::string> cidrs;
+};
+struct CalicoIpPool : ClusterPrefixes {
+  static constexpr Kind kKind = Kind::kCalicoIpPool;
+};
+struct ServiceCidr : ClusterPrefixes {
+  static constexpr Kind kKind = Kind::kServiceCidr;
+};
+
 // Something that happened to an object, for people (events.k8s.io/v1); the store forgets it after a
 // while. Those of cluster-wide objects stand in the namespace "default". What happens again is
 // counted in `series`; the API server lets nothing else of a stored event be changed.

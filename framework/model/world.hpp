@@ -18,6 +18,9 @@ struct World {
   std::map<std::string, EgressClusterInfo> cluster_infos;
   std::map<std::string, Node> nodes;  // agents: their own only
   std::map<std::string, Namespace> namespaces;
+  // Controller only, where the store has them; known: all that there are have been read once.
+  std::map<std::string, ClusterPrefixes> ip_pools, service_cidrs;
+  bool ip_pools_known = false, service_cidrs_known = false;
   std::map<Key, Pod> pods;     // agents: of their node; controller: none
   std::uint64_t revision = 0;  // the newest seen
 };

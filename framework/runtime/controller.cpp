@@ -88,6 +88,7 @@ struct Controller::Impl {
   BackOff back_off;
   const std::int64_t started_wall_ms;
   core::PlanInput input;
+  core::PlanMemory memory;
   std::int64_t leading_since = 0;
   std::int64_t look_at_ms = 0;   // at the latest
   std::int64_t retry_at_ms = 0;  // not before, after a failure; 0: no failure
@@ -130,6 +131,11 @@ WorldSync::Options Controller::Impl::sync_options() {
     query.metadata_only = kind == Kind::kNamespace;  // its labels
     sync_settings.queries.push_back(std::move(query));
   }
+  for (const Kind kind : {Kind::kCalicoIpPool, Kind::kServiceCidr}) {
+    host::Query query;
+    query.kind = kind;
+    sync_settings.optional_queries.push_back(std::move(query));
+  }
   sync_settings.on_change = [this](std::optional<Kind>) { wakeup.notify(); };
   sync_settings.tunnel_matters = [this](const EgressTunnel* before, const EgressTunnel& after) {
     return tunnel_matters(before, after);
@@ -171,6 +177,7 @@ std::uint64_t Controller::Impl::highest_stored_term() const {
 // ours (decision record: term and epoch).
 void Controller::Impl::take_office() {
   input = {};
+  memory = {};
   input.term = std::max(gate.epoch(), highest_stored_term()) + 1;
   input.identity = options.identity;
   input.started_wall_ms = started_wall_ms;
@@ -255,7 +262,7 @@ asio::awaitable<void> Controller::Impl::round() {
   hold_gateways();
   const auto start = std::chrono::steady_clock::now();
   core::observe(input);
-  const core::Plan plan = core::plan(input);
+  const core::Plan plan = core::plan(input, &memory);
   metrics.planned(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
   count_tunnels();
 

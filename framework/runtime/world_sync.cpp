@@ -23,6 +23,7 @@ struct Sub {
   std::unique_ptr<host::Subscription> handle;
   std::unique_ptr<Wakeup> wakeup;
   std::set<Key> seen;  // named by the snapshot in progress
+  bool optional = false;
   bool in_snapshot = false;
   bool synced_once = false;
   bool connected = false;
@@ -81,16 +82,20 @@ struct WorldSync::Impl : std::enable_shared_from_this<Impl> {
         metrics(the_metrics),
         store(the_store),
         options(std::move(the_options)) {
-    for (const auto& query : options.queries) {
-      Sub sub;
-      sub.query = query;
-      sub.wakeup = std::make_unique<Wakeup>(executor, clock);
-      subs.push_back(std::move(sub));
+    for (const auto* list : {&options.queries, &options.optional_queries}) {
+      for (const auto& query : *list) {
+        Sub sub;
+        sub.query = query;
+        sub.optional = list == &options.optional_queries;
+        sub.wakeup = std::make_unique<Wakeup>(executor, clock);
+        subs.push_back(std::move(sub));
+      }
     }
   }
 
   [[nodiscard]] bool connected() const {
-    return std::all_of(subs.begin(), subs.end(), [](const Sub& sub) { return sub.connected; });
+    return std::all_of(subs.begin(), subs.end(),
+                       [](const Sub& sub) { return sub.connected || sub.optional; });
   }
 
   static asio::awaitable<void> subscribe_loop(std::shared_ptr<Impl> self, std::size_t index);
@@ -186,7 +191,9 @@ void WorldSync::Impl::synced(Sub& sub, std::uint64_t revision) {
   sub.connected = true;
   sub.trouble.clear();
   sub.revision = revision;  // may go back: a store restored from a copy
-  if (connected()) world.revision = revision;
+  if (connected() && !sub.optional) world.revision = revision;
+  world.ip_pools_known |= sub.query.kind == Kind::kCalicoIpPool;
+  world.service_cidrs_known |= sub.query.kind == Kind::kServiceCidr;
   changes.everything = true;
   connection_changed("");
 }
@@ -223,6 +230,12 @@ void WorldSync::Impl::prune(Sub& sub) {
       break;
     case Kind::kPod:
       collect(world.pods);
+      break;
+    case Kind::kCalicoIpPool:
+      collect(world.ip_pools);
+      break;
+    case Kind::kServiceCidr:
+      collect(world.service_cidrs);
       break;
     case Kind::kEgressEndpointSlice:
     case Kind::kEgressClusterEndpointSlice:
@@ -266,6 +279,8 @@ void WorldSync::Impl::mark(Kind kind, const Key& key) {
       changes.tunnels = true;
       break;
     case Kind::kEgressClusterInfo:
+    case Kind::kCalicoIpPool:
+    case Kind::kServiceCidr:
       changes.cluster_infos = true;
       break;
     case Kind::kNode:
@@ -277,9 +292,7 @@ void WorldSync::Impl::mark(Kind kind, const Key& key) {
     case Kind::kPod:
       changes.pods.push_back(key);
       break;
-    case Kind::kEgressEndpointSlice:
-    case Kind::kEgressClusterEndpointSlice:
-    case Kind::kEvent:
+    default:
       break;
   }
 }
@@ -370,6 +383,12 @@ void WorldSync::Impl::upsert(Kind kind, const Key& key, const nlohmann::json& do
       case Kind::kPod:
         put<model::Pod>(world.pods, kind, key, document, revision, in_snapshot);
         break;
+      case Kind::kCalicoIpPool:
+        put<model::CalicoIpPool>(world.ip_pools, kind, key, document, revision, in_snapshot);
+        break;
+      case Kind::kServiceCidr:
+        put<model::ServiceCidr>(world.service_cidrs, kind, key, document, revision, in_snapshot);
+        break;
       case Kind::kEgressEndpointSlice:
       case Kind::kEgressClusterEndpointSlice:
       case Kind::kEvent:
@@ -397,6 +416,10 @@ void WorldSync::Impl::erase(Kind kind, const Key& key, std::uint64_t revision, b
       return drop(world.namespaces, kind, key, revision, pruned);
     case Kind::kPod:
       return drop(world.pods, kind, key, revision, pruned);
+    case Kind::kCalicoIpPool:
+      return drop(world.ip_pools, kind, key, revision, pruned);
+    case Kind::kServiceCidr:
+      return drop(world.service_cidrs, kind, key, revision, pruned);
     case Kind::kEgressEndpointSlice:
     case Kind::kEgressClusterEndpointSlice:
     case Kind::kEvent:
@@ -453,14 +476,14 @@ void WorldSync::put_back(model::Changes changes) {
 
 bool WorldSync::synced() const {
   return std::all_of(impl_->subs.begin(), impl_->subs.end(),
-                     [](const Sub& sub) { return sub.synced_once; });
+                     [](const Sub& sub) { return sub.synced_once || sub.optional; });
 }
 bool WorldSync::connected() const { return impl_->connected(); }
 std::int64_t WorldSync::connected_since_ms() const { return impl_->connected_since; }
 
 std::string WorldSync::trouble() const {
   for (const auto& sub : impl_->subs) {
-    if (!sub.connected) return sub.trouble;
+    if (!sub.connected && !sub.optional) return sub.trouble;
   }
   return "";
 }

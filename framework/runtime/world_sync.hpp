@@ -28,6 +28,8 @@ class WorldSync {
  public:
   struct Options {
     std::vector<host::Query> queries;
+    // Kinds that the store may not have: neither synced() nor connected() waits for them.
+    std::vector<host::Query> optional_queries;
     // Something changed: objects of a kind, or (nullopt) synced() or connected(). Must not block;
     // take_changes() later.
     std::function<void(std::optional<model::Kind>)> on_change;

@@ -25,10 +25,12 @@ sdk::Status not_found(const std::string& said, const json& status, const Asked& 
     return sdk::fail(Code::kNotFound, said.empty() ? "there is no such object" : said,
                      what_of(asked));
   }
+  const bool ours = asked.resource.find(".egressgateway.spidernet.io/") != std::string::npos;
   return sdk::fail(Code::kUnavailable,
-                   "the API server does not serve " + asked.resource +
-                       " (404): the CustomResourceDefinition is missing or has another version; "
-                       "install those of this egw (kubectl apply -f config/crds)",
+                   "the API server does not serve " + asked.resource + " (404)" +
+                       (ours ? ": the CustomResourceDefinition is missing or has another version; "
+                               "install those of this egw (kubectl apply -f config/crds)"
+                             : ""),
                    what_of(asked));
 }
 

@@ -218,12 +218,14 @@ ALLOWED = {
         (GROUP, "egressclusterpolicies"): READ, (GROUP, "egresstunnels"): READ | {"create", "update", "delete"},
         (GROUP, "egressclusterinfos"): READ | {"create", "update", "delete"},
         **{(GROUP, kind): READ | {"create", "update", "delete"} for kind in SLICES}, ("", "pods"): LOOK,
+        ("crd.projectcalico.org", "ippools"): LOOK, ("networking.k8s.io", "servicecidrs"): LOOK,
         ("coordination.k8s.io", "leases"): {"create"},
     },
 }
 ASKED = [(GROUP, kind + part) for kind in [*KINDS, *SLICES] for part in ("", "/status", "/finalizers")] + [
     ("", r) for r in ("nodes", "nodes/status", "pods", "pods/exec", "namespaces", "secrets", "configmaps", "events",
                       "serviceaccounts", "serviceaccounts/token")] + [
+    ("crd.projectcalico.org", "ippools"), ("networking.k8s.io", "servicecidrs"),
     ("events.k8s.io", "events"), ("apps", "daemonsets"), ("coordination.k8s.io", "leases"), ("rbac.authorization.k8s.io", "clusterroles"),
     ("admissionregistration.k8s.io", "validatingadmissionpolicies"), ("apiextensions.k8s.io", "customresourcedefinitions")]
 

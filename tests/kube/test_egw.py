@@ -161,6 +161,28 @@ def test_controllers_elect_write_and_hand_over(cluster):
     wait_for("higher term", lambda: cluster.get("egw", "web")["status"]["term"] > term)
 
 
+def test_the_clusters_own_prefixes_are_found(cluster):
+    """ServiceCIDR is there from the beginning; Calico's pools come later, with their kind."""
+    def found(key):
+        return cluster.get("egci", "default")["status"].get(key)
+    ranges = [c for r in cluster.get("servicecidrs")["items"] for c in r["spec"]["cidrs"]]
+    wait_for("the range of services", lambda: (found("clusterIP") or {}).get("ipv4") == ranges)
+    assert found("podCidrMode") == "k8s" and found("podCIDR")["n1"]["ipv4"] == ["10.244.1.0/24"]
+    names = {"plural": "ippools", "singular": "ippool", "kind": "IPPool", "listKind": "IPPoolList"}
+    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    cluster.kubectl("create", "-f", "-", stdin=json.dumps({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "ippools.crd.projectcalico.org"},
+        "spec": {"group": "crd.projectcalico.org", "scope": "Cluster", "names": names,
+                 "versions": [{"name": "v1", "served": True, "storage": True, "schema": schema}]}}))
+    cluster.kubectl("wait", "--for=condition=Established", "crd/ippools.crd.projectcalico.org", "--timeout=20s")
+    cluster.kubectl("create", "-f", "-", stdin=json.dumps({
+        "apiVersion": "crd.projectcalico.org/v1", "kind": "IPPool", "metadata": {"name": "pool"},
+        "spec": {"cidr": "192.168.64.0/18"}}))
+    wait_for("Calico's pool", lambda: found("podCIDR") == {"pool": {"ipv4": ["192.168.64.0/18"]}}, 20)
+    assert found("podCidrMode") == "calico"
+
+
 def test_an_outage_of_the_server_is_survived(cluster):
     cluster.say("kill")
     wait_for("word about it", lambda: "state store unavailable" in cluster.log("c2"))

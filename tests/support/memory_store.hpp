@@ -152,6 +152,9 @@ class MemoryStore final : public host::StateStore {
   boost::asio::awaitable<Result<std::unique_ptr<host::Subscription>>> subscribe(
       host::Query query, std::function<void(host::StoreEvent)> on_event) override {
     co_await boost::asio::post(executor_, boost::asio::use_awaitable);
+    if (unknown_kinds.contains(query.kind)) {
+      co_return fail(Errc::kNotFound, "store", "the server could not find the requested resource");
+    }
     if (refuse_subscriptions > 0) {
       --refuse_subscriptions;
       co_return fail(Errc::kUnavailable, "store", "not now");
@@ -194,6 +197,9 @@ class MemoryStore final : public host::StateStore {
     }
     auto stored = content_->write(request);
     if (!stored) co_return tl::unexpected(stored.error());
+    if (lose_answer) {
+      if (auto error = lose_answer(request)) co_return tl::unexpected(*error);
+    }
     writes.push_back(std::move(request));
     host::WriteOutcome outcome;
     outcome.object = std::move(*stored);
@@ -237,11 +243,14 @@ class MemoryStore final : public host::StateStore {
   }
 
   std::function<std::optional<Error>(const host::WriteRequest&)> refuse;
+  // The write has been made, but the caller does not learn of it.
+  std::function<std::optional<Error>(const host::WriteRequest&)> lose_answer;
   std::function<void(const host::WriteRequest&)> before_write;
   std::vector<host::WriteRequest> writes;  // accepted ones, in order
   std::vector<host::Query> queries;        // of all subscriptions
   int attempts = 0;
   int refuse_subscriptions = 0;
+  std::set<model::Kind> unknown_kinds;
 
  private:
   struct Sub {

@@ -37,7 +37,7 @@ TEST(Manifest, Refusals) {
   EXPECT_EQ(refusal("apiVersion: apps/v1\nkind: Deployment"),
             "FILE: unknown kind Deployment (apps/v1); expected one of EgressGateway, EgressPolicy, "
             "EgressClusterPolicy, EgressTunnel, EgressEndpointSlice, EgressClusterEndpointSlice, "
-            "EgressClusterInfo, Node, Pod, Namespace, Event");
+            "EgressClusterInfo, Node, Pod, Namespace, Event, IPPool, ServiceCIDR");
   EXPECT_EQ(refusal(kApi + "kind: EgressGateway\nmetadata: {}"),
             "FILE: EgressGateway: metadata.name must be given");
   EXPECT_EQ(refusal(kApi + "kind: EgressGateway\nmetadata: {name: g, namespace: x}"),
@@ -141,7 +141,8 @@ TEST(Manifest, Kinds) {
   EXPECT_EQ(parse_kinds("egressgatewys").error().message,
             "there is no kind \"egressgatewys\"; did you mean \"egressgateways\"?");
   EXPECT_EQ(parse_kinds("").error().message,
-            "there is no kind \"\"; known: egw, egp, egcp, egt, egep, egcep, egci, no, po, ns, ev");
+            "there is no kind \"\"; known: egw, egp, egcp, egt, egep, egcep, egci, no, po, ns, ev, "
+            "calicoippool, svccidr");
 }
 
 // The manifests of the documentation, decoded as the program does it.

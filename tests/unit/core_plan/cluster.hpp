@@ -5,10 +5,12 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "egw/core/plan.hpp"
+#include "egw/model/codec.hpp"
 #include "support/apply_plan.hpp"
 
 namespace egw::test {
@@ -17,7 +19,9 @@ struct Cluster {
   model::World world;
   model::Settings settings;
   core::PlanInput input;
-  core::Plan last;                    // of the last step
+  core::PlanMemory memory;
+  bool remembers = false;  // each plan is made with it too; every change must have its revision
+  core::Plan last;         // of the last step
   std::vector<core::Notice> notices;  // of all steps
   std::vector<core::Move> moves;
   int created = 0;
@@ -111,11 +115,36 @@ struct Cluster {
   }
 
   // ---- leader
+  static std::string text_of(const core::Plan& plan) {
+    std::string out = "wake " + std::to_string(plan.wake_ms) + "\n";
+    for (const core::Write& write : plan.writes) {
+      out += std::to_string(write.index()) + " ";
+      if (const auto* g = std::get_if<core::WriteGateway>(&write)) {
+        out += model::encode(g->gateway).dump();
+      } else if (const auto* p = std::get_if<core::WritePolicy>(&write)) {
+        out += model::encode(p->policy).dump();
+      } else if (const auto* t = std::get_if<core::WriteTunnel>(&write)) {
+        out += model::encode(t->tunnel).dump();
+      } else if (const auto* i = std::get_if<core::WriteClusterInfo>(&write)) {
+        out += model::encode(i->info).dump();
+      } else if (const auto* m = std::get_if<core::SetMeta>(&write)) {
+        out += m->key.to_string() + std::to_string(m->finalizers.size());
+      }
+      out += "\n";
+    }
+    for (const core::Move& m : plan.moves) out += m.eip + m.from + m.to + m.why + "\n";
+    for (const core::Notice& n : plan.notices) out += n.key.to_string() + n.reason + "\n";
+    return out;
+  }
   core::Plan step() {
     input.world = &world;
     input.settings = &settings;
     core::observe(input);
     last = core::plan(input);
+    if (remembers) {
+      EXPECT_EQ(text_of(core::plan(input, &memory)), text_of(last))
+          << "what is remembered changes the plan";
+    }
     notices.insert(notices.end(), last.notices.begin(), last.notices.end());
     moves.insert(moves.end(), last.moves.begin(), last.moves.end());
     EXPECT_EQ(apply_plan(world, last), "");

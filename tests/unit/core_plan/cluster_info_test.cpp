@@ -43,6 +43,57 @@ TEST(PlanClusterInfo, PrefixesFromNodesAndExtra) {
   EXPECT_EQ(c.info().pod_cidr_mode, "calico");
 }
 
+TEST(PlanClusterInfo, CalicosPoolsWhereTheStoreHasThem) {
+  Cluster c;
+  c.nodes(1);
+  c.world.nodes["n1"].pod_cidrs = {"10.244.1.0/24"};
+  c.settle();
+  EXPECT_EQ(c.info().pod_cidr_mode, "k8s");
+  c.world.ip_pools["pool"].cidrs = {"192.168.0.0/16"};
+  c.world.ip_pools["six"].cidrs = {"FD44::/48"};
+  c.world.ip_pools_known = true;
+  c.settle();
+  EXPECT_EQ(c.info().pod_cidr_mode, "calico");
+  const std::map<std::string, Addresses> pools{{"pool", {{"192.168.0.0/16"}, {}}},
+                                               {"six", {{}, {"fd44::/48"}}}};
+  EXPECT_EQ(c.info().pod_cidr, pools);
+  // A new leader that has not read them yet takes none of them away.
+  c.world.ip_pools.clear();
+  c.world.ip_pools_known = false;
+  c.settle();
+  EXPECT_EQ(c.info().pod_cidr, pools);
+  c.world.cluster_infos["default"].spec.pod_cidr_mode = "k8s";  // at a hand's change
+  c.settle();
+  EXPECT_EQ(c.info().pod_cidr.size(), 1U);
+  EXPECT_TRUE(c.info().pod_cidr.contains("n1"));
+  c.world.cluster_infos["default"].spec.pod_cidr_mode = "auto";
+  c.world.ip_pools_known = true;  // Calico is gone
+  c.settle();
+  EXPECT_EQ(c.info().pod_cidr_mode, "k8s");
+}
+
+TEST(PlanClusterInfo, TheRangeOfServicesFollowsTheStoreAndTheSwitch) {
+  Cluster c;
+  c.nodes(1);
+  c.world.service_cidrs["kubernetes"].cidrs = {"10.96.0.0/16", "fd00:10:96::/112"};
+  c.settle();
+  EXPECT_EQ(c.info().cluster_ip, Addresses{}) << "not all are known yet";
+  c.world.service_cidrs_known = true;
+  c.settle();
+  const Addresses both{{"10.96.0.0/16"}, {"fd00:10:96::/112"}};
+  EXPECT_EQ(c.info().cluster_ip, both);
+  c.world.service_cidrs_known = false;
+  c.settle();
+  EXPECT_EQ(c.info().cluster_ip, both);
+  c.world.cluster_infos["default"].spec.cluster_ip = false;
+  c.settle();
+  EXPECT_EQ(c.info().cluster_ip, Addresses{});
+  c.world.cluster_infos["default"].spec.cluster_ip = true;
+  c.world.service_cidrs_known = true;
+  c.settle();
+  EXPECT_EQ(c.info().cluster_ip, both);
+}
+
 TEST(PlanClusterInfo, APeerNeedsAnUnderlayAddress) {
   Cluster c;
   c.nodes(2);

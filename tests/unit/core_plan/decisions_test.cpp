@@ -450,6 +450,8 @@ TEST(PlanDecision29, AHeartbeatWritesNothing) {
   c.gateway("g", {"10.0.0.1"});
   c.policy("ns", "a", "g");
   c.start();
+  c.beat_all();
+  c.settle();  // what all have programmed is Realised
   c.pass(1000);
   c.beat_all();
   EXPECT_TRUE(c.step().writes.empty());

@@ -44,6 +44,7 @@ std::map<std::string, Held> by_text(const model::World& world) {
 class History {
  public:
   History() {
+    c_.remembers = true;
     for (int i = 1; i <= 5; ++i) c_.node("n" + std::to_string(i));
     c_.gateway("g1", {"10.1.0.1-10.1.0.4"}, {"fd01::1-fd01::4"}, "10.1.0.2", "fd01::3");
     c_.gateway("g2", {"10.2.0.1-10.2.0.6"});

@@ -21,7 +21,7 @@ TEST(Kinds, TableIsIndexedByKindAndNamesAreUnique) {
     }
     ++count;
   }
-  EXPECT_EQ(count, 11U);
+  EXPECT_EQ(count, 13U);
 }
 
 TEST(Kinds, FoundByEveryNameInAnyCase) {

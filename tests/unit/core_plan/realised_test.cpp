@@ -1,0 +1,93 @@
+// The conditions Realised and Degraded of gateways and policies.
+#include "unit/core_plan/cluster.hpp"
+
+namespace egw::test {
+namespace {
+
+class Realised : public testing::Test {
+ protected:
+  Realised() {
+    c.nodes(2);
+    c.gateway("g", {"10.0.0.1-10.0.0.4"});
+    c.policy("ns", "a", "g").meta.generation = 3;
+    c.start();
+  }
+  model::EgressPolicy& policy() { return c.world.policies.at({"ns", "a"}); }
+  std::string of(const model::Conditions& conditions, const char* type = "Realised") {
+    const model::Condition* found = find_condition(conditions, type);
+    if (found == nullptr) return "absent";
+    return (found->status ? "True " : "False ") + found->reason + " " + found->message;
+  }
+  std::string policys() { return of(policy().status.conditions); }
+  std::string gateways() { return of(c.world.gateways.at("g").status.conditions); }
+  void all_program() {
+    c.beat_all();
+    c.settle();
+  }
+  Cluster c;
+};
+
+TEST_F(Realised, FalseUntilEveryReadyNodeHasProgrammedTheGeneration) {
+  EXPECT_EQ(policys(), "False Programming generation 3");
+  EXPECT_EQ(gateways(), "False Programming generation 0");
+  c.beat("n1");
+  c.settle();
+  EXPECT_EQ(policys(), "False Programming generation 3") << "n2 has not";
+  all_program();
+  EXPECT_EQ(policys(), "True AllNodes generation 3");
+  EXPECT_EQ(gateways(), "True AllNodes generation 0");
+
+  policy().meta.generation = 4;
+  touch(c.world, policy().meta);
+  c.settle();
+  EXPECT_EQ(policys(), "False Programming generation 4");
+  EXPECT_EQ(gateways(), "True AllNodes generation 0") << "nothing new for it";
+  all_program();
+  EXPECT_EQ(policys(), "True AllNodes generation 4");
+}
+
+TEST_F(Realised, FalseAgainWhenTheEipMoves) {
+  all_program();
+  const std::string owner = policy().status.node;
+  c.world.nodes.at(owner).ready = false;
+  touch(c.world, c.world.nodes.at(owner).meta);
+  c.settle();
+  ASSERT_NE(policy().status.node, owner);
+  EXPECT_EQ(policys(), "False Programming generation 3");
+  EXPECT_EQ(gateways(), "False Programming generation 0");
+  all_program();
+  EXPECT_EQ(policys(), "True AllNodes generation 3");
+  EXPECT_EQ(gateways(), "True AllNodes generation 0");
+  EXPECT_EQ(of(policy().status.conditions, "Degraded"), "absent");
+}
+
+TEST_F(Realised, DegradedSaysWhatBecomesOfThePackets) {
+  all_program();
+  for (auto& [name, node] : c.world.nodes) {
+    node.ready = false;
+    touch(c.world, node.meta);
+  }
+  c.settle();
+  EXPECT_EQ(of(policy().status.conditions, "Degraded"),
+            "True OwnerNotReady its packets are dropped (failurePolicy Drop)");
+  const auto& gateway = c.world.gateways.at("g").status.conditions;
+  EXPECT_EQ(of(gateway, "Degraded").rfind("True OwnerNotReady no other Ready node", 0), 0U);
+  policy().spec.failure_policy = model::FailurePolicy::kNodeIp;
+  touch(c.world, policy().meta);
+  c.settle();
+  EXPECT_NE(of(policy().status.conditions, "Degraded").find("then failurePolicy NodeIP acts"),
+            std::string::npos);
+  c.pass(20'000);
+  c.settle();
+  EXPECT_NE(of(policy().status.conditions, "Degraded").find("leave with their node's address"),
+            std::string::npos);
+}
+
+TEST_F(Realised, WhatHasNoEipIsNotRealised) {
+  c.named("b", "g", "10.0.0.9");
+  c.settle();
+  EXPECT_EQ(of(c.world.policies.at({"ns", "b"}).status.conditions), "False NotAllocated ");
+}
+
+}  // namespace
+}  // namespace egw::test
