@@ -15,8 +15,8 @@ namespace {
 using nlohmann::json;
 
 // Conditions that are good when true; every other one says what is wrong when it is true.
-constexpr std::array<std::string_view, 5> kGood{"Ready", "Allocated", "Placed", "TunnelReachable",
-                                                model::kDatapathInUse};
+constexpr std::array<std::string_view, 6> kGood{
+    "Ready", "Allocated", "Placed", "Realised", "TunnelReachable", model::kDatapathInUse};
 // Conditions that tell what happened or is under way, good or not.
 constexpr std::array<std::string_view, 4> kNews{"LastMove", "MoveDone", "Drained", "Deleting"};
 

@@ -146,7 +146,9 @@ void EndpointSlices::end_pods() {
 // Leaves in `labels` those of the row's that matter.
 const std::vector<std::uint32_t>& EndpointSlices::slots_of_group(const Row& row,
                                                                  model::Labels& labels) {
-  std::string key(reinterpret_cast<const char*>(&row.ns), sizeof row.ns);
+  // The name itself: its number goes to another text when its last pod has gone.
+  std::string key = texts_.text(row.ns);
+  key.push_back('\0');
   each_label(texts_.text(row.labels), [&](std::string name, std::string value) {
     if (!policies_.label_key_matters(name)) return;
     key.append(name).append(1, '\0').append(value).append(1, '\0');

@@ -45,8 +45,8 @@ bool has_settled(const model::Conditions& conditions) {
 // Nothing of the gateway waits for time, for an answer of the nodes, or for what others do.
 bool is_quiet(const Draft& d, const GatewayDraft& g) {
   const model::EgressGateway& gateway = *g.gateway;
-  const bool own = !g.held && !g.differs && !g.policy_writes && !g.no_id && !g.ids_changed &&
-                   !g.moved && !g.overlaps && gateway.meta.deleted_ms == 0 &&
+  const bool own = !g.held && !g.differs && !g.meta_write && !g.policy_writes && !g.no_id &&
+                   !g.ids_changed && !g.moved && !g.overlaps && gateway.meta.deleted_ms == 0 &&
                    gateway.meta.revision != 0 && !gateway.spec.allowed_namespaces &&
                    !gateway.meta.annotations.contains(std::string(model::kMoveAnnotation)) &&
                    has_settled(gateway.status.conditions);

@@ -106,6 +106,7 @@ struct GatewayDraft {
   const QuietGateway* quiet = nullptr;  // needs nothing: left out by the passes
   std::uint64_t inputs = 0;             // fingerprint, where plan() has a memory
   bool policy_writes = false;
+  bool meta_write = false;                 // of its finalizers or annotations
   bool overlaps = false;                   // another gateway lists an address of its
   std::vector<std::size_t> moves;          // indices into Plan::moves
   std::optional<model::Condition> answer;  // of a move request

@@ -185,7 +185,7 @@ void set_conditions(Draft& d, GatewayDraft& g) {
   }
 }
 
-void finish_meta(Draft& d, const GatewayDraft& g) {
+void finish_meta(Draft& d, GatewayDraft& g) {
   const model::ObjectMeta& meta = g.gateway->meta;
   SetMeta set{Kind::kEgressGateway, meta.key(), meta.revision, meta.finalizers, meta.annotations};
   bool changed = g.answer && set.annotations.erase(std::string(model::kMoveAnnotation)) > 0;
@@ -198,6 +198,7 @@ void finish_meta(Draft& d, const GatewayDraft& g) {
     set.finalizers.emplace_back(model::kGatewayFinalizer);
     changed = true;
   }
+  g.meta_write = changed;
   if (changed) d.metas.emplace_back(std::move(set));
 }
 

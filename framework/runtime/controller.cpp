@@ -295,7 +295,8 @@ void Controller::Impl::finish(BatchEnd end, std::int64_t wake_ms, std::size_t wr
       rounds = writes == 0 ? 0 : rounds + 1;
       // What was just made may need a second step: its metadata, the status of a new object.
       if (writes != 0) look_at_ms = now;
-      if (writes == 0) slices.lead(input.term);
+      // What stays refused must not keep the slices off for ever.
+      if (writes == 0 || rounds >= kRoundsToSettle) slices.lead(input.term);
       if (rounds >= kRoundsToSettle) {
         log.error("plans do not settle: each writes something again",
                   {{"rounds", std::to_string(rounds)}});

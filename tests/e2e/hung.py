@@ -80,4 +80,4 @@ def cluster_with_a_gate(make_cluster, tmp_path):
 
 
 def condition(tunnel, kind):
-    return next((c for c in tunnel["status"].get("conditions", []) if c["type"] == kind and c["status"] == "True"), None)
+    return next((c for c in tunnel.get("status", {}).get("conditions", []) if c["type"] == kind and c["status"] == "True"), None)

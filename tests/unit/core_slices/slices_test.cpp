@@ -180,6 +180,21 @@ TEST(EndpointSlices, WhoIsNotSteeredIsNotListed) {
   EXPECT_EQ(rig.listed(), (std::map<Key, std::set<Key>>{{{"a", "web"}, {{"a", "runs"}}}}));
 }
 
+TEST(EndpointSlices, ANamespaceThatIsGoneLeavesNothingToTheNextOne) {
+  Rig r;
+  r.policy("t1", "p1", "app=x");
+  r.settle();
+  r.put(pod("default", "w0", {{"app", "x"}}, "10.244.1.1"));
+  r.put(pod("t1", "w1", {{"app", "x"}}, "10.244.1.2"));
+  r.settle();
+  r.drop({"t1", "w1"});
+  r.settle();
+  r.put(pod("t2", "w2", {{"app", "x"}}, "10.244.1.3"));  // may be given the number that "t1" had
+  r.settle();
+  EXPECT_EQ(r.listed(), r.expected());
+  EXPECT_TRUE(r.stored.empty());
+}
+
 TEST(EndpointSlices, TakenOverWithoutAWrite) {
   Rig rig;
   rig.policy("a", "web", "app=web");
