@@ -183,7 +183,8 @@ TEST(EndpointSlices, WhoIsNotSteeredIsNotListed) {
 TEST(EndpointSlices, ANamespaceThatIsGoneLeavesNothingToTheNextOne) {
   Rig r;
   r.policy("t1", "p1", "app=x");
-  r.settle();
+  for (const char* name : {"default", "t1", "t2"}) r.world.namespaces[name].meta.name = name;
+  r.take_over();
   r.put(pod("default", "w0", {{"app", "x"}}, "10.244.1.1"));
   r.put(pod("t1", "w1", {{"app", "x"}}, "10.244.1.2"));
   r.settle();
