@@ -67,6 +67,15 @@ def wait_eip(cluster, pod, timeout=10):
     raise TimeoutError(f"{pod} does not leave as {EIP4} and {EIP6} within {timeout} s")
 
 
+def serve_shop(cluster):
+    """On the kube store: a pod app=shop on each node, and the gateway and policy of the quickstart for them, in force."""
+    for i, node in enumerate(cluster.nodes):
+        cluster.add_pod(f"pod{i + 1}", node, {"app": "shop"})
+    for name in ("egressgateway", "egresspolicy"):
+        cluster.store.run_kubectl("apply", "-f", os.path.join(MANIFESTS, name + ".yaml"))
+    wait_eip(cluster, "pod1")
+
+
 def failover(story, cluster, pod, what, action, limit_s):
     """Runs traffic through `action`, which takes the owner away; returns the old and the new owner."""
     old = cluster.owner("egw", EIP4)

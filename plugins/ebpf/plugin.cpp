@@ -2,6 +2,7 @@
 // interfaces.
 #include <nlohmann/json.hpp>
 
+#include "common/config.hpp"
 #include "programs.hpp"
 
 namespace egw::ebpf {
@@ -39,8 +40,7 @@ std::string text_of(const nlohmann::json& config, const char* key, const char* f
   const auto at = config.find(key);
   if (at == config.end()) return fallback;
   if (!at->is_string()) {
-    throw sdk::Failure(sdk::Code::kInvalid, "wants a text, not " + at->dump(),
-                       std::string("plugins.datapath.config.") + key);
+    throw common::wrong_config("wants a text, not " + at->dump(), key);
   }
   return at->get<std::string>();
 }
@@ -52,20 +52,17 @@ Config config_of(std::string_view text) {
   out.numbers = common::parse_numbers(json);
   out.pin_path = text_of(json, "pinPath", out.pin_path.c_str());
   if (out.pin_path.empty() || out.pin_path[0] != '/') {
-    throw sdk::Failure(sdk::Code::kInvalid, "wants an absolute path, not '" + out.pin_path + "'",
-                       "plugins.datapath.config.pinPath");
+    throw common::wrong_config("wants an absolute path, not '" + out.pin_path + "'", "pinPath");
   }
   if (const auto at = json.find("fastPath"); at != json.end()) {
     if (!at->is_boolean()) {
-      throw sdk::Failure(sdk::Code::kInvalid, "wants true or false, not " + at->dump(),
-                         "plugins.datapath.config.fastPath");
+      throw common::wrong_config("wants true or false, not " + at->dump(), "fastPath");
     }
     out.fast_path = at->get<bool>();
   }
   const std::string attach = text_of(json, "attach", "auto");
   if (attach != "auto" && attach != "tcx" && attach != "clsact") {
-    throw sdk::Failure(sdk::Code::kInvalid, "wants auto, tcx or clsact, not '" + attach + "'",
-                       "plugins.datapath.config.attach");
+    throw common::wrong_config("wants auto, tcx or clsact, not '" + attach + "'", "attach");
   }
   out.attach = attach == "tcx"      ? Attach::kTcx
                : attach == "clsact" ? Attach::kClsact

@@ -1,7 +1,6 @@
 #include "datapath.hpp"
 
 #include <algorithm>
-#include <unordered_set>
 
 #include "adoption.hpp"
 #include "step.hpp"
@@ -109,10 +108,10 @@ sdk::Status IptablesDatapath::apply_all(const sdk::Change& change, sdk::ApplyRep
   sets_.read(step.repairs);
   if (numbering_.empty()) learn();
   plan.build(step.state, numbering_, step.failures);
-  check_endpoints(change, step);
+  common::check_endpoints(change, step.state, step.failures);
   watch_kernel(step.state, plan);
   welcome_flows(step);
-  const sdk::Status tunnel = program_tunnel(step);
+  sdk::Status tunnel = program_tunnel(step);
   watch_kernel(step.state, plan);
   SetPlan sets(plan, groups_, step.failures);
   compare_sources(step);
@@ -134,13 +133,14 @@ sdk::Status IptablesDatapath::apply_all(const sdk::Change& change, sdk::ApplyRep
 
 sdk::Status IptablesDatapath::apply_step(const sdk::Change& change, sdk::ApplyReport& report) {
   const Plan before = *plan_;
-  std::vector<common::SourceChange> sources = touched_sources(change);
+  std::vector<common::SourceChange> sources =
+      common::touched_sources(*plan_, held_.state(), change);
   held_.merge(change);
   Step step{held_.state(), held_.state(), &before, *plan_, {}, {}, {}, {}, {}};
   const bool endpoints = only_endpoints(change);
   if (!endpoints) plan_->update(step.state, change, numbering_, step.failures);
-  check_endpoints(change, step);
-  settle_sources(sources);
+  common::check_endpoints(change, step.state, step.failures);
+  common::settle_sources(*plan_, step.state, sources);
   step.sources = std::move(sources);
   sdk::Status s;
   try {
@@ -165,49 +165,6 @@ sdk::Status IptablesDatapath::step_structure(Step& step) {
   return sdk::ok();
 }
 
-// Of a class that does not exist.
-void IptablesDatapath::check_endpoints(const sdk::Change& change, Step& step) const {
-  for (const egw_endpoint e : change.endpoints()) {
-    if (step.state.classes.count(e.class_id) != 0) continue;
-    step.failures.push_back({sdk::ObjectType::kEndpoint, sdk::Address(e.address).text(),
-                             "its class " + std::to_string(e.class_id) +
-                                 " does not exist: all its packets are dropped"});
-  }
-}
-
-// Endpoints that the change may touch, with the verdict that they have now. Before the merge.
-std::vector<common::SourceChange> IptablesDatapath::touched_sources(
-    const sdk::Change& change) const {
-  std::vector<common::SourceChange> out;
-  const sdk::State& state = held_.state();
-  std::unordered_set<sdk::Address> named;
-  const auto name = [&](const sdk::Address& a) {
-    if (!named.insert(a).second) return;
-    const auto at = state.endpoints.find(a);
-    const bool had = at != state.endpoints.end();
-    out.push_back({a, had ? verdict(*plan_, a, at->second) : std::string(), {}});
-  };
-  for (const egw_endpoint e : change.endpoints()) name(sdk::Address(e.address));
-  for (const egw_addr a : change.deleted_endpoints()) name(sdk::Address(a));
-  std::unordered_set<std::uint32_t> classes;
-  for (const egw_class c : change.classes()) classes.insert(c.id);
-  for (const std::uint32_t id : change.deleted_classes()) classes.insert(id);
-  if (classes.empty()) return out;
-  for (const auto& [address, class_id] : state.endpoints) {
-    if (classes.count(class_id) != 0) name(address);
-  }
-  return out;
-}
-
-// The other half, after the merge.
-void IptablesDatapath::settle_sources(std::vector<common::SourceChange>& changes) const {
-  for (common::SourceChange& c : changes) {
-    const auto at = held_.state().endpoints.find(c.address);
-    if (at != held_.state().endpoints.end()) c.after = verdict(*plan_, c.address, at->second);
-  }
-  std::erase_if(changes, [](const auto& c) { return c.before == c.after; });
-}
-
 // For a full change: two whole states, and what the kernel has lost of the first.
 void IptablesDatapath::compare_sources(Step& step) const {
   if (step.before == nullptr) return;
@@ -218,13 +175,13 @@ void IptablesDatapath::compare_sources(Step& step) const {
   for (const auto& [a, class_id] : step.state.endpoints) {
     const auto at = step.before_state.endpoints.find(a);
     const bool had = at != step.before_state.endpoints.end() && held(a);
-    std::string before = had ? verdict(*step.before, a, at->second) : std::string();
-    std::string after = verdict(step.plan, a, class_id);
+    std::string before = had ? common::verdict(*step.before, a, at->second) : std::string();
+    std::string after = common::verdict(step.plan, a, class_id);
     if (before != after) step.sources.push_back({a, std::move(before), std::move(after)});
   }
   for (const auto& [a, class_id] : step.before_state.endpoints) {
     if (step.state.endpoints.count(a) != 0) continue;
-    std::string before = verdict(*step.before, a, class_id);
+    std::string before = common::verdict(*step.before, a, class_id);
     if (!before.empty()) step.sources.push_back({a, std::move(before), {}});
   }
 }

@@ -31,9 +31,6 @@ namespace egw::iptables {
 // The plugin's own configuration. Throws sdk::Failure that names the key.
 [[nodiscard]] Config parse_config(std::string_view json);
 
-// What is wrong with a node's configuration; ok when it can be programmed.
-[[nodiscard]] sdk::Status check_node(const sdk::NodeConfig& node);
-
 class IptablesDatapath : public sdk::Datapath {
  public:
   IptablesDatapath(std::string_view config, std::string_view state_dir, sdk::DatapathHost host);
@@ -57,7 +54,6 @@ class IptablesDatapath : public sdk::Datapath {
   sdk::Status apply_step(const sdk::Change& change, sdk::ApplyReport& report);
   sdk::Status step_egresses(Step& step);
   sdk::Status step_structure(Step& step);
-  void check_endpoints(const sdk::Change& change, Step& step) const;
   void choose_backend();
   void learn();
   // Our chains in a backend.
@@ -74,8 +70,6 @@ class IptablesDatapath : public sdk::Datapath {
   void program_pods(Step& step, const SetPlan& sets);
   void program_changed_pods(Step& step, const SetPlan& sets);
   void update_hops(Step& step);
-  [[nodiscard]] std::vector<common::SourceChange> touched_sources(const sdk::Change& change) const;
-  void settle_sources(std::vector<common::SourceChange>& changes) const;
   void compare_sources(Step& step) const;
   // Connections of EIPs that come to this node: bound anew before their packets come this way.
   void welcome_flows(const Step& step);

@@ -7,56 +7,33 @@
 #include <nlohmann/json.hpp>
 
 #include "adoption.hpp"
+#include "common/config.hpp"
 #include "datapath.hpp"
 
 namespace egw::iptables {
-namespace {
-
 using nlohmann::json;
-
-sdk::Failure wrong(const std::string& message, const std::string& key) {
-  return sdk::Failure(sdk::Code::kInvalid, message,
-                      "plugins.datapath.config" + (key.empty() ? "" : "." + key));
-}
-
-std::uint32_t number(const json& config, const char* key, std::uint32_t fallback,
-                     std::uint64_t lowest, std::uint64_t highest) {
-  const auto at = config.find(key);
-  if (at == config.end()) return fallback;
-  if (!at->is_number_unsigned() || at->get<std::uint64_t>() < lowest ||
-      at->get<std::uint64_t>() > highest) {
-    throw wrong("wants a number from " + std::to_string(lowest) + " to " + std::to_string(highest) +
-                    ", not " + at->dump(),
-                key);
-  }
-  return static_cast<std::uint32_t>(at->get<std::uint64_t>());
-}
-
-}  // namespace
 
 Config parse_config(std::string_view text) {
   Config out;
-  auto config = text.empty() ? json() : json::parse(text, nullptr, false);
-  if (config.is_null()) return out;
-  if (!config.is_object()) throw wrong("wants an object", "");
-  for (const auto& item : config.items()) {
-    const std::string& key = item.key();
-    if (key == "backendMode") {
-      const std::string mode = item.value().is_string() ? item.value().get<std::string>() : "";
-      const auto backends = {Backend::kAuto, Backend::kLegacy, Backend::kNft};
-      const auto* at = std::find_if(backends.begin(), backends.end(),
-                                    [&](Backend b) { return word(b) == mode; });
-      if (at == backends.end()) {
-        throw wrong("wants auto, legacy or nft, not " + item.value().dump(), key);
-      }
-      out.backend = *at;
-    } else if (key != "rulePreference" && key != "treePreference" && key != "routeTable") {
-      throw wrong("unknown key", key);
+  const json config =
+      common::parse_config(text, {"backendMode", "rulePreference", "treePreference", "routeTable"});
+  if (const auto given = config.find("backendMode"); given != config.end()) {
+    const std::string mode = given->is_string() ? given->get<std::string>() : "";
+    const auto backends = {Backend::kAuto, Backend::kLegacy, Backend::kNft};
+    const auto* at =
+        std::find_if(backends.begin(), backends.end(), [&](Backend b) { return word(b) == mode; });
+    if (at == backends.end()) {
+      throw common::wrong_config("wants auto, legacy or nft, not " + given->dump(), "backendMode");
     }
+    out.backend = *at;
   }
-  out.rule_preference = number(config, "rulePreference", out.rule_preference, 1, 32000);
-  out.tree_preference = number(config, "treePreference", out.tree_preference, 32768, 2000000000);
-  out.route_table = number(config, "routeTable", out.route_table, 256, 0xffffffffU - kRouteTables);
+  const auto number = [&](const char* key, std::uint32_t& value, std::uint32_t lowest,
+                          std::uint32_t highest) {
+    value = common::number_in(config, key, value, lowest, highest);
+  };
+  number("rulePreference", out.rule_preference, 1, 32000);
+  number("treePreference", out.tree_preference, 32768, 2000000000);
+  number("routeTable", out.route_table, 256, 0xffffffffU - kRouteTables);
   return out;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "common/upkeep.hpp"
 #include "datapath.hpp"
 #include "step.hpp"
 
@@ -15,15 +16,6 @@ namespace {
 std::size_t index(Table t) { return static_cast<std::size_t>(t); }
 
 constexpr std::string_view kFingerprint = "EGW-FP-";
-
-std::vector<common::TunnelPeer> tunnel_peers(const sdk::State& state, const Plan& plan) {
-  std::vector<common::TunnelPeer> out;
-  for (const auto& [name, peer] : plan.peers()) {
-    const sdk::Peer& p = state.peers.find(name)->second;
-    out.push_back({name, p.underlay, p.tunnel_v4, p.tunnel_v6, p.mac});
-  }
-  return out;
-}
 
 // An empty chain whose name tells what the table's other chains are: by it a restarted agent knows
 // that it needs to write nothing.
@@ -156,9 +148,9 @@ sdk::Status IptablesDatapath::program_filters(Step& step, const SetPlan& sets, b
 
 sdk::Status IptablesDatapath::program_tunnel(Step& step) {
   try {
-    step.tunnel =
-        tunnel_.apply(common::tunnel_spec(step.state.node), tunnel_peers(step.state, step.plan),
-                      hops_of(step.plan), step.repairs);
+    step.tunnel = tunnel_.apply(common::tunnel_spec(step.state.node),
+                                common::tunnel_peers(step.state, step.plan), hops_of(step.plan),
+                                step.repairs);
     mtu_ = step.tunnel.mtu;
     device_ = step.tunnel.index;
     return sdk::ok();
@@ -169,7 +161,8 @@ sdk::Status IptablesDatapath::program_tunnel(Step& step) {
 }
 
 void IptablesDatapath::update_hops(Step& step) {
-  tunnel_.update_peers(tunnel_peers(step.state, step.plan), hops_of(step.plan), step.tunnel);
+  tunnel_.update_peers(common::tunnel_peers(step.state, step.plan), hops_of(step.plan),
+                       step.tunnel);
 }
 
 // New rules, which end in the blackhole until their routes are there; routes; then what is old
@@ -277,7 +270,7 @@ void IptablesDatapath::program_pods(Step& step, const SetPlan& sets) {
     SetElements pods, rest;
     for (const auto& [a, class_id] : step.state.endpoints) {
       if (common::table_of(a) != t) continue;
-      const PodMarks marks = sets.marks_of(t, verdict(step.plan, a, class_id));
+      const PodMarks marks = sets.marks_of(t, common::verdict(step.plan, a, class_id));
       if (marks.has_first) pods[sdk::Prefix(a, a.bits())] = marks.first;
       if (marks.has_rest) rest[sdk::Prefix(a, a.bits())] = marks.rest;
     }
@@ -311,18 +304,8 @@ void IptablesDatapath::program_changed_pods(Step& step, const SetPlan& sets) {
 }
 
 void IptablesDatapath::watch_kernel(const sdk::State& state, const Plan& plan) {
-  common::Monitor::Watched w;
-  w.device = state.node.tunnel_device;
-  w.index = device_;
-  w.route_table = config_.route_table;
-  w.ports.insert(route_.port());
-  for (const auto& p : tunnel_peers(state, plan)) {
-    w.fdb[p.mac] = p.underlay;
-    if (p.v4) w.neighbours[p.v4] = p.mac;
-    if (p.v6) w.neighbours[p.v6] = p.mac;
-  }
-  for (const auto& hop : hops_of(plan)) w.neighbours[hop.address] = hop.mac;
-  monitor_->watch(std::move(w));
+  monitor_->watch(
+      common::watched_tunnel(state, plan, device_, config_.route_table, route_, hops_of(plan)));
 }
 
 void IptablesDatapath::watch_filters() {

@@ -1,8 +1,7 @@
 // What the host asks besides apply: settings, health, counters; and what ends things: forget,
 // purge.
-#include <cerrno>
-
 #include "adoption.hpp"
+#include "common/upkeep.hpp"
 #include "datapath.hpp"
 
 namespace egw::iptables {
@@ -10,49 +9,21 @@ namespace {
 
 std::size_t index(Table t) { return static_cast<std::size_t>(t); }
 
-sdk::Status forget_flows(const common::SweepHint& hint, std::string what,
-                         const std::function<common::Fate(const common::Flow&)>& judge) {
-  auto socket = common::NetlinkSocket::open(NETLINK_NETFILTER);
-  if (!socket) return socket.status();
-  const int n = common::sweep(*socket, hint, judge);
-  if (n >= 0) return sdk::ok();
-  return sdk::fail(sdk::Code::kUnavailable, "connection tracking cannot be read", std::move(what),
-                   -n);
-}
-
 }  // namespace
 
 sdk::Status IptablesDatapath::sysctls(sdk::SysctlSink& out) {
-  out.need("net/netfilter/nf_conntrack_tcp_be_liberal", "1",
-           "replies may reach a former owner after an egress IP has moved");
-  out.need("net/netfilter/nf_conntrack_tcp_loose", "1",
-           "connections go on at a new owner that has not seen their beginning");
-  const bool known = held_.valid();
-  const sdk::NodeConfig& node = held_.state().node;
-  if (!known || node.enable_ipv4) {
-    out.need("net/ipv4/ip_forward", "1", "pods' packets are routed by this node", true);
-  }
-  if (known && node.enable_ipv6) {
-    out.need("net/ipv6/conf/all/forwarding", "1", "pods' packets are routed by this node", true);
-  }
+  common::need_settings(held_, out);
   return sdk::ok();
 }
 
 sdk::Status IptablesDatapath::health() {
-  // Before the first apply: whether what a predecessor has programmed is still there.
-  const bool known = held_.valid();
-  const std::string name = known ? held_.state().node.tunnel_device : std::string();
-  const auto link = known ? common::find_link(route_, name) : common::find_tunnel(route_);
-  if (!link) {
-    return sdk::fail(sdk::Code::kUnavailable, "the tunnel device does not exist", name);
-  }
-  if (!link->up) return sdk::fail(sdk::Code::kUnavailable, "the tunnel device is down", name);
+  if (sdk::Status s = common::tunnel_health(route_, held_); !s.ok()) return s;
   const auto headers = ipset_.headers();
   bool any = false;
   for (const Table t : common::kFamilies) {
     const auto at = headers.find(set_name(t, "pods"));
     if (at == headers.end()) {
-      if (!known || !plan_ || !plan_->enabled(t)) continue;
+      if (!held_.valid() || !plan_ || !plan_->enabled(t)) continue;
       return sdk::fail(sdk::Code::kUnavailable, "the set does not exist", set_name(t, "pods"));
     }
     any = true;
@@ -84,17 +55,7 @@ sdk::Status IptablesDatapath::counters(sdk::CounterSink& out) {
   return sdk::ok();
 }
 
-sdk::Status IptablesDatapath::forget(const sdk::Address& eip) {
-  if (!eip) return sdk::fail(sdk::Code::kInvalid, "no address");
-  common::SweepHint hint;
-  hint.translated = eip;
-  // A connection of the host itself, or one from outside, is not ours to end.
-  return forget_flows(hint, eip.text(), [eip](const common::Flow& flow) {
-    common::Fate fate;
-    if (flow.translated == eip && flow.source != eip) fate.kind = common::Fate::Kind::kRemove;
-    return fate;
-  });
-}
+sdk::Status IptablesDatapath::forget(const sdk::Address& eip) { return common::forget_eip(eip); }
 
 sdk::Status IptablesDatapath::clear_backend(const Xtables& xtables) {
   std::array<std::string, 2> texts;
@@ -156,20 +117,7 @@ sdk::Status IptablesDatapath::purge() {
     if (first.ok() && !s.ok()) first = std::move(s);
   };
   // Rules first: steered packets have no route then, and our chains drop what leaves otherwise.
-  for (const Table t : common::kFamilies) {
-    std::vector<common::Message> messages;
-    const std::uint8_t family = common::address_family(t);
-    for (const auto& r : common::our_rules(route_, family)) messages.push_back(common::remove(r));
-    for (const auto& r : common::our_routes(route_, family)) messages.push_back(common::remove(r));
-    for (const int err : route_.requests(messages)) {
-      if (err != 0 && err != ENOENT && err != ESRCH) {
-        note(sdk::fail(sdk::Code::kInternal, "a rule or route cannot be removed", "purge", err));
-      }
-    }
-  }
-  if (const int err = common::remove_tunnels(route_); err != 0) {
-    note(sdk::fail(sdk::Code::kInternal, "the tunnel device cannot be removed", "purge", err));
-  }
+  note(common::remove_routing(route_));
   for (const Backend backend : {Backend::kNft, Backend::kLegacy}) {
     auto choice = Xtables::choose(backend);
     if (!choice) continue;
@@ -186,7 +134,7 @@ sdk::Status IptablesDatapath::purge() {
   }
   note(sets_.purge());
   // A connection keeps what it was bound to: the pod's address, or an egress IP.
-  note(forget_flows({}, "purge", common::bound_by(std::move(held))));
+  note(common::forget_flows({}, "purge", common::bound_by(std::move(held))));
   held_ = sdk::DatapathState();
   plan_.reset();
   set_plan_.reset();

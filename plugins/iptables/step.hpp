@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "common/sources.hpp"
 #include "datapath.hpp"
 
 namespace egw::iptables {
@@ -20,13 +21,6 @@ struct IptablesDatapath::Step {
   common::Tunnel::Result tunnel;
   common::Repairs repairs;
 };
-
-// What an address is given: a name as Plan::target() has them.
-[[nodiscard]] inline std::string verdict(const common::Plan& plan, const sdk::Address& a,
-                                         std::uint32_t class_id) {
-  const Table t = common::table_of(a);
-  return plan.enabled(t) ? plan.target(class_id, t) : std::string();
-}
 
 [[nodiscard]] constexpr SetKind pod_kind(Table t) { return {SetType::kAddresses, t, true}; }
 

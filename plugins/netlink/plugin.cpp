@@ -1,6 +1,7 @@
 // The plugin's entry and configuration: a datapath on nftables without additions.
 #include <nlohmann/json.hpp>
 
+#include "common/config.hpp"
 #include "common/nftables/datapath.hpp"
 
 namespace egw::netlink {

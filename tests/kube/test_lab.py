@@ -19,7 +19,7 @@ from lab.chart import WORKLOADS  # noqa: E402
 from lab.cluster import Cluster, count_lines  # noqa: E402
 from lab.kube import ADDRESS  # noqa: E402
 from lab.process import Process  # noqa: E402
-from lab.quickstart import EIP4, MANIFESTS, keep_logs, leader, settle, wait_eip  # noqa: E402
+from lab.quickstart import EIP4, MANIFESTS, keep_logs, leader, serve_shop, settle, wait_eip  # noqa: E402
 
 GROUP = "egressgateway.spidernet.io"
 EVENTS = "events.events.k8s.io"
@@ -36,11 +36,7 @@ def cluster():
     try:
         made.up()
         settle(made, 30)
-        for i, node in enumerate(made.nodes):
-            made.add_pod(f"pod{i + 1}", node, {"app": "shop"})
-        for name in ("egressgateway", "egresspolicy"):
-            made.store.run_kubectl("apply", "-f", os.path.join(MANIFESTS, name + ".yaml"))
-        wait_eip(made, "pod1")
+        serve_shop(made)
         yield made
     finally:
         keep_logs(made)

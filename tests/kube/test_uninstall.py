@@ -1,7 +1,6 @@
 """The end of an installation, on the one-machine cluster: `helm uninstall` with live gateways, with an agent that is
 dead, taken back, twice, and an installation after it; what is in the kernel of the nodes, seen with ip, nft and sysctl."""
 
-import os
 import signal
 import subprocess
 
@@ -10,7 +9,7 @@ from helm_chart import CHART, NAMESPACE, RELEASE
 from kube_support import wait_for
 from lab import net
 from lab.cluster import Cluster
-from lab.quickstart import EIP4, MANIFESTS, keep_logs, settle, wait_eip
+from lab.quickstart import EIP4, keep_logs, serve_shop, settle, wait_eip
 
 JOB = "egressgateway-controller-cleanup"
 
@@ -22,11 +21,7 @@ def cluster():
     try:
         made.up()
         settle(made, 30)
-        for i, node in enumerate(made.nodes):
-            made.add_pod(f"pod{i + 1}", node, {"app": "shop"})
-        for name in ("egressgateway", "egresspolicy"):
-            made.store.run_kubectl("apply", "-f", os.path.join(MANIFESTS, name + ".yaml"))
-        wait_eip(made, "pod1")
+        serve_shop(made)
         yield made
     finally:
         keep_logs(made)

@@ -6,9 +6,10 @@
 #include <net/if.h>
 
 #include <algorithm>
-#include <unordered_set>
 
 #include "adoption.hpp"
+#include "common/sources.hpp"
+#include "common/upkeep.hpp"
 
 namespace egw::common {
 namespace {
@@ -33,15 +34,6 @@ std::size_t objects_of(const sdk::Change& c) {
   return c.peers().size() + c.egresses().size() + c.classes().size() + c.endpoints().size() +
          c.deleted_peers().size() + c.deleted_egresses().size() + c.deleted_classes().size() +
          c.deleted_endpoints().size();
-}
-
-std::vector<TunnelPeer> tunnel_peers(const sdk::State& state, const Desired& desired) {
-  std::vector<TunnelPeer> out;
-  for (const auto& [name, plan] : desired.peers()) {
-    const sdk::Peer& p = state.peers.find(name)->second;
-    out.push_back({name, p.underlay, p.tunnel_v4, p.tunnel_v6, p.mac});
-  }
-  return out;
 }
 
 std::vector<TunnelNextHop> next_hops(const Desired& desired) {
@@ -120,30 +112,11 @@ sdk::Status NftDatapath::apply(const sdk::Change& change, sdk::ApplyReport& repo
   return s;
 }
 
-void NftDatapath::check_endpoints(const sdk::Change& change, const sdk::DatapathState& held,
-                                  std::vector<ObjectFailure>& failures) const {
-  for (const egw_endpoint e : change.endpoints()) {
-    if (held.state().classes.count(e.class_id) != 0) continue;
-    failures.push_back({sdk::ObjectType::kEndpoint, sdk::Address(e.address).text(),
-                        "its class " + std::to_string(e.class_id) +
-                            " does not exist: all its packets are dropped"});
-  }
-}
-
 void NftDatapath::watch(const sdk::State& state, const Desired& desired) {
-  Monitor::Watched w;
-  w.device = state.node.tunnel_device;
-  w.index = device_;
-  w.route_table = numbers_.route_table;
+  Monitor::Watched w =
+      watched_tunnel(state, desired, device_, numbers_.route_table, route_, next_hops(desired));
   w.nft_table = std::string(kTable);
-  w.ports.insert(route_.port());
   for (const std::uint32_t port : nft_->ports()) w.ports.insert(port);
-  for (const auto& p : tunnel_peers(state, desired)) {
-    w.fdb[p.mac] = p.underlay;
-    if (p.v4) w.neighbours[p.v4] = p.mac;
-    if (p.v6) w.neighbours[p.v6] = p.mac;
-  }
-  for (const auto& hop : next_hops(desired)) w.neighbours[hop.address] = hop.mac;
   monitor_->watch(std::move(w));
 }
 
@@ -240,7 +213,7 @@ sdk::Status NftDatapath::apply_all(const sdk::Change& change, sdk::ApplyReport& 
     for (const auto& [mac, number] : peer_numbers_.found()) numbering_.peers.learn(mac, number);
   }
   std::vector<ObjectFailure> failures;
-  check_endpoints(change, next, failures);
+  check_endpoints(change, next.state(), failures);
   Repairs repairs;
   bool fresh = false;
 
@@ -312,46 +285,10 @@ void NftDatapath::settle_flows(const Desired* before, const Desired& after, cons
   if (urgent) sweeper_.drain(kMoveWait);
 }
 
-// Endpoints that the change may touch, with the verdict that they have now. Before the merge.
-std::vector<SourceChange> NftDatapath::touched_sources(const sdk::Change& change) const {
-  std::vector<SourceChange> out;
-  const sdk::State& state = held_.state();
-  std::unordered_set<sdk::Address> named;
-  const auto name = [&](const sdk::Address& a) {
-    if (!named.insert(a).second) return;
-    const auto at = state.endpoints.find(a);
-    out.push_back({a, at == state.endpoints.end() ? std::string() : verdict(a, at->second), {}});
-  };
-  for (const egw_endpoint e : change.endpoints()) name(sdk::Address(e.address));
-  for (const egw_addr a : change.deleted_endpoints()) name(sdk::Address(a));
-  if (change.classes().empty() && change.deleted_classes().empty()) return out;
-  std::unordered_set<std::uint32_t> classes;
-  for (const egw_class c : change.classes()) classes.insert(c.id);
-  for (const std::uint32_t id : change.deleted_classes()) classes.insert(id);
-  for (const auto& [address, class_id] : state.endpoints) {
-    if (classes.count(class_id) != 0) name(address);
-  }
-  return out;
-}
-
-std::string NftDatapath::verdict(const sdk::Address& a, std::uint32_t class_id) const {
-  const Table t = table_of(a);
-  return desired_->enabled(t) ? desired_->target(class_id, t) : std::string();
-}
-
-// The other half, after the merge.
-void NftDatapath::settle_sources(std::vector<SourceChange>& changes) const {
-  for (SourceChange& c : changes) {
-    const auto at = held_.state().endpoints.find(c.address);
-    if (at != held_.state().endpoints.end()) c.after = verdict(c.address, at->second);
-  }
-  std::erase_if(changes, [](const SourceChange& c) { return c.before == c.after; });
-}
-
 sdk::Status NftDatapath::apply_step(const sdk::Change& change, sdk::ApplyReport& report) {
   std::vector<ObjectFailure> failures;
   std::vector<Nft::ElementFailure> elements;
-  std::vector<SourceChange> changes = touched_sources(change);
+  std::vector<SourceChange> changes = touched_sources(*desired_, held_.state(), change);
   held_.merge(change);
   const sdk::State& state = held_.state();
   const bool endpoints_only =
@@ -359,8 +296,8 @@ sdk::Status NftDatapath::apply_step(const sdk::Change& change, sdk::ApplyReport&
   const std::optional<Desired> before =
       endpoints_only ? std::nullopt : std::optional<Desired>(*desired_);
   if (before) desired_->update(state, change, numbering_, failures);
-  settle_sources(changes);
-  check_endpoints(change, held_, failures);
+  settle_sources(*desired_, state, changes);
+  check_endpoints(change, state, failures);
   if (!change.peers().empty() || !change.deleted_peers().empty()) {
     watch(state, *desired_);
     Tunnel::Result result;
@@ -383,30 +320,12 @@ sdk::Status NftDatapath::apply_step(const sdk::Change& change, sdk::ApplyReport&
 }
 
 sdk::Status NftDatapath::sysctls(sdk::SysctlSink& out) {
-  out.need("net/netfilter/nf_conntrack_tcp_be_liberal", "1",
-           "replies may reach a former owner after an egress IP has moved");
-  out.need("net/netfilter/nf_conntrack_tcp_loose", "1",
-           "connections go on at a new owner that has not seen their beginning");
-  const bool known = held_.valid();
-  const sdk::NodeConfig& node = held_.state().node;
-  if (!known || node.enable_ipv4) {
-    out.need("net/ipv4/ip_forward", "1", "pods' packets are routed by this node", true);
-  }
-  if (known && node.enable_ipv6) {
-    out.need("net/ipv6/conf/all/forwarding", "1", "pods' packets are routed by this node", true);
-  }
+  need_settings(held_, out);
   return sdk::ok();
 }
 
 sdk::Status NftDatapath::health() {
-  // Before the first apply: whether what a predecessor has programmed is still there.
-  const bool known = held_.valid();
-  const std::string name = known ? held_.state().node.tunnel_device : std::string();
-  const auto link = known ? find_link(route_, name) : find_tunnel(route_);
-  if (!link) {
-    return sdk::fail(sdk::Code::kUnavailable, "the tunnel device does not exist", name);
-  }
-  if (!link->up) return sdk::fail(sdk::Code::kUnavailable, "the tunnel device is down", name);
+  if (sdk::Status s = tunnel_health(route_, held_); !s.ok()) return s;
   for (const Table t : kTables) {
     if (!nft_->table_exists(t)) {
       return sdk::fail(sdk::Code::kUnavailable, "the nftables table does not exist",

@@ -26,9 +26,6 @@ namespace egw::common {
 
 // The numbers in a plugin's own configuration. Throws sdk::Failure that names the key.
 [[nodiscard]] Numbers parse_numbers(const nlohmann::json& config);
-// The configuration as an object; throws when it is none, or has a key that is not in `keys`.
-[[nodiscard]] nlohmann::json parse_config(std::string_view text,
-                                          const std::vector<std::string>& keys);
 
 // BPF programs that look endpoints up and direct what enters the tunnel, in place of nftables' maps
 // of endpoints and chains at the tunnel device (Ruleset::programs()). An operation comes after the
@@ -90,17 +87,12 @@ class NftDatapath : public sdk::Datapath {
   void keep_peer_numbers(const Desired& desired);
   // What was programmed is not known any more; waits for connections that are being looked at.
   void forget_programmed();
-  [[nodiscard]] std::vector<SourceChange> touched_sources(const sdk::Change& change) const;
-  void settle_sources(std::vector<SourceChange>& changes) const;
-  [[nodiscard]] std::string verdict(const sdk::Address& a, std::uint32_t class_id) const;
   // After the tables have been written, or not: the connections that this makes wrong.
   void settle_flows(const Desired* before, const Desired& after, const sdk::State& state,
                     const std::vector<SourceChange>& changes,
                     const std::vector<Nft::ElementFailure>& refused, bool written);
   void report_failures(const std::vector<ObjectFailure>& objects,
                        const std::vector<Nft::ElementFailure>& elements, sdk::ApplyReport& report);
-  void check_endpoints(const sdk::Change& change, const sdk::DatapathState& held,
-                       std::vector<ObjectFailure>& failures) const;
 
   std::string name_;
   sdk::DatapathHost host_;

@@ -7,48 +7,17 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
+#include "common/config.hpp"
 #include "datapath.hpp"
 
 namespace egw::common {
-namespace {
-
-std::uint32_t number(const nlohmann::json& config, const char* key, std::uint32_t fallback,
-                     std::uint64_t highest) {
-  const auto at = config.find(key);
-  if (at == config.end()) return fallback;
-  if (!at->is_number_unsigned() || at->get<std::uint64_t>() == 0 ||
-      at->get<std::uint64_t>() > highest) {
-    throw sdk::Failure(
-        sdk::Code::kInvalid,
-        "wants a number from 1 to " + std::to_string(highest) + ", not " + at->dump(),
-        std::string("plugins.datapath.config.") + key);
-  }
-  return static_cast<std::uint32_t>(at->get<std::uint64_t>());
-}
-
-}  // namespace
-
-nlohmann::json parse_config(std::string_view text, const std::vector<std::string>& keys) {
-  auto config = text.empty() ? nlohmann::json() : nlohmann::json::parse(text, nullptr, false);
-  if (config.is_null()) config = nlohmann::json::object();
-  if (!config.is_object()) {
-    throw sdk::Failure(sdk::Code::kInvalid, "wants an object", "plugins.datapath.config");
-  }
-  for (const auto& item : config.items()) {
-    if (std::find(keys.begin(), keys.end(), item.key()) != keys.end()) continue;
-    throw sdk::Failure(sdk::Code::kInvalid, "unknown key", "plugins.datapath.config." + item.key());
-  }
-  return config;
-}
-
 Numbers parse_numbers(const nlohmann::json& config) {
   Numbers out;
-  out.rule_preference = number(config, "rulePreference", out.rule_preference, 32000);
-  out.route_table = number(config, "routeTable", out.route_table, 0xffffffffU);
+  out.rule_preference = number_in(config, "rulePreference", out.rule_preference, 1, 32000);
+  out.route_table = number_in(config, "routeTable", out.route_table, 1, 0xffffffffU);
   // 253..255: default, main, local.
   if (out.route_table >= 253 && out.route_table <= 255) {
-    throw sdk::Failure(sdk::Code::kInvalid, "is one of the kernel's own tables",
-                       "plugins.datapath.config.routeTable");
+    throw wrong_config("is one of the kernel's own tables", "routeTable");
   }
   return out;
 }

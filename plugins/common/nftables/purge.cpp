@@ -1,5 +1,6 @@
 // What a datapath on nftables takes away again: the connections of an egress IP, and everything.
 #include "adoption.hpp"
+#include "common/upkeep.hpp"
 #include "datapath.hpp"
 
 namespace egw::common {
@@ -7,29 +8,9 @@ namespace {
 
 constexpr std::chrono::milliseconds kLastWait{2000};
 
-sdk::Status forget_flows(const SweepHint& hint, std::string what,
-                         const std::function<Fate(const Flow&)>& judge) {
-  auto socket = NetlinkSocket::open(NETLINK_NETFILTER);
-  if (!socket) return socket.status();
-  const int n = sweep(*socket, hint, judge);
-  if (n >= 0) return sdk::ok();
-  return sdk::fail(sdk::Code::kUnavailable, "connection tracking cannot be read", std::move(what),
-                   -n);
-}
-
 }  // namespace
 
-sdk::Status NftDatapath::forget(const sdk::Address& eip) {
-  if (!eip) return sdk::fail(sdk::Code::kInvalid, "no address");
-  SweepHint hint;
-  hint.translated = eip;
-  // A connection of the host itself, or one from outside, is not ours to end.
-  return forget_flows(hint, eip.text(), [eip](const Flow& flow) {
-    Fate fate;
-    if (flow.translated == eip && flow.source != eip) fate.kind = Fate::Kind::kRemove;
-    return fate;
-  });
-}
+sdk::Status NftDatapath::forget(const sdk::Address& eip) { return forget_eip(eip); }
 
 bool NftDatapath::tables_of_another() {
   for (const Table t : kFamilies) {
@@ -81,23 +62,7 @@ sdk::Status NftDatapath::purge() {
   };
   // Rules and tables together would be best; rules first leaves steered packets without a route,
   // which the tables then still drop.
-  for (const Table t : kFamilies) {
-    std::vector<Message> messages;
-    for (const auto& r : our_rules(route_, address_family(t))) {
-      messages.push_back(remove(r));
-    }
-    for (const auto& r : our_routes(route_, address_family(t))) {
-      messages.push_back(remove(r));
-    }
-    for (const int err : route_.requests(messages)) {
-      if (err != 0 && err != ENOENT && err != ESRCH) {
-        note(sdk::fail(sdk::Code::kInternal, "a rule or route cannot be removed", "purge", err));
-      }
-    }
-  }
-  if (const int err = remove_tunnels(route_); err != 0) {
-    note(sdk::fail(sdk::Code::kInternal, "the tunnel device cannot be removed", "purge", err));
-  }
+  note(remove_routing(route_));
   note(tables_.purge());
   if (programs_) note(programs_->purge());
   // A connection keeps what it was bound to: the pod's address, or an egress IP.
