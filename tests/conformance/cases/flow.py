@@ -139,11 +139,13 @@ def a_flow_goes_on_after_a_move(rig, place, family):
 @case("flow-planned-move", "A planned move, there and back, loses and resets nothing",
       place={"client": "n1", "former-owner": "n2", "new-owner": "n3"}, family=FAMILIES, alone=True)
 def nothing_is_lost_in_a_planned_move(rig, place, family):
-    """First everybody turns to the new owner, then the answers do (decisions 20); there and back."""
-    pod = rig.pod(place)
+    """First everybody turns to the new owner, then the answers do; there and back (decisions 20: nothing that the pod
+    sends is lost, its answers pause for 10 ms at most)."""
+    pod, eip = rig.pod(place), EIP4 if family == 4 else EIP6
     rig.steer(pod, ALL)
     rig.apply()
-    traffic = rig.traffic(pod, family, streams=5)
+    server = rig.serve(port=7001)
+    streams, datagrams = rig.traffic(pod, family, streams=5), rig.traffic(pod, family, port=7001)
     time.sleep(0.2)
     for owner in ("n3", "n2", "n3"):
         rig.egress(7, EIP4, EIP6, owner=owner, answer=False)
@@ -151,9 +153,14 @@ def nothing_is_lost_in_a_planned_move(rig, place, family):
         time.sleep(0.15)
         rig.egress(7, EIP4, EIP6, owner=owner)
         time.sleep(0.15)
-    report = rig.report(traffic)
-    assert report["tcp_resets"] == 0 and report["lost"] == 0, report
-    assert [s["source"] for s in report["sources"]] == [EIP4 if family == 4 else EIP6]
+    sent, tcp, seen = rig.report(datagrams), rig.report(streams), rig.report(server)["sources"]
+    assert tcp["tcp_resets"] == 0 and [s["source"] for s in tcp["sources"]] == [eip], tcp
+    assert {source: s["packets"] for source, s in seen.items()} == {eip: sent["sent"]}, (seen, sent)
+    if place == "n1":
+        assert sent["lost"] == 0, sent  # both gateways know its connections
+    else:
+        # Between the old binding's end and the new one's start an answer may find neither (docs/adr/0011).
+        assert sent["lost"] <= 10, sent
 
 
 @case("flow-to-drop", "A running flow whose policy now says drop ends within 50 ms", node=NODES, family=FAMILIES, alone=True)
