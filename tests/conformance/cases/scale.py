@@ -38,14 +38,6 @@ def grown(change, egresses=POLICIES):
     return change
 
 
-def apply_file(rig, node, change):
-    """A full change by way of a file; milliseconds."""
-    path = os.path.join(rig.state, "change.json")
-    with open(path, "w", encoding="utf-8") as f:
-        json.dump(change, f)
-    return rig.driver(node).must("apply", file=path)["tookUs"] / 1000
-
-
 def figure(test, **values):
     print("figure", json.dumps({"test": test, **{k: round(v, 3) for k, v in values.items()}}))
 
@@ -56,17 +48,17 @@ def five_thousand_policies():
     with Rig(nodes=3) as rig:
         driver = rig.driver("n1")
         name, (cold_bar, flip_bar) = driver.must("plugin")["name"], bars(driver)
-        apply_file(rig, "n1", rig.change("n1"))
-        cold = apply_file(rig, "n1", grown(rig.change("n1")))
+        rig.apply_file("n1", rig.change("n1"))
+        cold = rig.apply_file("n1", grown(rig.change("n1")))
         flips = []
         for owner in ("n3", "n2", "n3", "n2", "n3"):
             answer = rig.delta("n1", egresses=[egress(i, owner) for i in range(100, 100 + FLIPPED)])
             assert answer["ok"] and not answer["failures"]
             if answer["needFull"]:
-                flips.append(apply_file(rig, "n1", grown(rig.change("n1"))))
+                flips.append(rig.apply_file("n1", grown(rig.change("n1"))))
             else:
                 flips.append(answer["tookUs"] / 1000)
-        again = apply_file(rig, "n1", grown(rig.change("n1")))
+        again = rig.apply_file("n1", grown(rig.change("n1")))
         figure(f"{name}: 5,000 policies", cold_ms=cold, bar_cold_ms=cold_bar, flip_ms=statistics.median(flips),
                bar_flip_ms=flip_bar, again_ms=again)
         assert cold <= cold_bar
@@ -109,7 +101,7 @@ def the_cost_is_flat():
             rig.steer(steered, ALL)
             rig.apply()
             if rig is large:
-                apply_file(rig, "n1", grown(rig.change("n1")))
+                rig.apply_file("n1", grown(rig.change("n1")))
             pairs += [running(rig, steered), running(rig, bystander)]
         processors = os.sched_getaffinity(0)
         os.sched_setaffinity(0, {min(processors)})
