@@ -1,38 +1,62 @@
-"""Whether all datapaths of the tree have the same table: every case that one passes passes for all, but for what a
-plugin does not offer. What it is known to miss (shortfalls.txt) is printed.
+"""Whether datapaths of the tree, alone or in pairs of client and gateway, have the same table: every case passes for
+all of them, but for what a plugin does not offer, what the kernel lacks, and what is known to be missed (shortfalls.txt),
+which is printed.
 
-usage: same_table.py RESULT.xml...   the kit's JUnit files, each of one datapath
+usage: same_table.py RESULT.xml...   the kit's JUnit files, each of one datapath or of one pair
 """
 
+import os
 import sys
 import xml.etree.ElementTree as ElementTree
 
+import kit
+import suite
 
-def outcomes(path):
-    """case -> "passed", "failed" or the reason of its skip."""
-    out = {}
-    for case in ElementTree.parse(path).iter("testcase"):
+
+def read(path):
+    """(whether it is a pair's, {case: "passed", "failed" or the reason of its skip})."""
+    root, out = ElementTree.parse(path).getroot(), {}
+    for case in root.iter("testcase"):
         skipped = case.find("skipped")
         out[case.get("name")] = ("failed" if case.find("failure") is not None else
                                  "passed" if skipped is None else skipped.get("message"))
+    return "-" in root.get("name"), out
+
+
+def seen(tables):
+    """{case: {table: outcome}}; a pair owes no case that is of one plugin alone."""
+    out = {}
+    for case in sorted({c for _, outcomes in tables.values() for c in outcomes}):
+        solo = suite.CASES[case.partition("[")[0]].solo
+        out[case] = {table: outcomes.get(case, "not run") for table, (pair, outcomes) in tables.items() if not (pair and solo)}
     return out
 
 
+def excused(outcome):
+    return outcome.startswith(("not offered", "known shortfall"))
+
+
 def main():
-    tables = {path: outcomes(path) for path in sys.argv[1:]}
-    bad = short = 0
-    for name in sorted({n for table in tables.values() for n in table}):
-        seen = {path: table.get(name, "not run") for path, table in tables.items()}
-        for path, o in seen.items():
-            if o.startswith("known shortfall"):
-                short += 1
-                print(f"{name}: {path}: {o}")
-        counted = {o for o in seen.values() if not o.startswith(("not offered", "known shortfall"))}
-        if len(counted) > 1:
-            bad += 1
-            print(f"{name}: " + ", ".join(f"{path}: {o}" for path, o in seen.items()))
-    print(f"{len(tables)} tables, {max(map(len, tables.values()))} cases, {bad} differ, {short} known to fall short")
-    sys.exit(1 if bad else 0)
+    kit.load_cases()
+    tables = {os.path.basename(path).removesuffix(".xml"): read(path) for path in sys.argv[1:]}
+    counts = dict.fromkeys(("pass", "not on this kernel", "differ or fail"), 0)
+    excuses = 0
+    for case, row in seen(tables).items():
+        for table, outcome in row.items():
+            if excused(outcome):
+                excuses += 1
+                print(f"{case}: {table}: {outcome}")
+        others = {o for o in row.values() if not excused(o)}
+        if others <= {"passed"}:
+            counts["pass"] += 1
+        elif len(others) == 1 and others.pop().startswith("not on this kernel"):
+            counts["not on this kernel"] += 1
+        else:
+            counts["differ or fail"] += 1
+            print(f"{case}: " + ", ".join(f"{table}: {o}" for table, o in row.items()))
+    print(f"{len(tables)} tables, {sum(counts.values())} cases: " + ", ".join(f"{n} {what}" for what, n in counts.items()) +
+          f"; {excuses} times excused as not offered or a known shortfall")
+    sys.exit(1 if counts["differ or fail"] else 0)
 
 
 if __name__ == "__main__":
