@@ -6,6 +6,7 @@ usage: same_table.py RESULT.xml...   the kit's JUnit files, each of one datapath
 """
 
 import os
+import re
 import sys
 import xml.etree.ElementTree as ElementTree
 
@@ -32,8 +33,15 @@ def seen(tables):
     return out
 
 
-def excused(outcome):
-    return outcome.startswith(("not offered", "known shortfall"))
+def excuse(outcome):
+    """What excuses an outcome, without what was seen; None for all others."""
+    found = re.match(r"not offered.*|known shortfall \(.*?\)", outcome)
+    return found[0] if found else None
+
+
+def by_outcome(row):
+    """"outcome: tables; ..." of {table: outcome}."""
+    return "; ".join(f"{o}: {', '.join(t for t in row if row[t] == o)}" for o in dict.fromkeys(row.values()))
 
 
 def main():
@@ -42,18 +50,19 @@ def main():
     counts = dict.fromkeys(("pass", "not on this kernel", "differ or fail"), 0)
     excuses = 0
     for case, row in seen(tables).items():
-        for table, outcome in row.items():
-            if excused(outcome):
-                excuses += 1
-                print(f"{case}: {table}: {outcome}")
-        others = {o for o in row.values() if not excused(o)}
-        if others <= {"passed"}:
+        excused = {t: excuse(o) for t, o in row.items() if excuse(o)}
+        others = {t: o for t, o in row.items() if t not in excused}
+        excuses += len(excused)
+        if excused:
+            print(f"{case}: {by_outcome(excused)}")
+        outcomes = set(others.values())
+        if outcomes <= {"passed"}:
             counts["pass"] += 1
-        elif len(others) == 1 and others.pop().startswith("not on this kernel"):
+        elif len(outcomes) == 1 and outcomes.pop().startswith("not on this kernel"):
             counts["not on this kernel"] += 1
         else:
             counts["differ or fail"] += 1
-            print(f"{case}: " + ", ".join(f"{table}: {o}" for table, o in row.items()))
+            print(f"{case} DIFFERS OR FAILS: {by_outcome(others)}")
     print(f"{len(tables)} tables, {sum(counts.values())} cases: " + ", ".join(f"{n} {what}" for what, n in counts.items()) +
           f"; {excuses} times excused as not offered or a known shortfall")
     sys.exit(1 if counts["differ or fail"] else 0)
