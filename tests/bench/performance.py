@@ -21,7 +21,7 @@ import tables
 from judge import judge_packets, judge_programming, median
 
 RATES = os.path.join(layouts.BUILD, "bin", "egw-rates")
-MEASURES = {"packets": 300, "latency": 100, "flows": 200, "stream": 200}  # ms of a round that each layout gets
+MEASURES = {"packets": 300, "latency": 100, "flows": 200, "stream": 300}  # ms of a round that each layout gets
 SIZES = (1, 100, 1000, 5000)
 
 

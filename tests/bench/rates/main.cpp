@@ -18,35 +18,41 @@ namespace {
 namespace rates = egw::rates;
 using Make = std::unique_ptr<rates::Meter> (*)(const rates::Layout&, rates::Receiver&);
 
-constexpr std::chrono::milliseconds kSlice(20);
-constexpr int kWarmUp = 2;  // slices
+struct Kind {
+  Make make;
+  std::chrono::milliseconds slice;
+};
+
+constexpr std::chrono::milliseconds kShort(20);
+constexpr std::chrono::milliseconds kLong(100);  // TCP begins each slice slowly
 constexpr int kFirstPort = 7100;
-const std::map<std::string, Make> kMeters{{"packets", rates::packets},
-                                          {"latency", rates::latency},
-                                          {"flows", rates::flows},
-                                          {"stream", rates::stream}};
+const std::map<std::string, Kind> kKinds{{"packets", {rates::packets, kShort}},
+                                         {"latency", {rates::latency, kShort}},
+                                         {"flows", {rates::flows, kShort}},
+                                         {"stream", {rates::stream, kLong}}};
 
 }  // namespace
 
 int main(int argc, char** argv) try {
-  const auto make = argc < 5 ? kMeters.end() : kMeters.find(argv[1]);
-  if (make == kMeters.end()) {
+  const auto kind = argc < 5 ? kKinds.end() : kKinds.find(argv[1]);
+  if (kind == kKinds.end()) {
     throw std::invalid_argument(
         "usage: egw-rates packets|latency|flows|stream ROUNDS BURST_MS LAYOUT...");
   }
   const int rounds = std::stoi(argv[2]);
-  const int slices = std::max(1, std::stoi(argv[3]) / static_cast<int>(kSlice.count()));
+  const auto [make, length] = kind->second;
+  const int slices = std::max(1, std::stoi(argv[3]) / static_cast<int>(length.count()));
   rates::Receiver receiver;
   rates::pin(0);
   std::vector<std::pair<std::string, std::unique_ptr<rates::Meter>>> meters;
   for (int i = 4; i < argc; ++i) {
     const auto layout = rates::parse_layout(argv[i], static_cast<std::uint16_t>(kFirstPort + i));
-    meters.emplace_back(layout.name, make->second(layout, receiver));
+    meters.emplace_back(layout.name, make(layout, receiver));
   }
   nlohmann::json out;
-  for (int round = -1; round < rounds; ++round) {
-    for (int slice = 0; slice < (round < 0 ? kWarmUp : slices); ++slice) {
-      for (const auto& [name, meter] : meters) meter->burst(kSlice);
+  for (int round = -1; round < rounds; ++round) {  // the first is a warm-up
+    for (int slice = 0; slice < (round < 0 ? 1 : slices); ++slice) {
+      for (const auto& [name, meter] : meters) meter->burst(length);
       std::reverse(meters.begin(), meters.end());
     }
     for (const auto& [name, meter] : meters) {

@@ -19,6 +19,9 @@ class Stream : public Meter {
         client_(client_socket(layout, SOCK_STREAM)),
         server_(accept4(listener_, nullptr, nullptr, SOCK_CLOEXEC)) {
     if (server_ < 0) die(name_ + ": accept");
+    // Many times what fits on the way, but not so much that a slow layout takes long to drain.
+    const int buffer = 256 << 10;
+    setsockopt(client_, SOL_SOCKET, SO_SNDBUF, &buffer, sizeof buffer);
   }
 
   // Time counts until the last byte has been read.
