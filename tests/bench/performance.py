@@ -43,6 +43,10 @@ def arguments():
             parser.error(f"{', '.join(unknown)}: not known; known are {', '.join(known)}")
     if args.write and not os.path.exists(args.write):
         parser.error(f"--write {args.write}: no such file")
+    if not os.path.exists(RATES):
+        parser.error(f"{RATES} is missing; build it: cmake --preset bench && ninja -C build/release")
+    if len(os.sched_getaffinity(0) & {0, 1}) < 2 or os.geteuid() != 0:
+        parser.error("needs CPU 0, which sends and forwards, CPU 1, which receives, and root for its network namespaces")
     return args
 
 
