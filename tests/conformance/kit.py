@@ -92,15 +92,13 @@ def allowed_skips():
 
 
 def read_shortfalls(path, plugins):
-    """{(case, variant): where it is explained} of these plugins, from lines <plugin> | <case>[<variant>] | <where>.
-    "<plugin> as gateway" holds where the plugin is on the gateways."""
+    """{(case, variant): where it is explained} of these plugins, from lines <plugin> | <case>[<variant>] | <where>."""
     out = {}
-    holding = [p["name"] for p in plugins] + [plugins[-1]["name"] + " as gateway"]
     if path:
         with open(path, encoding="utf-8") as f:
             for line in f:
                 fields = [x.strip() for x in line.split("|")]
-                if line.strip() and not line.startswith("#") and fields[0] in holding:
+                if line.strip() and not line.startswith("#") and fields[0] in [p["name"] for p in plugins]:
                     case, _, variant = fields[1].partition("[")
                     out[case, variant.removesuffix("]")] = fields[2]
     return out

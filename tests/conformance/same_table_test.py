@@ -1,11 +1,9 @@
-"""same_table.py on result files that are made up: what makes tables differ, and what is excused. And whose shortfalls
-hold in a pair."""
+"""same_table.py on result files that are made up: what makes tables differ, and what is excused."""
 
 import os
 import subprocess
 import sys
 
-import kit
 import pytest
 
 PROGRAM = os.path.join(os.path.dirname(os.path.abspath(__file__)), "same_table.py")
@@ -51,11 +49,3 @@ def test_a_case_that_fails_is_skipped_or_missing_in_one_table_differs(tmp_path, 
 def test_a_case_that_fails_in_all_tables_does_not_pass(tmp_path):
     code, said = judged(tmp_path, one={"path-source": FAILED}, two={"path-source": FAILED})
     assert code == 1, said
-
-
-@pytest.mark.parametrize("names,cases", [(["one"], {"a", "b"}), (["one", "two"], {"a"}), (["two", "one"], {"a", "b"}), (["two"], set())])
-def test_a_gateways_shortfalls_hold_on_gateways(tmp_path, names, cases):
-    listed = tmp_path / "shortfalls.txt"
-    listed.write_text("# x\none | a[v] | README\none as gateway | b | README\n", encoding="utf-8")
-    held = kit.read_shortfalls(str(listed), [{"name": n} for n in names])
-    assert {case for case, _ in held} == cases
