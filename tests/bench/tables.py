@@ -74,7 +74,7 @@ def machine():
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2 ** 30
     nft = subprocess.run(["nft", "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
     return (f"{os.cpu_count()} CPUs ({model[1] if model else platform.machine()}{virtual}), {memory:.0f} GiB, "
-            f"Linux {platform.release()}, spectre_v2: {mitigation or 'not told'}, nftables {nft}")
+            f"Linux {platform.release().split('-')[0]}, spectre_v2: {mitigation or 'not told'}, nftables {nft}")
 
 
 def document(results, verdicts, rounds, seconds):
