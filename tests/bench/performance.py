@@ -44,7 +44,7 @@ def arguments():
     if args.write and not os.path.exists(args.write):
         parser.error(f"--write {args.write}: no such file")
     if not os.path.exists(RATES):
-        parser.error(f"{RATES} is missing; build it: cmake --preset bench && ninja -C build/release")
+        parser.error(f"{RATES} is missing; build it: cmake --preset bench && ninja -C build/release egw-rates")
     if len(os.sched_getaffinity(0) & {0, 1}) < 2 or os.geteuid() != 0:
         parser.error("needs CPU 0, which sends and forwards, CPU 1, which receives, and root for its network namespaces")
     return args
