@@ -17,7 +17,7 @@
 
 namespace egw::iptables {
 
-inline constexpr std::string_view kCompanionTable = "egw-iptables";
+inline constexpr std::string_view kCompanionTable = common::kTableBesideIptables;
 
 struct CompanionTable {
   std::vector<common::Chain> chains;
