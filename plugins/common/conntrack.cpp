@@ -10,7 +10,6 @@
 #include <cstring>
 #include <string>
 #include <utility>
-#include <vector>
 
 namespace egw::common {
 namespace {
@@ -22,6 +21,11 @@ constexpr std::chrono::milliseconds kTryAgain{500};
 // Between two passes, at most. With a pass of 12 ms (20,000 entries) on either side of it a request
 // is answered within 50 ms.
 constexpr std::chrono::milliseconds kPause{20};
+// How often is asked whether a late answer has begun a connection: first so long after the removal,
+// then after twice that, and so on; and for how many.
+constexpr std::chrono::milliseconds kLateFirst{5};
+constexpr unsigned kLateRounds = 10;
+constexpr std::size_t kMostLate = 4096;
 
 Message conntrack_message(int type, int family, int flags = 0, std::size_t reserve = 1024) {
   nfgenmsg g{};
@@ -55,6 +59,8 @@ void put_filter(Message& m, const SweepHint& hint) {
   nlattr* filter = m.begin(CTA_FILTER);
   m.u32(CTA_FILTER_ORIG_FLAGS, original).u32(CTA_FILTER_REPLY_FLAGS, reply).end(filter);
 }
+
+constexpr std::size_t kQuestion = 256;  // bytes
 
 // One entry of a dump, taken apart; and the messages that delete it or make others of its kind.
 // Points into the dump's buffer.
@@ -98,12 +104,23 @@ class Entry {
     put_original(m, zone);
     return m;
   }
+  // Nobody has turned it elsewhere, on either side.
+  [[nodiscard]] bool plain() const {
+    return flow_.zone == 0 && flow_.translated == flow_.source &&
+           flow_.destination == original_ip_.address(destination());
+  }
+  // Asks for the connection that an answer in this one is in.
+  [[nodiscard]] Message question() const {
+    Message m = conntrack_message(IPCTNL_MSG_CT_GET, family_, 0, kQuestion);
+    put_inverse(m, CTA_TUPLE_ORIG);
+    return m;
+  }
   // The same connection with another source outside; parked: in a zone and for a while.
   [[nodiscard]] Message creation(const sdk::Address& translated, std::uint16_t port,
                                  std::uint16_t zone, bool parked) const {
     Message m = conntrack_message(IPCTNL_MSG_CT_NEW, family_, NLM_F_CREATE | NLM_F_EXCL);
     put_original(m, zone);
-    put_inverse(m);
+    put_inverse(m, CTA_TUPLE_REPLY);
     put_nat(m, CTA_NAT_SRC, translated, port);
     // Both tuples begin untranslated: the kernel works the translations out.
     if (flow_.destination != original_ip_.address(destination())) {
@@ -142,8 +159,8 @@ class Entry {
     m.end(tuple);
   }
 
-  void put_inverse(Message& m) const {
-    nlattr* tuple = m.begin(CTA_TUPLE_REPLY);
+  void put_inverse(Message& m, int type) const {
+    nlattr* tuple = m.begin(type);
     nlattr* ip = m.begin(CTA_TUPLE_IP);
     m.address(source(), original_ip_.address(destination())).address(destination(), flow_.source);
     m.end(ip);
@@ -213,7 +230,7 @@ void rebind(const Entry& entry, const Fate& fate, std::vector<Message>& out) {
 
 // A dump walks the machine's whole table, whatever the filter: one for both families.
 int sweep(NetlinkSocket& socket, const SweepHint& hint,
-          const std::function<Fate(const Flow&)>& judge) {
+          const std::function<Fate(const Flow&)>& judge, LateAnswers* late) {
   const sdk::Address* address = hint.source       ? &*hint.source
                                 : hint.translated ? &*hint.translated
                                                   : nullptr;
@@ -232,6 +249,7 @@ int sweep(NetlinkSocket& socket, const SweepHint& hint,
       rebind(entry, fate, rebindings);
     } else {
       deletions.push_back(entry.deletion());
+      if (late != nullptr && entry.plain()) late->add(entry.question(), entry.flow().destination);
     }
   };
   const auto restart = [&] {
@@ -241,10 +259,52 @@ int sweep(NetlinkSocket& socket, const SweepHint& hint,
   if (const int err = socket.dump(request, each, restart); err != 0) return -err;
   int done = 0;
   for (const int err : socket.requests(deletions)) done += err == 0 ? 1 : 0;
+  if (late != nullptr) late->begin(LateAnswers::Clock::now());
   const std::vector<int> results = socket.requests(rebindings);
   for (std::size_t i = kDeletesOld; i < results.size(); i += kRebindMessages) {
     done += results[i] == 0 ? 1 : 0;
   }
+  return done;
+}
+
+void LateAnswers::add(Message question, const sdk::Address& from) {
+  if (gathered_.size() < kMostLate) gathered_.push_back({std::move(question), from});
+}
+
+void LateAnswers::begin(Clock::time_point now) {
+  if (!gathered_.empty()) rounds_.push_back({now, 0, std::exchange(gathered_, {})});
+}
+
+LateAnswers::Clock::time_point LateAnswers::Round::due() const {
+  return removed + kLateFirst * (1U << asked);
+}
+
+std::optional<LateAnswers::Clock::time_point> LateAnswers::due() const {
+  std::optional<Clock::time_point> first;
+  for (const Round& r : rounds_) {
+    if (const auto at = r.due(); !first || at < *first) first = at;
+  }
+  return first;
+}
+
+int LateAnswers::look(NetlinkSocket& socket, Clock::time_point now) {
+  std::vector<Message> deletions;
+  for (Round& r : rounds_) {
+    if (r.due() > now) continue;
+    while (r.asked < kLateRounds && r.due() <= now) ++r.asked;
+    for (Question& q : r.questions) {
+      socket.get(q.message, [&](const nlmsghdr* h) {
+        const Entry entry(h);
+        // Not one of the endpoint's own, in which this would be an answer.
+        if (!entry.foreign() && entry.flow().source == q.from) {
+          deletions.push_back(entry.deletion());
+        }
+      });
+    }
+  }
+  std::erase_if(rounds_, [](const Round& r) { return r.asked == kLateRounds; });
+  int done = 0;
+  for (const int err : socket.requests(deletions)) done += err == 0 ? 1 : 0;
   return done;
 }
 
@@ -284,7 +344,8 @@ std::uint64_t Sweeper::deleted() const {
 int Sweeper::pass(const Sweep& job, std::optional<NetlinkSocket>& socket) {
   try {
     if (!socket) socket.emplace(std::move(*NetlinkSocket::open(NETLINK_NETFILTER)));
-    return sweep(*socket, job.hint(), [&](const Flow& flow) { return job.judge(flow); });
+    return sweep(
+        *socket, job.hint(), [&](const Flow& flow) { return job.judge(flow); }, &late_);
   } catch (const sdk::Failure& failure) {
     return failure.status().sys_errno != 0 ? -failure.status().sys_errno : -EIO;
   } catch (const std::bad_alloc&) {
@@ -292,18 +353,38 @@ int Sweeper::pass(const Sweep& job, std::optional<NetlinkSocket>& socket) {
   }
 }
 
+// Without the lock. What cannot be asked now is asked in the next round.
+void Sweeper::look(std::optional<NetlinkSocket>& socket) {
+  try {
+    if (!socket) socket.emplace(std::move(*NetlinkSocket::open(NETLINK_NETFILTER)));
+    const int n = late_.look(*socket, LateAnswers::Clock::now());
+    const std::lock_guard lock(mutex_);
+    deleted_ += static_cast<std::uint64_t>(n);
+  } catch (const sdk::Failure&) {
+    socket.reset();
+  }
+}
+
 void Sweeper::run() {
   std::optional<NetlinkSocket> socket;
   bool told = false;
   std::unique_lock lock(mutex_);
+  const auto asked = [this] { return stop_ || waiting_; };
   for (;;) {
-    wake_.wait(lock, [this] { return stop_ || waiting_; });
+    const auto due = late_.due();
+    if (due ? !wake_.wait_until(lock, *due, asked) : (wake_.wait(lock, asked), false)) {
+      lock.unlock();
+      look(socket);
+      lock.lock();
+      continue;
+    }
     if (stop_) return;
     std::unique_ptr<Sweep> job = std::move(waiting_);
     busy_ = true;
     lock.unlock();
     const auto begin = std::chrono::steady_clock::now();
     const int n = pass(*job, socket);
+    if (const auto late = late_.due(); late && *late <= begin) look(socket);
     const auto took = std::chrono::steady_clock::now() - begin;
     if (n < 0) {
       socket.reset();

@@ -11,6 +11,7 @@
 #include <mutex>
 #include <optional>
 #include <thread>
+#include <vector>
 
 #include "egw/sdk/datapath.hpp"
 #include "netlink.hpp"
@@ -59,10 +60,42 @@ class Sweep {
   virtual void absorb(Sweep& later) = 0;
 };
 
+// Answers that were still on their way when the untranslated connection they belong to was removed.
+// The first of them that comes before the endpoint's next packet begins a connection of its own,
+// from outside, by the kernel's reckoning; all that the endpoint sends then is an answer in that
+// one, and keeps the endpoint's own address for as long as it goes on. Such connections are
+// removed, too.
+class LateAnswers {
+ public:
+  using Clock = std::chrono::steady_clock;
+  // In which an answer would be. Entries beyond the first thousands of a pass are not asked about.
+  void add(Message question, const sdk::Address& from);
+  // What add() has gathered has been removed now.
+  void begin(Clock::time_point now);
+  // When look() is to be called next; none: nothing is expected any more.
+  [[nodiscard]] std::optional<Clock::time_point> due() const;
+  // Asks for those that are due; how many were found and removed.
+  int look(NetlinkSocket& socket, Clock::time_point now);
+
+ private:
+  struct Question {
+    Message message;
+    sdk::Address from;
+  };
+  struct Round {
+    Clock::time_point removed;
+    unsigned asked = 0;  // times
+    std::vector<Question> questions;
+    [[nodiscard]] Clock::time_point due() const;
+  };
+  std::vector<Question> gathered_;
+  std::vector<Round> rounds_;
+};
+
 // Runs one pass now. How many entries it removed or bound anew, or the errno of the dump as a
 // negative number.
 int sweep(NetlinkSocket& socket, const SweepHint& hint,
-          const std::function<Fate(const Flow&)>& judge);
+          const std::function<Fate(const Flow&)>& judge, LateAnswers* late = nullptr);
 
 class Sweeper {
  public:
@@ -81,6 +114,7 @@ class Sweeper {
  private:
   void run();
   int pass(const Sweep& job, std::optional<NetlinkSocket>& socket);
+  void look(std::optional<NetlinkSocket>& socket);
 
   sdk::Host host_;
   mutable std::mutex mutex_;
@@ -88,6 +122,7 @@ class Sweeper {
   std::unique_ptr<Sweep> waiting_;
   bool busy_ = false, stop_ = false;
   std::uint64_t deleted_ = 0;
+  LateAnswers late_;  // the thread's own
   std::thread thread_;
 };
 

@@ -79,8 +79,9 @@ std::vector<FirewallTable> Reader::tables() {
         {NFPROTO_INET, "inet"}, {NFPROTO_IPV4, "ip"},       {NFPROTO_IPV6, "ip6"},
         {NFPROTO_ARP, "arp"},   {NFPROTO_NETDEV, "netdev"}, {NFPROTO_BRIDGE, "bridge"}};
     const auto word = kWords.find(family);
-    const bool ours = name == kTable && (family == NFPROTO_IPV4 || family == NFPROTO_IPV6 ||
-                                         family == NFPROTO_NETDEV);
+    const bool known = name == kTable || name == kTableBesideIptables;
+    const bool ours =
+        known && (family == NFPROTO_IPV4 || family == NFPROTO_IPV6 || family == NFPROTO_NETDEV);
     if (word == kWords.end() || ours) return;
     const bool inet = family == NFPROTO_INET;
     found.push_back({{family, name},

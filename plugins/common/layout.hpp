@@ -13,6 +13,8 @@
 namespace egw::common {
 
 inline constexpr std::string_view kTable = "egw";
+// Of the iptables datapath, beside its chains.
+inline constexpr std::string_view kTableBesideIptables = "egw-iptables";
 inline constexpr std::uint32_t kIdMask = 0x3fff;
 
 // What a packet's priority holds on its way through our chains: an egress id, one of these, or the

@@ -59,6 +59,23 @@ void IptablesDatapath::choose_backend() {
   xtables_.emplace(std::move(*choice));
 }
 
+void IptablesDatapath::choose_companion() {
+  if (companion_ || config_.nftables == Nftables::kNever) return;
+  sdk::Outcome<std::unique_ptr<Companion>> found = sdk::fail(sdk::Code::kUnsupported, "");
+  if (config_.nftables == Nftables::kAuto) found = Companion::open(true);
+  egress_ = found.ok();
+  if (!found.ok()) found = Companion::open(false);
+  if (found.ok()) {
+    companion_ = std::move(*found);
+    return;
+  }
+  // Asked again with each full change.
+  host_.info(
+      "no nftables tables beside iptables; who else translates addresses must not come "
+      "first: " +
+      found.status().text());
+}
+
 sdk::Status IptablesDatapath::apply(const sdk::Change& change, sdk::ApplyReport& report) {
   if (sdk::Status s = held_.fits(change); !s.ok()) return s;
   if (change.node() != nullptr) {
@@ -100,6 +117,7 @@ sdk::Status IptablesDatapath::apply_all(const sdk::Change& change, sdk::ApplyRep
   if (!change.full()) next = held_;
   next.merge(change);
   marks_ = Marks(next.state().node.slot_mask, next.state().node.ct_mask);
+  choose_companion();
   choose_backend();
   for (const Table t : common::kFamilies) saved_[index(t)] = xtables_->saved(t);
   Plan plan;
@@ -124,6 +142,9 @@ sdk::Status IptablesDatapath::apply_all(const sdk::Change& change, sdk::ApplyRep
   settle_flows(step, s.ok());
   if (!s.ok()) return s;
   clear_other_backend();
+  if (!companion_) {
+    if (sdk::Status gone = Companion::remove(); !gone.ok()) host_.warn(gone.text());
+  }
   finish(step, report);
   held_ = std::move(next);
   plan_ = std::move(plan);

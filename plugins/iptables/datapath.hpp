@@ -18,6 +18,7 @@
 #include "common/plan.hpp"
 #include "common/rtnl.hpp"
 #include "common/tunnel.hpp"
+#include "companion.hpp"
 #include "egw/sdk/datapath.hpp"
 #include "ipset.hpp"
 #include "routing.hpp"
@@ -55,6 +56,7 @@ class IptablesDatapath : public sdk::Datapath {
   sdk::Status step_egresses(Step& step);
   sdk::Status step_structure(Step& step);
   void choose_backend();
+  void choose_companion();
   void learn();
   // Our chains in a backend.
   static sdk::Status clear_backend(const Xtables& xtables);
@@ -63,6 +65,7 @@ class IptablesDatapath : public sdk::Datapath {
   // read: the kernel has been read for this change; else what we wrote last is taken for granted.
   sdk::Status program(Step& step, SetPlan& sets, bool read);
   sdk::Status program_filters(Step& step, const SetPlan& sets, bool read);
+  sdk::Status program_companion(Step& step, bool read);
   sdk::Status program_tunnel(Step& step);
   void program_routing(Step& step, bool read);
   [[nodiscard]] AllRules rules_wanted(const common::Plan& plan, const SetPlan& sets) const;
@@ -78,12 +81,15 @@ class IptablesDatapath : public sdk::Datapath {
   void watch_kernel(const sdk::State& state, const common::Plan& plan);
   void watch_filters();
   [[nodiscard]] common::Bound bound();
+  sdk::Status purge_companion(common::Bound& held);
 
   sdk::DatapathHost host_;
   Config config_;
   common::NetlinkSocket route_;
   Ipset ipset_;
   std::optional<Xtables> xtables_;
+  std::unique_ptr<Companion> companion_;  // none: iptables does it all
+  bool egress_ = false;                   // it has the tunnel device's hook
   common::Tunnel tunnel_;
   Sets sets_;
   common::Unswept unswept_;

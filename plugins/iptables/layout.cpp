@@ -14,6 +14,18 @@ std::string_view word(Backend backend) {
   return "auto";
 }
 
+std::string_view word(Nftables choice) {
+  switch (choice) {
+    case Nftables::kNoEgress:
+      return "no-egress";
+    case Nftables::kNever:
+      return "never";
+    case Nftables::kAuto:
+      break;
+  }
+  return "auto";
+}
+
 std::string set_name(Table t, std::string_view what) {
   return std::string(kSetPrefix) + (t == Table::kIp ? "4-" : "6-") + std::string(what);
 }

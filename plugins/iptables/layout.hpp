@@ -22,6 +22,10 @@ enum class Kind : std::uint32_t {
   kDropped = 0x1,  // a policy drops it
   kPending = 0x2,  // first packet of a connection that a service may still turn elsewhere
   kClass = 0x3,    // the low 14 bits are the number of a class with prefixes
+  // From iptables' chains to the nftables tables beside them (companion_rules.hpp), where there are
+  // such; until then none of the above.
+  kSaved = 0x1,   // kPending, with the id in the packet's priority
+  kAnswer = 0x3,  // goes to the peer that the connection's mark names
 };
 [[nodiscard]] inline std::uint32_t value(const Marks& marks, Kind kind) {
   return static_cast<std::uint32_t>(kind) << std::countr_zero(marks.slot_mask());
@@ -30,12 +34,17 @@ enum class Kind : std::uint32_t {
 enum class Backend : std::uint8_t { kAuto, kLegacy, kNft };
 [[nodiscard]] std::string_view word(Backend backend);  // "auto", "legacy", "nft"
 
+// How much of nf_tables is used beside iptables (companion_rules.hpp).
+enum class Nftables : std::uint8_t { kAuto, kNoEgress, kNever };
+[[nodiscard]] std::string_view word(Nftables choice);  // "auto", "no-egress", "never"
+
 // The operator's choices (the plugin's configuration).
 struct Config {
   std::uint32_t rule_preference = 1;       // first of kFrontRules preferences in a row
   std::uint32_t tree_preference = 50000;   // first of the preferences of the tree: behind "default"
   std::uint32_t route_table = 0x00656777;  // first of kRouteTables numbers in a row
   Backend backend = Backend::kAuto;
+  Nftables nftables = Nftables::kAuto;
 };
 inline constexpr std::uint32_t kFrontRules = 9;
 // One for reverse path checks, then one per egress id, then one per peer's number.

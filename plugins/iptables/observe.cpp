@@ -15,18 +15,25 @@ using nlohmann::json;
 
 Config parse_config(std::string_view text) {
   Config out;
-  const json config =
-      common::parse_config(text, {"backendMode", "rulePreference", "treePreference", "routeTable"});
-  if (const auto given = config.find("backendMode"); given != config.end()) {
-    const std::string mode = given->is_string() ? given->get<std::string>() : "";
-    const auto backends = {Backend::kAuto, Backend::kLegacy, Backend::kNft};
+  const json config = common::parse_config(
+      text, {"backendMode", "nftables", "rulePreference", "treePreference", "routeTable"});
+  const auto choice = [&](const char* key, auto& value, auto choices, const char* words) {
+    const auto given = config.find(key);
+    if (given == config.end()) return;
+    const std::string said = given->is_string() ? given->get<std::string>() : "";
     const auto* at =
-        std::find_if(backends.begin(), backends.end(), [&](Backend b) { return word(b) == mode; });
-    if (at == backends.end()) {
-      throw common::wrong_config("wants auto, legacy or nft, not " + given->dump(), "backendMode");
+        std::find_if(choices.begin(), choices.end(), [&](auto c) { return word(c) == said; });
+    if (at == choices.end()) {
+      throw common::wrong_config(std::string("wants ") + words + ", not " + given->dump(), key);
     }
-    out.backend = *at;
-  }
+    value = *at;
+  };
+  choice("backendMode", out.backend,
+         std::initializer_list<Backend>{Backend::kAuto, Backend::kLegacy, Backend::kNft},
+         "auto, legacy or nft");
+  choice("nftables", out.nftables,
+         std::initializer_list<Nftables>{Nftables::kAuto, Nftables::kNoEgress, Nftables::kNever},
+         "auto, no-egress or never");
   const auto number = [&](const char* key, std::uint32_t& value, std::uint32_t lowest,
                           std::uint32_t highest) {
     value = common::number_in(config, key, value, lowest, highest);
@@ -82,6 +89,15 @@ sdk::Outcome<std::string> IptablesDatapath::observe() {
     for (const auto& [id, address] : sources_in(saved[static_cast<std::size_t>(Xt::kNat)].chains)) {
       egresses[std::to_string(id)][family] = address.text();
     }
+    if (!companion_) continue;
+    for (const auto& [id, address] : sources_in(companion_->nft().elements(t, kSources, false))) {
+      egresses[std::to_string(id)][family] = address.text();
+    }
+  }
+  if (egress_) {
+    for (const auto& [id, mac] : companion_->nft().elements(Table::kNetdev, kOwners, false)) {
+      egresses[std::to_string(number_in(id))]["ownerMac"] = common::mac_text(mac_in(mac));
+    }
   }
   out["endpoints"] = endpoints;
   out["egresses"] = egresses;
@@ -89,6 +105,9 @@ sdk::Outcome<std::string> IptablesDatapath::observe() {
   if (xtables_) {
     out["iptables"] = {{"backend", word(xtables_->choice().backend)},
                        {"reason", xtables_->choice().reason},
+                       {"nftables", companion_ == nullptr ? "never"
+                                    : egress_             ? "auto"
+                                                          : "no-egress"},
                        {"tables", tables}};
   }
   return out.dump();

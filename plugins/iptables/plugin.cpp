@@ -13,6 +13,10 @@ constexpr std::string_view kSchemaText = R"({
       "enum": ["auto", "legacy", "nft"], "default": "auto",
       "description": "Which iptables: legacy, nft, or the one that holds Kubernetes' chains, else the one with more rules of others."
     },
+    "nftables": {
+      "enum": ["auto", "no-egress", "never"], "default": "auto",
+      "description": "Whether what iptables has no hook for is done in nftables tables of our own, where the kernel takes them; no-egress: but not at the tunnel device."
+    },
     "rulePreference": {
       "type": "integer", "minimum": 1, "maximum": 32000, "default": 1,
       "description": "The first of nine preferences of ip rules; must come before other people's rules."

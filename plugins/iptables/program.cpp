@@ -106,7 +106,8 @@ XtChange full_change(const XtRules& wanted, const XtRules& written, Chains& lear
 sdk::Status IptablesDatapath::step_egresses(Step& step) {
   welcome_flows(step);
   update_hops(step);
-  if (!same_ways(*step.before, step.plan)) program_routing(step, false);
+  if (!egress_ && !same_ways(*step.before, step.plan)) program_routing(step, false);
+  if (sdk::Status s = program_companion(step, false); !s.ok()) return s;
   if (same_sources(*step.before, step.plan)) return sdk::ok();
   set_plan_->set_eips(step.plan);
   return program_filters(step, *set_plan_, false);
@@ -134,6 +135,7 @@ sdk::Status IptablesDatapath::program_filters(Step& step, const SetPlan& sets, b
       sets_.make_pods(of_pods.back(), pod_kind(t), step.state.endpoints.size());
     }
   }
+  if (sdk::Status s = program_companion(step, read); !s.ok()) return s;
   if (sdk::Status s = program_rules(rules_wanted(step.plan, sets), read, step.repairs); !s.ok()) {
     return s;
   }
@@ -146,11 +148,17 @@ sdk::Status IptablesDatapath::program_filters(Step& step, const SetPlan& sets, b
   return sdk::ok();
 }
 
+sdk::Status IptablesDatapath::program_companion(Step& step, bool read) {
+  if (!companion_) return sdk::ok();
+  return companion_->apply(companion_tables({step.plan, mtu_, egress_, device_ != 0}), read,
+                           step.repairs);
+}
+
 sdk::Status IptablesDatapath::program_tunnel(Step& step) {
   try {
     step.tunnel = tunnel_.apply(common::tunnel_spec(step.state.node),
-                                common::tunnel_peers(step.state, step.plan), hops_of(step.plan),
-                                step.repairs);
+                                common::tunnel_peers(step.state, step.plan),
+                                hops_of(step.plan, egress_), step.repairs);
     mtu_ = step.tunnel.mtu;
     device_ = step.tunnel.index;
     return sdk::ok();
@@ -161,7 +169,7 @@ sdk::Status IptablesDatapath::program_tunnel(Step& step) {
 }
 
 void IptablesDatapath::update_hops(Step& step) {
-  tunnel_.update_peers(common::tunnel_peers(step.state, step.plan), hops_of(step.plan),
+  tunnel_.update_peers(common::tunnel_peers(step.state, step.plan), hops_of(step.plan, egress_),
                        step.tunnel);
 }
 
@@ -170,7 +178,7 @@ void IptablesDatapath::update_hops(Step& step) {
 void IptablesDatapath::program_routing(Step& step, bool read) {
   std::set<common::Route> routes, actual_routes;
   std::set<common::Rule> rules, actual_rules;
-  const RoutingInput in{step.plan, config_, device_};
+  const RoutingInput in{step.plan, config_, device_, companion_ != nullptr, egress_};
   for (const Table t : common::kFamilies) {
     routes.merge(routes_of(t, in));
     rules.merge(rules_of(t, in));
@@ -219,6 +227,8 @@ IptablesDatapath::AllRules IptablesDatapath::rules_wanted(const Plan& plan,
   in.node = plan.node();
   in.mtu = mtu_;
   in.serves = plan.serves();
+  in.companion = companion_ != nullptr;
+  in.egress = egress_;
   for (const auto& [name, peer] : plan.peers()) in.peers.push_back(peer);
   for (const Table t : common::kFamilies) {
     in.sources.clear();
@@ -304,8 +314,13 @@ void IptablesDatapath::program_changed_pods(Step& step, const SetPlan& sets) {
 }
 
 void IptablesDatapath::watch_kernel(const sdk::State& state, const Plan& plan) {
-  monitor_->watch(
-      common::watched_tunnel(state, plan, device_, config_.route_table, route_, hops_of(plan)));
+  common::Monitor::Watched w = common::watched_tunnel(state, plan, device_, config_.route_table,
+                                                      route_, hops_of(plan, egress_));
+  if (companion_) {
+    w.nft_table = std::string(kCompanionTable);
+    for (const std::uint32_t port : companion_->nft().ports()) w.ports.insert(port);
+  }
+  monitor_->watch(std::move(w));
 }
 
 void IptablesDatapath::watch_filters() {

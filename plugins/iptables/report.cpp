@@ -32,6 +32,11 @@ sdk::Status IptablesDatapath::health() {
                        "ipset " + set_name(t, "pods"));
     }
   }
+  if (companion_) {
+    if (const std::string table = companion_->missing(); !table.empty()) {
+      return sdk::fail(sdk::Code::kUnavailable, "the nftables table does not exist", table);
+    }
+  }
   if (!any) return sdk::fail(sdk::Code::kUnavailable, "no set of ours exists", "ipset");
   return sdk::ok();
 }
@@ -46,6 +51,13 @@ sdk::Status IptablesDatapath::counters(sdk::CounterSink& out) {
         if (packets < last) drops_before_[key] += last;
         last = packets;
       }
+    }
+  }
+  for (const Table t : common::kTables) {
+    if (!companion_) break;
+    for (const auto& [reason, packets] : companion_->nft().counters(t)) {
+      out.counter("dropped_packets_total",
+                  "table=nft-" + std::string(common::keyword(t)) + ",reason=" + reason, packets);
     }
   }
   for (const auto& [key, packets] : drops_last_) {
@@ -105,6 +117,21 @@ common::Bound IptablesDatapath::bound() {
   return out;
 }
 
+// What it translates is noted first.
+sdk::Status IptablesDatapath::purge_companion(common::Bound& held) {
+  companion_.reset();
+  egress_ = false;
+  if (auto nft = common::Nft::open(kCompanionTable)) {
+    for (const Table t : common::kFamilies) {
+      for (const auto& [id, address] : sources_in((*nft)->elements(t, kSources, false))) {
+        held.zones.insert(static_cast<std::uint16_t>(id));
+        held.eips.insert(address);
+      }
+    }
+  }
+  return Companion::remove();
+}
+
 sdk::Status IptablesDatapath::purge() {
   const common::Monitor::OwnChange own(*monitor_);
   watch_->pause();
@@ -118,6 +145,7 @@ sdk::Status IptablesDatapath::purge() {
   };
   // Rules first: steered packets have no route then, and our chains drop what leaves otherwise.
   note(common::remove_routing(route_));
+  note(purge_companion(held));
   for (const Backend backend : {Backend::kNft, Backend::kLegacy}) {
     auto choice = Xtables::choose(backend);
     if (!choice) continue;

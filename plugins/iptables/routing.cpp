@@ -12,7 +12,7 @@ namespace {
 using common::Mode;
 using common::Rule;
 
-constexpr std::uint32_t kRouteMetric = 1024;
+constexpr std::uint32_t kRouteMetric = 1024, kLastMetric = 0xffffffff;
 
 // A number has 14 bits: 5 at the root, then 3 per level.
 constexpr std::array<unsigned, 4> kBelow{9, 6, 3, 0};  // bits below what a level compares
@@ -44,9 +44,13 @@ class Rules {
     add(first + 2, inner, slot, device, FR_ACT_TO_TBL, RT_TABLE_MAIN);
     add(first + 3, 0, 0, device, FR_ACT_GOTO, end);
     look(first + 4, unit_ << 2, unit_ << 2, RT_TABLE_MAIN);
-    look(first + 5, value(marks_, Kind::kPending), slot, RT_TABLE_MAIN);
-    go(first + 6, unit_ << 3, unit_ << 3, tree);
+    if (!in_.companion) look(first + 5, value(marks_, Kind::kPending), slot, RT_TABLE_MAIN);
     add(end, 0, 0, {}, FR_ACT_NOP, 0);
+    if (in_.egress) {
+      look(first + 6, unit_ << 3, unit_ << 3, in_.config.route_table);
+      return std::move(out_);
+    }
+    go(first + 6, unit_ << 3, unit_ << 3, tree);
 
     const std::uint32_t last = tree + kTreePreferences - 1;
     go(tree, 0, unit_ << 3, last);
@@ -161,7 +165,18 @@ std::set<Rule> rules_of(Table t, const RoutingInput& in) {
 
 std::set<common::Route> routes_of(Table t, const RoutingInput& in) {
   std::set<common::Route> out;
-  if (in.device == 0 || !in.plan.enabled(t)) return out;
+  if (!in.plan.enabled(t)) return out;
+  if (in.egress) {
+    const sdk::Address hop = common::next_hop(t);
+    const std::uint32_t table = in.config.route_table;
+    const std::uint8_t af = common::address_family(t);
+    if (in.device != 0) {
+      out.insert({af, table, {}, RTN_UNICAST, kRouteMetric, hop, in.device, t == Table::kIp});
+    }
+    out.insert({af, table, {}, RTN_BLACKHOLE, kLastMetric, {}, 0, false});
+    return out;
+  }
+  if (in.device == 0) return out;
   const auto via = [&](std::uint32_t table, const sdk::Address& hop) {
     out.insert(common::Route{common::address_family(t),
                              table,
@@ -183,13 +198,17 @@ std::set<common::Route> routes_of(Table t, const RoutingInput& in) {
   return out;
 }
 
-std::vector<common::TunnelNextHop> hops_of(const common::Plan& plan) {
+std::vector<common::TunnelNextHop> hops_of(const common::Plan& plan, bool egress) {
   std::vector<common::TunnelNextHop> out;
   for (const Table t : common::kFamilies) {
     if (!plan.enabled(t)) continue;
-    for (const auto& [id, egress] : plan.egresses()) {
-      if (egress.mode[static_cast<std::size_t>(t)] != Mode::kSteer) continue;
-      out.push_back({hop_address(t, Hop::kEgress, id), egress.owner});
+    if (egress) {
+      out.push_back({common::next_hop(t), common::kNextHopMac});
+      continue;
+    }
+    for (const auto& [id, target] : plan.egresses()) {
+      if (target.mode[static_cast<std::size_t>(t)] != Mode::kSteer) continue;
+      out.push_back({hop_address(t, Hop::kEgress, id), target.owner});
     }
     for (const auto& [name, peer] : plan.peers()) {
       out.push_back({hop_address(t, Hop::kPeer, peer.number), peer.mac});

@@ -20,11 +20,14 @@ struct RoutingInput {
   const common::Plan& plan;
   const Config& config;
   int device = 0;  // the tunnel device; 0: there is none
+  // What nftables tables of ours do (companion_rules.hpp): ids come here after destination NAT;
+  // owner and peer are found at the device, and one route leads there.
+  bool companion = false, egress = false;
 };
 
 [[nodiscard]] std::set<common::Rule> rules_of(Table t, const RoutingInput& in);
 [[nodiscard]] std::set<common::Route> routes_of(Table t, const RoutingInput& in);
-[[nodiscard]] std::vector<common::TunnelNextHop> hops_of(const common::Plan& plan);
+[[nodiscard]] std::vector<common::TunnelNextHop> hops_of(const common::Plan& plan, bool egress);
 
 // Whether rules and routes are the same for both: egresses have only gone from peer to peer.
 [[nodiscard]] bool same_ways(const common::Plan& a, const common::Plan& b);

@@ -183,11 +183,13 @@ void Builder::prerouting() {
   auto& pre = chain(Xt::kMangle, "PRE");
   jump(Xt::kMangle, "PREROUTING", comes("", to("PRE")));
   // Others behind us may have written over the id.
-  jump(Xt::kMangle, "PREROUTING", comes(is(Slot::kSteer) + " ! -i " + device(), to("ACT")), true);
+  if (!in_.companion) {
+    jump(Xt::kMangle, "PREROUTING", comes(is(Slot::kSteer) + " ! -i " + device(), to("ACT")), true);
+  }
   jump(Xt::kMangle, "PREROUTING", comes(is(Kind::kPending) + " ! -i " + device(), to("FIRST")),
        true);
   pre.push_back("-i " + device() + " " + go("TUNNEL"));
-  pre.push_back(connection("--ctdir REPLY") + " " + go("REPLY"));
+  pre.push_back(connection("--ctdir REPLY") + " " + go(in_.companion ? "ANSWER" : "REPLY"));
   pre.push_back(peer_is(seen()) + " " + go("KNOWN"));
   if (common::carries(in_.node, t_)) {
     pre.push_back("-d " + in_.node.underlay.text() + " -j RETURN");
@@ -216,8 +218,13 @@ void Builder::judgement() {
   const std::uint32_t own = marks_.value(Slot::kOwn);
   auto& known = chain(Xt::kMangle, "KNOWN");
   if (in_.serves) known.push_back(kTranslated + " " + in_set("pods", "src") + " " + go("OWN"));
-  known.push_back(go("ACT"));
   chain(Xt::kMangle, "OWN") = {set(own, slot())};
+  if (in_.companion) {
+    known.push_back(to("ACT"));
+    known.push_back(is(Slot::kSteer) + " " + set(pending, slot()));
+  } else {
+    known.push_back(go("ACT"));
+  }
   auto& act = chain(Xt::kMangle, "ACT");
   act.push_back(map("pods", "src"));
   act.push_back(is(Slot::kSteer) + " -j RETURN");
@@ -326,6 +333,11 @@ void Builder::to_peer() {
   std::string shift;
   if (marks_.ct_shift() != 0) shift = " --right-shift-mark " + std::to_string(marks_.ct_shift());
   const std::uint32_t back = marks_.value(Slot::kBack);
+  if (in_.companion) {
+    chain(Xt::kMangle, "ANSWER") = {peer_is(0) + " -j RETURN", peer_is(seen()) + " -j RETURN",
+                                    set(value(marks_, Kind::kAnswer), slot())};
+    if (!in_.serves) return;
+  }
   chain(Xt::kMangle, "REPLY") = {
       peer_is(0) + " -j RETURN", peer_is(seen()) + " -j RETURN",
       "-j CONNMARK --restore-mark --nfmask 0xffffffff --ctmask " + hex(marks_.ct_mask()) + shift,
@@ -345,23 +357,32 @@ void Builder::postrouting() {
   post.push_back(is(Slot::kOwn) + " " + go("LEAVE-OWN"));
   post.push_back(is(Slot::kSteer) + " " + go("LEAVE-ID"));
   post.push_back(is(Kind::kPending) + " " + go("LEAVE-NEW"));
+  if (in_.companion) {
+    post.push_back(is(Kind::kSaved) + " " + go("LEAVE-NEW"));
+    post.push_back(is(Kind::kAnswer) + " " + go("LEAVE-NEW"));
+  }
   post.push_back(drop(is(Slot::kBack), "not_by_tunnel"));
   leave();
 
   auto& into = chain(Xt::kMangle, "INTO");
   const std::uint32_t headers = t_ == Table::kIp ? 40 : 60;
-  into.push_back("-p tcp -m tcp --tcp-flags SYN,RST SYN -j TCPMSS --set-mss " +
-                 std::to_string(in_.mtu - headers));
+  if (!in_.egress) {
+    into.push_back("-p tcp -m tcp --tcp-flags SYN,RST SYN -j TCPMSS --set-mss " +
+                   std::to_string(in_.mtu - headers));
+  }
   into.push_back(is(Slot::kSteer) + " " + go("TO-OWNER"));
+  // A node that serves ids may have translated it itself; the owner would translate it to another
+  // port: the connection's end. What a service turns elsewhere is not for the owner.
+  auto& owner = chain(Xt::kMangle, "TO-OWNER");
+  owner.push_back(
+      drop(connection(in_.serves ? "--ctstate SNAT,DNAT" : "--ctstate DNAT"), "other_source"));
+  // The device's own hook does the rest.
+  if (in_.egress) return;
   into.push_back(is(Slot::kBack) + " " + go("BARE"));
   if (tunnel_address()) into.push_back("-s " + tunnel_address().address.text() + " " + go("BARE"));
   into.push_back(drop("", "not_steered"));
-  // A node that serves ids may have translated it itself; the owner would translate it to another
-  // port: the connection's end. What a service turns elsewhere is not for the owner.
-  chain(Xt::kMangle, "TO-OWNER") = {
-      drop(connection(in_.serves ? "--ctstate SNAT,DNAT" : "--ctstate DNAT"), "other_source"),
-      // What the header carries is the low 16 bits.
-      set(marks_.value(Slot::kOuter), ~kIdMask)};
+  // What the header carries is the low 16 bits.
+  owner.push_back(set(marks_.value(Slot::kOuter), ~kIdMask));
   chain(Xt::kMangle, "BARE") = {set(0, kAll)};
 }
 
@@ -372,18 +393,31 @@ void Builder::leave() {
   chain(Xt::kMangle, "LEAVE-IN") = {connection("--ctdir REPLY") + " " + go("CLEAR"),
                                     kFirst + " -j RETURN", go("CLEAR")};
   auto& own = chain(Xt::kMangle, "LEAVE-OWN");
-  own.push_back(kFirst + " " + go("LEAVE-NODE"));
+  if (in_.egress) {
+    own.push_back(kFirst + " " + is_bare(marks_.value(Slot::kOwn)) + " " + go("LEAVE-NODE"));
+    own.push_back(kFirst + " " + go("LEAVE-FIRST"));
+  } else {
+    own.push_back(kFirst + " " + go("LEAVE-NODE"));
+  }
   own.push_back(drop(connection("! --ctstate SNAT"), "not_translated"));
   own.push_back(set(0, slot()));
   chain(Xt::kMangle, "LEAVE-NODE") =
       parent() ? std::vector<std::string>{"-j RETURN"} : std::vector{drop("", "no_address")};
   chain(Xt::kMangle, "LEAVE-ID") = {kFirst + " " + go("LEAVE-FIRST"), drop("", "not_by_tunnel")};
   chain(Xt::kMangle, "LEAVE-FIRST") = {to("SERVED")};
-  chain(Xt::kMangle, "LEAVE-NEW") = {connection("--ctstate DNAT") + " " + go("CLEAR"),
-                                     drop("", "not_judged")};
+  auto& judged = chain(Xt::kMangle, "LEAVE-NEW");
+  if (!in_.companion) judged.push_back(connection("--ctstate DNAT") + " " + go("CLEAR"));
+  judged.push_back(drop("", "not_judged"));
 }
 
 void Builder::nat() {
+  const std::string others = "! -o " + device() + " -m mark ! --mark 0x00000000/" + hex(slot());
+  chain(Xt::kNat, "LOST") = {reason("not_translated") + kDropInNat};
+  if (in_.companion) {
+    // Only what the nftables tables should have translated comes here.
+    jump(Xt::kNat, "POSTROUTING", comes(others, to("LOST")));
+    return;
+  }
   const std::uint32_t pending = value(marks_, Kind::kPending);
   jump(Xt::kNat, "PREROUTING", comes(is(Kind::kPending), to("NEW")), true);
   chain(Xt::kNat, "NEW") = {peer_set(seen()),
@@ -393,11 +427,9 @@ void Builder::nat() {
   jump(Xt::kNat, "POSTROUTING", comes("-o " + device(), to("SELF")));
   chain(Xt::kNat,
         "SELF") = {std::string("-j NETMAP --to ") + (t_ == Table::kIp ? "0.0.0.0/0" : "::/0")};
-  const std::string others = "! -o " + device() + " -m mark ! --mark 0x00000000/" + hex(slot());
   jump(Xt::kNat, "POSTROUTING", comes(others, to("SNAT")));
   // Only what EGW-SNAT should have taken comes here.
   jump(Xt::kNat, "POSTROUTING", comes(others, to("LOST")));
-  chain(Xt::kNat, "LOST") = {reason("not_translated") + kDropInNat};
   translate();
 }
 

@@ -19,6 +19,9 @@ struct RuleInput {
   sdk::NodeConfig node;
   std::uint32_t mtu = 1450;  // of the tunnel device
   bool serves = false;       // some egress may be translated here
+  // What nftables tables of ours do (companion_rules.hpp), and these rules leave to them: what a
+  // pod's packet is given, and translation; what enters the tunnel.
+  bool companion = false, egress = false;
   std::vector<std::pair<std::uint32_t, sdk::Address>> sources;  // of ids served, sorted by id
   std::vector<common::PeerPlan> peers;
   // Groups of classes with prefixes (groups.hpp): class number -> group, sorted.

@@ -75,6 +75,7 @@ void put_element(Message& m, const std::string& key, const std::string& data, bo
 }
 
 struct Located {
+  std::string_view name;  // of the table
   Table table;
   const ElementChange* change;
   bool adding;
@@ -89,7 +90,7 @@ Message element_message(const Located& l) {
   }
   Message m = nft_message(l.adding ? NFT_MSG_NEWSETELEM : NFT_MSG_DELSETELEM, l.table,
                           l.adding ? NLM_F_CREATE : 0, reserve);
-  m.text(NFTA_SET_ELEM_LIST_TABLE, kTable).text(NFTA_SET_ELEM_LIST_SET, l.change->set);
+  m.text(NFTA_SET_ELEM_LIST_TABLE, l.name).text(NFTA_SET_ELEM_LIST_SET, l.change->set);
   nlattr* nest = m.begin(NFTA_SET_ELEM_LIST_ELEMENTS);
   for (std::size_t i = l.begin; i < l.end; ++i) {
     put_element(m, list[i].first, list[i].second, l.change->verdict, l.adding);
@@ -99,7 +100,8 @@ Message element_message(const Located& l) {
 }
 
 // Elements [begin, end) cut into messages of bounded size; one: a message for each.
-void cut(Table t, const ElementChange& c, bool adding, bool one, std::vector<Located>& out) {
+void cut(std::string_view name, Table t, const ElementChange& c, bool adding, bool one,
+         std::vector<Located>& out) {
   const Elements& list = adding ? c.add : c.remove;
   std::size_t begin = 0;
   while (begin < list.size()) {
@@ -108,7 +110,7 @@ void cut(Table t, const ElementChange& c, bool adding, bool one, std::vector<Loc
       bytes += kElementOverhead + list[end].first.size() + list[end].second.size();
       ++end;
     }
-    out.push_back({t, &c, adding, begin, end});
+    out.push_back({name, t, &c, adding, begin, end});
     begin = end;
   }
 }
@@ -136,10 +138,10 @@ std::set<std::uint32_t> nfnetlink_ports() {
 
 }  // namespace
 
-sdk::Outcome<std::unique_ptr<Nft>> Nft::open() {
+sdk::Outcome<std::unique_ptr<Nft>> Nft::open(std::string_view table) {
   auto socket = NetlinkSocket::open(NETLINK_NETFILTER);
   if (!socket) return socket.status();
-  std::unique_ptr<Nft> out(new Nft(std::move(*socket)));
+  std::unique_ptr<Nft> out(new Nft(std::move(*socket), table));
   if (sdk::Status s = out->make_context(); !s.ok()) return s;
   return out;
 }
@@ -184,6 +186,13 @@ sdk::Status Nft::run(const std::string& text) {
   return sdk::fail(sdk::Code::kInternal, "nftables refused the transaction: " + error, "nftables");
 }
 
+sdk::Status Nft::try_out(const std::string& text) {
+  if (context_ != nullptr) nft_ctx_set_dry_run(context_, true);
+  sdk::Status s = run(text);
+  if (context_ != nullptr) nft_ctx_set_dry_run(context_, false);
+  return s;
+}
+
 std::uint32_t Nft::generation() {
   Message m = nft_message(NFT_MSG_GETGEN, Table::kIp, 0);
   std::uint32_t out = 0;
@@ -196,7 +205,7 @@ std::uint32_t Nft::generation() {
 
 bool Nft::table_exists(Table t) {
   Message m = nft_message(NFT_MSG_GETTABLE, t, 0);
-  m.text(NFTA_TABLE_NAME, kTable);
+  m.text(NFTA_TABLE_NAME, table_);
   bool out = false;
   const int err = socket_.get(m, [&](const nlmsghdr*) { out = true; });
   if (err != 0 && err != ENOENT) unreadable("table", err);
@@ -218,7 +227,7 @@ void Nft::dump_chains(Table t, KernelTable& out) {
   Message m = nft_message(NFT_MSG_GETCHAIN, t, 0);
   const auto each = [&](const nlmsghdr* h) {
     const Attributes a(h, sizeof(nfgenmsg), NFTA_CHAIN_MAX);
-    if (a.text(NFTA_CHAIN_TABLE) != kTable) return;
+    if (a.text(NFTA_CHAIN_TABLE) != table_) return;
     KernelChain chain;
     if (a.has(NFTA_CHAIN_HOOK)) {
       const Attributes hook(a[NFTA_CHAIN_HOOK], NFTA_HOOK_MAX);
@@ -239,10 +248,10 @@ void Nft::dump_chains(Table t, KernelTable& out) {
 
 void Nft::dump_rules(Table t, KernelTable& out) {
   Message m = nft_message(NFT_MSG_GETRULE, t, 0);
-  m.text(NFTA_RULE_TABLE, kTable);
+  m.text(NFTA_RULE_TABLE, table_);
   const auto each = [&](const nlmsghdr* h) {
     const Attributes a(h, sizeof(nfgenmsg), NFTA_RULE_MAX);
-    if (a.text(NFTA_RULE_TABLE) != kTable) return;
+    if (a.text(NFTA_RULE_TABLE) != table_) return;
     const auto at = out.chains.find(std::string(a.text(NFTA_RULE_CHAIN)));
     if (at == out.chains.end()) return;
     KernelChain& chain = at->second;
@@ -280,12 +289,12 @@ void Nft::dump_rules(Table t, KernelTable& out) {
 
 std::map<std::string, KernelSet> Nft::sets(Table t) {
   Message m = nft_message(NFT_MSG_GETSET, t, 0);
-  m.text(NFTA_SET_TABLE, kTable);
+  m.text(NFTA_SET_TABLE, table_);
   std::map<std::string, KernelSet> out;
   const auto each = [&](const nlmsghdr* h) {
     const Attributes a(h, sizeof(nfgenmsg), NFTA_SET_MAX);
     // An anonymous set belongs to its rule.
-    if (a.text(NFTA_SET_TABLE) != kTable || (a.be32(NFTA_SET_FLAGS) & NFT_SET_ANONYMOUS) != 0) {
+    if (a.text(NFTA_SET_TABLE) != table_ || (a.be32(NFTA_SET_FLAGS) & NFT_SET_ANONYMOUS) != 0) {
       return;
     }
     out[std::string(a.text(NFTA_SET_NAME))] =
@@ -305,10 +314,10 @@ struct RawElement {
   bool end = false;
 };
 
-std::vector<RawElement> raw_elements(NetlinkSocket& socket, Table t, const std::string& set,
-                                     bool verdict) {
+std::vector<RawElement> raw_elements(NetlinkSocket& socket, std::string_view table, Table t,
+                                     const std::string& set, bool verdict) {
   Message m = nft_message(NFT_MSG_GETSETELEM, t, 0);
-  m.text(NFTA_SET_ELEM_LIST_TABLE, kTable).text(NFTA_SET_ELEM_LIST_SET, set);
+  m.text(NFTA_SET_ELEM_LIST_TABLE, table).text(NFTA_SET_ELEM_LIST_SET, set);
   std::vector<RawElement> out;
   const auto each = [&](const nlmsghdr* h) {
     const Attributes a(h, sizeof(nfgenmsg), NFTA_SET_ELEM_LIST_MAX);
@@ -347,7 +356,7 @@ std::vector<RawElement> raw_elements(NetlinkSocket& socket, Table t, const std::
 
 Elements Nft::elements(Table t, const std::string& set, bool verdict) {
   Elements out;
-  auto raw = raw_elements(socket_, t, set, verdict);
+  auto raw = raw_elements(socket_, table_, t, set, verdict);
   out.reserve(raw.size());
   for (RawElement& r : raw) out.emplace_back(std::move(r.key), std::move(r.data));
   std::sort(out.begin(), out.end());
@@ -355,7 +364,7 @@ Elements Nft::elements(Table t, const std::string& set, bool verdict) {
 }
 
 AddressRanges Nft::ranges(Table t, const std::string& set) {
-  auto raw = raw_elements(socket_, t, set, false);
+  auto raw = raw_elements(socket_, table_, t, set, false);
   // Ends before starts of the same key: the end of one range is where its neighbour begins.
   std::sort(raw.begin(), raw.end(), [](const RawElement& a, const RawElement& b) {
     return a.key != b.key ? a.key < b.key : a.end && !b.end;
@@ -376,11 +385,11 @@ AddressRanges Nft::ranges(Table t, const std::string& set) {
 
 std::map<std::string, std::uint64_t> Nft::counters(Table t) {
   Message m = nft_message(NFT_MSG_GETOBJ, t, 0);
-  m.text(NFTA_OBJ_TABLE, kTable).be32(NFTA_OBJ_TYPE, NFT_OBJECT_COUNTER);
+  m.text(NFTA_OBJ_TABLE, table_).be32(NFTA_OBJ_TYPE, NFT_OBJECT_COUNTER);
   std::map<std::string, std::uint64_t> out;
   const auto each = [&](const nlmsghdr* h) {
     const Attributes a(h, sizeof(nfgenmsg), NFTA_OBJ_MAX);
-    if (a.text(NFTA_OBJ_TABLE) != kTable) return;
+    if (a.text(NFTA_OBJ_TABLE) != table_) return;
     const Attributes data(a[NFTA_OBJ_DATA], NFTA_COUNTER_MAX);
     std::uint64_t packets = 0;
     for (const char c : data.bytes(NFTA_COUNTER_PACKETS)) {
@@ -399,7 +408,7 @@ sdk::Status Nft::write_raw(const std::array<std::vector<Chain>, 3>& chains) {
   for (const Table t : kTables) {
     for (const Chain& c : chains[static_cast<std::size_t>(t)]) {
       Message flush = nft_message(NFT_MSG_DELRULE, t, 0);
-      flush.text(NFTA_RULE_TABLE, kTable).text(NFTA_RULE_CHAIN, c.name);
+      flush.text(NFTA_RULE_TABLE, table_).text(NFTA_RULE_CHAIN, c.name);
       messages.push_back(std::move(flush));
       const std::string comment = rule_comment(c.fingerprint(), 0, 1);
       // Type 0, the comment; its length with the NUL.
@@ -407,7 +416,7 @@ sdk::Status Nft::write_raw(const std::array<std::vector<Chain>, 3>& chains) {
           std::string(1, '\0') + static_cast<char>(comment.size() + 1) + comment + '\0';
       Message rule =
           nft_message(NFT_MSG_NEWRULE, t, NLM_F_CREATE | NLM_F_APPEND, 512 + c.raw.size());
-      rule.text(NFTA_RULE_TABLE, kTable).text(NFTA_RULE_CHAIN, c.name);
+      rule.text(NFTA_RULE_TABLE, table_).text(NFTA_RULE_CHAIN, c.name);
       rule.attr(NFTA_RULE_EXPRESSIONS | NLA_F_NESTED, c.raw.data(), c.raw.size());
       rule.attr(NFTA_RULE_USERDATA, data.data(), data.size());
       messages.push_back(std::move(rule));
@@ -431,7 +440,7 @@ sdk::Status Nft::write(const std::array<const std::vector<ElementChange>*, 3>& c
     for (const bool adding : {false, true}) {
       for (const Table t : kTables) {
         for (const ElementChange& c : *changes[static_cast<std::size_t>(t)]) {
-          cut(t, c, adding, one, out);
+          cut(table_, t, c, adding, one, out);
         }
       }
     }

@@ -10,6 +10,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <string_view>
 #include <unordered_map>
 #include <vector>
 
@@ -49,11 +50,14 @@ struct ElementChange {
 
 class Nft {
  public:
-  static sdk::Outcome<std::unique_ptr<Nft>> open();
+  // table: the name that our tables have, in every family.
+  static sdk::Outcome<std::unique_ptr<Nft>> open(std::string_view table = kTable);
   ~Nft();
 
   // One transaction. The message carries what nft says.
   sdk::Status run(const std::string& text);
+  // Whether the kernel would take it; changes nothing.
+  sdk::Status try_out(const std::string& text);
   // Gives libnftables' memory back after a big load.
   void release_memory();
 
@@ -84,12 +88,13 @@ class Nft {
   [[nodiscard]] NetlinkSocket& socket() { return socket_; }
 
  private:
-  explicit Nft(NetlinkSocket socket) : socket_(std::move(socket)) {}
+  Nft(NetlinkSocket socket, std::string_view table) : socket_(std::move(socket)), table_(table) {}
   sdk::Status make_context();
   void dump_chains(Table t, KernelTable& out);
   void dump_rules(Table t, KernelTable& out);
 
   NetlinkSocket socket_;
+  std::string table_;
   nft_ctx* context_ = nullptr;
   std::uint32_t context_port_ = 0;
   std::unordered_map<std::string, std::string> last_comment_;  // while dumping rules

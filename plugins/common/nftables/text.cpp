@@ -16,12 +16,12 @@ std::string rule_comment(std::uint64_t fingerprint, std::size_t i, std::size_t n
   return "egw:" + hex(fingerprint, 16) + ":" + std::to_string(i) + "/" + std::to_string(n);
 }
 
-std::string place(Table t, const std::string& name) {
-  return std::string(keyword(t)) + " " + std::string(kTable) + " " + name;
+std::string place(Table t, const std::string& name, std::string_view table) {
+  return std::string(keyword(t)) + " " + std::string(table) + " " + name;
 }
 
-std::string declare(Table t, const Chain& c) {
-  std::string out = "add chain " + place(t, c.name);
+std::string declare(Table t, const Chain& c, std::string_view table) {
+  std::string out = "add chain " + place(t, c.name, table);
   if (c.hook) {
     out += " { type " + c.hook->type + " hook " + c.hook->hook;
     if (!c.hook->device.empty()) out += " device \"" + c.hook->device + "\"";
@@ -30,11 +30,11 @@ std::string declare(Table t, const Chain& c) {
   return out + "\n";
 }
 
-std::string rules_text(Table t, const Chain& c) {
+std::string rules_text(Table t, const Chain& c, std::string_view table) {
   std::string out;
   const std::uint64_t fingerprint = c.fingerprint();
   for (std::size_t i = 0; i < c.rules.size(); ++i) {
-    out += "add rule " + place(t, c.name) + " " + c.rules[i] + " comment \"" +
+    out += "add rule " + place(t, c.name, table) + " " + c.rules[i] + " comment \"" +
            rule_comment(fingerprint, i, c.rules.size()) + "\"\n";
   }
   return out;
@@ -49,9 +49,9 @@ std::string elements_text(const AddressRanges& ranges) {
   return out + " }";
 }
 
-std::string declare(Table t, const SetSpec& s) {
-  return std::string("add ") + (s.map ? "map " : "set ") + place(t, s.name) + " { " + s.header +
-         "; }\n";
+std::string declare(Table t, const SetSpec& s, std::string_view table) {
+  return std::string("add ") + (s.map ? "map " : "set ") + place(t, s.name, table) + " { " +
+         s.header + "; }\n";
 }
 
 }  // namespace egw::common

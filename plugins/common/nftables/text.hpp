@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "desired.hpp"
 #include "ruleset.hpp"
@@ -9,11 +10,11 @@
 namespace egw::common {
 
 // "ip egw NAME"
-[[nodiscard]] std::string place(Table t, const std::string& name);
+[[nodiscard]] std::string place(Table t, const std::string& name, std::string_view table = kTable);
 // "add chain ...", "add set ...", one "add rule ..." per rule with its comment; whole lines.
-[[nodiscard]] std::string declare(Table t, const Chain& c);
-[[nodiscard]] std::string declare(Table t, const SetSpec& s);
-[[nodiscard]] std::string rules_text(Table t, const Chain& c);
+[[nodiscard]] std::string declare(Table t, const Chain& c, std::string_view table = kTable);
+[[nodiscard]] std::string declare(Table t, const SetSpec& s, std::string_view table = kTable);
+[[nodiscard]] std::string rules_text(Table t, const Chain& c, std::string_view table = kTable);
 // "{ a, b-c }"
 [[nodiscard]] std::string elements_text(const AddressRanges& ranges);
 // The comment of rule i of n: what a restarted agent recognises its own chains by.

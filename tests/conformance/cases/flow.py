@@ -12,6 +12,10 @@ from suite import FAMILIES, NODES, case
 BOUND = 0.05  # s: a running UDP flow has the new source, or is dropped
 
 
+MASQUERADE = ("iptables-nft -w -t nat -A POSTROUTING -s 10.244.0.0/16 ! -d 10.244.0.0/16 -j MASQUERADE; "
+              "ip6tables-nft -w -t nat -A POSTROUTING -s fd00:244::/32 ! -d fd00:244::/32 -j MASQUERADE")
+
+
 class Flow:
     """One UDP connection of a pod that asks every 2 ms, and the sources that the server sees over time."""
 
@@ -87,8 +91,7 @@ def a_flow_that_ran_before_its_policy(rig, node, masquerade):
     old = pod.ipv4
     if masquerade:
         old = rig.address(node)
-        net.enter(rig.ns(node), "iptables-nft", "-w", "-t", "nat", "-A", "POSTROUTING", "-s", "10.244.0.0/16",
-                  "!", "-d", "10.244.0.0/16", "-j", "MASQUERADE")
+        rig.sh(node, MASQUERADE)
 
     def add():
         rig.steer(pod, ALL)
@@ -101,6 +104,42 @@ def a_flow_that_ran_before_its_policy(rig, node, masquerade):
     # Unsteered before its old connection is forgotten: for a moment it has its own address.
     took = follow(rig, pod, remove, EIP4, {old}, meanwhile={pod.ipv4})
     print("figure", json.dumps({"test": "last packet with another source", "ms": round(took * 1000, 1)}))
+
+
+@case("flow-late-answer", "An answer that comes after its connection was forgotten does not keep the pod's own address",
+      ends={"policy-comes": False, "policy-goes": True}, family=FAMILIES, alone=True)
+def an_answer_that_comes_late(rig, ends, family):
+    """For the kernel it is the first packet of a connection from outside, and what the pod sends then an answer in it.
+    The policy goes on a node that masquerades; it comes on the owner, which binds the connection anew."""
+    node = "n1" if ends else "n2"
+    pod = rig.pod(node)
+    own = pod.ipv4 if family == 4 else pod.ipv6
+    new = rig.address(node, family) if ends else EIP4 if family == 4 else EIP6
+    if ends:
+        rig.steer(pod, ALL)
+    rig.apply()
+    # Outside, who answers a packet of before: to the pod's own address.
+    server = sockets.udp(rig.ns("srv"), bind=(SERVER4 if family == 4 else SERVER6, 7100))
+    server.settimeout(1)
+    client = sockets.udp(pod.ns, to=server.getsockname()[:2])
+    client.send(b"x")
+    assert server.recvfrom(10)[1][0] == ((EIP4 if family == 4 else EIP6) if ends else own)
+    if ends:
+        rig.sh(node, MASQUERADE)
+        rig.endpoints.clear()
+    else:
+        rig.steer(pod, ALL)
+    rig.apply(node)
+    end = time.monotonic() + 2
+    while f"sport={client.getsockname()[1]} dport=7100" in rig.sh(node, f"conntrack -L -f ipv{family} -s {own}"):
+        assert time.monotonic() < end, "the connection is not forgotten"
+    server.sendto(b"late", (own, client.getsockname()[1]))
+    time.sleep(0.5)
+    client.send(b"y")
+    data, peer = server.recvfrom(10)
+    client.close()
+    server.close()
+    assert (data, peer[0]) == (b"y", new)
 
 
 @case("flow-follows-steps", "The same when the policy changes by steps", alone=True)

@@ -17,9 +17,15 @@ def fixture_backend(request):
     return request.param
 
 
+@pytest.fixture(name="beside")
+def fixture_beside(request):
+    """How much of nf_tables is used: the plugin's key `nftables`."""
+    return getattr(request, "param", "auto")
+
+
 @pytest.fixture(name="rig")
-def fixture_rig(backend):
-    with Rig(nodes=3, datapath="iptables", config={"backendMode": backend}) as rig:
+def fixture_rig(backend, beside):
+    with Rig(nodes=3, datapath="iptables", config={"backendMode": backend, "nftables": beside}) as rig:
         rig.egress(7, EIP4, EIP6, owner="n2")
         yield rig
 

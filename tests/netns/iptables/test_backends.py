@@ -11,6 +11,11 @@ OTHERS = ("{t} -w -t nat -N KUBE-SERVICES; {t} -w -t nat -A PREROUTING -j KUBE-S
           "{t} -w -t raw -A PREROUTING -p tcp --dport 9 -j ACCEPT; {t} -w -A FORWARD -p tcp --dport 9 -j DROP")
 
 
+BESIDE = pytest.mark.parametrize("beside", ["auto", "no-egress", "never"], indirect=True)
+LEFT = ("ip rule; ip -6 rule; ip route show table all; ip -6 route show table all | grep -v ' metric 256 '; ipset list -n; "
+        "ip -o link | wc -l; nft list tables | grep egw || true")
+
+
 def tools(backend):
     return [f"iptables-{backend}", f"ip6tables-{backend}"]
 
@@ -22,12 +27,18 @@ def saved(rig, node, backend, ours):
     return [line.split(" [")[0] for line in lines if ("EGW-" in line) == ours]
 
 
+def tables(rig, node):
+    """Our nftables tables, with the kernel's number of each rule: what is written again has another one."""
+    return [line for line in rig.sh(node, "nft -a list ruleset").splitlines() if " comment \"egw:" in line]
+
+
 def sources(pod):
     return [pod.source(4), pod.source(6)]
 
 
+@BESIDE
 def test_others_are_left_alone_and_nothing_stays(rig, backend):
-    bare = {n: rig.sh(n, "ip rule; ip -6 rule; ip route show table all; ipset list -n; ip -o link | wc -l") for n in rig.nodes}
+    bare = {n: rig.sh(n, LEFT) for n in rig.nodes}
     for node in rig.nodes:
         for tool in tools(backend):
             rig.sh(node, OTHERS.format(t=tool))
@@ -44,12 +55,13 @@ def test_others_are_left_alone_and_nothing_stays(rig, backend):
         assert saved(rig, node, backend, ours=False) == before[node]
     for pod in pods:
         net.batch(rig.ns(pod.node), f"link del {pod.host}")
-    after = {n: rig.sh(n, "ip rule; ip -6 rule; ip route show table all; ipset list -n; ip -o link | wc -l") for n in rig.nodes}
+    after = {n: rig.sh(n, LEFT) for n in rig.nodes}
     assert after == bare
 
 
+@BESIDE
 def test_a_restarted_process_adopts(rig, pod, backend):
-    before = {n: saved(rig, n, backend, ours=True) for n in rig.nodes}
+    before = {n: saved(rig, n, backend, ours=True) + tables(rig, n) for n in rig.nodes}
     counts = rig.sh("n1", f"iptables-{backend}-save -c | grep -- '-g EGW-JUDGE'")
     assert sources(pod) == [EIP4, EIP6]
     counted = rig.sh("n1", f"iptables-{backend}-save -c | grep -- '-g EGW-JUDGE'")
@@ -57,7 +69,7 @@ def test_a_restarted_process_adopts(rig, pod, backend):
     for node in rig.nodes:
         rig.drivers.pop(node).stop(kill=True)
     assert all(a["repaired"] == {} for a in rig.apply().values())
-    assert {n: saved(rig, n, backend, ours=True) for n in rig.nodes} == before
+    assert {n: saved(rig, n, backend, ours=True) + tables(rig, n) for n in rig.nodes} == before
     # A chain that is written again counts from zero.
     assert rig.sh("n1", f"iptables-{backend}-save -c | grep -- '-g EGW-JUDGE'") == counted
 
@@ -67,22 +79,34 @@ DRIFT = {
     "rule added": "{t} -w -t mangle -I EGW-PRE 1 -j RETURN",
     "jump removed": "{t} -w -t mangle -F PREROUTING",
     "jump not first": "{t} -w -t nat -I POSTROUTING 1 -j MASQUERADE",
-    "jump not last": "{t} -w -t nat -A PREROUTING -p tcp --dport 9 -j ACCEPT",
+    "jump not last": "{t} -w -t mangle -A PREROUTING -p tcp --dport 9 -j ACCEPT",
     "set flushed": "ipset flush EGW4-pods",
     "element removed": "ipset del EGW4-pods {pod}",
     "element added": "ipset add EGW4-pods 10.244.1.99 skbmark 0x09000007/0xff003fff",
+    "table removed": "nft delete table ip egw-iptables",
+    "table of the tunnel removed": "nft delete table netdev egw-iptables",
+    "chain of a table flushed": "nft flush chain ip egw-iptables late",
+    "owner removed": "nft delete element netdev egw-iptables owner '{{ 7 }}'",
+}
+DRIFT_WITHOUT_NFTABLES = {
+    "jump not last": "{t} -w -t nat -A PREROUTING -p tcp --dport 9 -j ACCEPT",
     "next hop": "ip neigh change 169.254.64.7 lladdr 02:00:00:00:00:99 dev egress.vxlan nud permanent",
     "leaf of the tree": "ip rule del pref $(ip rule | grep 0x9000007 | cut -d: -f1)",
 }
 
 
-@pytest.mark.parametrize("what", DRIFT)
-def test_drift_is_noticed_and_repaired(rig, pod, backend, what):
+CASES = [(what, rule, beside) for rules, beside in ((DRIFT, "auto"), (DRIFT_WITHOUT_NFTABLES, "never"))
+         for what, rule in rules.items()]
+
+
+@pytest.mark.parametrize("rule, beside", [case[1:] for case in CASES], ids=[f"{c[0]}-{c[2]}" for c in CASES],
+                         indirect=["beside"])
+def test_drift_is_noticed_and_repaired(rig, pod, backend, rule):
     driver = rig.driver("n1")
     time.sleep(1.1)  # the first look of the watch
     while driver.ask("drift", timeoutMs=0)["ok"]:
         pass
-    rig.sh("n1", DRIFT[what].format(t=f"iptables-{backend}", pod=pod.ipv4))
+    rig.sh("n1", rule.format(t=f"iptables-{backend}", pod=pod.ipv4))
     assert driver.ask("drift", timeoutMs=5000)["ok"]
     answer = rig.apply("n1")["n1"]
     assert sum(answer["repaired"].values()) >= 1, answer
@@ -110,3 +134,30 @@ def test_another_backend_takes_over(rig, pod, backend):
     assert saved(rig, "n1", backend, ours=True) == []
     assert saved(rig, "n1", other, ours=True) != []
     assert sources(pod) == [EIP4, EIP6]
+
+
+MASQUERADE = ("nft add table ip cni; nft add chain ip cni post '{ type nat hook postrouting priority 100; }'; "
+              "nft add rule ip cni post ip saddr 10.244.0.0/16 masquerade")
+
+
+def test_nftables_may_come_and_go(rig, pod, backend):
+    """From one value of the key to another the chains change and the tables go, or come."""
+    for beside in ("never", "no-egress", "auto", "never"):
+        for node in rig.nodes:
+            rig.datapaths = [("iptables", {"backendMode": backend, "nftables": beside})] * 2
+            rig.drivers.pop(node).stop(kill=True)
+        rig.apply()
+        assert sources(pod) == [EIP4, EIP6], beside
+        left = rig.sh("n1", "nft list tables")
+        assert ("ip egw-iptables" in left) == (beside != "never")
+        assert ("netdev egw-iptables" in left) == (beside == "auto")
+
+
+@pytest.mark.parametrize("beside", ["no-egress"], indirect=True)
+def test_others_translate_after_ours_without_the_tunnels_hook(rig, pod):
+    local = rig.pod("n2")
+    rig.steer(local, [("0.0.0.0/0", 7), ("::/0", 7)])
+    rig.apply()
+    for node in ("n1", "n2"):
+        rig.sh(node, MASQUERADE)
+    assert [pod.source(4), local.source(4)] == [EIP4, EIP4]

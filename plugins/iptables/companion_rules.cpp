@@ -1,0 +1,235 @@
+#include "companion_rules.hpp"
+
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter_ipv4.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+
+#include "common/nftables/expressions.hpp"
+
+namespace egw::iptables {
+namespace {
+
+using common::Chain;
+using common::Elements;
+using common::Hook;
+using common::mark_text;
+
+// iptables' mangle. Who is registered later comes first, and our iptables chains come after this
+// one: so this is behind them, and before whoever had rules there first.
+constexpr std::int32_t kSavePriority = -150;
+// After destination NAT (-100) and others' reverse path checks (firewalld: -140): what is judged is
+// where a packet really goes, and nobody looks up a route by our marks who is not to.
+constexpr std::int32_t kLatePriority = -90;
+// Before everybody's source NAT (100): the first binding of a connection wins.
+constexpr std::int32_t kNatPriority = 90;
+
+std::string counted(const char* counter) {
+  return "counter name \"" + std::string(counter) + "\" drop";
+}
+
+class Builder {
+ public:
+  Builder(Table t, const CompanionInput& in)
+      : t_(t), in_(in), node_(in.plan.node()), marks_(in.plan.marks()) {}
+
+  CompanionTable build() {
+    out_.counters = {"no_address"};
+    late();
+    translate();
+    elements();
+    return std::move(out_);
+  }
+
+ private:
+  void chain(std::string name, std::vector<std::string> rules, std::optional<Hook> hook = {}) {
+    out_.chains.push_back({std::move(name), std::move(hook), std::move(rules)});
+  }
+  void chain(std::string name, const common::Expressions& rule, std::optional<Hook> hook = {}) {
+    out_.chains.push_back({std::move(name), std::move(hook), {}, rule.bytes()});
+  }
+  [[nodiscard]] std::string is(std::uint32_t value) const {
+    return "meta mark & " + mark_text(marks_.slot_mask()) + " == " + mark_text(value);
+  }
+  [[nodiscard]] std::string is(Slot s) const { return is(marks_.value(s)); }
+  [[nodiscard]] std::string is(Kind k) const { return is(value(marks_, k)); }
+  [[nodiscard]] std::string is_bare(std::uint32_t value) const {
+    return "meta mark & " + mark_text(marks_.slot_mask() | kIdMask) + " == " + mark_text(value);
+  }
+  // Other bits are kept.
+  static std::string set(std::uint32_t cleared, std::uint32_t value) {
+    const std::string with = value == 0 ? "" : " | " + mark_text(value);
+    return "meta mark set meta mark & " + mark_text(~cleared) + with;
+  }
+  static std::string id() { return "meta mark & " + mark_text(kIdMask); }
+
+  void late();
+  void translate();
+  void elements();
+
+  Table t_;
+  const CompanionInput& in_;
+  const sdk::NodeConfig& node_;
+  Marks marks_;
+  CompanionTable out_;
+};
+
+// What EGW-PRE has found worth a look, and nothing else, is kPending (a pod's packet, with its id)
+// or kAnswer.
+void Builder::late() {
+  Chain first = companion_first_chain();
+  first.rules = {is(Kind::kPending) + " goto save_id"};
+  out_.chains.push_back(std::move(first));
+  common::Expressions save;
+  save.load_meta(NFT_META_MARK, 0).mask(0, 1, kIdMask, 0).store_meta(NFT_META_PRIORITY, 1);
+  save.mask(0, 0, ~marks_.slot_mask(), value(marks_, Kind::kSaved));
+  chain("save_id", save.store_meta(NFT_META_MARK, 0));
+  common::Expressions restore;
+  restore.load_meta(NFT_META_MARK, 0).load_meta(NFT_META_PRIORITY, 1);
+  restore.insert(0, 1, {0, static_cast<unsigned>(std::popcount(kIdMask))}, 2);
+  restore.store_meta(NFT_META_MARK, 2).constant(0, 0).store_meta(NFT_META_PRIORITY, 0);
+  chain("restore_id", restore);
+
+  chain("late",
+        {"meta mark & " + mark_text(marks_.slot_mask()) + " == 0 accept",
+         is(Kind::kSaved) + " jump restore_id", is(Kind::kSaved) + " goto pod",
+         is(Kind::kPending) + " goto pod", is(Kind::kAnswer) + " goto answer"},
+        Hook{"filter", "prerouting", NF_INET_PRE_ROUTING, kLatePriority, {}});
+  // What a service has turned elsewhere is left alone. No id: this node's address.
+  const std::uint32_t own = marks_.value(Slot::kOwn);
+  std::vector<std::string> pod{"ct status dnat " + set(marks_.slot_mask(), 0) + " accept",
+                               id() + " == 0 " + set(marks_.slot_mask(), own) + " accept"};
+  if (in_.egress) pod.push_back(id() + " @owned " + set(marks_.slot_mask(), own) + " accept");
+  pod.push_back(set(marks_.slot_mask(), marks_.value(Slot::kSteer)));
+  chain("pod", std::move(pod));
+  std::string number = "ct mark & " + mark_text(marks_.ct_mask());
+  if (marks_.ct_shift() != 0) number = "(" + number + ") >> " + std::to_string(marks_.ct_shift());
+  chain("answer", std::vector<std::string>{"meta mark set " + number + " | " +
+                                           mark_text(marks_.value(Slot::kBack))});
+}
+
+// First packets only.
+void Builder::translate() {
+  const std::string f(common::keyword(t_));
+  const std::uint32_t own = marks_.value(Slot::kOwn);
+  chain(
+      "translate",
+      {// Bound to itself: no masquerade rule touches it.
+       "oifname \"" + node_.tunnel_device + "\" snat to " + f + " saddr",
+       "meta mark & " + mark_text(marks_.slot_mask()) + " == 0 accept",
+       is_bare(own) + " goto translate_node",
+       // The slot means a way through this node; the id is needed below.
+       set(marks_.slot_mask(), 0), "snat to " + id() + " map @" + kSources, counted("no_address")},
+      Hook{"nat", "postrouting", NF_INET_POST_ROUTING, kNatPriority, {}});
+  std::vector<std::string> node{set(marks_.slot_mask(), 0)};
+  const sdk::Address& parent = t_ == Table::kIp ? node_.parent_v4 : node_.parent_v6;
+  node.push_back(parent ? "snat to " + parent.text() : counted("no_address"));
+  chain("translate_node", std::move(node));
+}
+
+void Builder::elements() {
+  const bool v4 = t_ == Table::kIp;
+  const auto family = static_cast<std::size_t>(t_);
+  Elements sources, owned;
+  for (const auto& [number, egress] : in_.plan.egresses()) {
+    const std::string key = common::register_u32(number);
+    const sdk::Address& a = egress.address[family];
+    if (egress.serve && a) sources.emplace_back(key, common::register_address(a));
+    if (egress.mode[family] == common::Mode::kOwn) owned.emplace_back(key, "");
+  }
+  std::sort(sources.begin(), sources.end());
+  std::sort(owned.begin(), owned.end());
+  out_.sets.emplace_back(
+      common::SetSpec{kSources, true,
+                      std::string("type mark : ") + (v4 ? "ipv4" : "ipv6") + "_addr", 4,
+                      v4 ? 4U : 16U, false, false},
+      std::move(sources));
+  if (!in_.egress) return;
+  out_.sets.emplace_back(common::SetSpec{"owned", false, "type mark", 4, 0, false, false},
+                         std::move(owned));
+}
+
+// As the datapaths on nftables have it.
+CompanionTable netdev_table(const CompanionInput& in) {
+  CompanionTable out;
+  common::Ruleset rules(in.plan.node(), in.mtu);
+  rules.set_device(in.device);
+  out.chains = rules.fixed_chains(Table::kNetdev);
+  out.counters = rules.counters(Table::kNetdev);
+  for (const auto& [dyn, spec] : rules.sets(Table::kNetdev)) {
+    Elements elements;
+    if (dyn == common::Dyn::kOwnerMac) {
+      for (const auto& [id, egress] : in.plan.egresses()) {
+        if (egress.owner == sdk::Mac{}) continue;
+        elements.emplace_back(common::register_u32(id), common::register_mac(egress.owner));
+      }
+    } else {
+      for (const auto& [name, peer] : in.plan.peers()) {
+        elements.emplace_back(common::register_u32(peer.number), common::register_mac(peer.mac));
+      }
+    }
+    std::sort(elements.begin(), elements.end());
+    out.sets.emplace_back(spec, std::move(elements));
+  }
+  return out;
+}
+
+}  // namespace
+
+Chain companion_first_chain() {
+  return {"save", Hook{"filter", "prerouting", NF_INET_PRE_ROUTING, kSavePriority, {}}, {}};
+}
+
+CompanionTables companion_tables(const CompanionInput& in) {
+  CompanionTables out;
+  for (const Table t : common::kFamilies) {
+    if (in.plan.enabled(t)) out[static_cast<std::size_t>(t)] = Builder(t, in).build();
+  }
+  if (in.egress) out[static_cast<std::size_t>(Table::kNetdev)] = netdev_table(in);
+  return out;
+}
+
+std::string companion_trial(bool egress) {
+  std::string out;
+  for (const Table t : common::kFamilies) {
+    const std::string table = std::string(common::keyword(t)) + " egw-try";
+    out += "add table " + table + "\nadd map " + table +
+           " m { type mark : " + (t == Table::kIp ? "ipv4" : "ipv6") + "_addr; }\nadd chain " +
+           table + " p { type filter hook prerouting priority -90; }\nadd rule " + table +
+           " p ct status dnat meta mark set (ct mark & 0xff00) >> 8 | 0x10000\nadd chain " + table +
+           " n { type nat hook postrouting priority 90; }\nadd rule " + table +
+           " n snat to meta mark & 0x3fff map @m\n";
+  }
+  if (egress) {
+    out +=
+        "add table netdev egw-try\nadd map netdev egw-try m { type mark : ether_addr; }\n"
+        "add chain netdev egw-try e { type filter hook egress device \"lo\" priority 0; }\n"
+        "add rule netdev egw-try e ether daddr set meta mark & 0x3fff map @m\n";
+  }
+  return out;
+}
+
+std::vector<std::pair<std::uint32_t, sdk::Address>> sources_in(const Elements& elements) {
+  std::vector<std::pair<std::uint32_t, sdk::Address>> out;
+  for (const auto& [key, address] : elements) {
+    out.emplace_back(number_in(key), common::register_to_address(address));
+  }
+  return out;
+}
+
+std::uint32_t number_in(const std::string& bytes) {
+  std::uint32_t out = 0;
+  if (bytes.size() == sizeof(out)) std::memcpy(&out, bytes.data(), sizeof(out));
+  return out;
+}
+
+sdk::Mac mac_in(const std::string& bytes) {
+  sdk::Mac out{};
+  if (bytes.size() == out.size()) std::copy(bytes.begin(), bytes.end(), out.begin());
+  return out;
+}
+
+}  // namespace egw::iptables
