@@ -1,6 +1,8 @@
 // `egw apply`: makes the stored objects agree with manifests.
 #include <fmt/format.h>
 
+#include <sstream>
+
 #include "egw/app/console.hpp"
 #include "egw/app/manifest.hpp"
 #include "egw/app/verbs.hpp"
@@ -133,6 +135,13 @@ class Applier {
   bool dry_run_;
 };
 
+// Each fault on a line of its own, as `egw check` has them.
+void tell(Console& console, const std::string& where, const Error& error) {
+  const bool denied = error.code == Errc::kDenied;
+  std::istringstream lines(denied ? error.message : error.to_string());
+  for (std::string line; std::getline(lines, line);) console.error(where + ": " + line);
+}
+
 int run(Context& context) {
   const Args& args = context.args;
   if (!args.has("filename")) return usage_error(context, "apply", "-f FILE|DIR|- is missing");
@@ -146,20 +155,19 @@ int run(Context& context) {
   if (session == nullptr) return code;
   const bool dry_run = args.has("dry-run");
   Applier applier(*session, context.console, dry_run);
-  for (auto& manifest : read_manifests(args.options.at("filename"), args.get("namespace"))) {
-    if (!manifest) {
-      context.console.error(manifest.error().to_string());
-      code = kRefused;
-      continue;
-    }
-    const auto effect = applier.apply(*manifest, subresource == "status");
+  const ManifestSet set = read_in_order(args.options.at("filename"), args.get("namespace"));
+  for (const Error& error : set.unreadable) {
+    context.console.error(error.to_string());
+    code = kRefused;
+  }
+  for (const Manifest& manifest : set.manifests) {
+    const auto effect = applier.apply(manifest, subresource == "status");
     if (!effect) {
-      context.console.error(fmt::format("{}: {}: {}", manifest->source, manifest->label(),
-                                        effect.error().to_string()));
+      tell(context.console, manifest.source + ": " + manifest.label(), effect.error());
       code = kRefused;
       continue;
     }
-    context.console.out(fmt::format("{} {}{}\n", manifest->label(), to_string(*effect),
+    context.console.out(fmt::format("{} {}{}\n", manifest.label(), to_string(*effect),
                                     dry_run ? " (dry run)" : ""));
   }
   return finish(context, code);
@@ -175,7 +183,9 @@ Verb apply_verb() {
   v.details =
       "Reads YAML or JSON, several documents in a file, every *.yaml, *.yml and *.json of a "
       "folder.\n"
-      "Each object is reported; after a failure it goes on and ends with exit code 1.\n"
+      "Each object is reported; after a failure it goes on and ends with exit code 1. Nodes and "
+      "namespaces are\napplied first, then gateways, then the rest, whatever the order of the "
+      "files.\n"
       "Spec, labels and annotations become what the manifest says; finalizers and status stay.\n\n"
       "examples:\n"
       "  egw apply -f egressgateway.yaml\n"
