@@ -263,14 +263,15 @@ void review_gateway_of(Review& review, const EgressPolicy& policy, const Address
   review_allowed(review, *gateway);
   if (policy.spec.egress_ip.use_node_ip) return;
   const auto& pools = gateway->spec.ippools;
-  if (pools.ipv4.empty() && pools.ipv6.empty()) {
+  const bool known = review.clean("spec.egressIP.useNodeIP");
+  if (known && pools.ipv4.empty() && pools.ipv6.empty()) {
     review.deny("spec.egressIP.useNodeIP",
                 fmt::format("false, but EgressGateway {} has no addresses; want useNodeIP: true, "
                             "or a gateway with ippools",
                             name));
     return;
   }
-  warn_of_uncovered(review, policy.spec, *gateway);
+  if (known) warn_of_uncovered(review, policy.spec, *gateway);
   review_in_pool(review, *gateway, v4, "spec.egressIP.ipv4");
   review_in_pool(review, *gateway, v6, "spec.egressIP.ipv6");
   if (!v4 || !v6) return;
@@ -313,7 +314,7 @@ void review_policy(Review& review) {
   if (!review.creating()) review_immutables(review, policy);
   review_applied_to(review, policy.spec);
   review_destinations(review, policy.spec);
-  if (review.clean("spec.egressIP.useNodeIP")) review_egress_ip(review, policy);
+  review_egress_ip(review, policy);
 }
 
 }  // namespace egw::core::detail

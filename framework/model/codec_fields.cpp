@@ -119,10 +119,17 @@ std::size_t distance(std::string_view a, std::string_view b) {
   return d[a.size()][b.size()];
 }
 
-// Empty: nothing is near enough to be worth naming.
-std::string_view closest(std::string_view name, std::span<const Field> known) {
+std::string lower(std::string_view text) {
+  std::string out(text);
+  for (char& c : out) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
+  return out;
+}
+
+// The field that was probably meant, as the end of its path; empty: nothing is near enough to be
+// worth naming.
+std::string closest(std::string_view name, std::span<const Field> known) {
   if (name.size() > 64) return {};
-  std::string_view best;
+  std::string best;
   std::size_t best_distance = std::max<std::size_t>(2, name.size() / 3) + 1;
   for (const Field& f : known) {
     const std::size_t d = distance(name, f.name);
@@ -131,7 +138,19 @@ std::string_view closest(std::string_view name, std::span<const Field> known) {
       best = f.name;
     }
   }
-  return best;
+  if (!best.empty()) return best;
+  for (const Field& f : known) {  // a level too high
+    for (const Field& below : f.below) {
+      if (below.name == name) return fmt::format("{}.{}", f.name, name);
+    }
+  }
+  for (const Field& f : known) {  // egressGatewayName for gateway
+    if (name.size() >= 4 && lower(f.name).find(lower(name)) != std::string::npos) {
+      return std::string(f.name);
+    }
+  }
+  if (known.data() == kSelector) return fmt::format("matchLabels.{}", name);
+  return {};
 }
 
 // nullptr: there is no such field.
@@ -157,7 +176,7 @@ void look(const json& value, const std::string& path, std::span<const Field> kno
   for (auto it = value.begin(); it != value.end(); ++it) {
     const Field* field = find(known, it.key());
     if (field == nullptr) {
-      const std::string_view hint = closest(it.key(), known);
+      const std::string hint = closest(it.key(), known);
       out.push_back({full(it.key()), hint.empty() ? std::string() : full(hint)});
     } else if (!field->below.empty()) {
       look(*it, full(it.key()), field->below, out);

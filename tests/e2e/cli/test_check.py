@@ -61,7 +61,8 @@ def test_apply_says_what_check_says_in_any_order(store):
     bad = gateway("bad", clusterDefault="yes", colour="red", nodeSelector={"selector": {}})
     bad["spec"]["ippools"] = {"ipv4": [7, "10.6.1.300", "127.0.0.1"]}
     wrong = policy("wrong", priority="high", destSubnet=["x", "10.0.0.0/33"], appliedTo={"podSubnet": [], "podSelecter": {}})
-    documents = [policy(), wrong, bad, gateway(), gateway()]
+    named = gateway("Bad_Name", ippools={"ipv4": ["10.6.1.300"]})
+    documents = [policy(), wrong, bad, gateway(), gateway(), named]
     checked = check(store, *documents)
     applied = store.run("apply", "-f", "-", stdin=text(*documents))
     assert checked.returncode == applied.returncode == 1
@@ -72,6 +73,7 @@ def test_apply_says_what_check_says_in_any_order(store):
     assert told == {
         "bad": ["spec.clusterDefault", "spec.colour", "spec.ippools.ipv4[0]", "spec.ippools.ipv4[1]",
                 "spec.ippools.ipv4[2]", "spec.nodeSelector.selector"],
+        "Bad_Name": ["metadata.name", "spec.clusterDefault", "spec.ippools.ipv4[0]"],
         "wrong": ["spec.appliedTo.podSelecter", "spec.destSubnet[0]", "spec.destSubnet[1]", "spec.priority"],
         "egw": ["stands in standard input document 4 already"]}, told
 

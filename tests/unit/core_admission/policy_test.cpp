@@ -294,7 +294,7 @@ TEST_F(Policy, DestinationsOfAFamilyThatTheGatewayLacks) {
 TEST_F(Policy, AllFaultsAtOnce) {
   const AdmitAnswer answer = store.create(policy(R"({"metadata": {"namespace": "a.b"}, "spec": {
       "egressGatewayName": "v4", "priority": "high", "failurePolicy": "Bypass", "prio": 1,
-      "destSubnet": ["1.1.1.1", "example.com", 5], "egressIP": {"ipv4": "10.6.2.9",
+      "destSubnet": ["1.1.1.1", "example.com", 5], "egressIP": {"useNodeIP": "no", "ipv4": "10.6.2.9",
       "ipv6": "fe80::1", "allocatorPolicy": "random"},
       "appliedTo": {"podSubnet": ["10.0.0.0/33"], "namespaceSelector": {}}}})"));
   const auto fault = [](const char* path, const char* what) {
@@ -306,6 +306,7 @@ TEST_F(Policy, AllFaultsAtOnce) {
           fault("metadata.namespace", "\"a.b\""), fault("spec.priority", "\"high\""),
           fault("spec.failurePolicy", "\"Bypass\""), fault("spec.prio", "unknown field"),
           fault("spec.destSubnet[1]", "example.com"), fault("spec.destSubnet[2]", "number 5"),
+          fault("spec.egressIP.useNodeIP", "\"no\": want true or false"),
           fault("spec.egressIP.ipv4", "10.6.2.9 is not in the IPv4 pool"),
           fault("spec.egressIP.ipv6", "fe80::1 is link-local"),
           fault("spec.egressIP.allocatorPolicy", "\"random\""),

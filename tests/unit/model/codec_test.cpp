@@ -330,9 +330,15 @@ TEST(UnknownFields, NamedWithTheClosestKnownOne) {
               ElementsAre("spec.ippools.ipv4DefaultEip ~ spec.ippools.ipv4DefaultEIP"));
   EXPECT_THAT(unknown(Kind::kEgressGateway, R"({"specs": {}, "metadata": {"lables": {}}})"),
               ElementsAre("metadata.lables ~ metadata.labels", "specs ~ spec"));
-  EXPECT_THAT(unknown(Kind::kEgressGateway,
-                      R"({"spec": {"nodeSelector": {"matchLabels": {"egress": "true"}}}})"),
-              ElementsAre("spec.nodeSelector.matchLabels"));
+  EXPECT_THAT(
+      unknown(Kind::kEgressGateway,
+              R"({"spec": {"nodeSelector": {"matchLabels": {"egress": "true"}}}})"),
+      ElementsAre("spec.nodeSelector.matchLabels ~ spec.nodeSelector.selector.matchLabels"));
+  EXPECT_THAT(
+      unknown(Kind::kEgressPolicy, R"({"spec": {"gateway": "g", "appliedTo":
+      {"podSelector": {"app": "web"}}}})"),
+      ElementsAre("spec.appliedTo.podSelector.app ~ spec.appliedTo.podSelector.matchLabels.app",
+                  "spec.gateway ~ spec.egressGatewayName"));
   EXPECT_THAT(unknown(Kind::kEgressPolicy, R"({"spec": {"destSubnets": [], "wholly": 1}})"),
               ElementsAre("spec.destSubnets ~ spec.destSubnet", "spec.wholly"));
   EXPECT_THAT(unknown(Kind::kEgressPolicy, R"({"spec": {"appliedTo": {"podSelector":
