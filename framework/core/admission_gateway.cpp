@@ -1,9 +1,11 @@
-// Rules of EgressGateway: its pools, its defaults, and what other gateways and nodes have already.
+// Rules of EgressGateway: its pools, and what other gateways and nodes have already. Its default
+// EIPs: admission_defaults.cpp.
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
 
-#include "egw/core/admission_support.hpp"
+#include "egw/core/admission_pools.hpp"
 #include "egw/model/codec.hpp"
 
 namespace egw::core::detail {
@@ -17,34 +19,6 @@ using model::Kind;
 using model::Range;
 using nlohmann::json;
 
-// One family of spec.ippools.
-struct PoolSide {
-  Family family;
-  const char* list_key;
-  const char* default_key;
-  const std::vector<std::string>* entries;
-  const std::string* default_eip;
-  std::vector<std::pair<std::size_t, Range>> ranges;  // of the entries that are good
-  bool complete = true;                               // that are all, and it can be judged
-  IpPool pool;
-  IpPool old_pool;  // empty on create
-
-  [[nodiscard]] std::string list_path() const { return fmt::format("spec.ippools.{}", list_key); }
-  [[nodiscard]] std::string default_path() const {
-    return fmt::format("spec.ippools.{}", default_key);
-  }
-  // The entry that holds an address.
-  [[nodiscard]] std::string path_of(const Address& address) const {
-    for (const auto& [i, range] : ranges) {
-      if (range.contains(address)) return fmt::format("{}[{}]", list_path(), i);
-    }
-    return list_path();
-  }
-  // What an update adds; everything on create. Only that is compared with other objects: a node
-  // that came later must not stop a change of something else.
-  [[nodiscard]] IpPool added() const { return pool.minus(old_pool); }
-};
-
 PoolSide make_side(Family family, const model::IpPools& pools) {
   const bool v4 = family == Family::kV4;
   return {family,
@@ -54,6 +28,7 @@ PoolSide make_side(Family family, const model::IpPools& pools) {
           v4 ? &pools.ipv4_default_eip : &pools.ipv6_default_eip,
           {},
           true,
+          IpPool(family),
           IpPool(family),
           IpPool(family)};
 }
@@ -134,116 +109,8 @@ void review_counts(Review& review, const PoolSide& v4, const PoolSide& v6) {
                           v4.pool.count(), v6.pool.count()));
 }
 
-bool in_pool(const PoolSide& side, const std::string& text) {
-  const auto address = Address::parse(text);
-  return address && side.pool.contains(*address);
-}
-
-// A pair of the pools for the two defaults to be.
-Pair first_pair(const std::vector<PoolSide>& sides, const std::vector<Pair>& recorded) {
-  Pair out{sides[0].pool.empty() ? Address{} : sides[0].pool.first(), {}};
-  if (sides[1].pool.empty()) return out;
-  IpPool unpaired = sides[1].pool;
-  for (const Pair& p : recorded) {
-    if (out.v4 && p.v4 == out.v4 && sides[1].pool.contains(p.v6)) return p;
-    unpaired.erase(p.v6);
-  }
-  out.v6 = out.v4 && !unpaired.empty() ? unpaired.first() : sides[1].pool.first();
-  return out;
-}
-
-std::vector<Pair> recorded_pairs(const Review& review) {
-  if (review.creating()) return {};
-  json doc = review.old_doc;
-  if (doc.contains("spec") && doc["spec"].is_object()) doc["spec"].erase("ippools");
-  return known_pairs(doc);
-}
-
-// Those that are not given: as stored, as long as the pools have them; else the first pair of the
-// pools.
-void fill_in_defaults(Review& review, const std::vector<PoolSide>& sides, const json& old_pools,
-                      json& pools) {
-  bool given = false;
-  bool stored = !old_pools.empty();
-  for (const PoolSide& side : sides) {
-    given = given || !side.default_eip->empty();
-    stored = stored && (side.pool.empty() || in_pool(side, text_at(old_pools, {side.default_key})));
-  }
-  const Pair made = first_pair(sides, recorded_pairs(review));
-  for (std::size_t i = 0; i < 2; ++i) {
-    const PoolSide& side = sides[i];
-    if (!side.default_eip->empty() || side.pool.empty()) continue;
-    const std::string before = text_at(old_pools, {side.default_key});
-    if (in_pool(side, before) && (stored || given)) {
-      pools[side.default_key] = before;
-    } else if (given) {
-      review.deny(side.default_path(),
-                  "empty, while the other family's default is given; want both, they are one "
-                  "pair, or neither: then the first of each pool is taken");
-    } else {
-      pools[side.default_key] = (i == 0 ? made.v4 : made.v6).to_string();
-      if (before.empty()) continue;
-      review.warn(side.default_path(), fmt::format("{} has left the pool; {} is the default now",
-                                                   before, text_at(pools, {side.default_key})));
-    }
-  }
-}
-
-// One that is given. False: it is denied.
-bool review_default(Review& review, const PoolSide& side, const json& old_pools) {
-  const std::string& text = *side.default_eip;
-  const auto address = Address::parse(text);
-  if (!address) {
-    review.deny(side.default_path(), address.error().message);
-    return false;
-  }
-  if (!side.complete || side.pool.contains(*address)) return true;
-  const bool unchanged = text_at(old_pools, {side.default_key}) == text;
-  review.deny(
-      side.default_path(),
-      fmt::format("{} is not in {}; want an address of the pool{}", address->to_string(),
-                  side.list_path(),
-                  unchanged ? ", or \"\": then one of the pool is taken (this one was perhaps "
-                              "filled in when the gateway was made)"
-                            : ""));
-  return false;
-}
-
-// New defaults must not tear apart a pair that policies use.
-void review_default_pair(Review& review, const json& pools) {
-  const auto v4 = Address::parse(text_at(pools, {"ipv4DefaultEIP"}));
-  const auto v6 = Address::parse(text_at(pools, {"ipv6DefaultEIP"}));
-  if (!v4 || !v6) return;
-  const std::vector<Pair> recorded = recorded_pairs(review);
-  if (const Pair* other = contradiction(recorded, *v4, *v6)) {
-    review.deny("spec.ippools.ipv4DefaultEIP",
-                fmt::format("{} and {} are not a pair: {} and {} are one already; want both "
-                            "addresses of one pair, or two that no pair holds",
-                            v4->to_string(), v6->to_string(), other->v4.to_string(),
-                            other->v6.to_string()));
-  }
-}
-
-void review_defaults(Review& review, const std::vector<PoolSide>& sides,
-                     const std::optional<EgressGateway>& old) {
-  const json old_pools =
-      old ? model::encode(*old)["spec"].value("ippools", json::object()) : json::object();
-  bool good = true;
-  for (const PoolSide& side : sides) {
-    const bool readable = review.clean(side.default_path());
-    const bool given = readable && !side.default_eip->empty();
-    if (given && !review_default(review, side, old_pools)) good = false;
-    good = good && readable && side.complete;
-  }
-  if (!good) return;
-  json& pools = object_at(object_at(review.doc, "spec"), "ippools");
-  fill_in_defaults(review, sides, old_pools, pools);
-  review_default_pair(review, pools);
-}
-
 void review_other_gateways(Review& review, const EgressGateway& gateway, bool was_default,
                            const std::vector<PoolSide>& sides) {
-  const std::vector<IpPool> added{sides[0].added(), sides[1].added()};
   review.reader.each(Kind::kEgressGateway, [&](const json& other) {
     // Of a thousand others each is looked at for each: what is wanted, not the whole object.
     const std::string name = text_at(other, {"metadata", "name"});
@@ -254,16 +121,15 @@ void review_other_gateways(Review& review, const EgressGateway& gateway, bool wa
                               "one: take it from that one first",
                               name));
     }
-    for (std::size_t i = 0; i < sides.size(); ++i) {
-      const PoolSide& side = sides[i];
-      if (added[i].empty()) continue;
-      const Address common = added[i].first_common(IpPool::parse_valid(
-          side.family, texts_at(other, {"spec", "ippools", side.list_key}), "", nullptr));
-      if (!common) continue;
-      review.deny(side.path_of(common),
-                  fmt::format("{} is in the pool of EgressGateway {} too; an address belongs to "
-                              "one gateway: take it out of one of them",
-                              common.to_string(), name));
+    for (const PoolSide& side : sides) {
+      if (side.added.empty()) continue;
+      const IpPool theirs = IpPool::parse_valid(
+          side.family, texts_at(other, {"spec", "ippools", side.list_key}), "", nullptr);
+      side.each_common(theirs, [&](const std::string& path, const Address& common) {
+        review.deny(path, fmt::format("{} is in the pool of EgressGateway {} too; an address "
+                                      "belongs to one gateway: take it out of one of them",
+                                      common.to_string(), name));
+      });
     }
   });
 }
@@ -298,16 +164,16 @@ std::vector<OwnPrefix> taken_prefixes(const Review& review, const std::vector<mo
 void review_cluster_addresses(Review& review, const std::vector<PoolSide>& sides,
                               const std::vector<model::Node>& nodes) {
   const std::vector<OwnPrefix> taken = taken_prefixes(review, nodes);
+  std::set<std::string> told;  // of an entry the first owner is told
   for (const PoolSide& side : sides) {
-    const IpPool added = side.added();
     for (const OwnPrefix& own : taken) {
-      const Address common = added.first_common(
-          IpPool::of(side.family, {Range{own.prefix.first(), own.prefix.last()}}));
-      if (!common) continue;
-      review.deny(side.path_of(common),
-                  fmt::format("{} belongs to {} ({}); want addresses that nothing else uses",
-                              common.to_string(), own.what, own.prefix.to_string()));
-      break;
+      const IpPool theirs = IpPool::of(side.family, {Range{own.prefix.first(), own.prefix.last()}});
+      side.each_common(theirs, [&](const std::string& path, const Address& common) {
+        if (!told.insert(path).second) return;
+        review.deny(path,
+                    fmt::format("{} belongs to {} ({}); want addresses that nothing else uses",
+                                common.to_string(), own.what, own.prefix.to_string()));
+      });
     }
   }
 }
@@ -421,24 +287,6 @@ void warn_of_nodes_and_namespaces(Review& review, const EgressGateway& gateway,
   }
 }
 
-// `kubectl apply` leaves what its manifest does not name as it is stored: a default EIP that was
-// filled in comes back as if it were wanted.
-void forget_filled_in(Review& review, EgressGateway& gateway, const EgressGateway& old) {
-  const json manifest = json::parse(
-      text_at(review.doc,
-              {"metadata", "annotations", "kubectl.kubernetes.io/last-applied-configuration"}),
-      nullptr, false);
-  if (!manifest.is_object()) return;
-  const auto forget = [&](const char* key, std::string& now, const std::string& before) {
-    if (now != before || !text_at(manifest, {"spec", "ippools", key}).empty()) return;
-    now.clear();
-    if (review.clean("spec.ippools")) review.doc["spec"]["ippools"].erase(key);
-  };
-  auto& pools = gateway.spec.ippools;
-  forget("ipv4DefaultEIP", pools.ipv4_default_eip, old.spec.ippools.ipv4_default_eip);
-  forget("ipv6DefaultEIP", pools.ipv6_default_eip, old.spec.ippools.ipv6_default_eip);
-}
-
 void add_finalizer(json& doc) {
   json& finalizers = object_at(doc, "metadata")["finalizers"];
   if (finalizers.is_null()) finalizers = json::array();
@@ -474,6 +322,7 @@ void review_gateway(Review& review) {
       side.old_pool = IpPool::parse_valid(
           side.family, side.family == Family::kV4 ? pools.ipv4 : pools.ipv6, "", nullptr);
     }
+    side.added = side.pool.minus(side.old_pool);
   }
   if (sides[0].complete && sides[1].complete) review_counts(review, sides[0], sides[1]);
   if (old) review_pool_changes(review, *old, sides);

@@ -70,8 +70,8 @@ void ErrorText::set(void* ctx, std::int32_t sys_errno, egw_str what, egw_str mes
   auto* self = static_cast<ErrorText*>(ctx);
   self->sys_errno_ = sys_errno;
   self->what_ = plain_text(what, 256);
-  self->message_ = message.len > kMostText ? plain_text(message)
-                                           : plain_lines(raw_view(message), kMostReasons);
+  self->message_ =
+      message.len > kMostText ? plain_text(message) : plain_lines(raw_view(message), kMostReasons);
 }
 
 std::optional<Error> ErrorText::error(std::int32_t status, const char* operation) const {

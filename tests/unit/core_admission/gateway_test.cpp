@@ -185,6 +185,24 @@ TEST_F(Gateway, CreateBesideOthers) {
   for (const Case& c : cases) check(store.create(gateway(c.patch)), c);
 }
 
+TEST_F(Gateway, EveryEntryThatIsTakenIsTold) {
+  store.put(cluster_info());
+  store.put(gateway(R"({"metadata": {"name": "other"}, "spec": {"clusterDefault": false,
+      "ippools": {"ipv4": ["10.6.2.0/24"], "ipv6": null}}})"));
+  const AdmitAnswer answer = store.create(gateway(R"({"spec": {"ippools": {"ipv6": null,
+      "ipv6DefaultEIP": null, "ipv4": ["10.6.1.56", "10.6.2.7", "10.6.2.9", "10.6.1.20-10.6.1.22",
+      "10.244.1.3", "10.244.1.4", "172.31.0.3", "10.96.0.9"]}}})"));
+  EXPECT_THAT(answer.denials,
+              testing::UnorderedElementsAre(
+                  HasSubstr("ipv4[1]: 10.6.2.7 is in the pool of EgressGateway other"),
+                  HasSubstr("ipv4[2]: 10.6.2.9 is in the pool of EgressGateway other"),
+                  HasSubstr("ipv4[3]: 10.6.1.21 belongs to the address of node n1"),
+                  HasSubstr("ipv4[4]: 10.244.1.3 belongs to the pod CIDR"),
+                  HasSubstr("ipv4[5]: 10.244.1.4 belongs to the pod CIDR"),
+                  HasSubstr("ipv4[6]: 172.31.0.3 belongs to the tunnel's subnet"),
+                  HasSubstr("ipv4[7]: 10.96.0.9 belongs to the service range")));
+}
+
 TEST_F(Gateway, FamilySwitchedOff) {
   store.settings.enable_ipv6 = false;
   AdmitAnswer answer = store.create(gateway());
