@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <filesystem>
+#include <map>
 
 #include "egw/app/table.hpp"
 #include "egw/app/yaml.hpp"
@@ -89,12 +90,24 @@ void add_documents(const std::string& path, const std::string& ns,
   }
 }
 
-// Fields that admission looks up when they are not given; leaving them out asks for no change.
+int phase(Kind kind) {
+  switch (kind) {
+    case Kind::kNamespace:
+    case Kind::kNode:
+      return 0;
+    case Kind::kEgressClusterInfo:
+      return 1;
+    case Kind::kEgressTunnel:
+    case Kind::kEgressGateway:
+      return 2;
+    default:
+      return 3;
+  }
+}
+
+// Fields that cannot change once admission has looked them up; leaving them out asks for no change.
 std::vector<json::json_pointer> looked_up(Kind kind) {
   switch (kind) {
-    case Kind::kEgressGateway:
-      return {json::json_pointer("/spec/ippools/ipv4DefaultEIP"),
-              json::json_pointer("/spec/ippools/ipv6DefaultEIP")};
     case Kind::kEgressPolicy:
     case Kind::kEgressClusterPolicy:
       return {json::json_pointer("/spec/egressGatewayName"),
@@ -172,6 +185,29 @@ std::vector<Result<Manifest>> read_manifests(const std::vector<std::string>& pat
     std::sort(files.begin(), files.end());
     for (const auto& file : files) add_documents(file, ns, out);
   }
+  return out;
+}
+
+ManifestSet read_in_order(const std::vector<std::string>& paths, const std::string& ns) {
+  ManifestSet out;
+  std::map<std::pair<Kind, model::Key>, std::string> sources;
+  for (Result<Manifest>& m : read_manifests(paths, ns)) {
+    if (!m) {
+      out.unreadable.push_back(std::move(m.error()));
+      continue;
+    }
+    const auto [before, first] = sources.emplace(std::pair(m->kind, m->key), m->source);
+    if (first) {
+      out.manifests.push_back(*std::move(m));
+    } else {
+      out.unreadable.push_back({Errc::kInvalid, m->source,
+                                fmt::format("{}: stands in {} already: which of them is meant?",
+                                            m->label(), before->second)});
+    }
+  }
+  std::stable_sort(
+      out.manifests.begin(), out.manifests.end(),
+      [](const Manifest& a, const Manifest& b) { return phase(a.kind) < phase(b.kind); });
   return out;
 }
 

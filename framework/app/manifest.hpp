@@ -24,6 +24,16 @@ struct Manifest {
 [[nodiscard]] std::vector<Result<Manifest>> read_manifests(const std::vector<std::string>& paths,
                                                            const std::string& ns);
 
+// The same in the order in which they have to be stored: what others refer to comes first, whatever
+// the order of the files, so that a policy finds its gateway, and of two that cannot both be, the
+// later one is at fault. An object that stands there twice is read once: the second is an error.
+struct ManifestSet {
+  std::vector<Manifest> manifests;
+  std::vector<Error> unreadable;
+};
+[[nodiscard]] ManifestSet read_in_order(const std::vector<std::string>& paths,
+                                        const std::string& ns);
+
 // Checks one document. source as above.
 [[nodiscard]] Result<Manifest> to_manifest(nlohmann::json document, const std::string& ns,
                                            const std::string& source);

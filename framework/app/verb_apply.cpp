@@ -1,9 +1,13 @@
 // `egw apply`: makes the stored objects agree with manifests.
 #include <fmt/format.h>
 
+#include <memory>
+#include <sstream>
+
 #include "egw/app/console.hpp"
 #include "egw/app/manifest.hpp"
 #include "egw/app/verbs.hpp"
+#include "egw/core/admission.hpp"
 
 namespace egw::app {
 namespace {
@@ -33,8 +37,8 @@ bool is_core(Kind kind) {
 
 class Applier {
  public:
-  Applier(Session& session, Console& console, bool dry_run)
-      : session_(session), console_(console), dry_run_(dry_run) {}
+  Applier(Session& session, const model::Settings& settings, Console& console, bool dry_run)
+      : session_(session), settings_(settings), console_(console), dry_run_(dry_run) {}
 
   // Tries again when another writer was faster.
   Result<Effect> apply(const Manifest& m, bool status_only) {
@@ -43,12 +47,34 @@ class Applier {
       auto done = status_only ? apply_status(m) : apply_object(m);
       if (done || attempt == kAttempts ||
           (done.error().code != Errc::kConflict && done.error().code != Errc::kExists)) {
-        return done;
+        if (done || status_only || done.error().code != Errc::kInvalid) return done;
+        return tl::unexpected(with_all_faults(m, std::move(done.error())));
       }
     }
   }
 
  private:
+  // What the store itself does not take, a bad name for instance, it has not asked admission about,
+  // which names every fault.
+  Error with_all_faults(const Manifest& m, Error error) {
+    core::ObjectReader reader;
+    reader.get = [this](Kind kind, const model::Key& key) {
+      auto object = session_.get(kind, key);
+      return object ? std::make_shared<const json>(std::move(object->document)) : nullptr;
+    };
+    reader.each = [this](Kind kind, const core::ObjectReader::Visit& visit) {
+      const auto objects = session_.list(host::Query{kind, "", "", "", ""});
+      if (!objects) return;
+      for (const auto& object : *objects) visit(object.document);
+    };
+    json unused;
+    const auto answer =
+        core::admit(core::AdmitOp::kCreate, m.kind, nullptr, m.document, reader, settings_, unused);
+    if (answer.admitted) return error;
+    return {Errc::kDenied, std::move(error.object),
+            fmt::format("{}", fmt::join(answer.denials, "\n")), 0};
+  }
+
   Result<Effect> apply_object(const Manifest& m) {
     auto stored = session_.get(m.kind, m.key);
     if (!stored && stored.error().code != Errc::kNotFound) {
@@ -129,9 +155,17 @@ class Applier {
   }
 
   Session& session_;
+  const model::Settings& settings_;
   Console& console_;
   bool dry_run_;
 };
+
+// Each fault on a line of its own, as `egw check` has them.
+void tell(Console& console, const std::string& where, const Error& error) {
+  const bool denied = error.code == Errc::kDenied;
+  std::istringstream lines(denied ? error.message : error.to_string());
+  for (std::string line; std::getline(lines, line);) console.error(where + ": " + line);
+}
 
 int run(Context& context) {
   const Args& args = context.args;
@@ -142,24 +176,25 @@ int run(Context& context) {
                        fmt::format("--subresource is \"{}\"; expected status", subresource));
   }
   int code = kDone;
-  const auto session = open_store(context, code);
+  const auto config = load(context, code);
+  if (config == nullptr) return code;
+  const auto session = open_store(context, *config, code);
   if (session == nullptr) return code;
   const bool dry_run = args.has("dry-run");
-  Applier applier(*session, context.console, dry_run);
-  for (auto& manifest : read_manifests(args.options.at("filename"), args.get("namespace"))) {
-    if (!manifest) {
-      context.console.error(manifest.error().to_string());
-      code = kRefused;
-      continue;
-    }
-    const auto effect = applier.apply(*manifest, subresource == "status");
+  Applier applier(*session, config->runtime.settings, context.console, dry_run);
+  const ManifestSet set = read_in_order(args.options.at("filename"), args.get("namespace"));
+  for (const Error& error : set.unreadable) {
+    context.console.error(error.to_string());
+    code = kRefused;
+  }
+  for (const Manifest& manifest : set.manifests) {
+    const auto effect = applier.apply(manifest, subresource == "status");
     if (!effect) {
-      context.console.error(fmt::format("{}: {}: {}", manifest->source, manifest->label(),
-                                        effect.error().to_string()));
+      tell(context.console, manifest.source + ": " + manifest.label(), effect.error());
       code = kRefused;
       continue;
     }
-    context.console.out(fmt::format("{} {}{}\n", manifest->label(), to_string(*effect),
+    context.console.out(fmt::format("{} {}{}\n", manifest.label(), to_string(*effect),
                                     dry_run ? " (dry run)" : ""));
   }
   return finish(context, code);
@@ -175,7 +210,9 @@ Verb apply_verb() {
   v.details =
       "Reads YAML or JSON, several documents in a file, every *.yaml, *.yml and *.json of a "
       "folder.\n"
-      "Each object is reported; after a failure it goes on and ends with exit code 1.\n"
+      "Each object is reported; after a failure it goes on and ends with exit code 1. Nodes and "
+      "namespaces are\napplied first, then gateways, then the rest, whatever the order of the "
+      "files.\n"
       "Spec, labels and annotations become what the manifest says; finalizers and status stay.\n\n"
       "examples:\n"
       "  egw apply -f egressgateway.yaml\n"

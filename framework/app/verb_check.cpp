@@ -2,7 +2,6 @@
 // what is stored. Every fault of every manifest is told.
 #include <fmt/format.h>
 
-#include <algorithm>
 #include <map>
 
 #include "egw/app/console.hpp"
@@ -16,23 +15,6 @@ namespace {
 
 using model::Kind;
 using nlohmann::json;
-
-// What others refer to comes first, whatever the order of the files: so a policy finds its gateway,
-// and of two that cannot both be, the later one is at fault.
-int phase(Kind kind) {
-  switch (kind) {
-    case Kind::kNamespace:
-    case Kind::kNode:
-      return 0;
-    case Kind::kEgressClusterInfo:
-      return 1;
-    case Kind::kEgressTunnel:
-    case Kind::kEgressGateway:
-      return 2;
-    default:
-      return 3;
-  }
-}
 
 // The objects as they would be stored: those of the store, if it is asked, and the manifests that
 // have passed.
@@ -91,12 +73,6 @@ class Checker {
   void check(const Manifest& m) {
     ++checked_;
     const std::string where = m.source + ": " + m.label();
-    const auto [before, first] = sources_.emplace(std::pair(m.kind, m.key), m.source);
-    if (!first) {
-      ++refused_;
-      fault(where, "stands in " + before->second + " already: which of them is meant?");
-      return;
-    }
     const json* old = objects_.find(m.kind, m.key);
     const json wanted = old == nullptr ? m.document : merge_applied(m.kind, *old, m.document);
     json result;
@@ -113,7 +89,7 @@ class Checker {
     for (const auto& denial : answer.denials) fault(where, denial);
   }
 
-  // A manifest that is none.
+  // A manifest that is none, or stands there twice.
   void unreadable(const Error& error) {
     ++checked_;
     ++refused_;
@@ -130,7 +106,6 @@ class Checker {
   Console& console_;
   const model::Settings& settings_;
   Objects& objects_;
-  std::map<std::pair<Kind, model::Key>, std::string> sources_;
   std::size_t checked_ = 0, refused_ = 0, warnings_ = 0;
 };
 
@@ -150,18 +125,9 @@ int run(Context& context) {
     }
   }
   Checker checker(context, config->runtime.settings, objects);
-  std::vector<Manifest> manifests;
-  for (auto& m : read_manifests(args.options.at("filename"), args.get("namespace"))) {
-    if (m) {
-      manifests.push_back(*std::move(m));
-    } else {
-      checker.unreadable(m.error());
-    }
-  }
-  std::stable_sort(manifests.begin(), manifests.end(), [](const Manifest& a, const Manifest& b) {
-    return phase(a.kind) < phase(b.kind);
-  });
-  for (const Manifest& m : manifests) checker.check(m);
+  const ManifestSet set = read_in_order(args.options.at("filename"), args.get("namespace"));
+  for (const Error& error : set.unreadable) checker.unreadable(error);
+  for (const Manifest& m : set.manifests) checker.check(m);
   return finish(context, checker.report());
 }
 

@@ -18,40 +18,22 @@ using detail::text_at;
 using model::Kind;
 using nlohmann::json;
 
-bool lower_or_digit(char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); }
-
 // RFC 1123 label as Kubernetes has it.
 bool is_label(std::string_view text) {
-  return !text.empty() && text.size() <= 63 && lower_or_digit(text.front()) &&
-         lower_or_digit(text.back()) && std::all_of(text.begin(), text.end(), [](char c) {
-           return lower_or_digit(c) || c == '-';
-         });
-}
-
-// RFC 1123 subdomain as Kubernetes has it: up to 253 characters, its parts of any length.
-bool is_subdomain(std::string_view text) {
-  if (text.empty() || text.size() > 253) return false;
-  char before = '.';
-  for (const char c : text) {
-    const bool edge = c == '.' || before == '.';
-    if (!lower_or_digit(c) && c != '-' && c != '.') return false;
-    if (edge && (c == '-' || before == '-' || c == before)) return false;
-    before = c;
-  }
-  return lower_or_digit(before);
+  return text.size() <= 63 && detail::is_subdomain(text) &&
+         text.find('.') == std::string_view::npos;
 }
 
 void review_name(Review& review) {
   const model::KindInfo& kind = model::info(review.kind);
   const std::string name = text_at(review.doc, {"metadata", "name"});
   const bool generated = name.empty() && !text_at(review.doc, {"metadata", "generateName"}).empty();
-  if (!generated && !is_subdomain(name)) {
-    review.deny("metadata.name",
-                fmt::format("\"{}\": want 1 to 253 lower-case letters, digits, '-' and '.', with a "
-                            "letter or digit at both ends",
-                            name.substr(0, 100)));
+  if (!generated && !detail::is_subdomain(name) && review.clean("metadata.name")) {
+    review.spoil({Errc::kInvalid, "metadata.name",
+                  fmt::format("\"{}\": want {}", name.substr(0, 100), detail::kSubdomain)});
   }
   const std::string ns = text_at(review.doc, {"metadata", "namespace"});
+  if (!review.clean("metadata.namespace")) return;
   if (kind.namespaced && !is_label(ns)) {
     review.deny("metadata.namespace",
                 fmt::format("\"{}\": want the namespace of the {}: 1 to 63 lower-case letters, "
@@ -65,47 +47,54 @@ void review_name(Review& review) {
 }
 
 template <class R>
-void review_shape_as(Review& review) {
-  if (auto decoded = model::decode<R>(review.doc); !decoded) review.deny(decoded.error());
+std::vector<Error> faults_as(const json& document) {
+  std::vector<Error> faults;
+  static_cast<void>(model::decode<R>(document, faults));
+  return faults;
 }
 
-void review_shape(Review& review) {
-  switch (review.kind) {
+// Every field of the document that has not the form that its kind gives it.
+std::vector<Error> faults_of(Kind kind, const json& document) {
+  switch (kind) {
     case Kind::kEgressGateway:
-      return review_shape_as<model::EgressGateway>(review);
+      return faults_as<model::EgressGateway>(document);
     case Kind::kEgressPolicy:
-      return review_shape_as<model::EgressPolicy>(review);
+      return faults_as<model::EgressPolicy>(document);
     case Kind::kEgressClusterPolicy:
-      return review_shape_as<model::EgressClusterPolicy>(review);
+      return faults_as<model::EgressClusterPolicy>(document);
     case Kind::kEgressTunnel:
-      return review_shape_as<model::EgressTunnel>(review);
+      return faults_as<model::EgressTunnel>(document);
     case Kind::kEgressClusterInfo:
-      return review_shape_as<model::EgressClusterInfo>(review);
+      return faults_as<model::EgressClusterInfo>(document);
     case Kind::kNode:
-      return review_shape_as<model::Node>(review);
+      return faults_as<model::Node>(document);
     case Kind::kPod:
-      return review_shape_as<model::Pod>(review);
+      return faults_as<model::Pod>(document);
     case Kind::kNamespace:
-      return review_shape_as<model::Namespace>(review);
+      return faults_as<model::Namespace>(document);
     case Kind::kEvent:
-      return review_shape_as<model::Event>(review);
+      return faults_as<model::Event>(document);
     case Kind::kCalicoIpPool:
-      return review_shape_as<model::CalicoIpPool>(review);
+      return faults_as<model::CalicoIpPool>(document);
     case Kind::kServiceCidr:
-      return review_shape_as<model::ServiceCidr>(review);
+      return faults_as<model::ServiceCidr>(document);
     case Kind::kEgressEndpointSlice:
-      return review_shape_as<model::EgressEndpointSlice>(review);
+      return faults_as<model::EgressEndpointSlice>(document);
     case Kind::kEgressClusterEndpointSlice:
-      return review_shape_as<model::EgressClusterEndpointSlice>(review);
+      return faults_as<model::EgressClusterEndpointSlice>(document);
   }
+  return {};
 }
 
 void review_unknown_fields(Review& review) {
   for (const model::UnknownField& field : model::find_unknown_fields(review.kind, review.doc)) {
-    review.deny(field.path, field.closest.empty()
-                                ? fmt::format("unknown field; {} has none of that name here",
-                                              model::info(review.kind).kind)
-                                : fmt::format("unknown field; did you mean {}?", field.closest));
+    review.spoil({Errc::kInvalid, field.path,
+                  field.closest.empty()
+                      ? fmt::format("unknown field; {} has none of that name here",
+                                    model::info(review.kind).kind)
+                      : fmt::format("unknown field; did you mean {}?", field.closest)});
+    // It is not told to be missing as well.
+    if (!field.closest.empty()) review.spoilt.insert(field.closest);
   }
 }
 
@@ -137,26 +126,41 @@ void review_deletion(Review& review) {
   }
 }
 
+void review_rules(Review& review) {
+  review_unknown_fields(review);
+  if (review.spoilt.contains("spec")) return;
+  if (review.kind == Kind::kEgressGateway) detail::review_gateway(review);
+  if (review.kind == Kind::kEgressPolicy || review.kind == Kind::kEgressClusterPolicy) {
+    detail::review_policy(review);
+  }
+  if (review.kind == Kind::kEgressClusterInfo) detail::review_cluster_info(review);
+}
+
+// Tells all faults, not the first: a rule is left out only where its answer would follow from a
+// fault that is told.
 void review_write(Review& review) {
   const bool ours = model::info(review.kind).group == model::kGroup;
   // What is in the status is neither taken nor judged.
   if (ours && review.doc.is_object()) review.doc.erase("status");
-  review_shape(review);
-  if (!review.answer.admitted) return;
-  review_name(review);
-  if (!ours) return;
   // Whoever changes labels or takes a finalizer off is not asked about a spec that was once
   // accepted.
-  if (!same_spec(review)) {
-    review_unknown_fields(review);
-    if (!review.answer.admitted) return;
-    if (review.kind == Kind::kEgressGateway) detail::review_gateway(review);
-    if (review.kind == Kind::kEgressPolicy || review.kind == Kind::kEgressClusterPolicy) {
-      detail::review_policy(review);
-    }
-    if (review.kind == Kind::kEgressClusterInfo) detail::review_cluster_info(review);
+  const bool judged = !ours || !same_spec(review);
+  for (const Error& fault : faults_of(review.kind, review.doc)) {
+    if (judged || !fault.object.starts_with("spec")) review.spoil(fault);
   }
+  if (!review.doc.is_object()) return;
+  review_name(review);
+  if (!ours) return;
+  if (judged) review_rules(review);
   keep_status(review);
+}
+
+void tell_of_more(Review& review) {
+  const auto add = [](std::vector<std::string>& sayings, std::size_t more, const char* what) {
+    if (more != 0) sayings.push_back(fmt::format("and {} more {}: not listed", more, what));
+  };
+  add(review.answer.denials, review.more_denials, "faults");
+  add(review.answer.warnings, review.more_warnings, "warnings");
 }
 
 }  // namespace
@@ -173,15 +177,15 @@ void review_cluster_info(Review& review) {
     const auto [stop, problem] = std::from_chars(name.data() + prefix.size(), end, shard);
     return problem == std::errc() && stop == end && shard >= 1;
   }();
-  if (name != model::kClusterInfoName && !is_shard) {
+  if (name != model::kClusterInfoName && !is_shard && review.clean("metadata.name")) {
     review.deny("metadata.name",
                 fmt::format("\"{}\": there is one EgressClusterInfo for people, named default; "
                             "change that one",
                             name));
   }
-  const auto info = model::decode<model::EgressClusterInfo>(review.doc);
-  if (!info) return review.deny(info.error());
-  read_prefixes(review, "spec.extraCidr", info->spec.extra_cidr);
+  std::vector<Error> told;
+  const auto info = model::decode<model::EgressClusterInfo>(review.doc, told);
+  read_prefixes(review, "spec.extraCidr", info.spec.extra_cidr);
 }
 
 }  // namespace detail
@@ -194,6 +198,7 @@ AdmitAnswer admit(AdmitOp op, Kind kind, const json& old_object, const json& new
     return std::move(review.answer);
   }
   review_write(review);
+  tell_of_more(review);
   if (review.answer.admitted) object = std::move(review.doc);
   return std::move(review.answer);
 }

@@ -1,9 +1,11 @@
-// Rules of EgressGateway: its pools, its defaults, and what other gateways and nodes have already.
+// Rules of EgressGateway: its pools, and what other gateways and nodes have already. Its default
+// EIPs: admission_defaults.cpp.
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <set>
 
-#include "egw/core/admission_support.hpp"
+#include "egw/core/admission_pools.hpp"
 #include "egw/model/codec.hpp"
 
 namespace egw::core::detail {
@@ -17,33 +19,6 @@ using model::Kind;
 using model::Range;
 using nlohmann::json;
 
-// One family of spec.ippools.
-struct PoolSide {
-  Family family;
-  const char* list_key;
-  const char* default_key;
-  const std::vector<std::string>* entries;
-  const std::string* default_eip;
-  std::vector<Range> ranges;  // by entry
-  IpPool pool;
-  IpPool old_pool;  // empty on create
-
-  [[nodiscard]] std::string list_path() const { return fmt::format("spec.ippools.{}", list_key); }
-  [[nodiscard]] std::string default_path() const {
-    return fmt::format("spec.ippools.{}", default_key);
-  }
-  // The entry that holds an address.
-  [[nodiscard]] std::string path_of(const Address& address) const {
-    for (std::size_t i = 0; i < ranges.size(); ++i) {
-      if (ranges[i].contains(address)) return fmt::format("{}[{}]", list_path(), i);
-    }
-    return list_path();
-  }
-  // What an update adds; everything on create. Only that is compared with other objects: a node
-  // that came later must not stop a change of something else.
-  [[nodiscard]] IpPool added() const { return pool.minus(old_pool); }
-};
-
 PoolSide make_side(Family family, const model::IpPools& pools) {
   const bool v4 = family == Family::kV4;
   return {family,
@@ -52,6 +27,8 @@ PoolSide make_side(Family family, const model::IpPools& pools) {
           v4 ? &pools.ipv4 : &pools.ipv6,
           v4 ? &pools.ipv4_default_eip : &pools.ipv6_default_eip,
           {},
+          true,
+          IpPool(family),
           IpPool(family),
           IpPool(family)};
 }
@@ -66,7 +43,8 @@ void warn_of_host_bits(Review& review, const std::string& where, const std::stri
 }
 
 void warn_of_repeats(Review& review, const PoolSide& side) {
-  std::vector<Range> sorted = side.ranges;
+  std::vector<Range> sorted;
+  for (const auto& [i, range] : side.ranges) sorted.push_back(range);
   std::sort(sorted.begin(), sorted.end());
   Address reached;
   for (const Range& r : sorted) {
@@ -79,34 +57,41 @@ void warn_of_repeats(Review& review, const PoolSide& side) {
   }
 }
 
-// Parses the entries; false if the family has nothing more to check.
-bool read_pool(Review& review, PoolSide& side) {
+// Parses the entries.
+void read_pool(Review& review, PoolSide& side) {
+  side.complete = review.clean(side.list_path());
   if (side.entries->size() > kMaxEntries) {
-    review.deny(side.list_path(), fmt::format("{} entries; want at most {}: write ranges or CIDRs",
-                                              side.entries->size(), kMaxEntries));
-    return false;
+    side.complete = false;
+    return review.deny(side.list_path(),
+                       fmt::format("{} entries; want at most {}: write ranges or CIDRs",
+                                   side.entries->size(), kMaxEntries));
   }
   const IpPool forbidden = IpPool::of(side.family, model::ranges_without_sources(side.family));
   for (std::size_t i = 0; i < side.entries->size(); ++i) {
     const std::string& entry = (*side.entries)[i];
     const std::string where = fmt::format("{}[{}]", side.list_path(), i);
+    if (review.spoilt.contains(where)) continue;
     const auto range = IpPool::parse_entry(side.family, entry, where);
     if (!range) {
-      review.deny(range.error());
+      side.complete = false;
+      review.spoil(range.error());
       continue;
     }
     const Address bad = IpPool::of(side.family, {*range}).first_common(forbidden);
     if (bad) {
+      side.complete = false;
       review.deny(where, fmt::format("{} holds {}, which is {} and cannot be a source; want "
                                      "unicast addresses that are routed to the gateway nodes",
                                      entry, bad.to_string(), why_not_a_source(bad)));
+      continue;
     }
     warn_of_host_bits(review, where, entry);
-    side.ranges.push_back(*range);
+    side.ranges.emplace_back(i, *range);
   }
-  side.pool = IpPool::of(side.family, side.ranges);
+  std::vector<Range> ranges;
+  for (const auto& [i, range] : side.ranges) ranges.push_back(range);
+  side.pool = IpPool::of(side.family, std::move(ranges));
   warn_of_repeats(review, side);
-  return true;
 }
 
 void review_family_switch(Review& review, const PoolSide& side) {
@@ -124,65 +109,8 @@ void review_counts(Review& review, const PoolSide& v4, const PoolSide& v6) {
                           v4.pool.count(), v6.pool.count()));
 }
 
-// Fills in what is absent, then checks. On an update a default stays as long as the pool has it.
-void review_default(Review& review, const PoolSide& side, bool other_given, json& pools,
-                    const json& old_pools) {
-  std::string text = *side.default_eip;
-  if (text.empty() && !side.pool.empty()) {
-    const std::string old_text = text_at(old_pools, {side.default_key});
-    const auto old = Address::parse(old_text);
-    if (old && side.pool.contains(*old)) {
-      text = old_text;
-    } else if (other_given) {
-      return review.deny(side.default_path(),
-                         "empty, while the other family's default is given; want both, they are "
-                         "one pair, or neither: then the first of each pool is taken");
-    } else {
-      text = side.pool.first().to_string();
-    }
-    pools[side.default_key] = text;
-    return;
-  }
-  if (text.empty()) return;
-  const auto address = Address::parse(text);
-  if (!address) return review.deny(side.default_path(), address.error().message);
-  if (!side.pool.contains(*address)) {
-    review.deny(side.default_path(), fmt::format("{} is not in {}; want an address of the pool",
-                                                 address->to_string(), side.list_path()));
-  }
-}
-
-// New defaults must not tear apart a pair that policies use.
-void review_default_pair(Review& review, const json& pools) {
-  const auto v4 = Address::parse(text_at(pools, {"ipv4DefaultEIP"}));
-  const auto v6 = Address::parse(text_at(pools, {"ipv6DefaultEIP"}));
-  if (review.creating() || !v4 || !v6) return;
-  json old_doc = review.old_doc;
-  if (old_doc.contains("spec") && old_doc["spec"].is_object()) old_doc["spec"].erase("ippools");
-  const std::vector<Pair> recorded = known_pairs(old_doc);
-  if (const Pair* other = contradiction(recorded, *v4, *v6)) {
-    review.deny("spec.ippools.ipv4DefaultEIP",
-                fmt::format("{} and {} are not a pair: {} and {} are one already; want both "
-                            "addresses of one pair, or two that no pair holds",
-                            v4->to_string(), v6->to_string(), other->v4.to_string(),
-                            other->v6.to_string()));
-  }
-}
-
-void review_defaults(Review& review, const std::vector<PoolSide>& sides,
-                     const std::optional<EgressGateway>& old) {
-  const json old_pools =
-      old ? model::encode(*old)["spec"].value("ippools", json::object()) : json::object();
-  json& pools = object_at(object_at(review.doc, "spec"), "ippools");
-  for (std::size_t i = 0; i < 2; ++i) {
-    review_default(review, sides[i], !sides[1 - i].default_eip->empty(), pools, old_pools);
-  }
-  if (review.answer.admitted) review_default_pair(review, pools);
-}
-
 void review_other_gateways(Review& review, const EgressGateway& gateway, bool was_default,
                            const std::vector<PoolSide>& sides) {
-  const std::vector<IpPool> added{sides[0].added(), sides[1].added()};
   review.reader.each(Kind::kEgressGateway, [&](const json& other) {
     // Of a thousand others each is looked at for each: what is wanted, not the whole object.
     const std::string name = text_at(other, {"metadata", "name"});
@@ -193,16 +121,15 @@ void review_other_gateways(Review& review, const EgressGateway& gateway, bool wa
                               "one: take it from that one first",
                               name));
     }
-    for (std::size_t i = 0; i < sides.size(); ++i) {
-      const PoolSide& side = sides[i];
-      if (added[i].empty()) continue;
-      const Address common = added[i].first_common(IpPool::parse_valid(
-          side.family, texts_at(other, {"spec", "ippools", side.list_key}), "", nullptr));
-      if (!common) continue;
-      review.deny(side.path_of(common),
-                  fmt::format("{} is in the pool of EgressGateway {} too; an address belongs to "
-                              "one gateway: take it out of one of them",
-                              common.to_string(), name));
+    for (const PoolSide& side : sides) {
+      if (side.added.empty()) continue;
+      const IpPool theirs = IpPool::parse_valid(
+          side.family, texts_at(other, {"spec", "ippools", side.list_key}), "", nullptr);
+      side.each_common(theirs, [&](const std::string& path, const Address& common) {
+        review.deny(path, fmt::format("{} is in the pool of EgressGateway {} too; an address "
+                                      "belongs to one gateway: take it out of one of them",
+                                      common.to_string(), name));
+      });
     }
   });
 }
@@ -237,22 +164,27 @@ std::vector<OwnPrefix> taken_prefixes(const Review& review, const std::vector<mo
 void review_cluster_addresses(Review& review, const std::vector<PoolSide>& sides,
                               const std::vector<model::Node>& nodes) {
   const std::vector<OwnPrefix> taken = taken_prefixes(review, nodes);
+  std::set<std::string> told;  // of an entry the first owner is told
   for (const PoolSide& side : sides) {
-    const IpPool added = side.added();
     for (const OwnPrefix& own : taken) {
-      const Address common = added.first_common(
-          IpPool::of(side.family, {Range{own.prefix.first(), own.prefix.last()}}));
-      if (!common) continue;
-      review.deny(side.path_of(common),
-                  fmt::format("{} belongs to {} ({}); want addresses that nothing else uses",
-                              common.to_string(), own.what, own.prefix.to_string()));
-      break;
+      const IpPool theirs = IpPool::of(side.family, {Range{own.prefix.first(), own.prefix.last()}});
+      side.each_common(theirs, [&](const std::string& path, const Address& common) {
+        if (!told.insert(path).second) return;
+        review.deny(path,
+                    fmt::format("{} belongs to {} ({}); want addresses that nothing else uses",
+                                common.to_string(), own.what, own.prefix.to_string()));
+      });
     }
   }
 }
 
-// Who uses an address that an update takes out; empty if nobody.
-std::string user_of_removed(const Review& review, const std::string& gateway, const IpPool& gone) {
+// An address that an update takes out although a policy uses it.
+struct Used {
+  std::string eip, policy;
+};
+
+std::optional<Used> user_of_removed(const Review& review, const std::string& gateway,
+                                    const IpPool& gone) {
   const auto hit = [&gone](const std::string& text) {
     const auto address = Address::parse(text);
     return address && gone.contains(*address);
@@ -269,22 +201,19 @@ std::string user_of_removed(const Review& review, const std::string& gateway, co
     if (eip.policies.empty()) continue;
     for (const std::string& text : {eip.ipv4, eip.ipv6}) {
       const auto& policy = eip.policies.front();
-      if (hit(text)) {
-        return fmt::format("{} is used by policy {}", text,
-                           model::Key{policy.ns, policy.name}.to_string());
-      }
+      if (hit(text)) return Used{text, model::Key{policy.ns, policy.name}.to_string()};
     }
   }
-  std::string found;
+  std::optional<Used> found;
   for (const Kind kind : {Kind::kEgressPolicy, Kind::kEgressClusterPolicy}) {
     review.reader.each(kind, [&](const json& policy) {
-      if (!found.empty() || text_at(policy, {"spec", "egressGatewayName"}) != gateway) return;
+      if (found || text_at(policy, {"spec", "egressGatewayName"}) != gateway) return;
       for (const std::string& text : {text_at(policy, {"spec", "egressIP", "ipv4"}),
                                       text_at(policy, {"spec", "egressIP", "ipv6"}),
                                       text_at(policy, {"status", "eip", "ipv4"}),
                                       text_at(policy, {"status", "eip", "ipv6"})}) {
         if (!hit(text)) continue;
-        found = fmt::format("{} is used by policy {}", text, key_of(policy).to_string());
+        found = Used{text, key_of(policy).to_string()};
         return;
       }
     });
@@ -292,22 +221,40 @@ std::string user_of_removed(const Review& review, const std::string& gateway, co
   return found;
 }
 
-void review_pool_change(Review& review, const EgressGateway& gateway, const PoolSide& side) {
+void review_pool_change(Review& review, const EgressGateway& old, PoolSide& side, bool had_other) {
   if (side.old_pool.empty() && !side.pool.empty()) {
-    review.deny(side.list_path(),
-                fmt::format("a gateway born without {} cannot get it later, for its EIPs have no "
-                            "pairs; make a new EgressGateway with both families",
-                            family_name(side.family)));
+    side.complete = false;  // nothing more is said about its default
+    review.deny(
+        side.list_path(),
+        fmt::format("the stored gateway has no {} addresses, and a family cannot be added{}; make "
+                    "a new EgressGateway with the families that you want",
+                    family_name(side.family),
+                    had_other ? ": its EIPs have no pairs" : " to one made for useNodeIP alone"));
     return;
   }
   const IpPool gone = side.old_pool.minus(side.pool);
   if (gone.empty()) return;
-  const std::string user = user_of_removed(review, gateway.meta.name, gone);
-  if (!user.empty()) {
-    review.deny(side.list_path(),
-                user +
-                    "; an address can be taken out when no policy uses it any more: keep it, or "
-                    "delete the policy first");
+  const auto used = user_of_removed(review, old.meta.name, gone);
+  if (!used) return;
+  const auto& pools = old.spec.ippools;
+  const bool is_default =
+      used->eip == pools.ipv4_default_eip || used->eip == pools.ipv6_default_eip;
+  review.deny(
+      side.list_path(),
+      fmt::format(
+          "{} is used by policy {}{}", used->eip, used->policy,
+          is_default ? fmt::format(" and is the gateway's default EIP; an address can be taken out "
+                                   "when no policy uses it any more: set {} to one that stays, "
+                                   "delete its policies and create them anew, then take it out",
+                                   side.default_path())
+                     : "; an address can be taken out when no policy uses it any more: keep it, "
+                       "or delete the policy first"));
+}
+
+void review_pool_changes(Review& review, const EgressGateway& old, std::vector<PoolSide>& sides) {
+  for (std::size_t i = 0; i < 2; ++i) {
+    if (sides[i].complete)
+      review_pool_change(review, old, sides[i], !sides[1 - i].old_pool.empty());
   }
 }
 
@@ -320,7 +267,7 @@ void warn_of_nodes_and_namespaces(Review& review, const EgressGateway& gateway,
   const bool any = std::any_of(nodes.begin(), nodes.end(), [&](const model::Node& node) {
     return gateway.spec.node_selector.matches(node.meta.labels);
   });
-  if (!any) {
+  if (!any && review.clean("spec.nodeSelector")) {
     review.warn("spec.nodeSelector.selector",
                 "matches no node now; policies of this gateway wait until one has these labels");
   }
@@ -352,10 +299,14 @@ void add_finalizer(json& doc) {
 }  // namespace
 
 void review_gateway(Review& review) {
-  const auto decoded = model::decode<EgressGateway>(review.doc);
-  if (!decoded) return review.deny(decoded.error());
-  const EgressGateway& gateway = *decoded;
-  if (gateway.spec.node_selector.empty()) {
+  std::vector<Error> told;
+  auto gateway = model::decode<EgressGateway>(review.doc, told);
+  std::optional<EgressGateway> old;
+  if (!review.creating()) {
+    old = model::decode<EgressGateway>(without_status(review.old_doc), told);
+    forget_filled_in(review, gateway, *old);
+  }
+  if (gateway.spec.node_selector.empty() && review.clean("spec.nodeSelector")) {
     review.deny(
         "spec.nodeSelector.selector",
         "empty; want the labels of the gateway nodes, e.g. matchLabels: {egress: \"true\"}");
@@ -363,37 +314,31 @@ void review_gateway(Review& review) {
 
   std::vector<PoolSide> sides{make_side(Family::kV4, gateway.spec.ippools),
                               make_side(Family::kV6, gateway.spec.ippools)};
-  std::optional<EgressGateway> old;
-  if (!review.creating()) {
-    if (auto o = model::decode<EgressGateway>(without_status(review.old_doc))) old = std::move(*o);
-  }
   for (PoolSide& side : sides) {
-    if (!read_pool(review, side)) return;
+    read_pool(review, side);
     review_family_switch(review, side);
     if (old) {
       const auto& pools = old->spec.ippools;
       side.old_pool = IpPool::parse_valid(
           side.family, side.family == Family::kV4 ? pools.ipv4 : pools.ipv6, "", nullptr);
     }
+    side.added = side.pool.minus(side.old_pool);
   }
-  if (!review.answer.admitted) return;
-
-  review_counts(review, sides[0], sides[1]);
-  if (old) {
-    for (const PoolSide& side : sides) review_pool_change(review, gateway, side);
-  }
-  if (review.answer.admitted) review_defaults(review, sides, old);
+  if (sides[0].complete && sides[1].complete) review_counts(review, sides[0], sides[1]);
+  if (old) review_pool_changes(review, *old, sides);
+  review_defaults(review, sides, old);
   review_other_gateways(review, gateway, old && old->spec.cluster_default, sides);
   std::vector<model::Node> nodes;
   review.reader.each(Kind::kNode, [&nodes](const json& doc) {
     if (auto node = model::decode<model::Node>(doc)) nodes.push_back(std::move(*node));
   });
   review_cluster_addresses(review, sides, nodes);
-  if (sides[0].pool.empty() && sides[1].pool.empty()) {
+  if (gateway.spec.ippools.ipv4.empty() && gateway.spec.ippools.ipv6.empty() &&
+      review.clean("spec.ippools")) {
     review.warn("spec.ippools", "empty; only policies with useNodeIP can use this gateway");
   }
   warn_of_nodes_and_namespaces(review, gateway, nodes);
-  if (review.creating()) add_finalizer(review.doc);
+  if (review.creating() && review.clean("metadata.finalizers")) add_finalizer(review.doc);
 }
 
 void review_gateway_deletion(Review& review) {

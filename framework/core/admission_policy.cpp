@@ -19,11 +19,9 @@ using nlohmann::json;
 
 bool namespaced(const Review& review) { return review.kind == Kind::kEgressPolicy; }
 
-Result<EgressPolicy> decode_policy(Kind kind, const json& doc) {
-  if (kind == Kind::kEgressPolicy) return model::decode<EgressPolicy>(doc);
-  auto policy = model::decode<model::EgressClusterPolicy>(doc);
-  if (!policy) return tl::unexpected(policy.error());
-  return EgressPolicy(std::move(*policy));
+EgressPolicy decode_policy(Kind kind, const json& doc, std::vector<Error>& faults) {
+  if (kind == Kind::kEgressPolicy) return model::decode<EgressPolicy>(doc, faults);
+  return model::decode<model::EgressClusterPolicy>(doc, faults);
 }
 
 // The gateway for a policy that names none; empty, and denied, if there is none.
@@ -34,12 +32,15 @@ std::string default_gateway(Review& review) {
     const auto it = labels.find(std::string(model::kNamespaceDefaultLabel));
     if (it != labels.end() && !it->second.empty()) return it->second;
   }
-  std::string found;
+  // Of two that were stored at once the older is it, as the leader has it; times as texts compare.
+  std::pair<std::string, std::string> oldest;
   review.reader.each(Kind::kEgressGateway, [&](const json& gateway) {
     if (!is_cluster_default(gateway)) return;
-    const std::string name = text_at(gateway, {"metadata", "name"});
-    if (found.empty() || name < found) found = name;
+    std::pair of{text_at(gateway, {"metadata", "creationTimestamp"}),
+                 text_at(gateway, {"metadata", "name"})};
+    if (oldest.second.empty() || of < oldest) oldest = std::move(of);
   });
+  std::string found = std::move(oldest.second);
   if (found.empty()) {
     review.deny("spec.egressGatewayName",
                 fmt::format("empty, and there is no default; want the name of an EgressGateway, "
@@ -55,6 +56,7 @@ std::string default_gateway(Review& review) {
 // gateway are filled in at creation.
 void fill_in(Review& review) {
   json& spec = object_at(review.doc, "spec");
+  if (!review.clean("spec.egressGatewayName") || review.spoilt.contains("spec.egressIP")) return;
   json& ip = object_at(spec, "egressIP");
   if (!review.creating() && review.old_doc.contains("spec")) {
     const json& old_spec = review.old_doc["spec"];
@@ -81,14 +83,16 @@ bool same_address(const std::string& a, const std::string& b) {
 }
 
 void review_immutables(Review& review, const EgressPolicy& policy) {
-  const auto old = decode_policy(review.kind, without_status(review.old_doc));
-  if (!old) return;  // what cannot be read cannot be kept either
+  std::vector<Error> unreadable;
+  const auto old = decode_policy(review.kind, without_status(review.old_doc), unreadable);
+  if (!unreadable.empty()) return;  // what cannot be read cannot be kept either
   const auto denied = [&review](const char* path, std::string_view was, std::string_view now) {
+    if (!review.clean(path)) return;
     review.deny(path, fmt::format("\"{}\": cannot be changed, it is \"{}\"; delete the policy and "
                                   "create it anew",
                                   now, was));
   };
-  const auto& a = old->spec;
+  const auto& a = old.spec;
   const auto& b = policy.spec;
   const auto word = [](bool value) { return value ? "true" : "false"; };
   const auto allocator = [](model::AllocatorPolicy p) {
@@ -123,7 +127,8 @@ void review_applied_to(Review& review, const EgressPolicy::Spec& spec) {
   if (spec.pod_selector && !spec.pod_subnet.empty()) {
     review.deny("spec.appliedTo", "podSelector and podSubnet; want one of the two");
   }
-  if (!spec.pod_selector && spec.pod_subnet.empty() && (namespaced(review) || !by_namespace)) {
+  if (!spec.pod_selector && spec.pod_subnet.empty() && (namespaced(review) || !by_namespace) &&
+      review.clean("spec.appliedTo")) {
     review.deny("spec.appliedTo",
                 namespaced(review)
                     ? "neither podSelector nor podSubnet; want one of them (podSelector: {} is "
@@ -202,10 +207,40 @@ void review_allowed(Review& review, const EgressGateway& gateway) {
                           gateway.meta.name, ns));
 }
 
+// Destinations of a family of which the gateway has no addresses.
+void warn_of_uncovered(Review& review, const EgressPolicy::Spec& spec,
+                       const EgressGateway& gateway) {
+  for (const Family family : {Family::kV4, Family::kV6}) {
+    const auto& pools = gateway.spec.ippools;
+    const bool has = !(family == Family::kV4 ? pools.ipv4 : pools.ipv6).empty();
+    if (has || !family_on(review.settings, family)) continue;
+    const auto text = fmt::format(
+        "EgressGateway {} has no {} addresses; such packets are left "
+        "alone and leave with the source that they have without a policy",
+        gateway.meta.name, family_name(family));
+    if (spec.dest_subnet.empty()) {
+      review.warn("spec.destSubnet",
+                  fmt::format("empty, which is every destination, but {}", text));
+    }
+    for (std::size_t i = 0; i < spec.dest_subnet.size(); ++i) {
+      const auto prefix = model::Prefix::parse(spec.dest_subnet[i]);
+      if (!prefix || prefix->family() != family) continue;
+      review.warn(fmt::format("spec.destSubnet[{}]", i),
+                  fmt::format("{} has no effect: {}", spec.dest_subnet[i], text));
+    }
+  }
+}
+
 // What a new policy asks of its gateway.
 void review_gateway_of(Review& review, const EgressPolicy& policy, const Address& v4,
                        const Address& v6) {
   const std::string& name = policy.spec.gateway;
+  if (!is_subdomain(name)) {
+    review.deny("spec.egressGatewayName",
+                fmt::format("\"{}\": want the name of an EgressGateway: {}", name.substr(0, 100),
+                            kSubdomain));
+    return;
+  }
   const auto doc = review.reader.get(Kind::kEgressGateway, {"", name});
   if (!doc) {
     review.warn("spec.egressGatewayName",
@@ -228,13 +263,15 @@ void review_gateway_of(Review& review, const EgressPolicy& policy, const Address
   review_allowed(review, *gateway);
   if (policy.spec.egress_ip.use_node_ip) return;
   const auto& pools = gateway->spec.ippools;
-  if (pools.ipv4.empty() && pools.ipv6.empty()) {
+  const bool known = review.clean("spec.egressIP.useNodeIP");
+  if (known && pools.ipv4.empty() && pools.ipv6.empty()) {
     review.deny("spec.egressIP.useNodeIP",
                 fmt::format("false, but EgressGateway {} has no addresses; want useNodeIP: true, "
                             "or a gateway with ippools",
                             name));
     return;
   }
+  if (known) warn_of_uncovered(review, policy.spec, *gateway);
   review_in_pool(review, *gateway, v4, "spec.egressIP.ipv4");
   review_in_pool(review, *gateway, v6, "spec.egressIP.ipv6");
   if (!v4 || !v6) return;
@@ -272,12 +309,12 @@ void review_egress_ip(Review& review, const EgressPolicy& policy) {
 
 void review_policy(Review& review) {
   fill_in(review);
-  const auto policy = decode_policy(review.kind, review.doc);
-  if (!policy) return review.deny(policy.error());
-  if (!review.creating()) review_immutables(review, *policy);
-  review_applied_to(review, policy->spec);
-  review_destinations(review, policy->spec);
-  review_egress_ip(review, *policy);
+  std::vector<Error> told;
+  const auto policy = decode_policy(review.kind, review.doc, told);
+  if (!review.creating()) review_immutables(review, policy);
+  review_applied_to(review, policy.spec);
+  review_destinations(review, policy.spec);
+  review_egress_ip(review, policy);
 }
 
 }  // namespace egw::core::detail

@@ -17,13 +17,18 @@ using nlohmann::json;
 
 namespace {
 
-constexpr std::size_t kMaxSayings = 20;  // a person reads no more at once
+constexpr std::size_t kMaxSayings = 100;  // an answer goes through the API server
 
-void say(std::vector<std::string>& out, std::string_view path, std::string_view text) {
-  if (out.size() < kMaxSayings) {
+void say(std::vector<std::string>& out, std::size_t& more, std::string_view path,
+         std::string_view text) {
+  if (out.size() >= kMaxSayings) {
+    ++more;
+  } else {
     out.push_back(path.empty() ? std::string(text) : fmt::format("{}: {}", path, text));
   }
 }
+
+bool lower_or_digit(char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); }
 
 const json* member(const json& doc, const char* key) {
   if (!doc.is_object()) return nullptr;
@@ -52,11 +57,29 @@ void add_prefixes(std::vector<OwnPrefix>& out, const std::vector<std::string>& e
 
 void Review::deny(std::string_view path, std::string_view text) {
   answer.admitted = false;
-  say(answer.denials, path, text);
+  say(answer.denials, more_denials, path, text);
+}
+
+void Review::spoil(const Error& error) {
+  deny(error.object, error.message);
+  spoilt.insert(error.object);
+}
+
+bool Review::clean(const std::string& path) const {
+  for (std::string up = path; !up.empty();) {
+    if (spoilt.contains(up)) return false;
+    const std::size_t end = up.find_last_of(".[");
+    up.resize(end == std::string::npos ? 0 : end);
+  }
+  const auto holds_some = [this](const std::string& begin) {
+    const auto it = spoilt.lower_bound(begin);
+    return it != spoilt.end() && it->starts_with(begin);
+  };
+  return !holds_some(path + ".") && !holds_some(path + "[");
 }
 
 void Review::warn(std::string_view path, std::string_view text) {
-  say(answer.warnings, path, text);
+  say(answer.warnings, more_warnings, path, text);
 }
 
 std::string text_at(const json& doc, std::initializer_list<const char*> path) {
@@ -101,6 +124,18 @@ json without_status(const json& doc) {
     if (const json* value = member(doc, key)) out[key] = *value;
   }
   return out;
+}
+
+bool is_subdomain(std::string_view text) {
+  if (text.empty() || text.size() > 253) return false;
+  char before = '.';
+  for (const char c : text) {
+    const bool edge = c == '.' || before == '.';
+    if (!lower_or_digit(c) && c != '-' && c != '.') return false;
+    if (edge && (c == '-' || before == '-' || c == before)) return false;
+    before = c;
+  }
+  return lower_or_digit(before);
 }
 
 bool being_deleted(const json& doc) {
@@ -189,9 +224,10 @@ std::vector<std::pair<std::size_t, Prefix>> read_prefixes(Review& review, std::s
   for (std::size_t i = 0; i < entries.size(); ++i) {
     const std::string& entry = entries[i];
     const std::string where = fmt::format("{}[{}]", path, i);
+    if (review.spoilt.contains(where)) continue;
     const auto prefix = Prefix::parse(entry);
     if (!prefix) {
-      review.deny(where, prefix.error().message);
+      review.spoil({Errc::kInvalid, where, prefix.error().message});
       continue;
     }
     // Its own first address spelt by the user may differ in case; compare values.

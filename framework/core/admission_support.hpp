@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -25,10 +26,17 @@ struct Review {
   const ObjectReader& reader;
   const model::Settings& settings;
   AdmitAnswer answer;
+  std::set<std::string> spoilt = {};                // paths of what is not what it should be
+  std::size_t more_denials = 0, more_warnings = 0;  // than are listed
 
   [[nodiscard]] bool creating() const { return old_doc.is_null(); }
+  // A rule is broken; what stands at `path` can still be judged by other rules.
   void deny(std::string_view path, std::string_view text);
-  void deny(const Error& error) { deny(error.object, error.message); }
+  // What stands there cannot be read: nothing follows from it.
+  void spoil(const Error& error);
+  // Whether that, what it stands in and what stands in it can all be read. Rules ask this where
+  // the answer would follow from a fault that is told already.
+  [[nodiscard]] bool clean(const std::string& path) const;
   void warn(std::string_view path, std::string_view text);
 };
 
@@ -53,6 +61,10 @@ void inherit(nlohmann::json& to, const nlohmann::json& from, const char* key);
 // metadata and spec alone: a gateway's status may name thousands of policies.
 [[nodiscard]] nlohmann::json without_status(const nlohmann::json& doc);
 [[nodiscard]] bool being_deleted(const nlohmann::json& doc);
+// RFC 1123 subdomain as Kubernetes has it, the name of most objects.
+[[nodiscard]] bool is_subdomain(std::string_view text);
+inline constexpr std::string_view kSubdomain =
+    "1 to 253 lower-case letters, digits, '-' and '.', with a letter or digit at both ends";
 
 // ---- other objects ---------------------------------------------------------------------------
 // Names of policies that use a gateway, "namespace/name" or "name", at most `most` and then "...".

@@ -70,9 +70,9 @@ class EgressBuilder {
       for (const auto& eip : node.eips) {
         if (!add_eip(name, node.name, eip, may_serve)) continue;
         const auto& egress = out_.egresses.at(eip.id);
-        const Placement placement{eip.id, families(egress), eip.unserved};
         for (const auto& policy : eip.policies) {
-          facts.placements.emplace(model::Key{policy.ns, policy.name}, placement);
+          facts.placements.emplace(model::Key{policy.ns, policy.name},
+                                   Placement{policy.uid, eip.id, families(egress), eip.unserved});
         }
       }
     }

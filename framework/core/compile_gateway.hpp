@@ -13,12 +13,7 @@
 
 namespace egw::core::detail {
 
-struct KeyHash {
-  std::size_t operator()(const model::Key& key) const noexcept {
-    const std::size_t a = std::hash<std::string>{}(key.ns);
-    return std::hash<std::string>{}(key.name) ^ (a * 0x9e3779b97f4a7c15ULL);
-  }
-};
+using model::KeyHash;
 
 // The controller has told which prefixes are the cluster's own.
 [[nodiscard]] bool prefixes_known(const model::World& world);
@@ -36,6 +31,7 @@ struct KeyHash {
 
 // What a gateway's status says of one policy.
 struct Placement {
+  std::string policy_uid;  // empty: not recorded
   std::uint32_t id = 0;
   std::uint8_t families = 0;  // kHasV4 | kHasV6: those that the egress can translate
   bool unserved = false;      // the leader says that nobody serves it

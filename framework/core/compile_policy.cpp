@@ -42,7 +42,7 @@ const model::Requirement* most_selective(const model::LabelSelector& selector) {
 Policy parse(const model::Key& key, const model::EgressPolicy& source) {
   Policy out;
   out.used = true;
-  out.ref = {key.name, key.ns};
+  out.ref = {key.name, key.ns, source.meta.uid};
   out.revision = source.meta.revision;
   out.created_ms = source.meta.created_ms;
   const auto& spec = source.spec;
@@ -155,6 +155,7 @@ PolicyStore::Delta PolicyStore::reconcile(
       if (!same) delta.selection = true;
       if (same && same_effect(policy, now)) {
         policy.revision = now.revision;
+        policy.ref = std::move(now.ref);
       } else {
         now.rank = policy.rank;
         now.v4 = policy.v4;
@@ -272,7 +273,11 @@ void PolicyStore::decide(const EgressTable& gateways, const model::Settings& set
     const Placement* placement = nullptr;
     if (facts != nullptr && !policy.gateway_full) {
       const auto found = facts->placements.find({policy.ref.ns, policy.ref.name});
-      if (found != facts->placements.end()) placement = &found->second;
+      // A policy made anew does not take over what its predecessor of that name had.
+      if (found != facts->placements.end() &&
+          model::may_be_same(found->second.policy_uid, policy.ref.uid)) {
+        placement = &found->second;
+      }
     }
     decide_one(slot, facts, placement, settings, prefixes_known);
   }

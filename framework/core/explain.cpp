@@ -37,11 +37,16 @@ bool covers(const Policy& policy, const Address& destination) {
 }
 
 // Empty: the policy says something about the destination's family.
-std::string mute(const Policy& policy, const Address& destination) {
+std::string mute(const Policy& policy, const Address& destination,
+                 const model::Settings& settings) {
   const auto& decision = destination.is_v6() ? policy.v6 : policy.v4;
   if (decision.action != model::ActionKind::kBypass) return {};
   if (policy.waits_for_prefixes) return "waits: the cluster's own prefixes are not known yet";
-  return "its gateway does not cover the family";
+  const char* family = destination.is_v6() ? "IPv6" : "IPv4";
+  if (!(destination.is_v6() ? settings.enable_ipv6 : settings.enable_ipv4)) {
+    return fmt::format("{} is switched off (feature.enable{})", family, family);
+  }
+  return fmt::format("EgressGateway {} has no {} addresses", policy.gateway, family);
 }
 
 std::vector<std::uint32_t> selecting(const detail::PolicyStore& store, const model::World& world,
@@ -94,13 +99,15 @@ Explanation explain(const model::World& world, const model::Settings& settings,
     narrow(out.table, *destination);
   }
   const Policy* decides = nullptr;
+  std::string first_mute;  // why the best policy that covers the destination says nothing about it
   for (const auto slot : slots) {
     const Policy& policy = store.slots()[slot];
     ExplainedPolicy row{policy.ref, policy.priority, destinations_of(policy), {}};
     if (destination && out.left_alone.empty()) {
       if (!covers(policy, *destination)) {
         row.verdict = "does not cover the destination";
-      } else if (auto why = mute(policy, *destination); !why.empty()) {
+      } else if (auto why = mute(policy, *destination, settings); !why.empty()) {
+        if (first_mute.empty()) first_mute = why;
         row.verdict = std::move(why);
       } else if (decides == nullptr) {
         row.verdict = "decides";
@@ -113,7 +120,9 @@ Explanation explain(const model::World& world, const model::Settings& settings,
   }
   if (destination && out.left_alone.empty() && decides == nullptr) {
     out.left_alone = slots.empty() ? "no policy selects the pod"
-                                   : "no policy that selects the pod covers the destination";
+                     : !first_mute.empty()
+                         ? first_mute
+                         : "no policy that selects the pod covers the destination";
   }
   return out;
 }

@@ -15,10 +15,10 @@ using model::Address;
 using model::EgressPolicy;
 using model::EipStatus;
 
-struct RefHash {
-  std::size_t operator()(const model::PolicyRef& r) const noexcept {
-    return std::hash<std::string>{}(r.name) * 31 + std::hash<std::string>{}(r.ns);
-  }
+// Where the status has a policy.
+struct Recorded {
+  int entry = kNobody;
+  std::string_view uid;  // into the world
 };
 
 Address parse_or_none(const std::string& text) {
@@ -55,7 +55,8 @@ class Allocator {
 
   void read_entry(const EipStatus& eip, std::string_view owner, std::vector<bool>& ids_seen);
   [[nodiscard]] bool namespace_allowed(const EgressPolicy& p) const;
-  [[nodiscard]] bool still_due(const EgressPolicy& p, const Entry& e) const;
+  // The entry that the policy has and keeps; kNobody: it has none, or is due another.
+  [[nodiscard]] int kept_entry(const EgressPolicy& p) const;
   [[nodiscard]] int find(const Address& a) const {
     const auto it = by_address_.find(a);
     return it == by_address_.end() ? kNobody : it->second;
@@ -76,7 +77,7 @@ class Allocator {
   GatewayDraft& g_;
   PairSpace pairs_;
   std::unordered_map<Address, int> by_address_;
-  std::unordered_map<model::PolicyRef, int, RefHash> recorded_;
+  std::unordered_map<model::Key, Recorded, model::KeyHash> recorded_;
   std::vector<std::uint32_t> dropped_ids_;
   int node_entry_ = kNobody;
   std::size_t served_ = 0;
@@ -115,7 +116,9 @@ void Allocator::read_entry(const EipStatus& eip, std::string_view owner,
     e.eip.ipv4 = e.v4.to_string();
     e.eip.ipv6 = e.v6.to_string();
   }
-  for (const model::PolicyRef& ref : eip.policies) recorded_.emplace(ref, index);
+  for (const model::PolicyRef& ref : eip.policies) {
+    recorded_.emplace(model::Key{ref.ns, ref.name}, Recorded{index, ref.uid});
+  }
   g_.entries.push_back(std::move(e));
 }
 
@@ -127,13 +130,20 @@ bool Allocator::namespace_allowed(const EgressPolicy& p) const {
       model::namespace_labels(ns == d_.world.namespaces.end() ? nullptr : &ns->second, p.meta.ns));
 }
 
-bool Allocator::still_due(const EgressPolicy& p, const Entry& e) const {
+int Allocator::kept_entry(const EgressPolicy& p) const {
+  const auto has = recorded_.find(p.meta.key());
+  if (has == recorded_.end() || !namespace_allowed(p)) return kNobody;
+  const Recorded& was = has->second;
+  // One made anew under a name that was in use is due what its own spec says.
+  if (!model::may_be_same(was.uid, p.meta.uid)) return kNobody;
+  const Entry& e = g_.entries[static_cast<std::size_t>(was.entry)];
   const EgressPolicy::Spec::EgressIp& want = p.spec.egress_ip;
-  if (want.use_node_ip != e.eip.use_node_ip) return false;
-  if (!want.ipv4.empty() && want.ipv4 != e.eip.ipv4 && parse_or_none(want.ipv4) != e.v4) {
-    return false;
-  }
-  return want.ipv6.empty() || want.ipv6 == e.eip.ipv6 || parse_or_none(want.ipv6) == e.v6;
+  if (want.use_node_ip != e.eip.use_node_ip) return kNobody;
+  const auto fits = [](const std::string& wanted, const std::string& text, const Address& has_it) {
+    return wanted.empty() || wanted == text || parse_or_none(wanted) == has_it;
+  };
+  return fits(want.ipv4, e.eip.ipv4, e.v4) && fits(want.ipv6, e.eip.ipv6, e.v6) ? was.entry
+                                                                                : kNobody;
 }
 
 void Allocator::join(const EgressPolicy& p, int entry) {
@@ -160,7 +170,12 @@ Allocator::Answer Allocator::refuse(const EgressPolicy& p) const {
 }
 
 Allocator::Answer Allocator::not_in_pool(const Address& a, const std::string& text) const {
-  if (!g_.pool_conflict.empty() && a) return no("PoolConflict", g_.pool_conflict);
+  const model::IpPools& pools = g_.gateway->spec.ippools;
+  if (a && !g_.pool_conflict.empty() &&
+      model::IpPool::parse_valid(a.family(), a.is_v4() ? pools.ipv4 : pools.ipv6, "", nullptr)
+          .contains(a)) {
+    return no("PoolConflict", g_.pool_conflict);
+  }
   return no("EipNotInPool",
             fmt::format("{} is not in a pool of gateway {}", a ? a.to_string() : "\"" + text + "\"",
                         g_.gateway->meta.name));
@@ -310,10 +325,8 @@ void Allocator::run(std::vector<const EgressPolicy*>& policies) {
     g_.policies.push_back({p, answer.entry, answer.reason, std::move(answer.message)});
   };
   for (const EgressPolicy* p : policies) {
-    const auto has = recorded_.find(p->ref());
-    if (has != recorded_.end() && namespace_allowed(*p) &&
-        still_due(*p, g_.entries[static_cast<std::size_t>(has->second)])) {
-      put(p, {has->second, {}, {}});
+    if (const int kept = kept_entry(*p); kept != kNobody) {
+      put(p, {kept, {}, {}});
       continue;
     }
     const EgressPolicy::Spec::EgressIp& want = p->spec.egress_ip;

@@ -39,7 +39,7 @@ std::uint64_t nodes_fingerprint(const Draft& d) {
 
 bool has_settled(const model::Conditions& conditions) {
   const model::Condition* c = find_condition(conditions, "Realised");
-  return c == nullptr || c->status || c->reason == "NotAllocated";
+  return c == nullptr || c->status || c->reason == kNothingToProgram;
 }
 
 // Nothing of the gateway waits for time, for an answer of the nodes, or for what others do.

@@ -95,6 +95,7 @@ struct GatewayDraft {
   std::int64_t total_v4 = 0, total_v6 = 0;  // what it lists
   std::string pool_problem;                 // InvalidPool: bad entries
   std::string pool_conflict;                // PoolConflict: addresses that another gateway has
+  std::string default_conflict;             // DefaultConflict: another one is the default
   std::vector<int> nodes;                   // matched by the selector, by name
   std::vector<Entry> entries;
   std::vector<Outcome> policies;
@@ -107,7 +108,8 @@ struct GatewayDraft {
   std::uint64_t inputs = 0;             // fingerprint, where plan() has a memory
   bool policy_writes = false;
   bool meta_write = false;                 // of its finalizers or annotations
-  bool overlaps = false;                   // another gateway lists an address of its
+  bool overlaps = false;                   // another gateway lists an address of its, or is the
+                                           // cluster's default too
   std::vector<std::size_t> moves;          // indices into Plan::moves
   std::optional<model::Condition> answer;  // of a move request
   bool differs = false;
@@ -175,6 +177,8 @@ void wake_gateway(const Draft& d, GatewayDraft& g);  // plan_pools.cpp
 // The node that takes what has to move; kNobody: there is none.
 [[nodiscard]] int best_node(const Draft& d, const GatewayDraft& g);  // plan_placement.cpp
 
+// Reason of Realised for what has no EIP.
+inline constexpr std::string_view kNothingToProgram = "NothingToProgram";
 // The condition Realised as it shall be: True once every Ready node has programmed what the object
 // says, after its status last changed (same_as_stored: not by this plan) and its spec's generation.
 [[nodiscard]] model::Condition realised_now(const Draft& d, const model::Conditions& before,

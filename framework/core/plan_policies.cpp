@@ -1,5 +1,8 @@
 // EgressPolicy.status: for people. Follows from the gateways' drafts; written only where it
 // differs.
+#include <fmt/format.h>
+
+#include <algorithm>
 #include <utility>
 #include <vector>
 
@@ -20,16 +23,43 @@ bool same(const model::Conditions& conditions, const Condition& wanted) {
 struct Wanted {
   std::string v4, v6, node;
   Condition allocated, placed;
-  std::string degraded;  // why; empty: it is not
+  // Of these two: why; empty: it is not so.
+  std::string degraded;
+  std::string uncovered;
 };
 
-void set_degraded(model::Conditions& conditions, const Wanted& wanted, std::int64_t wall_ms) {
-  if (wanted.degraded.empty()) {
-    remove_condition(conditions, "Degraded");
-  } else {
-    set_condition(conditions, {"Degraded", true, wanted.placed.reason, wanted.degraded, 0},
-                  wall_ms);
-  }
+// Conditions that are there only while there is something to say.
+void set_troubles(model::Conditions& conditions, const Wanted& wanted, std::int64_t wall_ms) {
+  const auto set = [&](const char* type, const std::string& reason, const std::string& message) {
+    if (message.empty()) {
+      remove_condition(conditions, type);
+    } else {
+      set_condition(conditions, {type, true, reason, message, 0}, wall_ms);
+    }
+  };
+  set("Degraded", wanted.placed.reason, wanted.degraded);
+  set("FamilyNotCovered", "NoAddresses", wanted.uncovered);
+}
+
+// Destinations of a family that is in use and of which the gateway has no addresses (decision 8).
+std::string uncovered(const Draft& d, const model::EgressGateway& gateway,
+                      const EgressPolicy& policy) {
+  const auto asks_for = [&](bool v6) {
+    const auto& list = policy.spec.dest_subnet;
+    return list.empty() || std::any_of(list.begin(), list.end(), [&](const std::string& text) {
+             return (text.find(':') != std::string::npos) == v6;
+           });
+  };
+  const auto& pools = gateway.spec.ippools;
+  if (policy.spec.egress_ip.use_node_ip) return {};
+  const char* family = d.settings.enable_ipv4 && pools.ipv4.empty() && asks_for(false)  ? "IPv4"
+                       : d.settings.enable_ipv6 && pools.ipv6.empty() && asks_for(true) ? "IPv6"
+                                                                                        : nullptr;
+  if (family == nullptr) return {};
+  return fmt::format(
+      "EgressGateway {} has no {} addresses; packets to {} destinations are left alone and leave "
+      "with the source that they have without a policy",
+      gateway.meta.name, family, family);
 }
 
 void write(Draft& d, const EgressPolicy& policy, Wanted wanted) {
@@ -39,10 +69,10 @@ void write(Draft& d, const EgressPolicy& policy, Wanted wanted) {
       before.ipv4 == wanted.v4 && before.ipv6 == wanted.v6 && before.node == wanted.node;
   const Condition realised =
       realised_now(d, before.conditions, policy.meta, same_place, wanted.allocated.status);
-  model::Conditions degraded = before.conditions;
-  set_degraded(degraded, wanted, d.in.wall_ms);
+  model::Conditions troubles = before.conditions;
+  set_troubles(troubles, wanted, d.in.wall_ms);
   if (same_place && same_allocated && same(before.conditions, wanted.placed) &&
-      same(before.conditions, realised) && degraded == before.conditions) {
+      same(before.conditions, realised) && troubles == before.conditions) {
     return;
   }
   if (!wanted.allocated.status && !same_allocated) {
@@ -55,7 +85,7 @@ void write(Draft& d, const EgressPolicy& policy, Wanted wanted) {
   out.status.ipv4 = std::move(wanted.v4);
   out.status.ipv6 = std::move(wanted.v6);
   out.status.node = std::move(wanted.node);
-  set_degraded(out.status.conditions, wanted, d.in.wall_ms);
+  set_troubles(out.status.conditions, wanted, d.in.wall_ms);
   set_condition(out.status.conditions, std::move(wanted.allocated), d.in.wall_ms);
   set_condition(out.status.conditions, std::move(wanted.placed), d.in.wall_ms);
   set_condition(out.status.conditions, realised, d.in.wall_ms);
@@ -70,6 +100,7 @@ void finish(Draft& d, const GatewayDraft* g, const Outcome& o) {
                   {},
                   {"Allocated", false, std::string(o.reason), o.message, 0},
                   {"Placed", false, "NotAllocated", "", 0},
+                  {},
                   {}});
   }
   const Entry& e = g->entries[static_cast<std::size_t>(o.entry)];
@@ -78,7 +109,8 @@ void finish(Draft& d, const GatewayDraft* g, const Outcome& o) {
                 {},
                 {"Allocated", true, "Allocated", "", 0},
                 {"Placed", true, "Placed", "", 0},
-                {}};
+                {},
+                uncovered(d, *g->gateway, *o.policy)};
   if (e.owner == kNobody) {
     wanted.placed = {"Placed", false, "NoReadyNode", "no node of the gateway can take the EIP", 0};
   } else {
@@ -106,7 +138,7 @@ void finish(Draft& d, const GatewayDraft* g, const Outcome& o) {
 // Decision 30 on revisions: what a Ready node reports as realised includes everything up to there.
 Condition realised_now(const Draft& d, const model::Conditions& before,
                        const model::ObjectMeta& meta, bool same_as_stored, bool is_something) {
-  if (!is_something) return {"Realised", false, "NotAllocated", "", 0};
+  if (!is_something) return {"Realised", false, std::string(kNothingToProgram), "", 0};
   Condition out{"Realised", false, "Programming", "generation " + std::to_string(meta.generation),
                 0};
   const Condition* c = find_condition(before, out.type);

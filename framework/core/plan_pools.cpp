@@ -58,6 +58,31 @@ void read_pools(GatewayDraft& g) {
   if (!errors.empty()) g.pool_problem = errors.front().to_string();
 }
 
+bool is_older(const GatewayDraft* a, const GatewayDraft* b) {
+  const model::ObjectMeta& x = a->gateway->meta;
+  const model::ObjectMeta& y = b->gateway->meta;
+  return std::tie(x.created_ms, x.name) < std::tie(y.created_ms, y.name);
+}
+
+// The cluster has one default: the oldest of those that say so.
+void settle_defaults(Draft& d) {
+  std::vector<GatewayDraft*> defaults;
+  for (GatewayDraft& g : d.gateways) {
+    if (g.gateway->spec.cluster_default) defaults.push_back(&g);
+  }
+  if (defaults.size() < 2) return;
+  std::sort(defaults.begin(), defaults.end(), is_older);
+  for (GatewayDraft* g : defaults) {
+    wake_gateway(d, *g);
+    g->overlaps = true;
+    if (g == defaults.front()) continue;
+    g->default_conflict = fmt::format(
+        "EgressGateway {} is the cluster's default and is older; policies that name no gateway get "
+        "that one: take clusterDefault from one of the two",
+        defaults.front()->gateway->meta.name);
+  }
+}
+
 // Gateways with an address in common with another one, by one sweep over all intervals.
 std::vector<GatewayDraft*> overlapping(Draft& d) {
   struct Piece {
@@ -85,11 +110,7 @@ std::vector<GatewayDraft*> overlapping(Draft& d) {
       widest = &p;
     }
   }
-  std::sort(out.begin(), out.end(), [](const GatewayDraft* a, const GatewayDraft* b) {
-    const model::ObjectMeta& x = a->gateway->meta;
-    const model::ObjectMeta& y = b->gateway->meta;
-    return std::tie(x.created_ms, x.name) < std::tie(y.created_ms, y.name);
-  });
+  std::sort(out.begin(), out.end(), is_older);
   out.erase(std::unique(out.begin(), out.end()), out.end());
   return out;
 }
@@ -114,38 +135,61 @@ IpPool with(const IpPool& a, const IpPool& b) {
   return IpPool::of(a.family(), std::move(ranges));
 }
 
+// What a gateway lists, whatever it may give of it.
+struct Listed {
+  GatewayDraft* gateway;
+  IpPool v4, v6;
+  [[nodiscard]] bool contains(const Address& a) const { return v4.contains(a) || v6.contains(a); }
+};
+
+using Given = std::unordered_map<Address, GatewayDraft*>;  // the elder of those that have given it
+
+// Why the last gateway of the list may not give an address of its own.
+std::string conflict_of(const std::vector<Listed>& elders_and_own, const Given& given) {
+  const Listed& own = elders_and_own.back();
+  const IpPool lost4 = own.v4.minus(own.gateway->v4);
+  const IpPool lost6 = own.v6.minus(own.gateway->v6);
+  if (lost4.empty() && lost6.empty()) return {};
+  const Address a = lost4.empty() ? lost6.first() : lost4.first();
+  const auto giver = given.find(a);
+  const bool is_given = giver != given.end();
+  const GatewayDraft* other =
+      is_given ? giver->second
+               : std::find_if(elders_and_own.begin(), elders_and_own.end(), [&](const Listed& l) {
+                   return l.contains(a);
+                 })->gateway;
+  return fmt::format(
+      "{} is in the pool of EgressGateway {} too, which {}; this one does not give it: take it out "
+      "of one of the two",
+      a.to_string(), other->gateway->meta.name, is_given ? "has given it already" : "is older");
+}
+
 void settle_overlaps(const std::vector<GatewayDraft*>& gateways) {
-  std::unordered_map<Address, GatewayDraft*> given;  // the elder of those that have given it
+  Given given;
   for (GatewayDraft* g : gateways) {
     each_recorded_address(*g->gateway, [&](const Address& a) {
       if (g->v4.contains(a) || g->v6.contains(a)) given.emplace(a, g);
     });
   }
+  std::vector<Listed> listed;
   IpPool taken4(Family::kV4);
   IpPool taken6(Family::kV6);
   for (GatewayDraft* g : gateways) {
-    const IpPool listed4 = g->v4;
-    const IpPool listed6 = g->v6;
-    if (const Address a = listed4.first_common(taken4) ? listed4.first_common(taken4)
-                                                       : listed6.first_common(taken6)) {
-      g->pool_conflict = fmt::format(
-          "{} is in the pool of another gateway too, which is older; this one does not give it; "
-          "take it out of one of the two",
-          a.to_string());
-    }
-    g->v4 = listed4.minus(taken4);
-    g->v6 = listed6.minus(taken6);
-    taken4 = with(taken4, listed4);
-    taken6 = with(taken6, listed6);
+    listed.push_back({g, g->v4, g->v6});
+    const Listed& own = listed.back();
+    g->v4 = own.v4.minus(taken4);
+    g->v6 = own.v6.minus(taken6);
+    taken4 = with(taken4, own.v4);
+    taken6 = with(taken6, own.v6);
     for (const auto& [a, owner] : given) {
       IpPool& pool = a.is_v4() ? g->v4 : g->v6;
-      const IpPool& listed = a.is_v4() ? listed4 : listed6;
       if (owner != g) {
         pool.erase(a);
-      } else if (listed.contains(a)) {
+      } else if (own.contains(a)) {
         pool.insert(a);
       }
     }
+    g->pool_conflict = conflict_of(listed, given);
   }
 }
 
@@ -170,6 +214,7 @@ void draft_gateways(Draft& d) {
     g->overlaps = true;
   }
   settle_overlaps(together);
+  settle_defaults(d);
 }
 
 void wake_gateway(const Draft& d, GatewayDraft& g) {

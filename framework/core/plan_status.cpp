@@ -164,6 +164,7 @@ void set_conditions(Draft& d, GatewayDraft& g) {
   set_or_remove(c, "OwnerNotReady", "OwnerNotReady", without_owner(d, g), wall);
   set_or_remove(c, "InvalidPool", "InvalidPool", g.pool_problem, wall);
   set_or_remove(c, "PoolConflict", "PoolConflict", g.pool_conflict, wall);
+  set_or_remove(c, "DefaultConflict", "DefaultConflict", g.default_conflict, wall);
   set_or_remove(c, "NoEgressId", "NoEgressId",
                 g.no_id ? "no egress id is free; see EgressClusterInfo default" : "", wall);
   set_or_remove(c, "Deleting", "InUse", users(g), wall);

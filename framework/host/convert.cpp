@@ -63,16 +63,20 @@ egw_prefix interface_address(const model::Address& address, std::uint8_t length)
 
 }  // namespace
 
+// What admission denies is told with every reason.
+constexpr std::size_t kMostReasons = 64U << 10U;
+
 void ErrorText::set(void* ctx, std::int32_t sys_errno, egw_str what, egw_str message) noexcept {
   auto* self = static_cast<ErrorText*>(ctx);
   self->sys_errno_ = sys_errno;
   self->what_ = plain_text(what, 256);
-  self->message_ = plain_text(message);
+  self->message_ =
+      message.len > kMostText ? plain_text(message) : plain_lines(raw_view(message), kMostReasons);
 }
 
 std::optional<Error> ErrorText::error(std::int32_t status, const char* operation) const {
   if (status == EGW_OK) return std::nullopt;
-  std::string message = message_;
+  std::string message = status == EGW_DENIED ? message_ : plain_text(std::string_view(message_));
   if (status < EGW_OK || status > EGW_INTERNAL) {
     message = std::string(operation) + " answered with the unknown status " +
               std::to_string(status) + (message.empty() ? "" : ": ") + message;

@@ -36,7 +36,7 @@ struct Objects {
   }
   static void warning(void* ctx, egw_str text) noexcept {
     auto* self = static_cast<Objects*>(ctx);
-    if (self->warnings.size() < 100) self->warnings.push_back(plain_text(text));
+    if (self->warnings.size() < 128) self->warnings.push_back(plain_text(text));
   }
   [[nodiscard]] egw_object_sink sink() { return {this, object, warning}; }
 };

@@ -21,9 +21,7 @@ std::size_t sequence(std::string_view s) {
   return 0;
 }
 
-}  // namespace
-
-std::string plain_text(std::string_view s, std::size_t limit) {
+std::string plain(std::string_view s, std::size_t limit, bool lines) {
   std::string out;
   out.reserve(s.size() < limit ? s.size() : limit);
   while (!s.empty()) {
@@ -32,7 +30,7 @@ std::string plain_text(std::string_view s, std::size_t limit) {
     if (n == 0) {
       out += '?';
     } else if (n == 1 && (static_cast<unsigned char>(s[0]) < 0x20 || s[0] == 0x7f)) {
-      out += ' ';
+      out += lines && s[0] == '\n' ? '\n' : ' ';
     } else {
       out.append(s.substr(0, n));
     }
@@ -40,6 +38,11 @@ std::string plain_text(std::string_view s, std::size_t limit) {
   }
   return out;
 }
+
+}  // namespace
+
+std::string plain_text(std::string_view s, std::size_t limit) { return plain(s, limit, false); }
+std::string plain_lines(std::string_view s, std::size_t limit) { return plain(s, limit, true); }
 
 std::string duration_text(std::chrono::nanoseconds d) {
   const auto ms = std::chrono::round<std::chrono::milliseconds>(d).count();

@@ -22,6 +22,8 @@ inline constexpr std::size_t kMostText = 64U << 20U;
 // A copy of at most `limit` bytes on one line: control characters become spaces, what is no UTF-8
 // becomes '?'; what is cut ends in "...".
 [[nodiscard]] std::string plain_text(std::string_view s, std::size_t limit = 4096);
+// The same, but ends of lines stay: reasons of a denial, one on each.
+[[nodiscard]] std::string plain_lines(std::string_view s, std::size_t limit);
 [[nodiscard]] inline std::string plain_text(egw_str s, std::size_t limit = 4096) {
   if (s.len > kMostText) return "(a text of " + std::to_string(s.len) + " bytes)";
   return plain_text(raw_view(s), limit);

@@ -1,5 +1,6 @@
 // Resources to and from JSON in their Kubernetes shape. Unknown fields are ignored on decode and
-// named by unknown_fields(); a wrong type is an error that names the field's path.
+// named by unknown_fields(), but for those of a status, which are kept for the next write; a wrong
+// type is an error that names the field's path.
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
@@ -10,76 +11,86 @@
 
 namespace egw::model {
 
-// Specialised in codec_*.cpp for every resource of resources.hpp.
+// Specialised in codec_*.cpp for every resource of resources.hpp. Every field that does not fit is
+// added to `faults` (object: its path; message: the value and what is wanted) and reads as absent.
 template <class R>
-[[nodiscard]] Result<R> decode(const nlohmann::json& document);
+[[nodiscard]] R decode(const nlohmann::json& document, std::vector<Error>& faults);
+// The first fault is the error.
+template <class R>
+[[nodiscard]] Result<R> decode(const nlohmann::json& document) {
+  std::vector<Error> faults;
+  R out = decode<R>(document, faults);
+  if (!faults.empty()) return tl::unexpected(std::move(faults.front()));
+  return out;
+}
 // apiVersion, kind, metadata, spec; and status unless it is empty.
 template <class R>
 [[nodiscard]] nlohmann::json encode(const R& resource);
-// The status alone (the value of the "status" key). Not for the core kinds.
+// The status alone (the value of the "status" key), with what `unknown_status` has of fields that
+// this version does not know. Not for the core kinds.
 template <class R>
 [[nodiscard]] nlohmann::json encode_status(const R& resource);
 
 // One line per resource keeps the specialisations known wherever this header is.
 template <>
-Result<EgressGateway> decode(const nlohmann::json& document);
+EgressGateway decode(const nlohmann::json& document, std::vector<Error>& faults);
 template <>
 nlohmann::json encode(const EgressGateway& resource);
 template <>
 nlohmann::json encode_status(const EgressGateway& resource);
 template <>
-Result<EgressPolicy> decode(const nlohmann::json& document);
+EgressPolicy decode(const nlohmann::json& document, std::vector<Error>& faults);
 // As an EgressClusterPolicy when meta.ns is empty: World keeps both kinds as EgressPolicy.
 template <>
 nlohmann::json encode(const EgressPolicy& resource);
 template <>
 nlohmann::json encode_status(const EgressPolicy& resource);
 template <>
-Result<EgressClusterPolicy> decode(const nlohmann::json& document);
+EgressClusterPolicy decode(const nlohmann::json& document, std::vector<Error>& faults);
 template <>
 nlohmann::json encode(const EgressClusterPolicy& resource);
 template <>
 nlohmann::json encode_status(const EgressClusterPolicy& resource);
 template <>
-Result<EgressTunnel> decode(const nlohmann::json& document);
+EgressTunnel decode(const nlohmann::json& document, std::vector<Error>& faults);
 template <>
 nlohmann::json encode(const EgressTunnel& resource);
 template <>
 nlohmann::json encode_status(const EgressTunnel& resource);
 template <>
-Result<EgressClusterInfo> decode(const nlohmann::json& document);
+EgressClusterInfo decode(const nlohmann::json& document, std::vector<Error>& faults);
 template <>
 nlohmann::json encode(const EgressClusterInfo& resource);
 template <>
 nlohmann::json encode_status(const EgressClusterInfo& resource);
 // Their owner is read from and written to metadata.ownerReferences; there is no status.
 template <>
-Result<EgressEndpointSlice> decode(const nlohmann::json& document);
+EgressEndpointSlice decode(const nlohmann::json& document, std::vector<Error>& faults);
 // As an EgressClusterEndpointSlice when meta.ns is empty.
 template <>
 nlohmann::json encode(const EgressEndpointSlice& resource);
 template <>
-Result<EgressClusterEndpointSlice> decode(const nlohmann::json& document);
+EgressClusterEndpointSlice decode(const nlohmann::json& document, std::vector<Error>& faults);
 template <>
-Result<Node> decode(const nlohmann::json& document);
+Node decode(const nlohmann::json& document, std::vector<Error>& faults);
 template <>
 nlohmann::json encode(const Node& resource);
 // Of a Pod only what selects and places it is kept: uid, annotations and finalizers stay empty, so
 // that 50,000 of them fit into an agent.
 template <>
-Result<Pod> decode(const nlohmann::json& document);
+Pod decode(const nlohmann::json& document, std::vector<Error>& faults);
 template <>
 nlohmann::json encode(const Pod& resource);
 template <>
-Result<Namespace> decode(const nlohmann::json& document);
+Namespace decode(const nlohmann::json& document, std::vector<Error>& faults);
 template <>
 nlohmann::json encode(const Namespace& resource);
 template <>
-Result<CalicoIpPool> decode(const nlohmann::json& document);
+CalicoIpPool decode(const nlohmann::json& document, std::vector<Error>& faults);
 template <>
-Result<ServiceCidr> decode(const nlohmann::json& document);
+ServiceCidr decode(const nlohmann::json& document, std::vector<Error>& faults);
 template <>
-Result<Event> decode(const nlohmann::json& document);
+Event decode(const nlohmann::json& document, std::vector<Error>& faults);
 template <>
 nlohmann::json encode(const Event& resource);
 

@@ -88,16 +88,7 @@ json peer_json(const PeerInfo& p) {
   return out;
 }
 
-}  // namespace
-
-template <>
-Result<EgressClusterInfo> decode(const json& document) {
-  return detail::read_document<EgressClusterInfo>(document, read_info);
-}
-
-template <>
-json encode_status(const EgressClusterInfo& resource) {
-  const EgressClusterInfo::Status& s = resource.status;
+json status_json(const EgressClusterInfo::Status& s) {
   json out = json::object();
   if (s == EgressClusterInfo::Status{}) return out;
   put(out, "podCidrMode", s.pod_cidr_mode);
@@ -113,6 +104,20 @@ json encode_status(const EgressClusterInfo& resource) {
   put(out, "leader", s.leader);
   for (const PeerInfo& p : s.peers) out["peers"].push_back(peer_json(p));
   put_object(out, "conditions", detail::conditions_json(s.conditions));
+  return out;
+}
+
+}  // namespace
+
+template <>
+EgressClusterInfo decode(const json& document, std::vector<Error>& faults) {
+  return detail::read_document<EgressClusterInfo>(document, faults, read_info);
+}
+
+template <>
+json encode_status(const EgressClusterInfo& resource) {
+  json out = status_json(resource.status);
+  detail::restore_unknown(Kind::kEgressClusterInfo, resource.unknown_status, out);
   return out;
 }
 

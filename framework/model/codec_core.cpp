@@ -94,18 +94,18 @@ void read_event(const Cursor& c, Event& out) {
 }  // namespace
 
 template <>
-Result<CalicoIpPool> decode(const json& document) {
-  return detail::read_document<CalicoIpPool>(document, read_prefixes);
+CalicoIpPool decode(const json& document, std::vector<Error>& faults) {
+  return detail::read_document<CalicoIpPool>(document, faults, read_prefixes);
 }
 
 template <>
-Result<ServiceCidr> decode(const json& document) {
-  return detail::read_document<ServiceCidr>(document, read_prefixes);
+ServiceCidr decode(const json& document, std::vector<Error>& faults) {
+  return detail::read_document<ServiceCidr>(document, faults, read_prefixes);
 }
 
 template <>
-Result<Node> decode(const json& document) {
-  return detail::read_document<Node>(document, read_node);
+Node decode(const json& document, std::vector<Error>& faults) {
+  return detail::read_document<Node>(document, faults, read_node);
 }
 
 template <>
@@ -124,8 +124,8 @@ json encode(const Node& resource) {
 }
 
 template <>
-Result<Pod> decode(const json& document) {
-  return detail::read_document<Pod>(document, read_pod);
+Pod decode(const json& document, std::vector<Error>& faults) {
+  return detail::read_document<Pod>(document, faults, read_pod);
 }
 
 template <>
@@ -147,8 +147,8 @@ json encode(const Pod& resource) {
 }
 
 template <>
-Result<Namespace> decode(const json& document) {
-  return detail::read_document<Namespace>(document, [](const Cursor&, Namespace&) {});
+Namespace decode(const json& document, std::vector<Error>& faults) {
+  return detail::read_document<Namespace>(document, faults, [](const Cursor&, Namespace&) {});
 }
 
 template <>
@@ -157,8 +157,8 @@ json encode(const Namespace& resource) {
 }
 
 template <>
-Result<Event> decode(const json& document) {
-  return detail::read_document<Event>(document, read_event);
+Event decode(const json& document, std::vector<Error>& faults) {
+  return detail::read_document<Event>(document, faults, read_event);
 }
 
 template <>

@@ -20,6 +20,7 @@ void read_eip(const Cursor& c, EipStatus& out) {
     PolicyRef& ref = out.policies.emplace_back();
     p["name"].get(ref.name);
     p["namespace"].get(ref.ns);
+    p["uid"].get(ref.uid);
   });
 }
 
@@ -41,6 +42,7 @@ json eips_json(const std::vector<EipStatus>& eips) {
     for (const PolicyRef& p : e.policies) {
       json ref{{"name", p.name}};
       put(ref, "namespace", p.ns);
+      put(ref, "uid", p.uid);
       j["policies"].push_back(std::move(ref));
     }
   }
@@ -100,11 +102,12 @@ json spec_json(const EgressGateway::Spec& spec) {
 }  // namespace
 
 template <>
-Result<EgressGateway> decode(const json& document) {
-  return detail::read_document<EgressGateway>(document, [](const Cursor& c, EgressGateway& out) {
-    read_spec(c["spec"], out.spec);
-    read_status(c["status"], out.status);
-  });
+EgressGateway decode(const json& document, std::vector<Error>& faults) {
+  return detail::read_document<EgressGateway>(document, faults,
+                                              [](const Cursor& c, EgressGateway& out) {
+                                                read_spec(c["spec"], out.spec);
+                                                read_status(c["status"], out.status);
+                                              });
 }
 
 template <>
@@ -127,6 +130,7 @@ json encode_status(const EgressGateway& resource) {
   }
   put(out, "roundRobinLast", status.round_robin_last);
   put_object(out, "conditions", detail::conditions_json(status.conditions));
+  detail::restore_unknown(Kind::kEgressGateway, resource.unknown_status, out);
   return out;
 }
 

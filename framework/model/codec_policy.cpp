@@ -57,7 +57,8 @@ json spec_json(const EgressPolicy::Spec& spec) {
   return out;
 }
 
-json status_json(const EgressPolicy::Status& status) {
+json status_json(const EgressPolicy& policy) {
+  const EgressPolicy::Status& status = policy.status;
   json eip = json::object();
   put(eip, "ipv4", status.ipv4);
   put(eip, "ipv6", status.ipv6);
@@ -65,25 +66,26 @@ json status_json(const EgressPolicy::Status& status) {
   put_object(out, "eip", std::move(eip));
   put(out, "node", status.node);
   put_object(out, "conditions", detail::conditions_json(status.conditions));
+  detail::restore_unknown(Kind::kEgressPolicy, policy.unknown_status, out);
   return out;
 }
 
 json policy_json(Kind kind, const EgressPolicy& policy) {
   json out = detail::document_of(info(kind), policy.meta);
   out["spec"] = spec_json(policy.spec);
-  put_object(out, "status", status_json(policy.status));
+  put_object(out, "status", status_json(policy));
   return out;
 }
 
 }  // namespace
 
 template <>
-Result<EgressPolicy> decode(const json& document) {
-  return detail::read_document<EgressPolicy>(document, read_policy);
+EgressPolicy decode(const json& document, std::vector<Error>& faults) {
+  return detail::read_document<EgressPolicy>(document, faults, read_policy);
 }
 template <>
-Result<EgressClusterPolicy> decode(const json& document) {
-  return detail::read_document<EgressClusterPolicy>(document, read_policy);
+EgressClusterPolicy decode(const json& document, std::vector<Error>& faults) {
+  return detail::read_document<EgressClusterPolicy>(document, faults, read_policy);
 }
 template <>
 json encode(const EgressPolicy& resource) {
@@ -96,11 +98,11 @@ json encode(const EgressClusterPolicy& resource) {
 }
 template <>
 json encode_status(const EgressPolicy& resource) {
-  return status_json(resource.status);
+  return status_json(resource);
 }
 template <>
 json encode_status(const EgressClusterPolicy& resource) {
-  return status_json(resource.status);
+  return status_json(resource);
 }
 
 }  // namespace egw::model

@@ -23,13 +23,13 @@ void read_slice(const Cursor& c, EgressEndpointSlice& out) {
 }  // namespace
 
 template <>
-Result<EgressEndpointSlice> decode(const json& document) {
-  return detail::read_document<EgressEndpointSlice>(document, read_slice);
+EgressEndpointSlice decode(const json& document, std::vector<Error>& faults) {
+  return detail::read_document<EgressEndpointSlice>(document, faults, read_slice);
 }
 
 template <>
-Result<EgressClusterEndpointSlice> decode(const json& document) {
-  return detail::read_document<EgressClusterEndpointSlice>(document, read_slice);
+EgressClusterEndpointSlice decode(const json& document, std::vector<Error>& faults) {
+  return detail::read_document<EgressClusterEndpointSlice>(document, faults, read_slice);
 }
 
 template <>

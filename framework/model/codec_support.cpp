@@ -78,12 +78,13 @@ void read_conditions(const Cursor& list, Conditions& out) {
   list.each([&out](const Cursor& c) {
     Condition condition;
     std::string status;
+    const std::size_t before = c.faults();
     c["type"].get(condition.type);
     c["status"].get(status);
     c["reason"].get(condition.reason);
     c["message"].get(condition.message);
     c["lastTransitionTime"].get_time(condition.transition_ms);
-    if (c.failed()) return;
+    if (c.faults() != before) return;
     if (status != "True" && status != "False" && status != "Unknown") {
       c["status"].mismatch("True, False or Unknown");
       return;
@@ -94,13 +95,7 @@ void read_conditions(const Cursor& list, Conditions& out) {
 }
 
 void read_selector(const Cursor& c, std::optional<LabelSelector>& out) {
-  if (!c.present() || c.failed()) return;
-  auto decoded = decode_selector(*c.value(), c.path());
-  if (decoded) {
-    out = std::move(*decoded);
-  } else {
-    c.note(decoded.error());
-  }
+  if (c.present()) out = read_selector(c);
 }
 
 void put(json& out, const char* key, const std::string& value) {
@@ -155,15 +150,15 @@ json conditions_json(const Conditions& conditions) {
 }  // namespace detail
 
 Result<ObjectMeta> decode_meta(const json& document) {
-  std::optional<Error> error;
-  const Cursor root(document, error);
+  std::vector<Error> faults;
+  const Cursor root(document, faults);
   ObjectMeta out;
   if (document.is_object()) {
     detail::read_meta(root["metadata"], out);
   } else {
     root.mismatch("an object with apiVersion, kind and metadata");
   }
-  if (error) return tl::unexpected(std::move(*error));
+  if (!faults.empty()) return tl::unexpected(std::move(faults.front()));
   return out;
 }
 

@@ -35,11 +35,16 @@ void put(nlohmann::json& out, const char* key, std::int64_t value);
 void put_object(nlohmann::json& out, const char* key, nlohmann::json value);  // unless empty
 void put_time(nlohmann::json& out, const char* key, std::int64_t unix_ms);
 
+// What the document's status has that this version does not know, as JSON; empty: nothing.
+[[nodiscard]] std::string unknown_status(Kind kind, const nlohmann::json& document);
+// Puts it back: elements of lists, which have changed since, are known by id, type, name,
+// namespace.
+void restore_unknown(Kind kind, const std::string& unknown, nlohmann::json& status);
+
 // Runs body(root cursor, resource) over the document.
 template <class R, class Body>
-Result<R> read_document(const nlohmann::json& document, Body&& body) {
-  std::optional<Error> error;
-  const Cursor root(document, error);
+R read_document(const nlohmann::json& document, std::vector<Error>& faults, Body&& body) {
+  const Cursor root(document, faults);
   R out;
   if (!document.is_object()) {
     root.mismatch("an object with apiVersion, kind and metadata");
@@ -47,8 +52,10 @@ Result<R> read_document(const nlohmann::json& document, Body&& body) {
     read_type(root, info(R::kKind));
     read_meta(root["metadata"], out.meta);
     body(root, out);
+    if constexpr (requires { out.unknown_status; }) {
+      out.unknown_status = unknown_status(R::kKind, document);
+    }
   }
-  if (error) return tl::unexpected(std::move(*error));
   return out;
 }
 
@@ -57,7 +64,7 @@ template <class E, std::size_t N>
 void read_word(const Cursor& c, E& out, const std::pair<std::string_view, E> (&words)[N]) {
   std::string text;
   c.get(text);
-  if (text.empty() || c.failed()) return;
+  if (text.empty()) return;
   std::string known;
   for (const auto& [word, value] : words) {
     if (word == text) {

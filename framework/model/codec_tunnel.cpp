@@ -38,23 +38,7 @@ void read_tunnel(const Cursor& c, EgressTunnel& out) {
   detail::read_conditions(status["conditions"], out.status.conditions);
 }
 
-}  // namespace
-
-std::string_view to_string(TunnelPhase phase) {
-  for (const auto& [text, value] : kPhases) {
-    if (value == phase) return text;
-  }
-  return "Pending";
-}
-
-template <>
-Result<EgressTunnel> decode(const json& document) {
-  return detail::read_document<EgressTunnel>(document, read_tunnel);
-}
-
-template <>
-json encode_status(const EgressTunnel& resource) {
-  const EgressTunnel::Status& s = resource.status;
+json status_json(const EgressTunnel::Status& s) {
   json out = json::object();
   if (s == EgressTunnel::Status{}) return out;
   json parent = json::object();
@@ -77,6 +61,27 @@ json encode_status(const EgressTunnel& resource) {
   }
   put(out, "unreachable", s.unreachable);
   put_object(out, "conditions", detail::conditions_json(s.conditions));
+  return out;
+}
+
+}  // namespace
+
+std::string_view to_string(TunnelPhase phase) {
+  for (const auto& [text, value] : kPhases) {
+    if (value == phase) return text;
+  }
+  return "Pending";
+}
+
+template <>
+EgressTunnel decode(const json& document, std::vector<Error>& faults) {
+  return detail::read_document<EgressTunnel>(document, faults, read_tunnel);
+}
+
+template <>
+json encode_status(const EgressTunnel& resource) {
+  json out = status_json(resource.status);
+  detail::restore_unknown(Kind::kEgressTunnel, resource.unknown_status, out);
   return out;
 }
 

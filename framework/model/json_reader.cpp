@@ -9,8 +9,8 @@ namespace egw::model {
 
 using nlohmann::json;
 
-Cursor::Cursor(const json& root, std::optional<Error>& error, std::string_view root_path)
-    : value_(root.is_null() ? nullptr : &root), key_(root_path), error_(&error) {}
+Cursor::Cursor(const json& root, std::vector<Error>& faults, std::string_view root_path)
+    : value_(root.is_null() ? nullptr : &root), key_(root_path), faults_(&faults) {}
 
 std::string Cursor::path() const {
   std::string out = up_ != nullptr ? up_->path() : std::string();
@@ -20,7 +20,10 @@ std::string Cursor::path() const {
 }
 
 void Cursor::note(Error error) const {
-  if (!*error_) *error_ = std::move(error);
+  // Each member that is looked for in what is no object finds the same.
+  const bool known = !faults_->empty() && faults_->back().object == error.object &&
+                     faults_->back().message == error.message;
+  if (!known) faults_->push_back(std::move(error));
 }
 
 void Cursor::mismatch(std::string_view wanted) const {
@@ -30,7 +33,7 @@ void Cursor::mismatch(std::string_view wanted) const {
 }
 
 const json* Cursor::typed(json::value_t type, std::string_view wanted) const {
-  if (value_ == nullptr || *error_) return nullptr;
+  if (value_ == nullptr) return nullptr;
   if (value_->type() == type) return value_;
   mismatch(wanted);
   return nullptr;
@@ -68,7 +71,7 @@ void Cursor::get(Address& out) const {
 }
 
 void Cursor::get_int(std::int64_t& out, std::int64_t min, std::int64_t max) const {
-  if (value_ == nullptr || *error_) return;
+  if (value_ == nullptr) return;
   if (value_->is_number_integer()) {
     const bool too_large = value_->is_number_unsigned() &&
                            value_->get<std::uint64_t>() >
@@ -83,7 +86,7 @@ void Cursor::get_int(std::int64_t& out, std::int64_t min, std::int64_t max) cons
 }
 
 void Cursor::get_uint(std::uint64_t& out, std::uint64_t max) const {
-  if (value_ == nullptr || *error_) return;
+  if (value_ == nullptr) return;
   if (value_->is_number_integer() &&
       (value_->is_number_unsigned() || value_->get<std::int64_t>() >= 0)) {
     const auto v = value_->get<std::uint64_t>();
@@ -113,10 +116,17 @@ void Cursor::get_time(std::int64_t& out_ms) const {
 }
 
 void Cursor::get(std::vector<std::string>& out) const {
-  if (value_ == nullptr) return;
-  std::vector<std::string> list;
-  each([&list](const Cursor& c) { c.get(list.emplace_back()); });
-  if (!failed()) out = std::move(list);
+  const json* list = typed(json::value_t::array, "a list");
+  if (list == nullptr) return;
+  out.assign(list->size(), {});
+  for (std::size_t i = 0; i < list->size(); ++i) {
+    const Cursor element(*this, &(*list)[i], {}, i);
+    if ((*list)[i].is_null()) {
+      element.mismatch("a value, not null");
+    } else {
+      element.get(out[i]);
+    }
+  }
 }
 
 std::string describe(const json& value) {

@@ -6,7 +6,6 @@
 #include <cstdint>
 #include <limits>
 #include <nlohmann/json.hpp>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -18,12 +17,12 @@
 namespace egw::model {
 
 // The value at one path of a document. A key that is absent and one that is null read the same, as
-// in Kubernetes: both leave the target as it was. After the first error the rest reads as absent.
-// Valid as long as the document and the cursors that it was made from.
+// in Kubernetes: both leave the target as it was, and so does one that does not fit. Valid as long
+// as the document and the cursors that it was made from.
 class Cursor {
  public:
-  // `error` receives the first problem: object is the field's path, message what was wanted.
-  Cursor(const nlohmann::json& root, std::optional<Error>& error, std::string_view root_path = {});
+  // `faults` receives every problem: object is the field's path, message what was wanted.
+  Cursor(const nlohmann::json& root, std::vector<Error>& faults, std::string_view root_path = {});
 
   // Of an object; something else than an object or null is an error.
   [[nodiscard]] Cursor operator[](std::string_view key) const;
@@ -39,6 +38,7 @@ class Cursor {
   void get_uint(std::uint32_t& out, std::uint32_t max) const;
   // RFC 3339 text to Unix ms.
   void get_time(std::int64_t& out_ms) const;
+  // An element that does not fit is an empty string.
   void get(std::vector<std::string>& out) const;
 
   // f(Cursor) for every element of a list; nulls in it are errors.
@@ -46,13 +46,13 @@ class Cursor {
   void each(F&& f) const {
     const nlohmann::json* list = typed(nlohmann::json::value_t::array, "a list");
     if (list == nullptr) return;
-    for (std::size_t i = 0; i < list->size() && !*error_; ++i) {
+    for (std::size_t i = 0; i < list->size(); ++i) {
       const Cursor element(*this, &(*list)[i], {}, i);
       if ((*list)[i].is_null()) {
         element.mismatch("a value, not null");
-        return;
+      } else {
+        f(element);
       }
-      f(element);
     }
   }
   // f(key, Cursor) for every member of an object, in the order of keys.
@@ -60,7 +60,7 @@ class Cursor {
   void members(F&& f) const {
     const nlohmann::json* object = typed(nlohmann::json::value_t::object, "an object");
     if (object == nullptr) return;
-    for (auto it = object->begin(); it != object->end() && !*error_; ++it) {
+    for (auto it = object->begin(); it != object->end(); ++it) {
       f(it.key(), Cursor(*this, &it.value(), it.key(), kNoIndex));
     }
   }
@@ -68,14 +68,15 @@ class Cursor {
   // Notes "<path>: <value>: want <wanted>".
   void mismatch(std::string_view wanted) const;
   void note(Error error) const;
-  [[nodiscard]] bool failed() const { return error_->has_value(); }
+  // How many problems the document has so far: whether a step has found one.
+  [[nodiscard]] std::size_t faults() const { return faults_->size(); }
   [[nodiscard]] std::string path() const;
   [[nodiscard]] const nlohmann::json* value() const { return value_; }
 
  private:
   static constexpr std::size_t kNoIndex = std::numeric_limits<std::size_t>::max();
   Cursor(const Cursor& up, const nlohmann::json* value, std::string_view key, std::size_t index)
-      : up_(&up), value_(value), key_(key), index_(index), error_(up.error_) {}
+      : up_(&up), value_(value), key_(key), index_(index), faults_(up.faults_) {}
   // The value if it has the type; else nullptr, with an error unless it is absent.
   [[nodiscard]] const nlohmann::json* typed(nlohmann::json::value_t type,
                                             std::string_view wanted) const;
@@ -84,7 +85,7 @@ class Cursor {
   const nlohmann::json* value_ = nullptr;
   std::string_view key_;
   std::size_t index_ = kNoIndex;
-  std::optional<Error>* error_;
+  std::vector<Error>* faults_;
 };
 
 // A value as a person would quote it in a message, on one line and not too long.

@@ -55,6 +55,12 @@ struct Key {
   [[nodiscard]] std::string to_string() const { return ns.empty() ? name : ns + "/" + name; }
   friend auto operator<=>(const Key&, const Key&) = default;
 };
+struct KeyHash {
+  std::size_t operator()(const Key& key) const noexcept {
+    const std::size_t a = std::hash<std::string>{}(key.ns);
+    return std::hash<std::string>{}(key.name) ^ (a * 0x9e3779b97f4a7c15ULL);
+  }
+};
 
 // As sorted vectors: every Pod of a node carries some, and a map would weigh more than what is in
 // it.

@@ -185,16 +185,16 @@ Result<Mac> parse_mac(std::string_view text) {
 }
 
 Result<NodeConfig> decode_node_config(const json& document) {
-  std::optional<Error> error;
+  std::vector<Error> faults;
   NodeConfig node;
-  get_node(Cursor(document, error), node);
-  if (error) return tl::unexpected<Error>(*error);
+  get_node(Cursor(document, faults), node);
+  if (!faults.empty()) return tl::unexpected<Error>(std::move(faults.front()));
   return node;
 }
 
 Result<Change> decode_change(const json& document) {
-  std::optional<Error> error;
-  const Cursor at(document, error);
+  std::vector<Error> faults;
+  const Cursor at(document, faults);
   Change c;
   at["full"].get(c.full);
   at["generation"].get_uint(c.generation);
@@ -215,7 +215,7 @@ Result<Change> decode_change(const json& document) {
   deleted["classes"].each(
       [&](const Cursor& e) { e.get_uint(c.deleted_classes.emplace_back(), 0xffffffff); });
   deleted["endpoints"].each([&](const Cursor& e) { e.get(c.deleted_endpoints.emplace_back()); });
-  if (error) return tl::unexpected<Error>(*error);
+  if (!faults.empty()) return tl::unexpected<Error>(std::move(faults.front()));
   return c;
 }
 

@@ -6,6 +6,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "egw/model/address.hpp"
@@ -25,9 +26,14 @@ struct IpPools {
 
 struct PolicyRef {
   std::string name;
-  std::string ns;  // empty: EgressClusterPolicy
+  std::string ns;     // empty: EgressClusterPolicy
+  std::string uid{};  // new: empty in what older versions wrote
   friend auto operator<=>(const PolicyRef&, const PolicyRef&) = default;
 };
+// Whether two uids can be those of one object: they are equal, or one is not known.
+[[nodiscard]] inline bool may_be_same(std::string_view uid, std::string_view other) {
+  return uid.empty() || other.empty() || uid == other;
+}
 
 // One egress id: a pair of addresses, or the node's own (use_node_ip).
 struct EipStatus {
@@ -77,6 +83,7 @@ struct EgressGateway {
     Conditions conditions;
     friend bool operator==(const Status&, const Status&) = default;
   } status;
+  std::string unknown_status;  // see codec.hpp
 };
 
 // ---- EgressPolicy, EgressClusterPolicy -------------------------------------------------------
@@ -109,7 +116,8 @@ struct EgressPolicy {
     Conditions conditions;
     friend bool operator==(const Status&, const Status&) = default;
   } status;
-  [[nodiscard]] PolicyRef ref() const { return {meta.name, meta.ns}; }
+  std::string unknown_status;  // see codec.hpp
+  [[nodiscard]] PolicyRef ref() const { return {meta.name, meta.ns, meta.uid}; }
 };
 
 struct EgressClusterPolicy : EgressPolicy {
@@ -153,6 +161,7 @@ struct EgressTunnel {
     Conditions conditions;
     friend bool operator==(const Status&, const Status&) = default;
   } status;
+  std::string unknown_status;  // see codec.hpp
 };
 
 // ---- EgressClusterInfo -----------------------------------------------------------------------
@@ -203,6 +212,7 @@ struct EgressClusterInfo {
     Conditions conditions;
     friend bool operator==(const Status&, const Status&) = default;
   } status;
+  std::string unknown_status;  // see codec.hpp
 };
 
 // ---- EgressEndpointSlice, EgressClusterEndpointSlice ------------------------------------------

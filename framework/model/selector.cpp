@@ -41,18 +41,15 @@ bool valid_key(std::string_view key) {
 
 bool valid_value(std::string_view value) { return value.empty() || valid_name(value); }
 
-// Empty: good. What is wrong with a requirement, as the end of "want ...".
-std::string_view flaw(const Requirement& r) {
-  if (!valid_key(r.key)) {
-    return "a label key: up to 63 letters, digits, '-', '_', '.', with an optional DNS prefix and "
-           "'/'";
-  }
+constexpr std::string_view kWantKey =
+    "a label key: up to 63 letters, digits, '-', '_', '.', with an optional DNS prefix and '/'";
+constexpr std::string_view kWantValue = "a label value: up to 63 letters, digits, '-', '_', '.'";
+
+// Whether the number of values fits the operator; empty: it does; else what is wanted.
+std::string_view wanted_values(const Requirement& r) {
   const bool takes_values = r.op == Op::kIn || r.op == Op::kNotIn;
   if (takes_values && r.values.empty()) return "at least one value for In and NotIn";
   if (!takes_values && !r.values.empty()) return "no values for Exists and DoesNotExist";
-  if (!std::all_of(r.values.begin(), r.values.end(), valid_value)) {
-    return "label values: up to 63 letters, digits, '-', '_', '.'";
-  }
   return {};
 }
 
@@ -149,8 +146,13 @@ class TextParser {
     return false;
   }
   bool checked(const Requirement& r) {
-    const std::string_view why = flaw(r);
-    return why.empty() || wrong(fmt::format("\"{}\": want {}", r.key, why));
+    const auto want = [&](const std::string& value, std::string_view what) {
+      return what.empty() || wrong(fmt::format("\"{}\": want {}", value, what));
+    };
+    if (!valid_key(r.key)) return want(r.key, kWantKey);
+    const auto bad = std::find_if_not(r.values.begin(), r.values.end(), valid_value);
+    if (bad != r.values.end()) return want(*bad, kWantValue);
+    return want(r.key, wanted_values(r));
   }
 
   bool one(Requirement& r) {
@@ -197,12 +199,29 @@ class TextParser {
   std::string problem_;
 };
 
-void decode_expression(const Cursor& c, Requirement& r) {
+void check_text(const Cursor& at, const std::string& text, bool good, std::string_view want) {
+  if (!good) {
+    at.note({Errc::kInvalid, at.path(), fmt::format("\"{}\": want {}", text.substr(0, 100), want)});
+  }
+}
+
+// One of matchExpressions, with every fault that it has.
+void read_expression(const Cursor& c, Requirement& r) {
   std::string op;
-  c["key"].get(r.key);
+  const Cursor key = c["key"];
+  const Cursor values = c["values"];
+  const std::size_t before = c.faults();
+  key.get(r.key);
+  if (c.faults() == before) check_text(key, r.key, valid_key(r.key), kWantKey);
+  const std::size_t after_key = c.faults();
+  values.get(r.values);
   c["operator"].get(op);
-  c["values"].get(r.values);
-  if (c.failed()) return;
+  if (c.faults() != after_key) return;
+  for (std::size_t i = 0; i < r.values.size(); ++i) {
+    if (valid_value(r.values[i])) continue;
+    c.note({Errc::kInvalid, fmt::format("{}[{}]", values.path(), i),
+            fmt::format("\"{}\": want {}", r.values[i].substr(0, 100), kWantValue)});
+  }
   const auto* known = std::find_if(std::begin(kOperators), std::end(kOperators),
                                    [&](const auto& o) { return o.first == op; });
   if (known == std::end(kOperators)) {
@@ -211,6 +230,10 @@ void decode_expression(const Cursor& c, Requirement& r) {
     return;
   }
   r.op = known->second;
+  if (const std::string_view want = wanted_values(r); !want.empty()) {
+    c.note({Errc::kInvalid, values.path(),
+            fmt::format("[{}]: want {}", fmt::join(r.values, ", "), want)});
+  }
 }
 
 }  // namespace
@@ -233,32 +256,35 @@ Result<LabelSelector> LabelSelector::parse_text(std::string_view text) {
   return out;
 }
 
-Result<LabelSelector> decode_selector(const json& j, std::string_view path) {
-  std::optional<Error> error;
-  const Cursor root(j, error, path);
+LabelSelector read_selector(const Cursor& c) {
   LabelSelector out;
-  const auto add = [&out](const Cursor& c, Requirement r) {
+  std::size_t before = c.faults();
+  const auto add = [&](Requirement r) {
     canonicalise(r);
-    if (c.failed()) return;
-    if (const std::string_view why = flaw(r); !why.empty()) {
-      c.note({Errc::kInvalid, c.path(), fmt::format("want {}", why)});
-    } else {
-      out.requirements.push_back(std::move(r));
-    }
+    if (c.faults() == before) out.requirements.push_back(std::move(r));
+    before = c.faults();
   };
-  root["matchLabels"].members([&](const std::string& key, const Cursor& c) {
+  c["matchLabels"].members([&](const std::string& key, const Cursor& at) {
     Requirement r{key, Op::kIn, {""}};
-    c.get(r.values[0]);
-    if (c.value()->is_null()) c.mismatch("a string");
-    add(c, std::move(r));
+    check_text(at, key, valid_key(key), kWantKey);
+    at.get(r.values[0]);
+    if (at.value()->is_null()) at.mismatch("a string");
+    check_text(at, r.values[0], valid_value(r.values[0]), kWantValue);
+    add(std::move(r));
   });
-  root["matchExpressions"].each([&](const Cursor& c) {
+  c["matchExpressions"].each([&](const Cursor& at) {
     Requirement r;
-    decode_expression(c, r);
-    add(c, std::move(r));
+    read_expression(at, r);
+    add(std::move(r));
   });
-  if (error) return tl::unexpected(*error);
   canonicalise(out.requirements);
+  return out;
+}
+
+Result<LabelSelector> decode_selector(const json& j, std::string_view path) {
+  std::vector<Error> faults;
+  LabelSelector out = read_selector(Cursor(j, faults, path));
+  if (!faults.empty()) return tl::unexpected(std::move(faults.front()));
   return out;
 }
 

@@ -31,7 +31,10 @@ class LabelSelector {
   friend bool operator==(const LabelSelector&, const LabelSelector&) = default;
 };
 
-// path: for error messages, e.g. "spec.appliedTo.podSelector".
+class Cursor;
+// Requirements that do not fit are faults of the document, and left out.
+[[nodiscard]] LabelSelector read_selector(const Cursor& c);
+// The first fault is the error. path: for its message, e.g. "spec.appliedTo.podSelector".
 [[nodiscard]] Result<LabelSelector> decode_selector(const nlohmann::json& j, std::string_view path);
 [[nodiscard]] nlohmann::json encode_selector(const LabelSelector& selector);
 

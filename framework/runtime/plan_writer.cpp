@@ -181,6 +181,12 @@ asio::awaitable<BatchEnd> PlanWriter::run(const core::Plan& plan, std::uint64_t 
     const WriteTarget target = target_of(write);
     const Error& error = made.error();
     if (error.code == Errc::kConflict) co_return BatchEnd::kConflict;
+    // Deleted since the plan was made, with an event that is still on its way: as it should be.
+    if (error.code == Errc::kNotFound && !is_creation(write) && !others_depend_on(write)) {
+      log_.debug("what was to be written has gone",
+                 {{"kind", model::info(target.kind).kind}, {"object", target.key.to_string()}});
+      continue;
+    }
     if (error.code == Errc::kStaleTerm) {
       log_.warn("a write was refused because of its term", {{"error", error.to_string()}});
       co_return BatchEnd::kStaleTerm;
@@ -192,8 +198,7 @@ asio::awaitable<BatchEnd> PlanWriter::run(const core::Plan& plan, std::uint64_t 
                                     {"error", text}});
       last_refusal_ = text;
     }
-    const bool refused = error.code == Errc::kDenied || error.code == Errc::kInvalid ||
-                         error.code == Errc::kNotFound;
+    const bool refused = error.code == Errc::kDenied || error.code == Errc::kInvalid;
     if (!refused || others_depend_on(write)) co_return BatchEnd::kUnavailable;
   }
   co_return BatchEnd::kDone;

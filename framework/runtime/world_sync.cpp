@@ -329,6 +329,7 @@ void WorldSync::Impl::put(Map& map, Kind kind, const Key& key, const nlohmann::j
   if constexpr (std::is_base_of_v<model::EgressPolicy, R>) {
     if (!options.policy_statuses) {
       decoded->status = {};
+      decoded->unknown_status.clear();
       decoded->meta.annotations.clear();  // kubectl keeps a copy of the spec there
       matters = known == map.end() || !same_policy(known->second, *decoded);
     }

@@ -2,12 +2,15 @@
 // <= 5 ms for one that follows the change of one policy or of one gateway's pool.
 // main() fails when the bar is missed. cold: nothing allocated; steady: nothing to do; failover:
 // one node in a hundred is lost; new_leader: every gateway is stamped; exhausted: every pool too
-// small.
+// small; huge_pool: IPv6 alone, 2^64 addresses in each; admit_pool: a manifest with such a pool (or
+// with ten addresses) is checked.
 #include <benchmark/benchmark.h>
 
 #include <cstdio>
+#include <nlohmann/json.hpp>
 #include <string>
 
+#include "egw/core/admission.hpp"
 #include "egw/core/plan.hpp"
 #include "support/apply_plan.hpp"
 
@@ -175,17 +178,59 @@ BENCHMARK(one_change)
 void exhausted(benchmark::State& state) { cold(state); }
 BENCHMARK(exhausted)->Args({1000, 4})->Unit(benchmark::kMillisecond)->MinTime(0.5);
 
+// Gateways, and bits of each one's pool: the cost is that of the policies, not of the addresses.
+void huge_pool(benchmark::State& state) {
+  Bench bench(static_cast<int>(state.range(0)), 240);
+  int i = 0;
+  for (auto& [name, gateway] : bench.world.gateways) {
+    gateway.spec.ippools.ipv4.clear();
+    gateway.spec.ippools.ipv6 = {"fd00:" + std::to_string(++i) + "::/" +
+                                 std::to_string(128 - state.range(1))};
+  }
+  measure(state, bench, 10'000);
+}
+BENCHMARK(huge_pool)
+    ->Args({1000, 64})
+    ->Args({1000, 5})
+    ->Args({2, 64})
+    ->Args({2, 13})
+    ->Unit(benchmark::kMillisecond)
+    ->MinTime(0.5);
+
+void admit_pool(benchmark::State& state) {
+  nlohmann::json gateway = {
+      {"apiVersion", "egressgateway.spidernet.io/v1beta1"},
+      {"kind", "EgressGateway"},
+      {"metadata", {{"name", "new"}}},
+      {"spec", {{"nodeSelector", {{"selector", {{"matchLabels", {{"egress", "true"}}}}}}}}}};
+  auto& pool = gateway["spec"]["ippools"]["ipv6"] = nlohmann::json::array();
+  for (int i = 0; i < 10; ++i) pool.push_back("fd01::" + std::to_string(i + 1));
+  if (state.range(0) == 64) pool = {"fd01::/64"};
+  const core::ObjectReader reader{[](auto, const auto&) { return nullptr; },
+                                  [](auto, const auto&) {}};
+  model::Settings settings;
+  settings.enable_ipv6 = true;
+  for (auto unused : state) {
+    (void)unused;
+    nlohmann::json stored;
+    const auto answer = core::admit(core::AdmitOp::kCreate, model::Kind::kEgressGateway, nullptr,
+                                    gateway, reader, settings, stored);
+    if (!answer.admitted) state.SkipWithError("denied");
+  }
+}
+BENCHMARK(admit_pool)->Arg(64)->Arg(0)->Unit(benchmark::kMillisecond);
+
 struct Judge : benchmark::ConsoleReporter {
   bool failed = false;
   void ReportRuns(const std::vector<Run>& runs) override {
     benchmark::ConsoleReporter::ReportRuns(runs);
     for (const Run& run : runs) {
       const double ms = run.GetAdjustedRealTime();
-      const bool small = run.benchmark_name().rfind("one_change", 0) == 0;
+      const std::string name = run.benchmark_name();
+      const bool small = name.starts_with("one_change") || name.starts_with("admit_pool");
       const double bar = small ? kChangeBarMs : kBarMs;
       if (!run.error_occurred && ms <= bar) continue;
-      std::fprintf(stderr, "%s: %.1f ms, the bar is %.0f ms\n", run.benchmark_name().c_str(), ms,
-                   bar);
+      std::fprintf(stderr, "%s: %.1f ms, the bar is %.0f ms\n", name.c_str(), ms, bar);
       failed = true;
     }
   }

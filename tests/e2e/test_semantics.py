@@ -193,3 +193,6 @@ def test_a_gateway_of_one_family(make_cluster):
     cluster.apply(gateway("four", ["10.6.1.90"], default=True), policy())
     cluster.add_pod("pod", "n1", {"app": "shop"})
     sees(cluster, "pod", "10.6.1.90", own(cluster, "pod", 6))
+    assert "left alone: EgressGateway four has no IPv6 addresses" in cluster.egw("why", "default/pod", SERVER6).stdout
+    (said,) = [c for c in cluster.get("egp", "shop", "default")["status"]["conditions"] if c["type"] == "FamilyNotCovered"]
+    assert said["status"] == "True" and "EgressGateway four has no IPv6 addresses" in said["message"], said

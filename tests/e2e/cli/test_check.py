@@ -45,6 +45,60 @@ def test_two_that_cannot_both_be(store):
     assert "clusterDefault" in done.stderr and "stands in standard input document 2 already" in done.stderr
 
 
+def faults_of(done):
+    """{object: [fault]} of what check or apply said, which has to say each on a line of its own."""
+    out = {}
+    for line in done.stderr.splitlines():
+        if not line.startswith("Error: "):
+            continue
+        place, fault = line.split(".egressgateway.spidernet.io/", 1)[1].split(": ", 1)
+        out.setdefault(place, []).append(fault)
+    return out
+
+
+def test_apply_says_what_check_says_in_any_order(store):
+    """A policy before its default gateway, faults of every sort in several objects, one object twice."""
+    bad = gateway("bad", clusterDefault="yes", colour="red", nodeSelector={"selector": {}})
+    bad["spec"]["ippools"] = {"ipv4": [7, "10.6.1.300", "127.0.0.1"]}
+    wrong = policy("wrong", priority="high", destSubnet=["x", "10.0.0.0/33"], appliedTo={"podSubnet": [], "podSelecter": {}})
+    named = gateway("Bad_Name", ippools={"ipv4": ["10.6.1.300"]})
+    documents = [policy(), wrong, bad, gateway(), gateway(), named]
+    checked = check(store, *documents)
+    applied = store.run("apply", "-f", "-", stdin=text(*documents))
+    assert checked.returncode == applied.returncode == 1
+    assert faults_of(checked) == faults_of(applied)
+    assert applied.stdout.splitlines() == ["egressgateway.egressgateway.spidernet.io/egw created",
+                                           "egresspolicy.egressgateway.spidernet.io/shop created"]
+    told = {name: sorted(f.split(": ")[0] for f in faults) for name, faults in faults_of(checked).items()}
+    assert told == {
+        "bad": ["spec.clusterDefault", "spec.colour", "spec.ippools.ipv4[0]", "spec.ippools.ipv4[1]",
+                "spec.ippools.ipv4[2]", "spec.nodeSelector.selector"],
+        "Bad_Name": ["metadata.name", "spec.clusterDefault", "spec.ippools.ipv4[0]"],
+        "wrong": ["spec.appliedTo.podSelecter", "spec.destSubnet[0]", "spec.destSubnet[1]", "spec.priority"],
+        "egw": ["stands in standard input document 4 already"]}, told
+
+
+def test_more_faults_than_are_listed(store):
+    bad = gateway()
+    bad["spec"]["ippools"]["ipv4"] = ["x"] * 150
+    for done in (check(store, bad), store.run("apply", "-f", "-", stdin=text(bad))):
+        faults = faults_of(done)["egw"]
+        assert len(faults) == 101 and faults[-1] == "and 50 more faults: not listed", faults
+
+
+def test_a_default_that_was_filled_in_follows_the_pool(store):
+    store.apply(node("n1", egress="true"))
+    ours = gateway()
+    ours["spec"]["ippools"] = {"ipv4": ["10.6.1.55-10.6.1.58"]}
+    store.apply(ours)
+    ours["spec"]["ippools"] = {"ipv4": ["10.6.1.57-10.6.1.60"]}
+    done = store.run("apply", "-f", "-", stdin=text(ours))
+    assert done.returncode == 0, done.stderr
+    assert "10.6.1.55 has left the pool; 10.6.1.57 is the default now" in done.stderr
+    assert store.json("get", "egw", "egw")["spec"]["ippools"]["ipv4DefaultEIP"] == "10.6.1.57"
+    assert store.ok("apply", "-f", "-", stdin=text(ours)).endswith("unchanged\n")
+
+
 def test_against_the_store(store):
     store.apply(node("n1", egress="true"), gateway(), policy())
     smaller = gateway()

@@ -185,6 +185,24 @@ TEST_F(Gateway, CreateBesideOthers) {
   for (const Case& c : cases) check(store.create(gateway(c.patch)), c);
 }
 
+TEST_F(Gateway, EveryEntryThatIsTakenIsTold) {
+  store.put(cluster_info());
+  store.put(gateway(R"({"metadata": {"name": "other"}, "spec": {"clusterDefault": false,
+      "ippools": {"ipv4": ["10.6.2.0/24"], "ipv6": null}}})"));
+  const AdmitAnswer answer = store.create(gateway(R"({"spec": {"ippools": {"ipv6": null,
+      "ipv6DefaultEIP": null, "ipv4": ["10.6.1.56", "10.6.2.7", "10.6.2.9", "10.6.1.20-10.6.1.22",
+      "10.244.1.3", "10.244.1.4", "172.31.0.3", "10.96.0.9"]}}})"));
+  EXPECT_THAT(answer.denials,
+              testing::UnorderedElementsAre(
+                  HasSubstr("ipv4[1]: 10.6.2.7 is in the pool of EgressGateway other"),
+                  HasSubstr("ipv4[2]: 10.6.2.9 is in the pool of EgressGateway other"),
+                  HasSubstr("ipv4[3]: 10.6.1.21 belongs to the address of node n1"),
+                  HasSubstr("ipv4[4]: 10.244.1.3 belongs to the pod CIDR"),
+                  HasSubstr("ipv4[5]: 10.244.1.4 belongs to the pod CIDR"),
+                  HasSubstr("ipv4[6]: 172.31.0.3 belongs to the tunnel's subnet"),
+                  HasSubstr("ipv4[7]: 10.96.0.9 belongs to the service range")));
+}
+
 TEST_F(Gateway, FamilySwitchedOff) {
   store.settings.enable_ipv6 = false;
   AdmitAnswer answer = store.create(gateway());
@@ -307,8 +325,68 @@ TEST_F(StoredGateway, AUsedPairStays) {
   EXPECT_THAT(
       answer.denials,
       ElementsAre(AllOf(HasSubstr("spec.ippools.ipv4: 10.6.1.56 is used by policy shop/web"),
-                        HasSubstr("delete the policy first")),
+                        HasSubstr("delete its policies and create them anew")),
                   HasSubstr("spec.ippools.ipv6: fd00::55 is used by policy shop/web")));
+}
+
+// The default was filled in, the manifest never named it.
+TEST_F(StoredGateway, ADefaultThatLeavesThePoolMovesUnlessItIsUsed) {
+  const AdmitAnswer moved = store.update(stored(R"({"spec": {"ippools": {"ipv4": ["10.6.1.56",
+      "10.6.1.57"], "ipv6": ["fd00::55", "fd00::57"], "ipv4DefaultEIP": null,
+      "ipv6DefaultEIP": null}}})"));
+  EXPECT_TRUE(moved.admitted) << testing::PrintToString(moved.denials);
+  store.put(stored(R"({"spec": {"ippools": {"ipv4DefaultEIP": "10.6.1.57",
+                                            "ipv6DefaultEIP": "fd00::57"}}})"));
+  const AdmitAnswer answer = store.update(stored(R"({"spec": {"ippools": {
+      "ipv4": ["10.6.1.55", "10.6.1.56"], "ipv6": ["fd00::55", "fd00::56"],
+      "ipv4DefaultEIP": null, "ipv6DefaultEIP": ""}}})"));
+  EXPECT_TRUE(answer.admitted) << testing::PrintToString(answer.denials);
+  EXPECT_THAT(
+      answer.warnings,
+      ElementsAre(HasSubstr("spec.ippools.ipv4DefaultEIP: 10.6.1.57 has left the pool; 10.6.1.55 "
+                            "is the default now"),
+                  HasSubstr("spec.ippools.ipv6DefaultEIP: fd00::57 has left the pool; fd00::56")));
+  EXPECT_EQ(store.stored["spec"]["ippools"]["ipv4DefaultEIP"], "10.6.1.55");
+  EXPECT_EQ(store.stored["spec"]["ippools"]["ipv6DefaultEIP"], "fd00::56") << "its recorded pair";
+}
+
+TEST_F(StoredGateway, ADefaultThatLeavesThePoolIsToldWhereItIsNamed) {
+  const char* shrunk = R"({"spec": {"ippools": {"ipv4": ["10.6.1.56", "10.6.1.57"],
+      "ipv6": ["fd00::55", "fd00::57"], "ipv4DefaultEIP": "10.6.1.55",
+      "ipv6DefaultEIP": "fd00::56"}}})";
+  store.put(stored(R"({"spec": {"ippools": {"ipv4DefaultEIP": "10.6.1.55",
+                                            "ipv6DefaultEIP": "fd00::56"}}})"));
+  const AdmitAnswer named = store.update(stored(shrunk));
+  EXPECT_THAT(named.denials,
+              ElementsAre(AllOf(HasSubstr("spec.ippools.ipv4DefaultEIP: 10.6.1.55 is not in"),
+                                HasSubstr("filled in when the gateway was made")),
+                          HasSubstr("spec.ippools.ipv6DefaultEIP: fd00::56 is not in")));
+  // As `kubectl apply` sends it where the manifest does not name it.
+  json doc = stored(shrunk);
+  doc["metadata"]["annotations"]["kubectl.kubernetes.io/last-applied-configuration"] =
+      R"({"spec": {"ippools": {"ipv4": ["10.6.1.56", "10.6.1.57"]}}})";
+  const AdmitAnswer unnamed = store.update(doc);
+  EXPECT_TRUE(unnamed.admitted) << testing::PrintToString(unnamed.denials);
+  EXPECT_EQ(store.stored["spec"]["ippools"]["ipv4DefaultEIP"], "10.6.1.56");
+  EXPECT_EQ(store.stored["spec"]["ippools"]["ipv6DefaultEIP"], "fd00::55");
+}
+
+TEST_F(StoredGateway, AUsedDefaultStaysAndTheMessageSaysWhatToDo) {
+  const AdmitAnswer answer = store.update(stored(R"({"spec": {"ippools": {
+      "ipv4": ["10.6.1.55", "10.6.1.57"], "ipv6": ["fd00::56", "fd00::57"],
+      "ipv4DefaultEIP": null, "ipv6DefaultEIP": null}}})"));
+  EXPECT_THAT(answer.denials,
+              ElementsAre(AllOf(HasSubstr("spec.ippools.ipv4: 10.6.1.56 is used by policy shop/web "
+                                          "and is the gateway's default EIP"),
+                                HasSubstr("set spec.ippools.ipv4DefaultEIP to one that stays")),
+                          HasSubstr("spec.ippools.ipv6: fd00::55 is used by policy shop/web")));
+}
+
+TEST_F(StoredGateway, AFinalizerGoesFromASpecThatCannotBeRead) {
+  json doc = stored(R"({"spec": {"clusterDefault": "yes", "ippools": 5}})");
+  store.put(doc);
+  doc["metadata"].erase("finalizers");
+  EXPECT_TRUE(store.update(doc).admitted);
 }
 
 TEST_F(StoredGateway, UpdateKeepsDefaultsStatusAndTakesFinalizersAsGiven) {
@@ -337,8 +415,17 @@ TEST_F(StoredGateway, AddingAFamilyIsDenied) {
                   "ipv6DefaultEIP": null}}})"));
   const AdmitAnswer answer = store.update(
       patched(store.get("egw", "", "v4"), R"({"spec": {"ippools": {"ipv6": ["fd00:3::1"]}}})"));
-  EXPECT_THAT(answer.denials, ElementsAre(HasSubstr("spec.ippools.ipv6: a gateway born without "
-                                                    "IPv6 cannot get it later")));
+  EXPECT_THAT(answer.denials,
+              ElementsAre(HasSubstr("spec.ippools.ipv6: the stored gateway has no IPv6 addresses, "
+                                    "and a family cannot be added: its EIPs have no pairs")));
+  store.put(gateway(R"({"metadata": {"name": "bare"}, "spec": {"clusterDefault": false,
+      "ippools": null}})"));
+  EXPECT_THAT(store
+                  .update(patched(store.get("egw", "", "bare"),
+                                  R"({"spec": {"ippools": {"ipv4": ["10.6.4.1"]}}})"))
+                  .denials,
+              ElementsAre(HasSubstr("no IPv4 addresses, and a family cannot be added to one made "
+                                    "for useNodeIP alone")));
   EXPECT_TRUE(store
                   .update(patched(store.get("egw", "", "v4"),
                                   R"({"spec": {"ippools": {"ipv4": ["10.6.3.1-10.6.3.9"]}}})"))
@@ -408,12 +495,67 @@ TEST_F(Gateway, TooManyEntries) {
               ElementsAre(HasSubstr("spec.ippools.ipv4: 10003 entries; want at most 10000")));
 }
 
-TEST_F(Gateway, DenialsAreFew) {
+TEST_F(Gateway, DenialsAreBoundedAndSayHowManyMore) {
   json doc = gateway();
   for (int i = 0; i < 1000; ++i) doc["spec"]["ippools"]["ipv4"].push_back("x");
   const AdmitAnswer answer = store.create(doc);
   EXPECT_FALSE(answer.admitted);
-  EXPECT_EQ(answer.denials.size(), 20U);
+  ASSERT_EQ(answer.denials.size(), 101U);
+  EXPECT_EQ(answer.denials.back(), "and 900 more faults: not listed");
+}
+
+// One answer has every fault: of form, of spelling and of every rule that can still be judged.
+TEST_F(Gateway, AllFaultsAtOnce) {
+  store.put(gateway(R"({"metadata": {"name": "other"}})"));
+  const AdmitAnswer answer = store.create(gateway(R"({"metadata": {"name": "Egw", "labels": 5},
+      "spec": {"clusterDefault": true, "colour": "red", "allowedNamespaces": {"matchLabels": {"a": 1,
+                 "b c": "d e"}, "matchExpressions": [{"key": "k", "operator": "Is"},
+                 {"key": "k", "operator": "In", "values": ["good", "not good", "nor this"]}]},
+      "ippools": {"ipv4": ["10.6.1.555", 7, "10.6.1.21", "10.6.1.70", "127.0.0.1", "10.6.1.55"],
+                  "ipv6": ["fd00::x"], "ipv6DefaultEIP": 3},
+      "nodeSelector": {"selector": {}, "policy": []}}})"));
+  const auto fault = [](const char* path, const char* what) {
+    return AllOf(testing::StartsWith(std::string(path) + ": "), HasSubstr(what));
+  };
+  EXPECT_THAT(
+      answer.denials,
+      testing::UnorderedElementsAre(
+          fault("metadata.labels", "number 5: want an object"), fault("metadata.name", "\"Egw\""),
+          fault("spec.colour", "unknown field"),
+          fault("spec.clusterDefault", "EgressGateway other is the cluster's default"),
+          fault("spec.allowedNamespaces.matchLabels.a", "number 1: want a string"),
+          fault("spec.allowedNamespaces.matchLabels.b c", "\"b c\": want a label key"),
+          fault("spec.allowedNamespaces.matchLabels.b c", "\"d e\": want a label value"),
+          fault("spec.allowedNamespaces.matchExpressions[0].operator", "\"Is\""),
+          fault("spec.allowedNamespaces.matchExpressions[1].values[1]", "\"not good\": want"),
+          fault("spec.allowedNamespaces.matchExpressions[1].values[2]", "\"nor this\": want"),
+          fault("spec.ippools.ipv4[0]", "10.6.1.555"),
+          fault("spec.ippools.ipv4[1]", "number 7: want a string"),
+          fault("spec.ippools.ipv4[2]", "10.6.1.21 belongs to the address of node n1"),
+          fault("spec.ippools.ipv4[4]", "127.0.0.1"),
+          fault("spec.ippools.ipv4[5]", "10.6.1.55 is in the pool of EgressGateway other too"),
+          fault("spec.ippools.ipv6[0]", "fd00::x"),
+          fault("spec.ippools.ipv6DefaultEIP", "number 3: want a string"),
+          fault("spec.nodeSelector.policy", "a list: want a string")));
+}
+
+TEST_F(Gateway, WhatFollowsFromAFaultIsNotToldAsAnother) {
+  const Case cases[] = {
+      {"a mistyped selector is not an empty one",
+       R"({"spec": {"nodeSelector": null, "nodeSelecter": {}}})",
+       {"did you mean spec.nodeSelector?"}},
+      {"nor is one of the wrong type",
+       R"({"spec": {"nodeSelector": {"selector": "egress"}}})",
+       {"spec.nodeSelector.selector: \"egress\": want an object"}},
+      {"a bad entry: neither counts nor defaults are known",
+       R"({"spec": {"ippools": {"ipv4": ["10.6.1.55", "10.6.1"]}}})",
+       {"spec.ippools.ipv4[1]"}},
+      {"pools of the wrong type",
+       R"({"spec": {"ippools": ["10.6.1.55"]}})",
+       {"spec.ippools: a list"}},
+      {"spec of the wrong type", R"({"spec": "egress"})", {"spec: \"egress\": want an object"}},
+  };
+  for (const Case& c : cases) check(store.create(gateway(c.patch)), c);
 }
 
 }  // namespace

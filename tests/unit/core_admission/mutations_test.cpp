@@ -1,4 +1,5 @@
-// 100,000 mutated manifests: none is admitted that breaks a rule. The rules are checked here by
+// 160,000 mutated manifests, created, written over what is stored, deleted: none is admitted that
+// breaks a rule. The rules are checked here by
 // other means than admission's: addresses by inet_pton, pools as plain lists of intervals.
 #include <arpa/inet.h>
 
@@ -225,46 +226,166 @@ class Mutator {
   std::mt19937_64 g_{20260101};
 };
 
-TEST(Mutations, NothingThatTheRulesForbidIsAdmitted) {
+// Gateways egw1 (the default), egw2 (policy web has its pair .70/::70) and v4, of one family;
+// leaving.
+class Mutations : public testing::Test {
+ protected:
+  Mutations() {
+    store.put(node());
+    store.put(cluster_info(R"({"status": {"extraCidr": null}})"));
+    store.put(gateway());
+    store.put(gateway(
+        R"({"metadata": {"name": "leaving", "deletionTimestamp": "2024-05-01T12:00:00Z"},
+            "spec": {"clusterDefault": false, "ippools": {"ipv4": ["10.9.0.7"], "ipv6": null,
+            "ipv4DefaultEIP": "10.9.0.7", "ipv6DefaultEIP": null}}})"));
+    served = store.get("EgressGateway", "", "egw1");
+  }
+
+  // Asks about `count` mutants of what `base` gives; `keeps` judges those that are admitted.
+  template <class Base, class Ask, class Keeps>
+  void sweep(int count, const Base& base, const Ask& ask, const Keeps& keeps) {
+    for (int i = 0; i < count && !HasFailure(); ++i) {
+      const json doc = mutator.of(base(i));
+      const AdmitAnswer answer = ask(doc);
+      ++(answer.admitted ? admitted : denied);
+      if (answer.admitted) {
+        keeps(doc);
+      } else {
+        EXPECT_FALSE(answer.denials.empty()) << doc;
+        for (const std::string& denial : answer.denials) {
+          EXPECT_NE(denial.find(": "), std::string::npos) << denial;  // path: what is wrong
+          EXPECT_EQ(denial.find('\n'), std::string::npos) << denial;
+        }
+      }
+      if (HasFailure()) ADD_FAILURE() << "number " << i << ": " << doc.dump(1);
+    }
+  }
+
   Store store;
-  store.put(node());
-  store.put(cluster_info(R"({"status": {"extraCidr": null}})"));
-  store.put(gateway());
-  store.put(
-      gateway(R"({"metadata": {"name": "leaving", "deletionTimestamp": "2024-05-01T12:00:00Z"},
-      "spec": {"clusterDefault": false, "ippools": {"ipv4": ["10.9.0.7"], "ipv6": null,
-      "ipv4DefaultEIP": "10.9.0.7", "ipv6DefaultEIP": null}}})"));
-  const json served = store.get("EgressGateway", "", "egw1");
-  const json new_gateway =
-      gateway(R"({"metadata": {"name": "egw2"}, "spec": {"clusterDefault": false,
-      "ippools": {"ipv4": ["10.6.1.70", "10.6.1.80-10.6.1.82"], "ipv6": ["fd00::70-fd00::73"],
-      "ipv4DefaultEIP": "10.6.1.70", "ipv6DefaultEIP": "fd00::70"}}})");
-  const json new_policy = policy(R"({"spec": {"destSubnet": ["1.1.1.0/24", "2001:db8::/32"],
-      "egressIP": {"ipv4": "10.6.1.55", "useNodeIP": false, "allocatorPolicy": "default"},
-      "priority": 3, "failurePolicy": "Drop"}})");
+  json served;
   Mutator mutator;
   int admitted = 0;
   int denied = 0;
-  for (int i = 0; i < 100'000 && !testing::Test::HasFailure(); ++i) {
-    const bool for_gateway = i % 2 == 0;
-    const json doc = mutator.of(for_gateway ? new_gateway : new_policy);
-    const AdmitAnswer answer = store.create(doc);
-    ++(answer.admitted ? admitted : denied);
-    if (!answer.admitted) {
-      EXPECT_FALSE(answer.denials.empty()) << doc;
-      for (const std::string& denial : answer.denials) {
-        EXPECT_NE(denial.find(": "), std::string::npos) << denial;  // path: what is wrong
-        EXPECT_EQ(denial.find('\n'), std::string::npos) << denial;
-      }
-    } else if (for_gateway) {
-      gateway_keeps_the_rules(without_nulls(store.stored));
-    } else {
-      policy_keeps_the_rules(without_nulls(store.stored), served);
-    }
-    if (testing::Test::HasFailure()) ADD_FAILURE() << "number " << i << ": " << doc.dump(1);
-  }
+  const json egw2 = gateway(R"({"metadata": {"name": "egw2"}, "spec": {"clusterDefault": false,
+      "ippools": {"ipv4": ["10.6.1.70", "10.6.1.80-10.6.1.82"], "ipv6": ["fd00::70-fd00::73"],
+      "ipv4DefaultEIP": "10.6.1.70", "ipv6DefaultEIP": "fd00::70"}}})");
+  const json web = policy(R"({"spec": {"destSubnet": ["1.1.1.0/24", "2001:db8::/32"],
+      "egressIP": {"ipv4": "10.6.1.55", "useNodeIP": false, "allocatorPolicy": "default"},
+      "priority": 3, "failurePolicy": "Drop"}})");
+};
+
+TEST_F(Mutations, NothingThatTheRulesForbidIsCreated) {
+  sweep(
+      100'000, [&](int i) { return i % 2 == 0 ? egw2 : web; },
+      [&](const json& doc) { return store.create(doc); },
+      [&](const json& doc) {
+        if (doc["kind"] == "EgressGateway") {
+          gateway_keeps_the_rules(without_nulls(store.stored));
+        } else {
+          policy_keeps_the_rules(without_nulls(store.stored), served);
+        }
+      });
   EXPECT_GT(admitted, 10'000);
   EXPECT_GT(denied, 10'000);
+}
+
+// What an update must leave as it is.
+void gateway_keeps_what_is_used(const json& doc, const json& old) {
+  const json pools = doc["spec"].value("ippools", json::object());
+  const auto list = [](const json& of, const char* key) {
+    return intervals(of.value(key, json::array()));
+  };
+  for (const auto& [key, used] : {std::pair{"ipv4", "10.6.1.70"}, {"ipv6", "fd00::70"}}) {
+    const bool had = !list(old["spec"]["ippools"], key).empty();
+    if (doc["metadata"]["name"] == "egw2") {
+      EXPECT_TRUE(inside(list(pools, key), used)) << used << " is taken from its policy";
+    } else if (!had) {
+      EXPECT_TRUE(list(pools, key).empty()) << key << " is added";
+    }
+  }
+  const auto is = [&pools](const char* key, const char* text) {
+    const auto a = address(pools.value(key, ""));
+    return a && a->first == address(text)->first;
+  };
+  if (doc["metadata"]["name"] == "egw2") {
+    EXPECT_EQ(is("ipv4DefaultEIP", "10.6.1.70"), is("ipv6DefaultEIP", "fd00::70"))
+        << "the pair in use is torn";
+  }
+}
+
+void policy_keeps_its_identity(const json& doc, const json& old) {
+  const auto eip = [](const json& of) { return of["spec"].value("egressIP", json::object()); };
+  EXPECT_EQ(doc["spec"].value("egressGatewayName", ""), old["spec"].value("egressGatewayName", ""));
+  EXPECT_EQ(eip(doc).value("useNodeIP", false), eip(old).value("useNodeIP", false));
+  const auto allocator = [&](const json& of) {
+    const std::string word = eip(of).value("allocatorPolicy", "");
+    return word.empty() ? "default" : word;
+  };
+  EXPECT_EQ(allocator(doc), allocator(old));
+  for (const char* key : {"ipv4", "ipv6"}) {
+    const auto now = address(eip(doc).value(key, ""));
+    const auto before = address(eip(old).value(key, ""));
+    ASSERT_EQ(now.has_value(), before.has_value()) << key;
+    if (now) {
+      EXPECT_TRUE(now->first == before->first) << key;
+    }
+  }
+}
+
+TEST_F(Mutations, NothingThatTheRulesForbidIsWrittenOverWhatIsStored) {
+  store.put(patched(egw2, R"({"status": {"nodeList": [{"name": "n1", "status": "Ready", "eips": [
+      {"ipv4": "10.6.1.70", "ipv6": "fd00::70", "id": 1,
+       "policies": [{"name": "other", "namespace": "shop"}]}]}]}})"));
+  store.put(gateway(R"({"metadata": {"name": "v4"}, "spec": {"clusterDefault": false, "ippools": {
+      "ipv4": ["10.6.2.1-10.6.2.4"], "ipv4DefaultEIP": "10.6.2.1", "ipv6": null,
+      "ipv6DefaultEIP": null}}})"));
+  store.put(web);
+  store.put(policy(R"({"metadata": {"name": "rr"},
+      "spec": {"egressIP": {"allocatorPolicy": "rr"}, "destSubnet": ["1.1.1.1"]}})"));
+  store.put(policy(R"({"metadata": {"name": "node"}, "spec": {"egressIP": {"useNodeIP": true}}})"));
+  const json bases[] = {store.get("egw", "", "egw2"), store.get("egw", "", "v4"), web,
+                        store.get("egp", "shop", "rr"), store.get("egp", "shop", "node")};
+  const auto old_of = [&](const json& doc) {
+    return *std::find_if(std::begin(bases), std::end(bases), [&](const json& b) {
+      return b["metadata"]["name"] == doc["metadata"]["name"];
+    });
+  };
+  sweep(
+      50'000, [&](int i) { return bases[static_cast<std::size_t>(i) % std::size(bases)]; },
+      [&](const json& doc) { return store.update(doc); },
+      [&](const json& doc) {
+        const json now = without_nulls(store.stored);
+        if (doc["kind"] == "EgressGateway") {
+          gateway_keeps_the_rules(now);
+          gateway_keeps_what_is_used(now, old_of(doc));
+        } else {
+          policy_keeps_the_rules(now, served);
+          policy_keeps_its_identity(now, old_of(doc));
+        }
+      });
+  EXPECT_GT(admitted, 3'000);
+  EXPECT_GT(denied, 5'000);
+}
+
+// Whatever has been stored can be deleted, but for the one object that must stay.
+TEST_F(Mutations, DeletionsAreJudgedByTheKindAlone) {
+  store.put(web);
+  const json info = cluster_info();
+  const json bases[] = {egw2, served, web, info,
+                        cluster_info(R"({"metadata": {"name": "peers-1"}})")};
+  sweep(
+      10'000, [&](int i) { return bases[static_cast<std::size_t>(i) % std::size(bases)]; },
+      [&](const json& doc) {
+        AdmitAnswer answer = store.remove(doc);
+        const bool stays = doc["metadata"]["name"] == "default";
+        EXPECT_EQ(answer.admitted, !stays);
+        // web uses egw1, which waits for it and says so.
+        const bool in_use = doc["metadata"]["name"] == "egw1";
+        EXPECT_EQ(answer.warnings.size(), in_use ? 1U : 0U);
+        return answer;
+      },
+      [&](const json&) { EXPECT_TRUE(store.stored.is_null()); });
+  EXPECT_EQ(denied, 2'000);
 }
 
 }  // namespace

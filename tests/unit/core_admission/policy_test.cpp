@@ -88,6 +88,9 @@ TEST_F(Policy, Create) {
        {"spec.destSubnet[0]: \"example.com\" is not a prefix"}},
 
       // Its gateway.
+      {"no name of a gateway",
+       R"({"spec": {"egressGatewayName": "Egress_GW"}})",
+       {"spec.egressGatewayName: \"Egress_GW\": want the name of an EgressGateway: 1 to 253"}},
       {"being deleted",
        R"({"spec": {"egressGatewayName": "leaving"}})",
        {"spec.egressGatewayName: EgressGateway leaving is being deleted"}},
@@ -203,6 +206,13 @@ TEST_F(Policy, GatewayFromNamespaceThenCluster) {
   ASSERT_TRUE(store.create(cluster_policy(unnamed)).admitted);
   EXPECT_EQ(store.stored["spec"]["egressGatewayName"], "egw1");
 
+  // Two defaults, stored at once past admission: the older, as the leader has it.
+  store.put(gateway(R"({"metadata": {"name": "a", "creationTimestamp": "2024-05-01T12:00:01Z"}})"));
+  store.put(gateway(R"({"metadata": {"creationTimestamp": "2024-05-01T12:00:00Z"}})"));
+  ASSERT_TRUE(store.create(policy(unnamed)).admitted);
+  EXPECT_EQ(store.stored["spec"]["egressGatewayName"], "egw1");
+  store.put(gateway(R"({"metadata": {"name": "a"}, "spec": {"clusterDefault": false}})"));
+
   store.put(gateway(R"({"spec": {"clusterDefault": false}})"));
   EXPECT_THAT(store.create(policy(unnamed)).denials,
               ElementsAre(AllOf(HasSubstr("spec.egressGatewayName: empty"),
@@ -261,6 +271,62 @@ TEST_F(Policy, Warnings) {
               ElementsAre(HasSubstr("spec.egressIP.allocatorPolicy: rr has no effect beside")));
   EXPECT_THAT(warnings(R"({"spec": {"egressIP": {"useNodeIP": true, "allocatorPolicy": "rr"}}})"),
               ElementsAre(HasSubstr("rr has no effect beside useNodeIP")));
+}
+
+TEST_F(Policy, DestinationsOfAFamilyThatTheGatewayLacks) {
+  const auto warnings = [this](const char* patch) {
+    const AdmitAnswer answer =
+        store.create(patched(policy(R"({"spec": {"egressGatewayName": "v4"}})"), patch));
+    EXPECT_TRUE(answer.admitted) << testing::PrintToString(answer.denials);
+    return answer.warnings;
+  };
+  const char* lacks = "EgressGateway v4 has no IPv6 addresses; such packets are left alone";
+  EXPECT_THAT(warnings(R"({"spec": {"destSubnet": ["1.1.1.1", "2001:db8::/32"]}})"),
+              ElementsAre(AllOf(HasSubstr("spec.destSubnet[1]: 2001:db8::/32"), HasSubstr(lacks))));
+  EXPECT_THAT(warnings(""),
+              ElementsAre(AllOf(HasSubstr("spec.destSubnet: empty"), HasSubstr(lacks))));
+  EXPECT_THAT(warnings(R"({"spec": {"destSubnet": ["1.1.1.1"]}})"), IsEmpty());
+  EXPECT_THAT(warnings(R"({"spec": {"egressIP": {"useNodeIP": true}}})"), IsEmpty());
+  store.settings.enable_ipv6 = false;
+  EXPECT_THAT(warnings(""), IsEmpty());
+}
+
+TEST_F(Policy, AllFaultsAtOnce) {
+  const AdmitAnswer answer = store.create(policy(R"({"metadata": {"namespace": "a.b"}, "spec": {
+      "egressGatewayName": "v4", "priority": "high", "failurePolicy": "Bypass", "prio": 1,
+      "destSubnet": ["1.1.1.1", "example.com", 5], "egressIP": {"useNodeIP": "no", "ipv4": "10.6.2.9",
+      "ipv6": "fe80::1", "allocatorPolicy": "random"},
+      "appliedTo": {"podSubnet": ["10.0.0.0/33"], "namespaceSelector": {}}}})"));
+  const auto fault = [](const char* path, const char* what) {
+    return AllOf(testing::StartsWith(std::string(path) + ": "), HasSubstr(what));
+  };
+  EXPECT_THAT(
+      answer.denials,
+      testing::UnorderedElementsAre(
+          fault("metadata.namespace", "\"a.b\""), fault("spec.priority", "\"high\""),
+          fault("spec.failurePolicy", "\"Bypass\""), fault("spec.prio", "unknown field"),
+          fault("spec.destSubnet[1]", "example.com"), fault("spec.destSubnet[2]", "number 5"),
+          fault("spec.egressIP.useNodeIP", "\"no\": want true or false"),
+          fault("spec.egressIP.ipv4", "10.6.2.9 is not in the IPv4 pool"),
+          fault("spec.egressIP.ipv6", "fe80::1 is link-local"),
+          fault("spec.egressIP.allocatorPolicy", "\"random\""),
+          fault("spec.appliedTo", "podSelector and podSubnet"),
+          fault("spec.appliedTo.podSubnet[0]", "10.0.0.0/33"),
+          fault("spec.appliedTo.namespaceSelector", "selects pods of its own namespace")));
+}
+
+TEST_F(Policy, WhatFollowsFromAFaultIsNotToldAsAnother) {
+  const Case cases[] = {
+      {"a mistyped selector",
+       R"({"spec": {"appliedTo": {"podSelector": null, "podSelectr": {}}}})",
+       {"did you mean spec.appliedTo.podSelector?"}},
+      {"a gateway of the wrong type",
+       R"({"spec": {"egressGatewayName": 7}})",
+       {"spec.egressGatewayName: number 7: want a string"}},
+      {"a list for an object", R"({"spec": {"egressIP": []}})", {"spec.egressIP: a list"}},
+      {"no spec at all", R"({"spec": 7})", {"spec: number 7"}},
+  };
+  for (const Case& c : cases) check(store.create(policy(c.patch)), c);
 }
 
 TEST_F(Policy, Update) {

@@ -384,6 +384,24 @@ TEST_F(CompileTest, WithoutPlaceThePolicyFollowsItsFailurePolicy) {
   EXPECT_EQ(look_up(state(), "fd00:244::1", "2001:db8::1"), kDropped);
 }
 
+TEST_F(CompileTest, APolicyMadeAnewDoesNotUseItsPredecessorsEip) {
+  auto p = policy("app", "web", "gw");
+  p.meta.uid = "first";
+  p.spec.pod_selector.emplace();
+  put(world, p);
+  place(p.ref(), 1);
+  put(world, pod("app", "web-1", {"10.244.1.1"}));
+  EXPECT_EQ(look_up(state(), "10.244.1.1", "203.0.113.1"), to(1));
+  p.meta.uid = "second";
+  ++p.meta.revision;
+  put(world, p);
+  EXPECT_EQ(look_up(state(), "10.244.1.1", "203.0.113.1").first, ActionKind::kDrop);
+  world.gateways["gw"].status.node_list[0].eips.back().policies[0].uid = "";  // an older leader's
+  EXPECT_EQ(look_up(state(), "10.244.1.1", "203.0.113.1"), to(1));
+  world.gateways["gw"].status.node_list[0].eips.back().policies[0].uid = "second";
+  EXPECT_EQ(look_up(state(), "10.244.1.1", "203.0.113.1"), to(1));
+}
+
 TEST_F(CompileTest, NodeIpActsWhenTheLeaderSaysThatNobodyServesTheEip) {
   add_policy("app", "web", 1);
   world.policies.at({"app", "web"}).spec.failure_policy = model::FailurePolicy::kNodeIp;

@@ -209,7 +209,8 @@ TEST(PlanAllocation, TwoGatewaysWithOneAddressTheYoungerLoses) {
   EXPECT_EQ(c.status("b").ipv4, "10.0.0.6");
   EXPECT_EQ(c.status("d").ipv4, "10.0.0.5");
   ASSERT_NE(c.condition("young", "PoolConflict"), nullptr);
-  EXPECT_THAT(c.condition("young", "PoolConflict")->message, HasSubstr("10.0.0.5"));
+  EXPECT_THAT(c.condition("young", "PoolConflict")->message,
+              HasSubstr("10.0.0.5 is in the pool of EgressGateway old too, which"));
   EXPECT_EQ(c.condition("old", "PoolConflict"), nullptr);
 }
 
@@ -225,7 +226,66 @@ TEST(PlanAllocation, AnAddressAlreadyGivenStaysWithTheGatewayThatGaveIt) {
   c.named("b", "old", "10.0.0.5");
   c.settle();
   EXPECT_EQ(c.status("a").ipv4, "10.0.0.5");
-  EXPECT_EQ(c.reason("b"), "EipNotInPool");
+  EXPECT_EQ(c.reason("b"), "PoolConflict");
+  ASSERT_NE(c.condition("old", "PoolConflict"), nullptr);
+  EXPECT_THAT(c.condition("old", "PoolConflict")->message,
+              HasSubstr("10.0.0.5 is in the pool of EgressGateway young too, which has given it"));
+  EXPECT_EQ(c.condition("young", "PoolConflict"), nullptr);
+  c.named("c", "old", "10.0.0.9");
+  c.settle();
+  EXPECT_EQ(c.reason("c"), "EipNotInPool") << "the conflict is about another address";
+}
+
+TEST(PlanAllocation, APolicyMadeAnewGetsWhatItsOwnSpecSays) {
+  Cluster c;
+  c.nodes(1);
+  c.gateway("g", {"10.0.0.1-10.0.0.4"}, {}, "10.0.0.1");
+  c.named("a", "g", "10.0.0.3").meta.uid = "first";
+  c.policy("ns", "b", "g").meta.uid = "other";
+  c.start();
+  EXPECT_EQ(c.status("a").ipv4, "10.0.0.3");
+  const auto refs = c.eip("g", "10.0.0.3")->policies;
+  EXPECT_EQ(refs, (std::vector<model::PolicyRef>{{"a", "ns", "first"}}));
+  // Both between two plans: the leader never saw it gone.
+  c.policy("ns", "a", "g").meta.uid = "second";
+  c.settle();
+  EXPECT_EQ(c.status("a").ipv4, "10.0.0.1") << "it names no EIP: the default is its due";
+  EXPECT_EQ(c.eip("g", "10.0.0.3"), nullptr);
+  c.rr("b", "g").meta.uid = "another";
+  c.settle();
+  EXPECT_EQ(c.status("b").ipv4, "10.0.0.2") << "one that nobody holds";
+  EXPECT_EQ(c.eip("g", "10.0.0.1")->policies,
+            (std::vector<model::PolicyRef>{{"a", "ns", "second"}}));
+}
+
+TEST(PlanAllocation, WhatAnOlderVersionRecordedStays) {
+  Cluster c;
+  c.nodes(1);
+  c.gateway("g", {"10.0.0.1-10.0.0.4"}, {}, "10.0.0.1");
+  c.policy("ns", "a", "g").meta.uid = "first";
+  c.start();
+  c.world.gateways["g"].spec.ippools.ipv4_default_eip = "10.0.0.2";
+  c.world.gateways["g"].status.node_list[0].eips[0].policies[0].uid.clear();
+  c.settle();
+  EXPECT_EQ(c.status("a").ipv4, "10.0.0.1");
+  EXPECT_EQ(c.eip("g", "10.0.0.1")->policies[0].uid, "first");
+}
+
+TEST(PlanAllocation, OfTwoDefaultsTheOlderIsItAndTheYoungerIsTold) {
+  Cluster c;
+  c.remembers = true;
+  c.nodes(1);
+  c.gateway("a", {"10.0.0.1"}).spec.cluster_default = true;
+  c.gateway("b", {"10.0.0.2"}).spec.cluster_default = true;
+  c.world.gateways["b"].meta.created_ms = 0;
+  c.start();
+  EXPECT_EQ(c.condition("b", "DefaultConflict"), nullptr);
+  ASSERT_NE(c.condition("a", "DefaultConflict"), nullptr);
+  EXPECT_THAT(c.condition("a", "DefaultConflict")->message, HasSubstr("EgressGateway b is the"));
+  c.world.gateways["b"].spec.cluster_default = false;
+  touch(c.world, c.world.gateways["b"].meta);
+  c.settle();
+  EXPECT_EQ(c.condition("a", "DefaultConflict"), nullptr);
 }
 
 TEST(PlanAllocation, ADeletedGatewayServesUntilNobodyUsesIt) {

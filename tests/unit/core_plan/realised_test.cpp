@@ -83,10 +83,27 @@ TEST_F(Realised, DegradedSaysWhatBecomesOfThePackets) {
             std::string::npos);
 }
 
+TEST_F(Realised, DestinationsOfAFamilyThatTheGatewayLacksAreTold) {
+  EXPECT_EQ(of(policy().status.conditions, "FamilyNotCovered"),
+            "True NoAddresses EgressGateway g has no IPv6 addresses; packets to IPv6 destinations "
+            "are left alone and leave with the source that they have without a policy");
+  policy().spec.dest_subnet = {"203.0.113.0/24"};
+  touch(c.world, policy().meta);
+  c.settle();
+  EXPECT_EQ(of(policy().status.conditions, "FamilyNotCovered"), "absent");
+  policy().spec.dest_subnet.emplace_back("2001:db8::/32");
+  touch(c.world, policy().meta);
+  c.settle();
+  EXPECT_NE(of(policy().status.conditions, "FamilyNotCovered"), "absent");
+  c.settings.enable_ipv6 = false;
+  c.settle();
+  EXPECT_EQ(of(policy().status.conditions, "FamilyNotCovered"), "absent");
+}
+
 TEST_F(Realised, WhatHasNoEipIsNotRealised) {
   c.named("b", "g", "10.0.0.9");
   c.settle();
-  EXPECT_EQ(of(c.world.policies.at({"ns", "b"}).status.conditions), "False NotAllocated ");
+  EXPECT_EQ(of(c.world.policies.at({"ns", "b"}).status.conditions), "False NothingToProgram ");
 }
 
 }  // namespace

@@ -204,6 +204,67 @@ void expect_error(const char* text, const char* path, const char* want) {
   EXPECT_THAT(r.error().message, HasSubstr(want)) << text;
 }
 
+// Fields of a newer version's status stay, in their places, through a read, a change and a write.
+TEST(Codec, UnknownStatusFieldsAreKept) {
+  json doc = json::parse(R"({
+    "apiVersion": "egressgateway.spidernet.io/v1beta1", "kind": "EgressGateway",
+    "metadata": {"name": "g"}, "spec": {"nodeSelector": {"selector": {}}},
+    "status": {"term": 3, "shape": {"a": [1]}, "ipUsage": {"ipv4Total": 1, "reserved": 4},
+      "nodeList": [
+        {"name": "n1", "zone": "a", "eips": [
+          {"id": 7, "ipv4": "10.6.1.56", "weight": 5, "type": "new", "policies": [
+            {"name": "web", "namespace": "shop", "since": 1},
+            {"name": "web", "namespace": "other", "since": 2}]},
+          {"id": 8, "ipv4": "10.6.1.57", "weight": 6}]},
+        {"name": "n2", "zone": "b"}],
+      "conditions": [{"type": "Ready", "status": "True", "reason": "", "message": "",
+                      "lastTransitionTime": "2024-05-01T12:00:00Z", "observedGeneration": 3}]}})");
+  EgressGateway g = decode<EgressGateway>(doc).value();
+  // What follows from defaults is written out; nothing else differs.
+  doc["status"]["ipUsage"].update({{"ipv4Free", 0}, {"ipv6Free", 0}, {"ipv6Total", 0}});
+  EXPECT_EQ(encode_status(g), doc["status"]) << json::diff(doc["status"], encode_status(g)).dump(1);
+
+  // n1 goes, policy other/web goes, an EIP's epoch changes: the rest keeps what it has.
+  g.status.node_list[0].eips[0].epoch = 9;
+  g.status.node_list[0].eips[0].policies.erase(g.status.node_list[0].eips[0].policies.begin() + 1);
+  g.status.node_list[0].eips.pop_back();
+  g.status.node_list.erase(g.status.node_list.begin() + 1);
+  json& nodes = doc["status"]["nodeList"];
+  nodes.erase(1);
+  nodes[0]["eips"].erase(1);
+  nodes[0]["eips"][0]["epoch"] = 9;
+  nodes[0]["eips"][0]["policies"].erase(1);
+  EXPECT_EQ(encode_status(g), doc["status"]) << json::diff(doc["status"], encode_status(g)).dump(1);
+
+  const json tunnel = json::parse(R"({"newer": true, "phase": "Ready",
+      "tunnel": {"ipv4": "172.31.0.5", "mtu": 1400, "parent": {"name": "eth0", "speed": 10}}})");
+  EXPECT_EQ(encode_status(decode<EgressTunnel>({{"status", tunnel}}).value()), tunnel);
+  const json policy = json::parse(R"({"eip": {"ipv4": "10.6.1.56", "pair": 2}, "since": "now"})");
+  EXPECT_EQ(encode_status(decode<EgressPolicy>({{"status", policy}}).value()), policy);
+  const json info = json::parse(R"({"nextEgressId": 4, "newer": [],
+      "nodeIP": {"n1": {"ipv4": ["10.6.1.21"], "ipv8": []}},
+      "peers": [{"name": "n1", "key": "k"}], "retired": [{"id": 3, "revision": 4, "why": "x"}]})");
+  EXPECT_EQ(encode_status(decode<EgressClusterInfo>({{"status", info}}).value()), info);
+  const json only{{"newer", 1}};
+  EXPECT_EQ(encode_status(decode<EgressTunnel>({{"status", only}}).value()), only);
+}
+
+TEST(CodecErrors, AllOfThemAreFound) {
+  std::vector<Error> faults;
+  const auto p = decode<EgressPolicy>(
+      json::parse(R"({"kind": "Pod", "metadata": {"name": 1, "labels": {"a": 2, "b": "c"}},
+      "spec": {"priority": "x", "destSubnet": ["1.1.1.1", 5, null], "egressIP": [],
+               "appliedTo": {"podSelector": {"matchLabels": {"a": "b", "c": 3}}}}})"),
+      faults);
+  std::vector<std::string> paths;
+  for (const Error& f : faults) paths.push_back(f.object);
+  EXPECT_THAT(paths, ElementsAre("kind", "metadata.name", "metadata.labels.a", "spec.egressIP",
+                                 "spec.appliedTo.podSelector.matchLabels.c", "spec.destSubnet[1]",
+                                 "spec.destSubnet[2]", "spec.priority"));
+  EXPECT_THAT(p.spec.dest_subnet, ElementsAre("1.1.1.1", "", "")) << "each stays in its place";
+  EXPECT_TRUE(p.spec.pod_selector->matches({{"a", "b"}}));
+}
+
 TEST(CodecErrors, NameThePathAndWhatIsWanted) {
   using G = EgressGateway;
   expect_error<G>("[]", "the document", "an object");
@@ -269,9 +330,15 @@ TEST(UnknownFields, NamedWithTheClosestKnownOne) {
               ElementsAre("spec.ippools.ipv4DefaultEip ~ spec.ippools.ipv4DefaultEIP"));
   EXPECT_THAT(unknown(Kind::kEgressGateway, R"({"specs": {}, "metadata": {"lables": {}}})"),
               ElementsAre("metadata.lables ~ metadata.labels", "specs ~ spec"));
-  EXPECT_THAT(unknown(Kind::kEgressGateway,
-                      R"({"spec": {"nodeSelector": {"matchLabels": {"egress": "true"}}}})"),
-              ElementsAre("spec.nodeSelector.matchLabels"));
+  EXPECT_THAT(
+      unknown(Kind::kEgressGateway,
+              R"({"spec": {"nodeSelector": {"matchLabels": {"egress": "true"}}}})"),
+      ElementsAre("spec.nodeSelector.matchLabels ~ spec.nodeSelector.selector.matchLabels"));
+  EXPECT_THAT(
+      unknown(Kind::kEgressPolicy, R"({"spec": {"gateway": "g", "appliedTo":
+      {"podSelector": {"app": "web"}}}})"),
+      ElementsAre("spec.appliedTo.podSelector.app ~ spec.appliedTo.podSelector.matchLabels.app",
+                  "spec.gateway ~ spec.egressGatewayName"));
   EXPECT_THAT(unknown(Kind::kEgressPolicy, R"({"spec": {"destSubnets": [], "wholly": 1}})"),
               ElementsAre("spec.destSubnets ~ spec.destSubnet", "spec.wholly"));
   EXPECT_THAT(unknown(Kind::kEgressPolicy, R"({"spec": {"appliedTo": {"podSelector":

@@ -157,5 +157,55 @@ TEST_F(TellingTest, ScrapesTellWhatHappened) {
   EXPECT_THAT(text, HasSubstr("egw_moves_total{why="));
 }
 
+// A newer version's fields, in the statuses that controller and agents write.
+TEST_F(TellingTest, StatusFieldsOfANewerVersionStay) {
+  start_cluster();
+  const std::pair<Kind, model::Key> places[] = {{Kind::kEgressGateway, {"", "egw"}},
+                                                {Kind::kEgressPolicy, {"default", "web"}},
+                                                {Kind::kEgressTunnel, {"", "g1"}},
+                                                {Kind::kEgressClusterInfo, {"", "default"}}};
+  for (const auto& [kind, key] : places) {
+    json status = content->read(kind, key)["status"];
+    status["newer"] = {{"field", 1}};
+    content->put_status(kind, key, status);
+  }
+  loop.advance(1000);
+  add_policy("second");
+  kill_agent(owner());
+  loop.advance(6000);
+  for (const auto& [kind, key] : places) {
+    EXPECT_EQ(content->read(kind, key)["status"].value("newer", json()), json({{"field", 1}}))
+        << key.name;
+  }
+}
+
+// A status of what has been deleted meanwhile: nothing to be alarmed at, nor to be written again.
+TEST_F(TellingTest, WhatHasGoneIsNoFailedWrite) {
+  start_cluster();
+  json gateway = content->read(Kind::kEgressGateway, {"", "egw"});
+  gateway["metadata"]["finalizers"] = {std::string(model::kGatewayFinalizer)};
+  content->put(Kind::kEgressGateway, gateway);
+  content->remove(Kind::kEgressGateway, {"", "egw"});
+  loop.advance(2000);
+  int writes = 0;
+  controllers["c1"]->store.refuse = [&](const host::WriteRequest& request) {
+    if (request.kind == Kind::kEgressGateway) {
+      ++writes;
+      json now = content->read(Kind::kEgressGateway, {"", "egw"});
+      if (!now.is_null()) {
+        now["metadata"]["finalizers"] = json::array();
+        content->put(Kind::kEgressGateway, now);
+      }
+    }
+    return std::optional<Error>();
+  };
+  testing::internal::CaptureStderr();
+  content->remove(Kind::kEgressPolicy, {"default", "web"});
+  loop.advance(5000);
+  EXPECT_EQ(testing::internal::GetCapturedStderr(), "");
+  EXPECT_GE(writes, 1);
+  EXPECT_TRUE(content->read(Kind::kEgressGateway, {"", "egw"}).is_null());
+}
+
 }  // namespace
 }  // namespace egw::test
