@@ -25,6 +25,7 @@ METRICS = 5811  # of agents, the default
 PERIOD = 5  # tunnelUpdatePeriod, the default
 GROUP = "/apis/egressgateway.spidernet.io/v1beta1"
 LAST = "last"
+EIPS = "10.7.0.0/16"
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +34,8 @@ def cluster():
     try:
         made.up()
         settle(made, 60)
+        # The EIPs are in no network of the nodes: the outside finds them on the wire all the same.
+        net.run("ip", "-n", made.ns("srv"), "route", "add", EIPS, "dev", "eth0")
         yield made
     finally:
         keep_logs(made)
