@@ -239,7 +239,7 @@ LOCK = ({"name": "xtables-lock", "mountPath": "/run/xtables.lock"},
 
 @pytest.mark.parametrize("mode, more, capabilities, seccomp", [
     ("netlink", [], [], "RuntimeDefault"), ("iptables", [LOCK], [], "RuntimeDefault"),
-    ("ebpf", [BPFFS], ["BPF"], "Unconfined"), ("auto", [BPFFS, LOCK], ["BPF"], "Unconfined")])
+    ("ebpf", [BPFFS], ["BPF", "PERFMON"], "Unconfined"), ("auto", [BPFFS, LOCK], ["BPF", "PERFMON"], "Unconfined")])
 def test_an_agent_has_what_its_datapath_needs_and_no_more(mode, more, capabilities, seccomp):
     plain = Rendered().pod("agent")
     for values in ({"feature": {"datapathMode": mode}}, {"plugins": {"datapath": {"name": mode}}}):
