@@ -21,6 +21,7 @@ import time
 from lab import net
 from lab.kube import KubeStore
 from lab.local_store import LocalStore
+from lab.pod import clear as clear_pods
 from lab.process import Process
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -111,6 +112,7 @@ class Cluster:
                 p.wait(5)
         for ns in net.named(f"{self.name}-"):
             net.remove(ns)
+        clear_pods(os.path.join(self.dir, "kube", "pods"))
         shutil.rmtree(self.dir, ignore_errors=True)
 
     def __enter__(self):

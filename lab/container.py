@@ -14,7 +14,12 @@ IMAGE = ("/usr", "/bin", "/lib", "/lib64")  # what an image would bring
 
 
 def bind(source, target, *more):
-    os.makedirs(target, exist_ok=True)
+    if os.path.isdir(source):
+        os.makedirs(target, exist_ok=True)
+    else:
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        with open(target, "a", encoding="ascii"):
+            pass
     subprocess.run(["mount", "--rbind", source, target], check=True)
     if more:
         subprocess.run(["mount", "-o", "remount,bind," + ",".join(more), target], check=True)
@@ -32,6 +37,9 @@ def main():
         bind(folder, root + folder)
     bind("/proc/sys", root + "/proc/sys", "ro")
     for path, source in spec["mounts"].items():
+        if path == "/sys/fs/bpf":  # there already, in the machine's own /sys
+            subprocess.run(["mount", "--bind", source, root + path], check=True)
+            continue
         bind(source, root + path, "rw" if path in spec["writable"] else "ro")
     subprocess.run(["mount", "-o", "remount,ro", root], check=True)
     os.chroot(root)

@@ -133,7 +133,8 @@ class KubeStore:
             "--authorization-mode=RBAC", "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-account-key-file={key}", f"--service-account-signing-key-file={key}",
             "--disable-admission-plugins=ServiceAccount", f"--audit-policy-file={self._file('audit.yaml')}",
-            f"--audit-log-path={self._file('audit.log')}"], self._file("kube-apiserver.log"))
+            f"--audit-log-path={self._file('audit.log')}", "--audit-log-maxsize=4000"],  # MB, so that it is one file
+            self._file("kube-apiserver.log"))
         self.admin().close()
         self.until("kube-apiserver is not ready", lambda: self.admin().request("GET", "/readyz"))
 

@@ -19,7 +19,8 @@ def timeouts(text):
 
 def up(args):
     cluster = Cluster.claim(args.name, nodes=args.nodes, gateways=args.gateways,
-                            controllers=args.controllers, timeouts=args.timeouts, store=args.store)
+                            controllers=args.controllers, timeouts=args.timeouts, store=args.store,
+                            settings=quickstart.settings_of(args))
     try:
         cluster.up()
         for i, node in enumerate(cluster.nodes):
@@ -69,6 +70,7 @@ def store_option(parser):
                         help="local (default): a SQLite file. kube: a real etcd and kube-apiserver, built from Go "
                              "modules at first (11 min, Go 1.26), with the Helm chart installed, the processes of its "
                              "pods and kubectl as the user's tool")
+    parser.add_argument("--datapath", default="netlink", help="netlink (default), iptables, ebpf or auto")
 
 
 def main():

@@ -7,9 +7,11 @@ programs, and `folder` is the node's disk. Used by the kube store of the lab and
 
 import json
 import os
+import shutil
 
 CONTAINER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "container.py")
 ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+BPFFS = "/sys/fs/bpf"
 
 
 def of(workload, name, node=None):
@@ -86,8 +88,31 @@ def volume(described, folder, config_map):
         return made(path, 0o777)
     if "hostPath" in described:
         on_host = described["hostPath"]["path"]
-        return on_host if on_host.startswith("/proc/") else made(path)
+        if on_host.startswith("/proc/"):
+            return on_host
+        if on_host == BPFFS:
+            return made(bpffs_of(folder))
+        return made(path) if described["hostPath"]["type"] != "FileOrCreate" else made_file(path)
     raise RuntimeError(f"volume {described['name']}: lab/pod.py knows configMap, emptyDir and hostPath only: {described}")
+
+
+def bpffs_of(folder):
+    """What stands for a node's own bpffs: a folder of the machine's, which does not go with the container."""
+    return os.path.join(BPFFS, folder.strip("/").replace("/", "-"))
+
+
+def clear(folders):
+    """Removes what containers have left outside the folders of their pods, which stand below `folders`."""
+    beginning = bpffs_of(folders) + "-"
+    for name in os.listdir(BPFFS) if os.path.isdir(BPFFS) else []:
+        if os.path.join(BPFFS, name).startswith(beginning):
+            shutil.rmtree(os.path.join(BPFFS, name), ignore_errors=True)
+
+
+def made_file(path):
+    made(os.path.dirname(path))
+    with open(path, "a", encoding="ascii"):
+        return path
 
 
 def made(path, mode=0o755):

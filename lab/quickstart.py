@@ -109,9 +109,14 @@ def leader(cluster):
     return status["leader"], status["term"]
 
 
+def settings_of(args):
+    """The same keys in a configuration and in the chart's values."""
+    return {"plugins": {"datapath": {"name": args.datapath}}}
+
+
 def main(args):
     cluster = Cluster.claim("quickstart", nodes=4, gateways=3, controllers=2, timeouts=args.timeouts,
-                            store=args.store)
+                            store=args.store, settings=settings_of(args))
     story = Story(cluster)
     begin = time.monotonic()
     try:

@@ -16,6 +16,7 @@
 #include "egw/runtime/process.hpp"
 #include "egw/runtime/process_parts.hpp"
 #include "egw/runtime/spawn.hpp"
+#include "egw/runtime/start_pages.hpp"
 #include "egw/runtime/sysctls.hpp"
 
 namespace egw::runtime {
@@ -252,6 +253,7 @@ int run_agent(const RuntimeConfig& config) {
                    [&uplink](const std::string& method) { uplink.follow(method); },
                    [&] {
                      boot_drop.programmed();
+                     give_back_start_pages();
                      Agent& on = *claims_go_to;
                      spawn(process.executor(), change.run(datapath.record(), datapath.get(),
                                                           on.node(), [&on] { on.apply_all(); }));

@@ -136,7 +136,7 @@ asio::awaitable<void> WorldSync::Impl::subscribe_loop(std::shared_ptr<Impl> self
       co_return;
     }
     self->subs[index].trouble = subscription.error().to_string();
-    self->connection_changed(self->subs[index].trouble);
+    self->connection_changed(self->subs[index].optional ? "" : self->subs[index].trouble);
     const std::int64_t again = self->clock.steady_ms() + back_off.next_ms();
     while (!self->stopping && self->clock.steady_ms() < again) {
       co_await self->subs[index].wakeup->wait(again);
@@ -170,7 +170,7 @@ void WorldSync::Impl::on_event(std::size_t index, StoreEvent event) {
       sub.in_snapshot = false;
       sub.seen.clear();
       sub.trouble = event.message.empty() ? "the state store cannot be reached" : event.message;
-      connection_changed(sub.trouble);
+      connection_changed(sub.optional ? "" : sub.trouble);  // most clusters lack such a kind
       break;
     case StoreEvent::Type::kRevision:
       break;

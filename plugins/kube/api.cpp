@@ -31,16 +31,23 @@ Api::Api(Access access, const sdk::Host& host)
     : access_(std::move(access)),
       host_(host),
       credentials_(access_),
-      client_(access_.server),
-      keeper_([this] { keep_watch(); }) {}
+      streams_(access_.server, HttpClient::Speaks::kHttp2),
+      requests_(access_.server, HttpClient::Speaks::kHttp1) {
+  requests_.tell_of_death([this](steady_clock::time_point since) { streams_.doubt(since); });
+  keeper_ = std::thread([this] { keep_watch(); });
+}
 
 Api::~Api() {
   stop_.request();
-  client_.wake();
+  wake();
   keeper_.join();
 }
 
 HttpAnswer Api::once(const HttpRequest& request, const Stop* stop) {
+  return once(request.on_data ? streams_ : requests_, request, stop);
+}
+
+HttpAnswer Api::once(HttpClient& client, const HttpRequest& request, const Stop* stop) {
   HttpAnswer answer;
   for (int attempt = 0; attempt < 2; ++attempt) {
     const sdk::Outcome<Credentials> credentials = credentials_.get();
@@ -50,7 +57,7 @@ HttpAnswer Api::once(const HttpRequest& request, const Stop* stop) {
       answer.error = credentials.status().text();
       return answer;
     }
-    answer = client_.call(request, credentials.value(), stop);
+    answer = client.call(request, credentials.value(), stop);
     if (answer.code != 401) break;
     credentials_.refused();
   }
@@ -97,12 +104,12 @@ void Api::keep_watch() {
   ::sigfillset(&all);
   ::pthread_sigmask(SIG_BLOCK, &all, nullptr);
   while (!stop_.wait(kLook)) {
-    if (client_.streams() == 0 || steady_clock::now() - client_.last_streamed() < kQuiet) continue;
+    if (streams_.streams() == 0 || steady_clock::now() - streams_.last_received() < kQuiet)
+      continue;
     HttpRequest request;
     request.path = "/livez";
     request.deadline = kAskDeadline;
-    request.with_streams = true;
-    (void)once(request, &stop_);  // without an answer, the client gives the connection up
+    (void)once(streams_, request, &stop_);  // without an answer, the client gives the connection up
   }
 }
 

@@ -2,6 +2,7 @@
 // where the server says so or has not seen them. One per plugin instance; any thread.
 #pragma once
 
+#include <algorithm>
 #include <string>
 
 #include "access.hpp"
@@ -29,23 +30,29 @@ class Api {
   [[nodiscard]] sdk::Outcome<nlohmann::json> object(HttpRequest request, const Asked& asked,
                                                     Stop* stop = nullptr);
   // Ends the calls and streams whose stop is requested.
-  void wake() { client_.wake(); }
+  void wake() {
+    requests_.wake();
+    streams_.wake();
+  }
 
   [[nodiscard]] const Access& access() const { return access_; }
   // Something has come within the time, and no request has failed since.
   [[nodiscard]] bool heard_within(std::chrono::milliseconds time) const {
-    return !failed_ && std::chrono::steady_clock::now() - client_.last_received() < time;
+    const auto last = std::max(requests_.last_received(), streams_.last_received());
+    return !failed_ && std::chrono::steady_clock::now() - last < time;
   }
   // ok() when the server answers.
   [[nodiscard]] sdk::Status alive(std::chrono::milliseconds deadline);
 
  private:
+  HttpAnswer once(HttpClient& client, const HttpRequest& request, const Stop* stop);
   void keep_watch();
 
   const Access access_;
   const sdk::Host host_;
   CredentialSource credentials_;
-  HttpClient client_;
+  HttpClient streams_;
+  HttpClient requests_;              // goes first: it tells the other one
   std::atomic<bool> failed_{false};  // the last request got no answer, or was not let in
   Stop stop_;
   std::thread keeper_;

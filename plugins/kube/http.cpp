@@ -83,12 +83,9 @@ struct HttpClient::Transfer {
 
   void set_up();
   void header(const char* text) { headers = ::curl_slist_append(headers, text); }
-  // Whether it goes over the streams' connection.
-  [[nodiscard]] bool shares() const { return request.on_data || request.with_streams; }
   void heard() {
     last = steady_clock::now();
     client.received_ = last.time_since_epoch().count();
-    if (shares()) client.streamed_ = last.time_since_epoch().count();
   }
   [[nodiscard]] bool is_stream() const { return request.on_data && code() / 100 == 2; }
   [[nodiscard]] int code() const {
@@ -124,7 +121,7 @@ void HttpClient::Transfer::set_up() {
   ::curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L);
   ::curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
   ::curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-  if (shares()) {
+  if (client.speaks_ == Speaks::kHttp2) {
     ::curl_easy_setopt(easy, CURLOPT_PIPEWAIT, 1L);  // for the one HTTP/2 connection
     ::curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, kStreamBuffer);
   } else {
@@ -192,10 +189,10 @@ std::string HttpClient::Transfer::reason(int result) const {
   }
 }
 
-HttpClient::HttpClient(Server server)
+HttpClient::HttpClient(Server server, Speaks speaks)
     : server_(std::move(server)),
-      received_(steady_clock::now().time_since_epoch().count()),
-      streamed_(received_.load()) {
+      speaks_(speaks),
+      received_(steady_clock::now().time_since_epoch().count()) {
   init_curl();
   multi_ = ::curl_multi_init();
   if (multi_ == nullptr) throw std::bad_alloc();
@@ -218,7 +215,13 @@ void HttpClient::wake() {
 }
 
 HttpClient::Time HttpClient::last_received() const { return Time(Time::duration(received_)); }
-HttpClient::Time HttpClient::last_streamed() const { return Time(Time::duration(streamed_)); }
+
+void HttpClient::tell_of_death(std::function<void(Time)> told) { tell_ = std::move(told); }
+
+void HttpClient::doubt(Time since) {
+  doubted_ = since.time_since_epoch().count();
+  wake();
+}
 
 HttpAnswer HttpClient::call(const HttpRequest& request, const Credentials& credentials,
                             const Stop* stop) {
@@ -244,6 +247,9 @@ void HttpClient::run() {
     {
       const std::lock_guard lock(mutex_);
       if (ended_) break;
+    }
+    if (const Time since(Time::duration(doubted_.exchange(0))); since > Time{}) {
+      if (last_received() < since) reset_connection();
     }
     start_waiting();
     int running = 0;
@@ -280,31 +286,37 @@ void HttpClient::begin(Transfer& transfer) {
   }
 }
 
-// A request that took `taken` has had no answer; and nothing else has come where it would have.
+// A request that took `taken` has had no answer, and nothing else has come meanwhile.
 bool HttpClient::tells(const Transfer& t, Time::duration taken) const {
-  return !t.is_stream() && taken >= kTelling &&
-         (t.shares() ? last_streamed() : last_received()) < t.begun;
+  return !t.is_stream() && taken >= kTelling && last_received() < t.begun;
+}
+
+void HttpClient::found_dead(Time since) {
+  reset_connection();
+  if (tell_) tell_(since);
 }
 
 void HttpClient::collect() {
   int left = 0;
-  bool dead = false;
+  Time dead{};  // when a request began that tells
   while (const CURLMsg* message = ::curl_multi_info_read(multi_, &left)) {
     if (message->msg != CURLMSG_DONE) continue;
     const CURLcode result = message->data.result;
     Transfer* transfer = nullptr;
     ::curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &transfer);
     // A server that stands still takes connections (the kernel does) and shakes no hands.
-    dead = dead || (result == CURLE_OPERATION_TIMEDOUT &&
-                    tells(*transfer, steady_clock::now() - transfer->begun));
+    if (result == CURLE_OPERATION_TIMEDOUT &&
+        tells(*transfer, steady_clock::now() - transfer->begun)) {
+      dead = transfer->begun;
+    }
     end(*transfer, result == CURLE_OK ? transfer->broken : transfer->reason(result));
   }
-  if (dead) reset_connection();
+  if (dead > Time{}) found_dead(dead);
 }
 
 HttpClient::Time HttpClient::check(Time now) {
   Time next = now + kLongestPoll;
-  bool dead = false;
+  Time dead{};
   const std::list<Transfer*> all = active_;
   for (Transfer* t : all) {
     if (t->stop != nullptr && t->stop->requested()) {
@@ -315,7 +327,7 @@ HttpClient::Time HttpClient::check(Time now) {
     const bool stream = t->is_stream();
     const auto allowed = stream ? t->request.longest : t->request.deadline;
     if (now >= t->begun + allowed) {
-      dead = dead || tells(*t, allowed);
+      if (tells(*t, allowed)) dead = t->begun;
       end(*t, stream ? "the stream has lasted long enough"
                      : "no complete answer within " + std::to_string(allowed.count()) + " ms");
       continue;
@@ -329,7 +341,7 @@ HttpClient::Time HttpClient::check(Time now) {
       next = std::min(next, silent);
     }
   }
-  if (dead) reset_connection();
+  if (dead > Time{}) found_dead(dead);
   return next;
 }
 

@@ -1,13 +1,13 @@
-// HTTP client on libcurl's multi interface: one thread that drives all transfers to one server.
-// Streams share one HTTP/2 connection where the server speaks it; other requests have HTTP/1.1
-// connections, which are kept, because libcurl 7.88 may leave an answer lying that came in between
-// the data of other streams (it was seen to wait there for seconds). Calls are synchronous and may
-// come from any thread; nothing is thrown. Used by api.cpp alone.
+// HTTP client on libcurl's multi interface: one thread that drives all transfers to one server,
+// over one HTTP/2 connection where the server speaks it, or over HTTP/1.1 connections, which are
+// kept. Calls are synchronous and may come from any thread; nothing is thrown. Used by api.cpp
+// alone, which has one client for streams and another one for requests: libcurl 7.88 may leave an
+// answer lying that came in between the data of streams (it was seen to wait there for seconds),
+// and of one list of connections it gives a stream one that belongs to a request.
 //
 // A connection that has died without saying so (a server that was stopped, a network that drops) is
 // found by a request that gets no answer: when its deadline, of 750 ms or more, passes and no
 // byte has come since it was sent, all transfers end and the next ones begin on new connections.
-// One with `with_streams` goes by what the streams' connection brought alone.
 #pragma once
 
 #include <atomic>
@@ -48,7 +48,6 @@ struct HttpRequest {
   std::string path;  // begins with '/', with the query
   std::string body, content_type;
   std::string accept = "application/json";
-  bool with_streams = false;  // over their connection, to see whether that lives
   // Of the whole exchange; of a stream: until its header.
   std::chrono::milliseconds deadline{5000};
   std::size_t max_answer = std::size_t{64} << 20;  // bytes; of a stream: of an answer that is none
@@ -73,7 +72,8 @@ struct HttpAnswer {
 
 class HttpClient {
  public:
-  explicit HttpClient(Server server);
+  enum class Speaks : std::uint8_t { kHttp1, kHttp2 };
+  HttpClient(Server server, Speaks speaks);
   ~HttpClient();  // precondition: no call is under way
   HttpClient(const HttpClient&) = delete;
   HttpClient& operator=(const HttpClient&) = delete;
@@ -82,10 +82,14 @@ class HttpClient {
   [[nodiscard]] HttpAnswer call(const HttpRequest& request, const Credentials& credentials,
                                 const Stop* stop);
   void wake();
+  // Who is to be told, on this client's thread, when a request that began then has shown that its
+  // connection is dead. Before the first call.
+  void tell_of_death(std::function<void(std::chrono::steady_clock::time_point)> told);
+  // Somebody has found the server dead that he asked then: unless something has come here since,
+  // all transfers end and the next ones begin on new connections.
+  void doubt(std::chrono::steady_clock::time_point since);
 
-  // Since when nothing has come; over the streams' connection.
   [[nodiscard]] std::chrono::steady_clock::time_point last_received() const;
-  [[nodiscard]] std::chrono::steady_clock::time_point last_streamed() const;
   [[nodiscard]] int streams() const { return streams_; }
   [[nodiscard]] const Server& server() const { return server_; }
 
@@ -98,6 +102,7 @@ class HttpClient {
   void begin(Transfer& transfer);
   [[nodiscard]] bool tells(const Transfer& t, Time::duration taken) const;
   void collect();
+  void found_dead(Time since);
   Time check(Time now);  // ends what is over; answers when to look again
   void end(Transfer& transfer, const std::string& error);
   void reset_connection();
@@ -105,9 +110,12 @@ class HttpClient {
   static std::size_t on_body(char* data, std::size_t size, std::size_t count, void* ctx);
 
   const Server server_;
-  void* multi_ = nullptr;                          // CURLM, the thread's own but for wake()
-  std::list<Transfer*> active_;                    // the thread's own
-  std::atomic<std::int64_t> received_, streamed_;  // steady clock, ns
+  const Speaks speaks_;
+  void* multi_ = nullptr;                 // CURLM, the thread's own but for wake()
+  std::list<Transfer*> active_;           // the thread's own
+  std::function<void(Time)> tell_;        // of a death
+  std::atomic<std::int64_t> received_;    // steady clock, ns
+  std::atomic<std::int64_t> doubted_{0};  // steady clock, ns; 0: not
   std::atomic<int> streams_{0};
 
   std::mutex mutex_;  // guards the rest and multi_'s replacement

@@ -231,6 +231,36 @@ def test_an_agent_has_named_capabilities_and_three_folders():
     assert more["capabilities"]["add"] == ["NET_ADMIN", "NET_RAW", "BPF"] and not more["allowPrivilegeEscalation"]
 
 
+BPFFS = ({"name": "bpffs", "mountPath": "/sys/fs/bpf"},
+         {"name": "bpffs", "hostPath": {"path": "/sys/fs/bpf", "type": "Directory"}})
+LOCK = ({"name": "xtables-lock", "mountPath": "/run/xtables.lock"},
+        {"name": "xtables-lock", "hostPath": {"path": "/run/xtables.lock", "type": "FileOrCreate"}})
+
+
+@pytest.mark.parametrize("mode, more, capabilities, seccomp", [
+    ("netlink", [], [], "RuntimeDefault"), ("iptables", [LOCK], [], "RuntimeDefault"),
+    ("ebpf", [BPFFS], ["BPF", "PERFMON"], "Unconfined"), ("auto", [BPFFS, LOCK], ["BPF", "PERFMON"], "Unconfined")])
+def test_an_agent_has_what_its_datapath_needs_and_no_more(mode, more, capabilities, seccomp):
+    plain = Rendered().pod("agent")
+    for values in ({"feature": {"datapathMode": mode}}, {"plugins": {"datapath": {"name": mode}}}):
+        pod = Rendered(values).pod("agent")
+        container = pod["containers"][0]
+        assert container["volumeMounts"] == plain["containers"][0]["volumeMounts"] + [mount for mount, _ in more]
+        assert pod["volumes"] == plain["volumes"] + [volume for _, volume in more]
+        assert container["securityContext"]["capabilities"]["add"] == ["NET_ADMIN", "NET_RAW", "SYS_NICE", *capabilities]
+        assert container["securityContext"]["seccompProfile"] == {"type": seccomp}
+
+
+def test_a_mount_that_the_values_bring_is_not_made_twice():
+    """Where an earlier release's values brought it."""
+    pod = Rendered({"feature": {"datapathMode": "auto"}, "agent": {
+        "extraVolumes": [{"name": "b", "hostPath": {"path": "/sys/fs/bpf"}}, {"name": "l", "hostPath": {"path": "/run/xtables.lock"}}],
+        "extraVolumeMounts": [{"name": "b", "mountPath": "/sys/fs/bpf"}, {"name": "l", "mountPath": "/run/xtables.lock"}]}}).pod("agent")
+    mounts = [m["mountPath"] for m in pod["containers"][0]["volumeMounts"]]
+    assert len(mounts) == len(set(mounts)) and {"/sys/fs/bpf", "/run/xtables.lock"} < set(mounts)
+    assert not {"bpffs", "xtables-lock"} & {v["name"] for v in pod["volumes"]}
+
+
 def agent_security(given):
     return Rendered({"agent": {"securityContext": given}}).pod("agent")["containers"][0]["securityContext"]
 
@@ -407,7 +437,7 @@ def test_a_certificate_of_cert_manager():
 def test_a_node_is_purged_with_what_its_agent_had():
     with open(os.path.join(CHART, "purge-node.yaml"), encoding="utf-8") as f:
         purge = yaml.safe_load(f)["spec"]
-    agent = Rendered().pod("agent")
+    agent = Rendered({"feature": {"datapathMode": "auto"}}).pod("agent")
     (container,) = purge["containers"]
     assert purge["hostNetwork"] and container["securityContext"] == agent["containers"][0]["securityContext"]
     assert purge["volumes"] == [v for v in agent["volumes"] if v["name"] != "config"]

@@ -177,7 +177,10 @@ def test_verbs_in_a_controllers_pod(release, running):
 def run_purge(release, network, pod):
     """As a kubelet would, on the node of the agent n1: with its disk and in its network."""
     words = kubelet.run(pod, os.path.join(release.folder, "n1"), BUILD, (release.url.hostname, release.url.port), None, {})
-    return subprocess.run([*inside(network.name), *words], text=True, capture_output=True, check=False, timeout=60)
+    try:
+        return subprocess.run([*inside(network.name), *words], text=True, capture_output=True, check=False, timeout=60)
+    finally:
+        kubelet.clear(release.folder)
 
 
 def in_kernel(network):

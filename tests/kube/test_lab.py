@@ -82,8 +82,11 @@ def steady_terms(cluster):
     return max(highest.values())
 
 
-def test_the_quickstart_passes():
-    done = subprocess.run([sys.executable, "-m", "lab.main", "quickstart", "--store", "kube"], cwd=ROOT, text=True,
+@pytest.mark.parametrize("datapath", ["netlink", "iptables", "ebpf"])
+def test_the_quickstart_passes(datapath):
+    """In the container that the chart rendered for the datapath, with its capabilities and mounts alone."""
+    words = ["quickstart", "--store", "kube", "--datapath", datapath]
+    done = subprocess.run([sys.executable, "-m", "lab.main", *words], cwd=ROOT, text=True,
                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, timeout=240)
     assert done.returncode == 0, done.stdout
     for words in ("$ kubectl get egt", "HeartbeatTimeout", "now the leader is"):
@@ -143,6 +146,12 @@ def test_everybody_does_what_his_service_account_may(cluster):
     assert refused(cluster) == []
     assert {node_of(e) for e in audit(cluster, "agent")} == set(cluster.nodes)
     assert {node_of(e) for e in audit(cluster, "controller")} == {None}
+
+
+def test_a_cluster_without_calico_has_its_state_store(cluster):
+    lines = [line for i in range(cluster.controllers) for line in cluster.controller(i).log_text().splitlines()]
+    assert any("does not serve ippools" in line for line in lines)
+    assert not any("state store unavailable" in line and "ippools" in line for line in lines)
 
 
 def test_an_agent_writes_and_sees_its_own_tunnel_only(cluster):

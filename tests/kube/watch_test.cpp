@@ -2,9 +2,13 @@
 // back.
 #include <gmock/gmock.h>
 
+#include <atomic>
 #include <fstream>
 #include <map>
+#include <memory>
 #include <set>
+#include <sstream>
+#include <thread>
 
 #include "kube/support/backend.hpp"
 
@@ -77,6 +81,57 @@ TEST_F(KubeWatch, ManyObjectsComeInPagesAndAsAStream) {
     EXPECT_TRUE(seen.insert(e.name).second) << e.name;
   }
   EXPECT_EQ(seen, names);
+}
+
+// Connections of this machine to a loopback port, as the kernel counts them.
+int connections_to(const std::string& url) {
+  const int port = std::stoi(url.substr(url.rfind(':') + 1));
+  std::ifstream table("/proc/self/net/tcp");
+  int count = 0;
+  for (std::string line; std::getline(table, line);) {
+    std::istringstream words(line);
+    std::string number, from, to, state;
+    words >> number >> from >> to >> state;
+    const auto colon = to.rfind(':');
+    if (colon == std::string::npos || state != "01") continue;
+    if (std::stoi(to.substr(colon + 1), nullptr, 16) == port) ++count;
+  }
+  return count;
+}
+
+// libcurl keeps one list of connections to a server: a watch that began while requests came and
+// went could be put on one of theirs and read the rest of another's answer.
+TEST_F(KubeWatch, WatchesThatBeginAmongRequestsHaveOneConnectionOfTheirOwn) {
+  ASSERT_TRUE(s.create(gateway(), "", "g", json::object()).ok());
+  const int readers = 4;
+  for (int round = 0; round < 20; ++round) {
+    const int before = connections_to(server.url());
+    StoreOf fresh(json{{"kubeconfig", server.kubeconfig("admin")}});
+    std::atomic<bool> enough{false};
+    std::vector<std::thread> threads;
+    for (int i = 0; i < readers; ++i) {
+      threads.emplace_back([&] {
+        while (!enough) EXPECT_TRUE(fresh.calls.get(gateway(), "", "g").status.ok());
+      });
+    }
+    std::vector<std::unique_ptr<Recorder>> watches;
+    for (int i = 0; i < 3; ++i) {
+      for (const auto& kind : {gateway(), policy(), pod(), node()}) {
+        watches.push_back(std::make_unique<Recorder>(fresh.store, kind));
+      }
+    }
+    for (const auto& watch : watches) {
+      EXPECT_TRUE(watch->wait("SYNCED", 10s));
+      EXPECT_FALSE(watch->wait("DISCONNECTED", 0s));
+    }
+    EXPECT_LE(connections_to(server.url()) - before, readers + 1) << "round " << round;
+    enough = true;
+    for (std::thread& t : threads) t.join();
+    for (const std::string& line : fresh.host.logged()) {
+      EXPECT_THAT(line, HasSubstr("API server http"));  // by what it was found, no trouble
+    }
+    if (HasFailure()) return;
+  }
 }
 
 // What a subscriber holds after its events.
@@ -204,7 +259,8 @@ TEST_F(KubeWatch, AnUnknownTokenIsOneClearLine) {
 }
 
 TEST_F(KubeWatch, AMissingCrdIsOneClearLineUntilItIsThere) {
-  const auto kind = store_kit::kind_of("late.example.org", "v1beta1", "Late", "lates", false);
+  const auto kind =
+      store_kit::kind_of("late.egressgateway.spidernet.io", "v1beta1", "Late", "lates", false);
   const auto a = s.get(kind, "", "g");
   EXPECT_EQ(a.status.code, sdk::Code::kUnavailable);
   EXPECT_THAT(a.status.text(), HasSubstr("CustomResourceDefinition is missing"));
@@ -212,15 +268,15 @@ TEST_F(KubeWatch, AMissingCrdIsOneClearLineUntilItIsThere) {
   Recorder r(backend.store(), kind);
   ASSERT_TRUE(r.wait([](const Recorder::Event& e) {
     return e.type == EGW_EVENT_DISCONNECTED &&
-           e.message.find("lates.late.example.org/v1beta1") != std::string::npos;
+           e.message.find("lates.late.egressgateway.spidernet.io/v1beta1") != std::string::npos;
   }));
   json late = open_crds().front();
   late["spec"]["names"] = {{"kind", "Late"}, {"singular", "late"}, {"plural", "lates"}};
-  late = of_group(std::move(late), "late.example.org");
+  late = of_group(std::move(late), "late.egressgateway.spidernet.io");
   const std::string crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
   server.request("POST", crds, late);
   EXPECT_TRUE(r.wait("SYNCED", 15s));
-  server.request("DELETE", crds + "/lates.late.example.org");
+  server.request("DELETE", crds + "/lates.late.egressgateway.spidernet.io");
 }
 
 TEST_F(KubeWatch, AServerOfAnotherAuthorityIsRefused) {

@@ -372,7 +372,7 @@ TEST(KubeHostile, ARequestIsNotForgottenWhileAConnectionIsGivenUp) {
     e.hold();
     return false;
   });
-  HttpClient client(Server{server.url(), "", "", "", false});
+  HttpClient client(Server{server.url(), "", "", "", false}, HttpClient::Speaks::kHttp1);
   for (int round = 0; round < 3; ++round) {
     std::vector<std::thread> patient;
     for (int i = 0; i < 30; ++i) patient.emplace_back([&] { (void)ask(client, 10s); });
@@ -397,7 +397,7 @@ TEST(KubeHostile, AnImpatientRequestDoesNotEndTheOthers) {
     }
     return e.pause(200ms) && e.send(ok(kObject));
   });
-  HttpClient client(Server{server.url(), "", "", "", false});
+  HttpClient client(Server{server.url(), "", "", "", false}, HttpClient::Speaks::kHttp1);
   std::promise<void> begun;
   HttpRequest watch;
   watch.path = "/?watch=1";

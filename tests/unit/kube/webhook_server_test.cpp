@@ -101,7 +101,8 @@ TEST(KubeWebhookServer, IsWhoItSaysItIsAndIsToldWhenItIsNotBelieved) {
   Bench bench;
   const auto call = [&](const std::string& authorities) {
     HttpClient client(
-        {"https://127.0.0.1:" + std::to_string(bench.port()), authorities, "", "", false});
+        {"https://127.0.0.1:" + std::to_string(bench.port()), authorities, "", "", false},
+        HttpClient::Speaks::kHttp1);
     HttpRequest request;
     request.method = "POST";
     request.path = "/x";
