@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstring>
 #include <filesystem>
 #include <set>
 
@@ -73,11 +74,12 @@ Loaded::Loaded(const std::string& folder, bool fast) : fast_(fast) {
                        "BPF programs", errno);
   }
   const auto& m = skeleton_->maps;
-  maps_ = {{bpf_map__fd(m.endpoints4), bpf_map__fd(m.endpoints6)},
+  maps_ = {bpf_map__fd(m.endpoints6),
            {bpf_map__fd(m.classes4), bpf_map__fd(m.classes6)},
            {bpf_map__fd(m.cluster4), bpf_map__fd(m.cluster6)},
            bpf_map__fd(m.settings),
            bpf_map__fd(m.drops)};
+  endpoints4_ = std::make_unique<EndpointTable>(bpf_map__fd(m.endpoints4));
   owners_ = std::make_unique<SharedArray>(bpf_map__fd(m.owners));
   backs_ = std::make_unique<SharedArray>(bpf_map__fd(m.backs));
   steered_ = std::make_unique<Counts>(bpf_map__fd(m.steered));
@@ -118,6 +120,50 @@ std::string Loaded::load(const std::string& folder) {
 }
 
 Loaded::~Loaded() { egw_bpf__destroy(skeleton_); }
+
+namespace {
+
+std::uint32_t in_memory(const sdk::Address& a) {
+  std::uint32_t out = 0;
+  std::memcpy(&out, a.bytes.data(), sizeof(out));
+  return out;
+}
+
+}  // namespace
+
+common::Elements Loaded::endpoints(common::Table t) const {
+  return t == common::Table::kIp ? endpoints4_->dump()
+                                 : dump(maps_.endpoints6, sizeof(egw_address6));
+}
+
+std::vector<Refused> Loaded::put(common::Table t, const Endpoints& endpoints) {
+  if (t != common::Table::kIp) {
+    common::Elements elements;
+    for (const auto& [address, number] : endpoints) {
+      elements.emplace_back(common::register_address(address), common::register_u32(number));
+    }
+    return ebpf::put(maps_.endpoints6, elements);
+  }
+  std::vector<Refused> out;
+  for (const auto& [address, number] : endpoints) {
+    if (!endpoints4_->put(in_memory(address), number)) {
+      out.push_back({common::register_address(address), ENOSPC});
+    }
+  }
+  return out;
+}
+
+void Loaded::remove(common::Table t, const std::vector<sdk::Address>& endpoints) {
+  common::Elements elements;
+  for (const sdk::Address& address : endpoints) {
+    if (t == common::Table::kIp) {
+      endpoints4_->remove(in_memory(address));
+    } else {
+      elements.emplace_back(common::register_address(address), std::string());
+    }
+  }
+  ebpf::remove(maps_.endpoints6, elements);
+}
 
 int Loaded::program(Program which) const {
   const auto& p = skeleton_->progs;

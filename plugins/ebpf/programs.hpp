@@ -47,6 +47,11 @@ class BpfPrograms : public common::Programs {
                     const common::Desired& desired, common::Repairs& repairs,
                     std::vector<common::Nft::ElementFailure>& failures,
                     std::vector<common::SourceChange>& changes);
+  // The same where the kernel holds none.
+  void fill_sources(common::Table t, const common::Tables::Past* before, const sdk::State& state,
+                    const common::Desired& desired, common::Repairs& repairs,
+                    std::vector<common::Nft::ElementFailure>& failures,
+                    std::vector<common::SourceChange>& changes);
   // What a map holds now.
   [[nodiscard]] common::Elements held(int map, std::size_t key_size) const;
   // Answers what shall go after endpoints have changed.

@@ -27,11 +27,11 @@
 #define NEXT (-1)
 
 struct {
-  __uint(type, BPF_MAP_TYPE_HASH);
-  __uint(map_flags, BPF_F_NO_PREALLOC);
-  __uint(max_entries, EGW_MAX_ENDPOINTS);
-  __type(key, __be32);
-  __type(value, __u32);
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(map_flags, BPF_F_MMAPABLE);
+  __uint(max_entries, EGW_BUCKETS);
+  __type(key, __u32);
+  __type(value, struct egw_bucket4);
 } endpoints4 SEC(".maps");
 
 struct {
@@ -146,6 +146,23 @@ static __always_inline int load(struct __sk_buff* skb, __u32 offset, void* to, _
   return bpf_skb_load_bytes_relative(skb, offset, to, length, BPF_HDR_START_NET);
 }
 
+/* The number of an IPv4 endpoint; 0: it is none. */
+static __always_inline __u32 find4(__be32 address) {
+  __u32 hash = egw_hash4(address);
+#pragma unroll
+  for (int second = 0; second < 2; ++second) {
+    __u32 at = egw_bucket_of(hash, second);
+    const struct egw_bucket4* bucket = bpf_map_lookup_elem(&endpoints4, &at);
+    if (!bucket) return 0;
+#pragma unroll
+    for (int i = 0; i < EGW_BUCKET; ++i) {
+      __u64 slot = *(const volatile __u64*)&bucket->slot[i];
+      if ((__u32)slot == address) return slot >> 32;
+    }
+  }
+  return 0;
+}
+
 /* A packet that has been judged at the port of a bridge comes by here no more than once: netfilter
  * in the bridge has done the rest. A VLAN's packets are judged at the VLAN's interface. Others may
  * set bits of the mark before it is known whether the packet is steered, so only the slot is used.
@@ -169,10 +186,10 @@ static __always_inline int judge(struct __sk_buff* skb, const struct egw_setting
 static __always_inline int pod4(struct __sk_buff* skb) {
   struct iphdr ip;
   if (load(skb, 0, &ip, sizeof(ip)) < 0) return NEXT;
-  __u32* known = bpf_map_lookup_elem(&endpoints4, &ip.saddr);
+  __u32 number = find4(ip.saddr), action = number;
+  if (!number) return NEXT;
   const struct egw_settings* s = read_settings();
-  if (!known || !s || skb->vlan_present || (skb->mark & s->slot_mask)) return NEXT;
-  __u32 number = *known, action = number;
+  if (!s || skb->vlan_present || (skb->mark & s->slot_mask)) return NEXT;
   struct egw_prefix4 key = {.length = 64, .number = 0, .address = ip.daddr};
   if (bpf_map_lookup_elem(&cluster4, &key)) {
     action = EGW_NUMBER_BYPASS;
@@ -325,7 +342,7 @@ int egw_back_fast(struct __sk_buff* skb) {
   if (skb->protocol == bpf_htons(ETH_P_IP)) {
     struct packet4 p;
     if (load(skb, 0, &p.ip, sizeof(p.ip)) < 0) return NEXT;
-    if (!bpf_map_lookup_elem(&endpoints4, &p.ip.daddr) || !plain4(skb, &p)) return NEXT;
+    if (!find4(p.ip.daddr) || !plain4(skb, &p)) return NEXT;
     route.family = 2; /* AF_INET */
     route.ipv4_src = p.ip.saddr;
     route.ipv4_dst = p.ip.daddr;

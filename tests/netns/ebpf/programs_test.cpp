@@ -111,12 +111,16 @@ class Programs : public ::testing::Test {
     const std::uint32_t zero = 0;
     ASSERT_EQ(bpf_map_update_elem(maps.settings, &zero, &s, BPF_ANY), 0);
     const auto u32 = common::register_u32;
-    put_all(maps.endpoints[0], {{address("10.244.1.10"), u32(7)},
-                                {address("10.244.1.11"), u32(kClass)},
-                                {address("10.244.1.12"), u32(common::kDropNumber)},
-                                {address("10.244.1.13"), u32(8)}});
-    put_all(maps.endpoints[1],
-            {{address("fd00:244:1::a"), u32(7)}, {address("fd00:244:1::b"), u32(kClass)}});
+    const auto of = [](const char* text) { return *sdk::Address::parse(text); };
+    ASSERT_TRUE(loaded_
+                    .put(common::Table::kIp, {{of("10.244.1.10"), 7},
+                                              {of("10.244.1.11"), kClass},
+                                              {of("10.244.1.12"), common::kDropNumber},
+                                              {of("10.244.1.13"), 8}})
+                    .empty());
+    ASSERT_TRUE(
+        loaded_.put(common::Table::kIp6, {{of("fd00:244:1::a"), 7}, {of("fd00:244:1::b"), kClass}})
+            .empty());
     put_all(maps.cluster[0], {{key(0, "10.96.0.0/12"), u32(1)}});
     put_all(maps.cluster[1], {{key(0, "fd00:96::/64"), u32(1)}});
     put_all(maps.classes[0], {{key(kClass, "198.51.100.0/24"), u32(7)},
@@ -364,6 +368,49 @@ TEST_F(Programs, ALaterFragmentIsNoSyn) {
   const std::string segment = tcp(bytes({2, 4}) + be16(1460), 0x02, addresses);
   const std::string packet = ether(0x0800) + ipv4(of_tcp(0x0010), segment);
   EXPECT_EQ(run(Loaded::Program::kTunnel, packet, kSteer | 7).packet.substr(14), packet.substr(14));
+}
+
+sdk::Address nth(std::uint32_t i) {
+  sdk::Address out = *sdk::Address::parse("10.0.0.0");
+  out.bytes = {10, static_cast<std::uint8_t>(i >> 16U), static_cast<std::uint8_t>(i >> 8U),
+               static_cast<std::uint8_t>(i)};
+  return out;
+}
+
+// Twice as many places as endpoints: none finds its two buckets full.
+TEST_F(Programs, AsManyIpv4EndpointsAsThereMayBe) {
+  loaded_.remove(common::Table::kIp, {nth(0)});  // of none
+  const std::size_t others = loaded_.endpoints(common::Table::kIp).size();
+  Endpoints many;
+  for (std::uint32_t i = 0; i < EGW_MAX_ENDPOINTS; ++i) many.emplace_back(nth(i), kClass);
+  ASSERT_TRUE(loaded_.put(common::Table::kIp, many).empty());
+  ASSERT_TRUE(loaded_.put(common::Table::kIp, {{nth(77), 7}}).empty());
+  auto held = loaded_.endpoints(common::Table::kIp);
+  ASSERT_EQ(held.size(), many.size() + others) << "a replaced one is not there twice";
+  for (const auto& [endpoint, number] : many) {
+    const std::string* found = common::find_element(held, common::register_address(endpoint));
+    ASSERT_NE(found, nullptr) << endpoint.text();
+    ASSERT_EQ(*found, common::register_u32(endpoint == nth(77) ? 7 : number)) << endpoint.text();
+  }
+  EXPECT_EQ(pod(from4("10.0.0.77")).mark, kEarly);
+  EXPECT_EQ(pod(from4("10.1.255.255")).mark, kEarly) << "of a class";
+  std::vector<sdk::Address> gone;
+  for (const auto& [endpoint, number] : many) gone.push_back(endpoint);
+  loaded_.remove(common::Table::kIp, gone);
+  EXPECT_EQ(loaded_.endpoints(common::Table::kIp).size(), others);
+  EXPECT_EQ(pod(from4("10.0.0.77")).mark, 0U);
+}
+
+TEST_F(Programs, Ipv4EndpointsWithoutRoomAreNamedAndTheOthersWritten) {
+  Endpoints many;
+  for (std::uint32_t i = 0; i <= EGW_BUCKETS * EGW_BUCKET; ++i) many.emplace_back(nth(i), 7);
+  const auto refused = loaded_.put(common::Table::kIp, many);
+  const auto held = loaded_.endpoints(common::Table::kIp);
+  ASSERT_FALSE(refused.empty());
+  EXPECT_GT(held.size(), EGW_MAX_ENDPOINTS);
+  EXPECT_EQ(refused[0].error, ENOSPC);
+  for (const Refused& r : refused) ASSERT_EQ(common::find_element(held, r.key), nullptr);
+  EXPECT_EQ(held.size() + refused.size(), many.size() + 4);
 }
 
 }  // namespace
