@@ -98,7 +98,8 @@ void Desired::add_egress(std::uint32_t id, const EgressPlan& plan, Lists& out) c
   for (const Table t : kFamilies) {
     if (!enabled(t)) continue;
     const Mode mode = plan.mode[index(t)];
-    if (mode == Mode::kSteer) out.at(t, Dyn::kSteered).emplace_back(key, "");
+    if (mode == Mode::kSteer && !programs_) out.at(t, Dyn::kSteered).emplace_back(key, "");
+    if (mode == Mode::kDrop && programs_) out.at(t, Dyn::kDropped).emplace_back(key, "");
     if (mode == Mode::kOwn) out.at(t, Dyn::kOwned).emplace_back(key, "");
     if (!plan.serve || !plan.address[index(t)]) continue;
     const std::string source = register_address(plan.address[index(t)]);

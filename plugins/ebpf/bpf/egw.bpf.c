@@ -451,6 +451,7 @@ int egw_tunnel(struct __sk_buff* skb) {
   const struct egw_settings* s = read_settings();
   if (!s) return drop(EGW_NOT_STEERED);
   __u32 slot = skb->mark & s->slot_mask, index = skb->mark & EGW_ID_MASK;
+  const int family = skb->protocol == bpf_htons(ETH_P_IPV6);
   bool own = false;
   if (skb->protocol == bpf_htons(ETH_P_IP)) {
     __be32 source = 0;
@@ -467,7 +468,10 @@ int egw_tunnel(struct __sk_buff* skb) {
   }
   if (slot == s->slot_steer) {
     const struct egw_owner* owner = bpf_map_lookup_elem(&owners, &index);
-    if (!owner || none(owner->mac)) return drop(EGW_NO_OWNER);
+    /* Owned here and with a MAC: connections that go on by way of the former owner. */
+    if (!owner || owner->mode[family] == EGW_MODE_DROP || none(owner->mac)) {
+      return drop(EGW_NO_OWNER);
+    }
     tally(&steered, index, skb->len);
     return enter(skb, owner->mac, index | s->slot_outer);
   }

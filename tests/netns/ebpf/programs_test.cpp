@@ -291,6 +291,20 @@ TEST_F(Programs, NothingElseEntersTheTunnel) {
   }
 }
 
+// An id that has one family only; and one whose connections still go to the former owner.
+TEST_F(Programs, IntoTheTunnelGoesTheFamilyThatTheIdHas) {
+  common::EgressPlan plan;
+  plan.mode = {common::Mode::kSteer, common::Mode::kDrop};
+  plan.owner = kOwnerMac;
+  loaded_.owners().set(7, owner_value(plan));
+  const std::string six = ether(0x86dd) + ipv6(17, udp());
+  EXPECT_EQ(run(Loaded::Program::kTunnel, from4("10.244.1.10"), kSteer | 7).verdict, kNext);
+  EXPECT_EQ(run(Loaded::Program::kTunnel, six, kSteer | 7).verdict, kShot);
+  EXPECT_EQ(dropped(EGW_NO_OWNER), 1U);
+  loaded_.owners().set(7, owner(common::Mode::kOwn, kOwnerMac));
+  EXPECT_EQ(run(Loaded::Program::kTunnel, six, kSteer | 7).verdict, kNext);
+}
+
 // The maximum segment size of a SYN, by where the option stands and what it says.
 TEST_F(Programs, SegmentsAreMadeToFit) {
   const std::string addresses = address("10.244.1.10") + address("198.51.100.7");
