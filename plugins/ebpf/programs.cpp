@@ -231,27 +231,31 @@ void BpfPrograms::sync_sources(Table t, const common::Tables::Past* before, cons
   kernel_.loaded()->remove(t, gone);
 }
 
+void BpfPrograms::prepare(const common::Tables::Past* before, const Desired& desired,
+                          common::Repairs& repairs) {
+  Loaded& loaded = kernel_.load();
+  const MapSet& maps = loaded.maps();
+  fresh_ = loaded.take_fresh();
+  for (const Table t : kFamilies) {
+    const Elements past = before != nullptr ? class_elements(before->desired, t) : Elements();
+    stale_.cluster[index(t)] = sync_prefixes(maps.cluster[index(t)], prefix_size(t),
+                                             cluster_elements(desired, t), {}, repairs);
+    stale_.classes[index(t)] = sync_prefixes(maps.classes[index(t)], prefix_size(t),
+                                             class_elements(desired, t), past, repairs);
+  }
+}
+
 void BpfPrograms::sync(const common::Tables::Past* before, const sdk::State& state,
                        const Desired& desired, int device, std::uint32_t mtu,
                        common::Repairs& repairs, std::vector<common::Nft::ElementFailure>& failures,
                        std::vector<common::SourceChange>& changes) {
-  Loaded& loaded = kernel_.load();
-  const MapSet& maps = loaded.maps();
-  fresh_ = loaded.take_fresh();
+  const MapSet& maps = kernel_.loaded()->maps();
   sync_settings(desired, device, mtu);
   sync_arrays(before, desired, repairs);
-  std::array<Elements, 2> classes, cluster;
-  for (const Table t : kFamilies) {
-    const Elements past = before != nullptr ? class_elements(before->desired, t) : Elements();
-    cluster[index(t)] = sync_prefixes(maps.cluster[index(t)], prefix_size(t),
-                                      cluster_elements(desired, t), {}, repairs);
-    classes[index(t)] = sync_prefixes(maps.classes[index(t)], prefix_size(t),
-                                      class_elements(desired, t), past, repairs);
-  }
   for (const Table t : kFamilies) {
     sync_sources(t, before, state, desired, repairs, failures, changes);
-    remove(maps.classes[index(t)], classes[index(t)]);
-    remove(maps.cluster[index(t)], cluster[index(t)]);
+    remove(maps.classes[index(t)], stale_.classes[index(t)]);
+    remove(maps.cluster[index(t)], stale_.cluster[index(t)]);
   }
   const std::uint64_t lost = kernel_.attach(device, desired.node().parent_device);
   if (before != nullptr && lost != 0) repairs["BPF program"] += lost;

@@ -3,6 +3,7 @@
 // common/nftables/datapath.cpp.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <string>
 #include <vector>
@@ -26,6 +27,8 @@ class BpfPrograms : public common::Programs {
  public:
   BpfPrograms(const Config& config, std::string_view state_dir, sdk::DatapathHost host);
 
+  void prepare(const common::Tables::Past* before, const common::Desired& desired,
+               common::Repairs& repairs) override;
   void sync(const common::Tables::Past* before, const sdk::State& state,
             const common::Desired& desired, int device, std::uint32_t mtu, common::Repairs& repairs,
             std::vector<common::Nft::ElementFailure>& failures,
@@ -61,6 +64,11 @@ class BpfPrograms : public common::Programs {
 
   Kernel kernel_;
   bool fresh_ = false;  // during a sync: the maps are new
+  // From prepare() to sync(): what shall go after endpoints have changed, by family.
+  struct Stale {
+    std::array<common::Elements, 2> classes, cluster;
+  };
+  Stale stale_;
 };
 
 }  // namespace egw::ebpf
