@@ -223,15 +223,20 @@ std::string Kernel::pin(int interface, Side side) const {
 void Kernel::attach_one(int interface, Side side, Loaded::Program program, std::uint64_t& lost) {
   const auto at = attachments_.find({interface, side});
   if (at != attachments_.end()) {
-    if (at->second.alive()) return;
-    ++lost;
-    at->second.detach();
+    const bool alive = at->second.attachment.alive();
+    if (alive && at->second.program == program) return;
+    // A program in place of another one replaces it in one step. What a new interface is for is not
+    // known when it comes.
+    if (!alive) {
+      ++lost;
+      at->second.attachment.detach();
+    }
     attachments_.erase(at);
   }
   try {
-    attachments_.emplace(
-        std::pair(interface, side),
-        Attachment(method_, loaded_->program(program), interface, side, pin(interface, side)));
+    attachments_.emplace(std::pair(interface, side),
+                         Placed{program, Attachment(method_, loaded_->program(program), interface,
+                                                    side, pin(interface, side))});
   } catch (const sdk::Failure& failure) {
     if (failure.status().sys_errno != ENODEV) throw;
   }
@@ -260,7 +265,7 @@ std::uint64_t Kernel::attach_locked() {
       ++at;
       continue;
     }
-    at->second.detach();
+    at->second.attachment.detach();
     at = attachments_.erase(at);
   }
   for (const auto& [place, program] : wanted) attach_one(place.first, place.second, program, lost);
@@ -286,7 +291,7 @@ void Kernel::remove_leftovers() {
     if (name != ours && name != "links") fs::remove_all(entry.path(), ignored);
   }
   std::set<std::string> used;
-  for (const auto& [place, attachment] : attachments_) used.insert(pin(place.first, place.second));
+  for (const auto& [place, placed] : attachments_) used.insert(pin(place.first, place.second));
   for (const auto& entry : fs::directory_iterator(folder_ + "/links", ignored)) {
     if (used.count(entry.path()) == 0) fs::remove(entry.path(), ignored);
   }
@@ -319,8 +324,8 @@ void Kernel::run() {
 
 std::string Kernel::missing() {
   const std::scoped_lock lock(mutex_);
-  for (const auto& [place, attachment] : attachments_) {
-    if (!attachment.alive()) return "interface " + std::to_string(place.first);
+  for (const auto& [place, placed] : attachments_) {
+    if (!placed.attachment.alive()) return "interface " + std::to_string(place.first);
   }
   return {};
 }

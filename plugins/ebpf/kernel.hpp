@@ -102,7 +102,11 @@ class Kernel {
   bool attached_ = false;
   int tunnel_ = 0;
   std::string skip_;
-  std::map<std::pair<int, Side>, Attachment> attachments_;
+  struct Placed {
+    Loaded::Program program;
+    Attachment attachment;
+  };
+  std::map<std::pair<int, Side>, Placed> attachments_;
   int stop_ = -1;
   std::thread thread_;
 };
