@@ -89,25 +89,29 @@ std::set<std::string> changed_chains(const Plan& before, const Plan& after, Tabl
   return out;
 }
 
-// BindingTables of one plan state: endpoints of one chain share one.
+// BindingTables of one plan state: endpoints of one chain, or of one class, share one.
 class TablesOf {
  public:
-  explicit TablesOf(const Plan& plan) : plan_(plan) {}
-  std::shared_ptr<const BindingTable> operator()(Table t, const std::string& chain) {
-    auto& slot = made_[index(t)][chain];
+  explicit TablesOf(const Plan& plan) : plan_(std::make_shared<const Plan>(plan)) {}
+  const std::shared_ptr<const BindingTable>& operator()(Table t, const std::string& chain) {
+    auto& slot = by_chain_[index(t)][chain];
     if (!slot) slot = std::make_shared<const BindingTable>(plan_, t, chain);
     return slot;
   }
-  std::shared_ptr<const BindingTable> of(const sdk::Address& endpoint, const sdk::State& state) {
+  const std::shared_ptr<const BindingTable>& of(const sdk::Address& endpoint,
+                                                const sdk::State& state) {
     const Table t = table_of(endpoint);
     const auto at = state.endpoints.find(endpoint);
-    const bool none = at == state.endpoints.end() || !plan_.enabled(t);
-    return (*this)(t, none ? std::string() : plan_.target(at->second, t));
+    if (at == state.endpoints.end() || !plan_->enabled(t)) return (*this)(t, {});
+    auto& slot = by_class_[index(t)][at->second];
+    if (!slot) slot = (*this)(t, plan_->target(at->second, t));
+    return slot;
   }
 
  private:
-  const Plan& plan_;
-  std::array<std::map<std::string, std::shared_ptr<const BindingTable>>, 2> made_;
+  std::shared_ptr<const Plan> plan_;
+  std::array<std::unordered_map<std::string, std::shared_ptr<const BindingTable>>, 2> by_chain_;
+  std::array<std::unordered_map<std::uint32_t, std::shared_ptr<const BindingTable>>, 2> by_class_;
 };
 
 const Fate kKeep{};
@@ -115,27 +119,37 @@ const Fate kRemove{Fate::Kind::kRemove, {}, 0};
 
 }  // namespace
 
-BindingTable::BindingTable(const Plan& plan, Table t, const std::string& chain)
-    : cluster_(plan.cluster(t)) {
-  if (chain.empty()) return;
-  const auto table = plan.class_tables(t).find(chain);
-  if (table != plan.class_tables(t).end()) {
+BindingTable::BindingTable(std::shared_ptr<const Plan> plan, Table t, std::string chain)
+    : plan_(std::move(plan)), table_(t), chain_(std::move(chain)) {}
+
+BindingTable::Ranges BindingTable::make() const {
+  if (chain_.empty()) return {};
+  const auto table = plan_->class_tables(table_).find(chain_);
+  if (table != plan_->class_tables(table_).end()) {
     std::vector<std::pair<sdk::Prefix, Binding>> pairs;
     for (const ClassEntry& e : table->second.table->entries) {
-      pairs.emplace_back(e.prefix, binding_of(plan, t, name_of(e.action)));
+      pairs.emplace_back(e.prefix, binding_of(*plan_, table_, name_of(e.action)));
     }
-    ranges_ = sdk::flatten(std::move(pairs));
-    return;
+    return sdk::flatten(std::move(pairs));
   }
   sdk::Address zero;
-  zero.family = t == Table::kIp ? 4 : 6;
+  zero.family = table_ == Table::kIp ? 4 : 6;
   const sdk::Prefix all(zero, 0);
-  ranges_.push_back({all.first(), all.last(), binding_of(plan, t, chain)});
+  return {{all.first(), all.last(), binding_of(*plan_, table_, chain_)}};
+}
+
+const BindingTable::Ranges& BindingTable::ranges() const {
+  std::call_once(made_, [this] { ranges_ = make(); });
+  return ranges_;
+}
+
+bool operator==(const BindingTable& a, const BindingTable& b) {
+  return a.plan_->cluster(a.table_) == b.plan_->cluster(b.table_) && a.ranges() == b.ranges();
 }
 
 Binding BindingTable::of(const sdk::Address& destination) const {
-  if (range_at(cluster_, destination) != nullptr) return {};
-  const Binding* found = range_at(ranges_, destination);
+  if (range_at(plan_->cluster(table_), destination) != nullptr) return {};
+  const Binding* found = range_at(ranges(), destination);
   return found == nullptr ? Binding{} : *found;
 }
 
@@ -242,14 +256,37 @@ void Unswept::note_zones(const Plan* before, const Plan& after) {
   }
 }
 
+// Endpoints whose chain stays and has another meaning.
+void Unswept::note_chains(
+    const Plan& before, const Plan& after, const sdk::State& state,
+    const std::vector<SourceChange>& changes,
+    const std::function<std::shared_ptr<const BindingTable>(Table, const std::string&)>& old) {
+  std::array<std::set<std::string>, 2> changed;
+  std::array<bool, 2> all{};
+  for (const Table t : kFamilies) {
+    changed[index(t)] = changed_chains(before, after, t, moved_);
+    all[index(t)] = before.cluster(t) != after.cluster(t);
+  }
+  if (!all[0] && !all[1] && changed[0].empty() && changed[1].empty()) return;
+  std::unordered_set<sdk::Address> named;
+  for (const SourceChange& c : changes) {
+    if (c.before != c.after) named.insert(c.address);
+  }
+  for (const auto& [address, class_id] : state.endpoints) {
+    const Table t = table_of(address);
+    const std::string& chain = after.target(class_id, t);
+    if (!all[index(t)] && changed[index(t)].count(chain) == 0) continue;
+    if (named.count(address) == 0) suspects_[address].add(old(t, chain));
+  }
+}
+
 void Unswept::note(const Plan* before, const Plan& after, const sdk::State& state,
                    const std::vector<SourceChange>& changes) {
   std::unique_ptr<TablesOf> old;
   if (before != nullptr) old = std::make_unique<TablesOf>(*before);
-  std::unordered_set<sdk::Address> named;
+  suspects_.reserve(suspects_.size() + changes.size());
   for (const SourceChange& c : changes) {
     if (c.before == c.after) continue;
-    named.insert(c.address);
     Suspect& suspect = suspects_[c.address];
     if (old) {
       suspect.add((*old)(table_of(c.address), c.before));
@@ -260,20 +297,8 @@ void Unswept::note(const Plan* before, const Plan& after, const sdk::State& stat
   if (before == nullptr) {
     for (const auto& [address, class_id] : state.endpoints) suspects_[address].unsure = true;
   } else if (before != &after) {
-    std::array<std::set<std::string>, 2> changed;
-    std::array<bool, 2> all{};
-    for (const Table t : kFamilies) {
-      changed[index(t)] = changed_chains(*before, after, t, moved_);
-      all[index(t)] = before->cluster(t) != after.cluster(t);
-    }
-    if (all[0] || all[1] || !changed[0].empty() || !changed[1].empty()) {
-      for (const auto& [address, class_id] : state.endpoints) {
-        const Table t = table_of(address);
-        const std::string& chain = after.target(class_id, t);
-        if (!all[index(t)] && changed[index(t)].count(chain) == 0) continue;
-        if (named.count(address) == 0) suspects_[address].add((*old)(t, chain));
-      }
-    }
+    note_chains(*before, after, state, changes,
+                [&](Table t, const std::string& chain) { return (*old)(t, chain); });
   }
   if (before != &after) note_zones(before, after);
 }

@@ -9,6 +9,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <set>
 #include <string>
 #include <unordered_map>
@@ -33,16 +34,24 @@ struct Binding {
   friend bool operator==(const Binding&, const Binding&) = default;
 };
 
-// What the chain that an endpoint goes to does with a destination. A snapshot: outlives `plan`.
+// What the chain that an endpoint goes to does with a destination. Made when first asked, because
+// few of the endpoints that a change touches have connections; from any thread.
 class BindingTable {
  public:
-  BindingTable(const Plan& desired, Table t, const std::string& chain);
+  BindingTable(std::shared_ptr<const Plan> plan, Table t, std::string chain);
   [[nodiscard]] Binding of(const sdk::Address& destination) const;
-  friend bool operator==(const BindingTable&, const BindingTable&) = default;
+  friend bool operator==(const BindingTable& a, const BindingTable& b);
 
  private:
-  std::vector<sdk::FlatRange<Binding>> ranges_;
-  std::vector<sdk::FlatRange<std::string>> cluster_;
+  using Ranges = std::vector<sdk::FlatRange<Binding>>;
+  [[nodiscard]] Ranges make() const;
+  [[nodiscard]] const Ranges& ranges() const;
+
+  std::shared_ptr<const Plan> plan_;
+  Table table_;
+  std::string chain_;
+  mutable std::once_flag made_;
+  mutable Ranges ranges_;
 };
 
 // Whether an entry agrees with what it would be bound to if it began now. Native says nothing: the
@@ -98,6 +107,10 @@ class Unswept {
   [[nodiscard]] bool urgent() const { return moved_; }
 
  private:
+  void note_chains(
+      const Plan& before, const Plan& after, const sdk::State& state,
+      const std::vector<SourceChange>& changes,
+      const std::function<std::shared_ptr<const BindingTable>(Table, const std::string&)>& old);
   void note_zones(const Plan* before, const Plan& after);
 
   FlowSweep::Suspects suspects_;

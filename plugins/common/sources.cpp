@@ -41,8 +41,12 @@ void settle_sources(const Plan& plan, const sdk::State& state, std::vector<Sourc
 
 void check_endpoints(const sdk::Change& change, const sdk::State& state,
                      std::vector<ObjectFailure>& failures) {
+  std::unordered_set<std::uint32_t> known;
+  if (!change.endpoints().empty()) {
+    for (const auto& [id, table] : state.classes) known.insert(id);
+  }
   for (const egw_endpoint e : change.endpoints()) {
-    if (state.classes.count(e.class_id) != 0) continue;
+    if (known.count(e.class_id) != 0) continue;
     failures.push_back({sdk::ObjectType::kEndpoint, sdk::Address(e.address).text(),
                         "its class " + std::to_string(e.class_id) +
                             " does not exist: all its packets are dropped"});

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstring>
 #include <filesystem>
 #include <set>
 
@@ -73,11 +74,12 @@ Loaded::Loaded(const std::string& folder, bool fast) : fast_(fast) {
                        "BPF programs", errno);
   }
   const auto& m = skeleton_->maps;
-  maps_ = {{bpf_map__fd(m.endpoints4), bpf_map__fd(m.endpoints6)},
+  maps_ = {bpf_map__fd(m.endpoints6),
            {bpf_map__fd(m.classes4), bpf_map__fd(m.classes6)},
            {bpf_map__fd(m.cluster4), bpf_map__fd(m.cluster6)},
            bpf_map__fd(m.settings),
            bpf_map__fd(m.drops)};
+  endpoints4_ = std::make_unique<EndpointTable>(bpf_map__fd(m.endpoints4));
   owners_ = std::make_unique<SharedArray>(bpf_map__fd(m.owners));
   backs_ = std::make_unique<SharedArray>(bpf_map__fd(m.backs));
   steered_ = std::make_unique<Counts>(bpf_map__fd(m.steered));
@@ -118,6 +120,50 @@ std::string Loaded::load(const std::string& folder) {
 }
 
 Loaded::~Loaded() { egw_bpf__destroy(skeleton_); }
+
+namespace {
+
+std::uint32_t in_memory(const sdk::Address& a) {
+  std::uint32_t out = 0;
+  std::memcpy(&out, a.bytes.data(), sizeof(out));
+  return out;
+}
+
+}  // namespace
+
+common::Elements Loaded::endpoints(common::Table t) const {
+  return t == common::Table::kIp ? endpoints4_->dump()
+                                 : dump(maps_.endpoints6, sizeof(egw_address6));
+}
+
+std::vector<Refused> Loaded::put(common::Table t, const Endpoints& endpoints) {
+  if (t != common::Table::kIp) {
+    common::Elements elements;
+    for (const auto& [address, number] : endpoints) {
+      elements.emplace_back(common::register_address(address), common::register_u32(number));
+    }
+    return ebpf::put(maps_.endpoints6, elements);
+  }
+  std::vector<Refused> out;
+  for (const auto& [address, number] : endpoints) {
+    if (!endpoints4_->put(in_memory(address), number)) {
+      out.push_back({common::register_address(address), ENOSPC});
+    }
+  }
+  return out;
+}
+
+void Loaded::remove(common::Table t, const std::vector<sdk::Address>& endpoints) {
+  common::Elements elements;
+  for (const sdk::Address& address : endpoints) {
+    if (t == common::Table::kIp) {
+      endpoints4_->remove(in_memory(address));
+    } else {
+      elements.emplace_back(common::register_address(address), std::string());
+    }
+  }
+  ebpf::remove(maps_.endpoints6, elements);
+}
 
 int Loaded::program(Program which) const {
   const auto& p = skeleton_->progs;
@@ -177,15 +223,20 @@ std::string Kernel::pin(int interface, Side side) const {
 void Kernel::attach_one(int interface, Side side, Loaded::Program program, std::uint64_t& lost) {
   const auto at = attachments_.find({interface, side});
   if (at != attachments_.end()) {
-    if (at->second.alive()) return;
-    ++lost;
-    at->second.detach();
+    const bool alive = at->second.attachment.alive();
+    if (alive && at->second.program == program) return;
+    // A program in place of another one replaces it in one step. What a new interface is for is not
+    // known when it comes.
+    if (!alive) {
+      ++lost;
+      at->second.attachment.detach();
+    }
     attachments_.erase(at);
   }
   try {
-    attachments_.emplace(
-        std::pair(interface, side),
-        Attachment(method_, loaded_->program(program), interface, side, pin(interface, side)));
+    attachments_.emplace(std::pair(interface, side),
+                         Placed{program, Attachment(method_, loaded_->program(program), interface,
+                                                    side, pin(interface, side))});
   } catch (const sdk::Failure& failure) {
     if (failure.status().sys_errno != ENODEV) throw;
   }
@@ -214,7 +265,7 @@ std::uint64_t Kernel::attach_locked() {
       ++at;
       continue;
     }
-    at->second.detach();
+    at->second.attachment.detach();
     at = attachments_.erase(at);
   }
   for (const auto& [place, program] : wanted) attach_one(place.first, place.second, program, lost);
@@ -240,7 +291,7 @@ void Kernel::remove_leftovers() {
     if (name != ours && name != "links") fs::remove_all(entry.path(), ignored);
   }
   std::set<std::string> used;
-  for (const auto& [place, attachment] : attachments_) used.insert(pin(place.first, place.second));
+  for (const auto& [place, placed] : attachments_) used.insert(pin(place.first, place.second));
   for (const auto& entry : fs::directory_iterator(folder_ + "/links", ignored)) {
     if (used.count(entry.path()) == 0) fs::remove(entry.path(), ignored);
   }
@@ -273,8 +324,8 @@ void Kernel::run() {
 
 std::string Kernel::missing() {
   const std::scoped_lock lock(mutex_);
-  for (const auto& [place, attachment] : attachments_) {
-    if (!attachment.alive()) return "interface " + std::to_string(place.first);
+  for (const auto& [place, placed] : attachments_) {
+    if (!placed.attachment.alive()) return "interface " + std::to_string(place.first);
   }
   return {};
 }

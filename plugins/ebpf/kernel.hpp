@@ -22,7 +22,7 @@ struct egw_bpf;
 namespace egw::ebpf {
 
 struct MapSet {
-  int endpoints[2] = {-1, -1}, classes[2] = {-1, -1}, cluster[2] = {-1, -1};
+  int endpoints6 = -1, classes[2] = {-1, -1}, cluster[2] = {-1, -1};
   int settings = -1, drops = -1;
 };
 
@@ -38,6 +38,11 @@ class Loaded {
   [[nodiscard]] const MapSet& maps() const { return maps_; }
   [[nodiscard]] SharedArray& owners() { return *owners_; }
   [[nodiscard]] SharedArray& backs() { return *backs_; }
+  // Of one family, sorted: address -> number.
+  [[nodiscard]] common::Elements endpoints(common::Table t) const;
+  // Adds or replaces; what there is no room for is answered, the rest is written.
+  std::vector<Refused> put(common::Table t, const Endpoints& endpoints);
+  void remove(common::Table t, const std::vector<sdk::Address>& endpoints);
   [[nodiscard]] const Counts& steered() const { return *steered_; }
   [[nodiscard]] const Counts& judged() const { return *judged_; }
   enum class Program : std::uint8_t { kPod, kPodFast, kTunnel, kBackFast };
@@ -54,6 +59,7 @@ class Loaded {
   egw_bpf* skeleton_ = nullptr;
   MapSet maps_;
   std::unique_ptr<SharedArray> owners_, backs_;
+  std::unique_ptr<EndpointTable> endpoints4_;
   std::unique_ptr<Counts> steered_, judged_;
 };
 
@@ -96,7 +102,11 @@ class Kernel {
   bool attached_ = false;
   int tunnel_ = 0;
   std::string skip_;
-  std::map<std::pair<int, Side>, Attachment> attachments_;
+  struct Placed {
+    Loaded::Program program;
+    Attachment attachment;
+  };
+  std::map<std::pair<int, Side>, Placed> attachments_;
   int stop_ = -1;
   std::thread thread_;
 };

@@ -152,6 +152,63 @@ void SharedArray::set(std::uint32_t index, std::uint64_t value) {
   std::atomic_ref<std::uint64_t>(memory_[index & EGW_ID_MASK]).store(value);
 }
 
+namespace {
+
+std::uint32_t address_in(__u64 slot) { return static_cast<std::uint32_t>(slot); }
+
+// The first free place of a bucket; EGW_BUCKET: there is none.
+std::size_t room(const egw_bucket4& bucket) {
+  return static_cast<std::size_t>(std::find(bucket.slot, bucket.slot + EGW_BUCKET, 0) -
+                                  bucket.slot);
+}
+
+}  // namespace
+
+EndpointTable::EndpointTable(int map) : memory_(map_into_memory<egw_bucket4>(map, EGW_BUCKETS)) {}
+
+EndpointTable::~EndpointTable() { munmap(memory_, EGW_BUCKETS * sizeof(egw_bucket4)); }
+
+__u64* EndpointTable::find(std::uint32_t address) const {
+  for (const int second : {0, 1}) {
+    for (__u64& slot : memory_[egw_bucket_of(egw_hash4(address), second)].slot) {
+      if (slot != 0 && address_in(slot) == address) return &slot;
+    }
+  }
+  return nullptr;
+}
+
+bool EndpointTable::put(std::uint32_t address, std::uint32_t number) {
+  const __u64 value = __u64{number} << 32U | address;
+  __u64* slot = find(address);
+  if (slot == nullptr) {
+    // The emptier bucket: both are full only when hardly any place is free.
+    egw_bucket4* bucket = &memory_[egw_bucket_of(egw_hash4(address), 0)];
+    egw_bucket4* other = &memory_[egw_bucket_of(egw_hash4(address), 1)];
+    if (room(*other) < room(*bucket)) bucket = other;
+    if (room(*bucket) == EGW_BUCKET) return false;
+    slot = &bucket->slot[room(*bucket)];
+  }
+  std::atomic_ref<__u64>(*slot).store(value);
+  return true;
+}
+
+void EndpointTable::remove(std::uint32_t address) {
+  if (__u64* slot = find(address)) std::atomic_ref<__u64>(*slot).store(0);
+}
+
+Elements EndpointTable::dump() const {
+  Elements out;
+  for (std::size_t i = 0; i < EGW_BUCKETS; ++i) {
+    for (const __u64 slot : memory_[i].slot) {
+      if (slot == 0) continue;
+      out.emplace_back(common::register_u32(address_in(slot)),
+                       common::register_u32(static_cast<std::uint32_t>(slot >> 32U)));
+    }
+  }
+  std::sort(out.begin(), out.end());
+  return out;
+}
+
 std::uint64_t owner_value(const common::EgressPlan& plan) {
   egw_owner out{};
   for (std::size_t family = 0; family < 2; ++family) {

@@ -60,6 +60,26 @@ class SharedArray {
   std::uint64_t* memory_;
 };
 
+using Endpoints = std::vector<std::pair<sdk::Address, std::uint32_t>>;  // and the number
+
+// The IPv4 endpoints (layout.h), in memory.
+class EndpointTable {
+ public:
+  explicit EndpointTable(int map);
+  ~EndpointTable();
+  EndpointTable(const EndpointTable&) = delete;
+  EndpointTable& operator=(const EndpointTable&) = delete;
+
+  // Adds or replaces; false: both buckets are full.
+  bool put(std::uint32_t address, std::uint32_t number);
+  void remove(std::uint32_t address);
+  [[nodiscard]] common::Elements dump() const;  // sorted, as that of a hash
+
+ private:
+  [[nodiscard]] __u64* find(std::uint32_t address) const;
+  egw_bucket4* memory_;
+};
+
 [[nodiscard]] std::uint64_t owner_value(const common::EgressPlan& plan);
 [[nodiscard]] std::uint64_t back_value(const sdk::Mac& mac);
 // Of a trie: the class's number (0: cluster) and a prefix.

@@ -19,7 +19,6 @@ using common::kFamilies;
 using common::Table;
 
 std::size_t index(Table t) { return static_cast<std::size_t>(t); }
-std::size_t address_size(Table t) { return t == Table::kIp ? 4 : 16; }
 std::size_t prefix_size(Table t) {
   return t == Table::kIp ? sizeof(egw_prefix4) : sizeof(egw_prefix6);
 }
@@ -166,50 +165,97 @@ Elements BpfPrograms::sync_prefixes(int map, std::size_t key_size, const Element
   return std::move(drop.remove);
 }
 
+namespace {
+
+// What an endpoint's number was last, if any.
+std::uint32_t number_before(const common::Tables::Past& before, const sdk::Address& address) {
+  const auto at = before.state.endpoints.find(address);
+  return at == before.state.endpoints.end()
+             ? 0
+             : before.desired.number(at->second, common::table_of(address));
+}
+
+}  // namespace
+
+// At a first load, without the work of a comparison.
+void BpfPrograms::fill_sources(Table t, const common::Tables::Past* before, const sdk::State& state,
+                               const Desired& desired, common::Repairs& repairs,
+                               std::vector<common::Nft::ElementFailure>& failures,
+                               std::vector<common::SourceChange>& changes) {
+  if (!desired.enabled(t)) return;
+  Endpoints add;
+  add.reserve(state.endpoints.size());
+  changes.reserve(changes.size() + state.endpoints.size());
+  for (const auto& [address, class_id] : state.endpoints) {
+    if (common::table_of(address) != t) continue;
+    const std::uint32_t number = desired.number(class_id, t);
+    if (number == 0) continue;
+    add.emplace_back(address, number);
+    changes.push_back({address, {}, desired.target(class_id, t)});
+    if (before != nullptr && number_before(*before, address) == number) {
+      ++repairs["BPF map element"];
+    }
+  }
+  fail_endpoints(t, kernel_.loaded()->put(t, add), failures);
+}
+
 void BpfPrograms::sync_sources(Table t, const common::Tables::Past* before, const sdk::State& state,
                                const Desired& desired, common::Repairs& repairs,
                                std::vector<common::Nft::ElementFailure>& failures,
                                std::vector<common::SourceChange>& changes) {
-  const int map = kernel_.loaded()->maps().endpoints[index(t)];
+  const Elements have = fresh_ ? Elements() : kernel_.loaded()->endpoints(t);
+  if (have.empty()) {
+    return fill_sources(t, before, state, desired, repairs, failures, changes);
+  }
   const auto names_now = desired.class_names(t);
   const auto names_before = before != nullptr ? before->desired.class_names(t) : names_now;
+  Endpoints add;
+  std::vector<sdk::Address> gone;
   common::ElementChange put_change, drop;
   common::difference(
-      {}, held(map, address_size(t)), desired.source_elements(state, t), put_change, drop,
+      {}, have, desired.source_elements(state, t), put_change, drop,
       [&](const std::string& key, const std::string* had, const std::string* wants) {
         const sdk::Address address = common::register_to_address(key);
+        if (wants != nullptr) {
+          add.emplace_back(address, u32_of(*wants));
+        } else {
+          gone.push_back(address);
+        }
         changes.push_back({address, number_name(names_before, had), number_name(names_now, wants)});
-        if (before == nullptr) return;
-        const auto at = before->state.endpoints.find(address);
-        const std::uint32_t was =
-            at == before->state.endpoints.end() ? 0 : before->desired.number(at->second, t);
-        if (was == (wants == nullptr ? 0 : u32_of(*wants))) ++repairs["BPF map element"];
+        if (before != nullptr &&
+            number_before(*before, address) == (wants == nullptr ? 0 : u32_of(*wants))) {
+          ++repairs["BPF map element"];
+        }
       });
-  fail_endpoints(t, put(map, put_change.add), failures);
-  remove(map, drop.remove);
+  fail_endpoints(t, kernel_.loaded()->put(t, add), failures);
+  kernel_.loaded()->remove(t, gone);
+}
+
+void BpfPrograms::prepare(const common::Tables::Past* before, const Desired& desired,
+                          common::Repairs& repairs) {
+  Loaded& loaded = kernel_.load();
+  const MapSet& maps = loaded.maps();
+  fresh_ = loaded.take_fresh();
+  for (const Table t : kFamilies) {
+    const Elements past = before != nullptr ? class_elements(before->desired, t) : Elements();
+    stale_.cluster[index(t)] = sync_prefixes(maps.cluster[index(t)], prefix_size(t),
+                                             cluster_elements(desired, t), {}, repairs);
+    stale_.classes[index(t)] = sync_prefixes(maps.classes[index(t)], prefix_size(t),
+                                             class_elements(desired, t), past, repairs);
+  }
 }
 
 void BpfPrograms::sync(const common::Tables::Past* before, const sdk::State& state,
                        const Desired& desired, int device, std::uint32_t mtu,
                        common::Repairs& repairs, std::vector<common::Nft::ElementFailure>& failures,
                        std::vector<common::SourceChange>& changes) {
-  Loaded& loaded = kernel_.load();
-  const MapSet& maps = loaded.maps();
-  fresh_ = loaded.take_fresh();
+  const MapSet& maps = kernel_.loaded()->maps();
   sync_settings(desired, device, mtu);
   sync_arrays(before, desired, repairs);
-  std::array<Elements, 2> classes, cluster;
-  for (const Table t : kFamilies) {
-    const Elements past = before != nullptr ? class_elements(before->desired, t) : Elements();
-    cluster[index(t)] = sync_prefixes(maps.cluster[index(t)], prefix_size(t),
-                                      cluster_elements(desired, t), {}, repairs);
-    classes[index(t)] = sync_prefixes(maps.classes[index(t)], prefix_size(t),
-                                      class_elements(desired, t), past, repairs);
-  }
   for (const Table t : kFamilies) {
     sync_sources(t, before, state, desired, repairs, failures, changes);
-    remove(maps.classes[index(t)], classes[index(t)]);
-    remove(maps.cluster[index(t)], cluster[index(t)]);
+    remove(maps.classes[index(t)], stale_.classes[index(t)]);
+    remove(maps.cluster[index(t)], stale_.cluster[index(t)]);
   }
   const std::uint64_t lost = kernel_.attach(device, desired.node().parent_device);
   if (before != nullptr && lost != 0) repairs["BPF program"] += lost;
@@ -252,7 +298,9 @@ void BpfPrograms::step(const Desired* before, const Desired& desired,
   };
   for (const Table t : kFamilies) {
     if (!desired.enabled(t)) continue;
-    Elements fresh, stale, add, gone;
+    Elements fresh, stale;
+    Endpoints add;
+    std::vector<sdk::Address> gone;
     if (classes) {
       common::each_surplus(desired.class_tables(t), before->class_tables(t), collect(fresh));
       common::each_surplus(before->class_tables(t), desired.class_tables(t), collect(stale));
@@ -260,15 +308,14 @@ void BpfPrograms::step(const Desired* before, const Desired& desired,
     must(put(maps.classes[index(t)], fresh), "BPF map of prefixes");
     for (const common::SourceChange& c : changes) {
       if (common::table_of(c.address) != t) continue;
-      const std::string key = common::register_address(c.address);
       if (c.after.empty()) {
-        gone.emplace_back(key, std::string());
+        gone.push_back(c.address);
       } else {
-        add.emplace_back(key, common::register_u32(desired.number_of(t, c.after)));
+        add.emplace_back(c.address, desired.number_of(t, c.after));
       }
     }
-    fail_endpoints(t, put(maps.endpoints[index(t)], add), failures);
-    remove(maps.endpoints[index(t)], gone);
+    fail_endpoints(t, kernel_.loaded()->put(t, add), failures);
+    kernel_.loaded()->remove(t, gone);
     remove(maps.classes[index(t)], stale);
   }
 }
@@ -313,11 +360,10 @@ void BpfPrograms::counters(const Desired* desired, sdk::CounterSink& out) {
 
 void BpfPrograms::observe(const Desired* desired, nlohmann::json& out) {
   if (kernel_.loaded() == nullptr) return;
-  const MapSet& maps = kernel_.loaded()->maps();
   for (const Table t : kFamilies) {
     const auto names = desired != nullptr ? desired->class_names(t)
                                           : std::unordered_map<std::uint32_t, std::string>();
-    for (const auto& [key, number] : dump(maps.endpoints[index(t)], address_size(t))) {
+    for (const auto& [key, number] : kernel_.loaded()->endpoints(t)) {
       out["endpoints"][common::register_to_address(key).text()] = number_name(names, &number);
     }
   }
@@ -344,7 +390,7 @@ void BpfPrograms::add_bound(common::Bound& out) {
     }
   }
   for (const Table t : kFamilies) {
-    for (const auto& [key, number] : dump(loaded->maps().endpoints[index(t)], address_size(t))) {
+    for (const auto& [key, number] : loaded->endpoints(t)) {
       out.endpoints.insert(common::register_to_address(key));
     }
   }

@@ -3,6 +3,7 @@
 // common/nftables/datapath.cpp.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <string>
 #include <vector>
@@ -26,6 +27,8 @@ class BpfPrograms : public common::Programs {
  public:
   BpfPrograms(const Config& config, std::string_view state_dir, sdk::DatapathHost host);
 
+  void prepare(const common::Tables::Past* before, const common::Desired& desired,
+               common::Repairs& repairs) override;
   void sync(const common::Tables::Past* before, const sdk::State& state,
             const common::Desired& desired, int device, std::uint32_t mtu, common::Repairs& repairs,
             std::vector<common::Nft::ElementFailure>& failures,
@@ -47,6 +50,11 @@ class BpfPrograms : public common::Programs {
                     const common::Desired& desired, common::Repairs& repairs,
                     std::vector<common::Nft::ElementFailure>& failures,
                     std::vector<common::SourceChange>& changes);
+  // The same where the kernel holds none.
+  void fill_sources(common::Table t, const common::Tables::Past* before, const sdk::State& state,
+                    const common::Desired& desired, common::Repairs& repairs,
+                    std::vector<common::Nft::ElementFailure>& failures,
+                    std::vector<common::SourceChange>& changes);
   // What a map holds now.
   [[nodiscard]] common::Elements held(int map, std::size_t key_size) const;
   // Answers what shall go after endpoints have changed.
@@ -56,6 +64,11 @@ class BpfPrograms : public common::Programs {
 
   Kernel kernel_;
   bool fresh_ = false;  // during a sync: the maps are new
+  // From prepare() to sync(): what shall go after endpoints have changed, by family.
+  struct Stale {
+    std::array<common::Elements, 2> classes, cluster;
+  };
+  Stale stale_;
 };
 
 }  // namespace egw::ebpf

@@ -6,6 +6,7 @@
 #include <net/if.h>
 
 #include <algorithm>
+#include <future>
 
 #include "adoption.hpp"
 #include "common/sources.hpp"
@@ -202,6 +203,37 @@ void NftDatapath::report_failures(const std::vector<ObjectFailure>& objects,
   }
 }
 
+// Tables and programs; what of the programs' maps nobody refers to yet is written beside the
+// tables.
+sdk::Status NftDatapath::sync_kernel(const sdk::State& state, const Desired& desired,
+                                     Repairs& repairs, std::vector<Nft::ElementFailure>& elements,
+                                     std::vector<SourceChange>& changes) {
+  const Tables::Past held{held_.state(), desired_ ? *desired_ : desired};
+  const Tables::Past* past = desired_ ? &held : nullptr;
+  if (!programs_) return tables_.sync(past, state, desired, repairs, elements, changes);
+  Repairs beside;
+  const auto prepare = [&] { return guarded([&] { programs_->prepare(past, desired, beside); }); };
+  const auto sync_programs = [&](int tunnel_device) {
+    return guarded([&] {
+      programs_->sync(past, state, desired, tunnel_device, mtu_, repairs, elements, changes);
+    });
+  };
+  sdk::Status s = sdk::ok();
+  // The tables wait for the programs' marks from the moment they change; until then they direct
+  // themselves what enters the tunnel.
+  if (past == nullptr && tables_of_another()) {
+    s = prepare();
+    if (s.ok()) s = sync_programs(0);
+    if (!s.ok()) return s;
+  }
+  auto prepared = std::async(std::launch::async, prepare);
+  s = tables_.sync(past, state, desired, repairs, elements, changes);
+  const sdk::Status p = prepared.get();
+  for (const auto& [what, count] : beside) repairs[what] += count;
+  if (s.ok()) s = p;
+  return s.ok() ? sync_programs(device_) : s;
+}
+
 sdk::Status NftDatapath::apply_all(const sdk::Change& change, sdk::ApplyReport& report) {
   sdk::DatapathState next;
   if (!change.full()) next = held_;
@@ -235,23 +267,9 @@ sdk::Status NftDatapath::apply_all(const sdk::Change& change, sdk::ApplyReport& 
   if (sdk::Status s = tables_owner_.take(); !s.ok()) host_.warn(s.text());
   std::vector<Nft::ElementFailure> elements;
   std::vector<SourceChange> changes;
-  const bool known = desired_.has_value();
-  const Tables::Past past{held_.state(), known ? *desired_ : desired};
-  const auto sync_programs = [&](int tunnel_device) {
-    return guarded([&] {
-      programs_->sync(known ? &past : nullptr, state, desired, tunnel_device, mtu_, repairs,
-                      elements, changes);
-    });
-  };
-  sdk::Status s = sdk::ok();
-  // The tables wait for the programs' marks from the moment they change; until then they direct
-  // themselves what enters the tunnel.
-  if (programs_ && !known && tables_of_another()) s = sync_programs(0);
-  if (s.ok()) {
-    s = tables_.sync(known ? &past : nullptr, state, desired, repairs, elements, changes);
-  }
-  if (s.ok() && programs_) s = sync_programs(device_);
-  settle_flows(known ? &*desired_ : nullptr, desired, state, changes, elements, s.ok());
+  const Desired* before = desired_ ? &*desired_ : nullptr;
+  sdk::Status s = sync_kernel(state, desired, repairs, elements, changes);
+  settle_flows(before, desired, state, changes, elements, s.ok());
   if (!s.ok()) return s;
   if (tables_.missed()) host_.drifted("nftables, by somebody, while a big change was loaded");
   report_failures(failures, elements, report);

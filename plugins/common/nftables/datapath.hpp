@@ -33,8 +33,11 @@ namespace egw::common {
 class Programs {
  public:
   virtual ~Programs() = default;
-  // Compares with the kernel and writes differences; attaches. device: the tunnel's index; 0: there
-  // is none. The rest: as in Tables::sync.
+  // The part of sync() that changes no packet's way: what nobody refers to yet. On a thread of its
+  // own, while the tables are written.
+  virtual void prepare(const Tables::Past* before, const Desired& desired, Repairs& repairs) = 0;
+  // After prepare(): compares with the kernel and writes differences; attaches. device:
+  // the tunnel's index; 0: there is none. The rest: as in Tables::sync.
   virtual void sync(const Tables::Past* before, const sdk::State& state, const Desired& desired,
                     int device, std::uint32_t mtu, Repairs& repairs,
                     std::vector<Nft::ElementFailure>& failures,
@@ -79,6 +82,9 @@ class NftDatapath : public sdk::Datapath {
   [[nodiscard]] bool tables_of_another();
   sdk::Status apply_all(const sdk::Change& change, sdk::ApplyReport& report);
   sdk::Status apply_step(const sdk::Change& change, sdk::ApplyReport& report);
+  sdk::Status sync_kernel(const sdk::State& state, const Desired& desired, Repairs& repairs,
+                          std::vector<Nft::ElementFailure>& elements,
+                          std::vector<SourceChange>& changes);
   // The device; ok() false leaves what can be done without it to be done.
   sdk::Status program_tunnel(const sdk::State& state, const Desired& desired,
                              sdk::ApplyReport& report, Repairs& repairs, bool& fresh);

@@ -98,7 +98,8 @@ void Desired::add_egress(std::uint32_t id, const EgressPlan& plan, Lists& out) c
   for (const Table t : kFamilies) {
     if (!enabled(t)) continue;
     const Mode mode = plan.mode[index(t)];
-    if (mode == Mode::kSteer) out.at(t, Dyn::kSteered).emplace_back(key, "");
+    if (mode == Mode::kSteer && !programs_) out.at(t, Dyn::kSteered).emplace_back(key, "");
+    if (mode == Mode::kDrop && programs_) out.at(t, Dyn::kDropped).emplace_back(key, "");
     if (mode == Mode::kOwn) out.at(t, Dyn::kOwned).emplace_back(key, "");
     if (!plan.serve || !plan.address[index(t)]) continue;
     const std::string source = register_address(plan.address[index(t)]);
@@ -110,9 +111,12 @@ void Desired::add_egress(std::uint32_t id, const EgressPlan& plan, Lists& out) c
     out.at(t, Dyn::kOwn).emplace_back(source, "");
     if (plan.guarded) out.at(t, Dyn::kGuarded).emplace_back(source, "");
   }
-  if (plan.owner != sdk::Mac{}) {
-    out.at(Table::kNetdev, Dyn::kOwnerMac).emplace_back(key, register_mac(plan.owner));
-  }
+  add_owner(id, plan, out);
+}
+
+void Desired::add_owner(std::uint32_t id, const EgressPlan& plan, Lists& out) const {
+  if (programs_ || plan.owner == sdk::Mac{}) return;
+  out.at(Table::kNetdev, Dyn::kOwnerMac).emplace_back(register_u32(id), register_mac(plan.owner));
 }
 
 void Desired::add_peer(const PeerPlan& peer, Lists& out) const {
@@ -168,16 +172,23 @@ Lists Desired::elements() const {
 
 Desired::Changed Desired::changed(const Desired& before, const Desired& after) {
   Changed out;
-  const auto egress = [](const Desired& d, Lists& lists) {
-    return
-        [&d, &lists](std::uint32_t id, const EgressPlan& plan) { d.add_egress(id, plan, lists); };
+  const auto egress = [](const Desired& d, const Desired& other, Lists& lists) {
+    return [&d, &other, &lists](std::uint32_t id, EgressPlan plan) {
+      const auto at = other.egresses().find(id);
+      // From one peer to another: nothing else differs.
+      const sdk::Mac owner = plan.owner;
+      if (at != other.egresses().end()) plan.owner = at->second.owner;
+      const bool moved = at != other.egresses().end() && plan == at->second;
+      plan.owner = owner;
+      moved ? d.add_owner(id, plan, lists) : d.add_egress(id, plan, lists);
+    };
   };
   const auto peer = [](const Desired& d, Lists& lists) {
     return [&d, &lists](const std::string&, const PeerPlan& plan) { d.add_peer(plan, lists); };
   };
   if (!before.same_egresses(after)) {
-    each_surplus(before.egresses(), after.egresses(), egress(before, out.had));
-    each_surplus(after.egresses(), before.egresses(), egress(after, out.wants));
+    each_surplus(before.egresses(), after.egresses(), egress(before, after, out.had));
+    each_surplus(after.egresses(), before.egresses(), egress(after, before, out.wants));
   }
   if (!before.same_peers(after)) {
     each_surplus(before.peers(), after.peers(), peer(before, out.had));

@@ -77,6 +77,7 @@ class Desired : public Plan {
 
  private:
   void add_egress(std::uint32_t id, const EgressPlan& plan, Lists& out) const;
+  void add_owner(std::uint32_t id, const EgressPlan& plan, Lists& out) const;
   void add_peer(const PeerPlan& peer, Lists& out) const;
   void add_shapes(Lists& out) const;
   void add_number(Table t, const ClassTable& table, Lists& out) const;

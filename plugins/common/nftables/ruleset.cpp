@@ -235,16 +235,27 @@ void Ruleset::add_egress(Table t, std::vector<Chain>& out) const {
   const auto special = [](std::uint32_t number, const std::string& chain) {
     return mark_text(number) + " : goto " + chain;
   };
-  out.push_back({"egress",
-                 {},
-                 {// The id is needed for the first packet only; foreign bits of the others stay.
-                  "ct status snat ct reply " + f + " daddr . meta priority @served " +
-                      "meta priority set 0 " +
-                      set_mark(marks_.slot_mask(), marks_.value(Slot::kOwn)) + " accept",
-                  "meta priority @steered goto steer", "meta priority @owned goto own",
-                  "meta priority vmap { " + special(kBypassNumber, "leave_alone") + ", " +
-                      special(kNodeIpNumber, std::string(kNodeIpName)) + " }",
-                  counted("no_egress", "drop")}});
+  // The program at the tunnel device knows which ids go by it, and drops the others: nearly all are
+  // such, and need no element here.
+  const std::string steered = programs_ ? "meta priority & " + mark_text(~kIdMask) + " == 0"
+                                        : std::string("meta priority @steered");
+  Chain egress{
+      "egress",
+      {},
+      {// The id is needed for the first packet only; foreign bits of the others stay.
+       "ct status snat ct reply " + f + " daddr . meta priority @served " + "meta priority set 0 " +
+           set_mark(marks_.slot_mask(), marks_.value(Slot::kOwn)) + " accept",
+       "meta priority @owned goto own", steered + " goto steer",
+       "meta priority vmap { " + special(kBypassNumber, "leave_alone") + ", " +
+           special(kNodeIpNumber, std::string(kNodeIpName)) + " }",
+       counted("no_egress", "drop")}};
+  if (programs_) {
+    egress.rules.insert(egress.rules.begin() + 1,
+                        "meta priority @dropped " + counted("no_egress", "drop"));
+  } else {
+    std::swap(egress.rules[1], egress.rules[2]);  // the commonest first
+  }
+  out.push_back(std::move(egress));
   out.push_back({"own",
                  {},
                  {// Bound to another source before its policy: dropped until its entry is gone.
@@ -431,7 +442,11 @@ std::vector<std::pair<Dyn, SetSpec>> Ruleset::sets(Table t) const {
     out.push_back({Dyn::kNumber, {"numbers", true, "type classid : classid", 4, 4, false, false}});
   }
   out.push_back({Dyn::kShape, {"shapes", true, "type classid : verdict", 4, 0, true, false}});
-  out.push_back({Dyn::kSteered, {"steered", false, "type classid", 4, 0, false, false}});
+  if (programs_) {
+    out.push_back({Dyn::kDropped, {"dropped", false, "type classid", 4, 0, false, false}});
+  } else {
+    out.push_back({Dyn::kSteered, {"steered", false, "type classid", 4, 0, false, false}});
+  }
   out.push_back({Dyn::kOwned, {"owned", false, "type classid", 4, 0, false, false}});
   out.push_back(
       {Dyn::kServed, {"served", false, "type " + address + " . classid", n + 4, 0, false, false}});

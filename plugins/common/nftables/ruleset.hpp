@@ -37,7 +37,8 @@ enum class Dyn : std::uint8_t {
   kSource,    // ip, ip6: endpoint -> number: egress id, class, drop, node's address
   kNumber,    // ip, ip6: a class's own number -> its number; only with programs()
   kShape,     // ip, ip6: class bit and shape of such a number -> verdict
-  kSteered,   // ip, ip6: ids that go into the tunnel
+  kSteered,   // ip, ip6: ids that go into the tunnel; not with programs()
+  kDropped,   // ip, ip6: ids that do not, nor are owned here; only with programs()
   kOwned,     // ip, ip6: ids that this node owns
   kServed,    // ip, ip6: address . id that translated connections of this node's pods may keep
   kGuarded,   // ip, ip6: EIPs that this node may serve: nobody connects to them
@@ -51,7 +52,7 @@ enum class Dyn : std::uint8_t {
   kOwnerMac,  // netdev: mark (id) -> MAC of the owner
   kBackMac,   // netdev: mark (peer number) -> MAC of the peer
 };
-inline constexpr std::size_t kDynCount = 16;
+inline constexpr std::size_t kDynCount = 17;
 
 struct SetSpec {
   std::string name;

@@ -27,11 +27,11 @@
 #define NEXT (-1)
 
 struct {
-  __uint(type, BPF_MAP_TYPE_HASH);
-  __uint(map_flags, BPF_F_NO_PREALLOC);
-  __uint(max_entries, EGW_MAX_ENDPOINTS);
-  __type(key, __be32);
-  __type(value, __u32);
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(map_flags, BPF_F_MMAPABLE);
+  __uint(max_entries, EGW_BUCKETS);
+  __type(key, __u32);
+  __type(value, struct egw_bucket4);
 } endpoints4 SEC(".maps");
 
 struct {
@@ -146,6 +146,23 @@ static __always_inline int load(struct __sk_buff* skb, __u32 offset, void* to, _
   return bpf_skb_load_bytes_relative(skb, offset, to, length, BPF_HDR_START_NET);
 }
 
+/* The number of an IPv4 endpoint; 0: it is none. */
+static __always_inline __u32 find4(__be32 address) {
+  __u32 hash = egw_hash4(address);
+#pragma unroll
+  for (int second = 0; second < 2; ++second) {
+    __u32 at = egw_bucket_of(hash, second);
+    const struct egw_bucket4* bucket = bpf_map_lookup_elem(&endpoints4, &at);
+    if (!bucket) return 0;
+#pragma unroll
+    for (int i = 0; i < EGW_BUCKET; ++i) {
+      __u64 slot = *(const volatile __u64*)&bucket->slot[i];
+      if ((__u32)slot == address) return slot >> 32;
+    }
+  }
+  return 0;
+}
+
 /* A packet that has been judged at the port of a bridge comes by here no more than once: netfilter
  * in the bridge has done the rest. A VLAN's packets are judged at the VLAN's interface. Others may
  * set bits of the mark before it is known whether the packet is steered, so only the slot is used.
@@ -169,10 +186,10 @@ static __always_inline int judge(struct __sk_buff* skb, const struct egw_setting
 static __always_inline int pod4(struct __sk_buff* skb) {
   struct iphdr ip;
   if (load(skb, 0, &ip, sizeof(ip)) < 0) return NEXT;
-  __u32* known = bpf_map_lookup_elem(&endpoints4, &ip.saddr);
+  __u32 number = find4(ip.saddr), action = number;
+  if (!number) return NEXT;
   const struct egw_settings* s = read_settings();
-  if (!known || !s || skb->vlan_present || (skb->mark & s->slot_mask)) return NEXT;
-  __u32 number = *known, action = number;
+  if (!s || skb->vlan_present || (skb->mark & s->slot_mask)) return NEXT;
   struct egw_prefix4 key = {.length = 64, .number = 0, .address = ip.daddr};
   if (bpf_map_lookup_elem(&cluster4, &key)) {
     action = EGW_NUMBER_BYPASS;
@@ -214,143 +231,7 @@ static __always_inline int pod(struct __sk_buff* skb) {
 SEC("tc")
 int egw_pod(struct __sk_buff* skb) { return pod(skb); }
 
-/* ---- fastPath: straight into the tunnel and back ----------------------------------------- */
-
-struct nf_conn {
-  unsigned long status;
-} __attribute__((preserve_access_index));
-/* As in the kernel's nf_conntrack_bpf.c since 5.18. */
-struct ct_options {
-  __s32 netns_id;
-  __s32 error;
-  __u8 l4proto, dir;
-  __u8 reserved[2];
-};
-extern struct nf_conn* bpf_skb_ct_lookup(struct __sk_buff* skb, struct bpf_sock_tuple* tuple,
-                                         __u32 tuple_size, struct ct_options* options,
-                                         __u32 options_size) __ksym;
-extern void bpf_ct_release(struct nf_conn* ct) __ksym;
-
-/* Connections that conntrack knows were opened from outside, or before fastPath was set, or have a
- * translation: they go on as they began. */
-static __always_inline bool tracked(struct __sk_buff* skb, struct bpf_sock_tuple* tuple, __u32 size,
-                                    __u8 protocol) {
-  struct ct_options options = {.netns_id = -1, .l4proto = protocol};
-  struct nf_conn* ct = bpf_skb_ct_lookup(skb, tuple, size, &options, sizeof(options));
-  if (!ct) return false;
-  bpf_ct_release(ct);
-  return true;
-}
-
-struct packet4 {
-  struct iphdr ip;
-  __be16 source, destination; /* ports */
-};
-struct packet6 {
-  struct ipv6hdr ip;
-  __be16 source, destination;
-};
-
-/* Plain TCP and UDP; all else goes the long way. */
-static __always_inline bool plain4(struct __sk_buff* skb, struct packet4* p) {
-  if (load(skb, 0, p, sizeof(*p)) < 0 || p->ip.ihl != 5 || p->ip.ttl <= 1) return false;
-  if (p->ip.frag_off & bpf_htons(0x3fff)) return false;
-  if (p->ip.protocol != IPPROTO_TCP && p->ip.protocol != IPPROTO_UDP) return false;
-  struct bpf_sock_tuple tuple = {};
-  tuple.ipv4.saddr = p->ip.saddr;
-  tuple.ipv4.daddr = p->ip.daddr;
-  tuple.ipv4.sport = p->source;
-  tuple.ipv4.dport = p->destination;
-  return !tracked(skb, &tuple, sizeof(tuple.ipv4), p->ip.protocol);
-}
-
-static __always_inline bool plain6(struct __sk_buff* skb, struct packet6* p) {
-  if (load(skb, 0, p, sizeof(*p)) < 0 || p->ip.hop_limit <= 1) return false;
-  if (p->ip.nexthdr != IPPROTO_TCP && p->ip.nexthdr != IPPROTO_UDP) return false;
-  struct bpf_sock_tuple tuple = {};
-  __builtin_memcpy(tuple.ipv6.saddr, &p->ip.saddr, 16);
-  __builtin_memcpy(tuple.ipv6.daddr, &p->ip.daddr, 16);
-  tuple.ipv6.sport = p->source;
-  tuple.ipv6.dport = p->destination;
-  return !tracked(skb, &tuple, sizeof(tuple.ipv6), p->ip.nexthdr);
-}
-
-/* The packet fits the interface, or the stack has to say that it does not. */
-static __always_inline bool fits(struct __sk_buff* skb, __u32 interface) {
-  __u32 mtu = 0;
-  return bpf_check_mtu(skb, interface, &mtu, 0, BPF_MTU_CHK_SEGS) == 0;
-}
-
-static __always_inline void age4(struct __sk_buff* skb, const struct iphdr* ip) {
-  const __u32 at = sizeof(struct ethhdr);
-  __be16 from = bpf_htons((__u16)(ip->ttl << 8 | ip->protocol));
-  __be16 to = bpf_htons((__u16)((ip->ttl - 1) << 8 | ip->protocol));
-  __u8 ttl = ip->ttl - 1;
-  bpf_l3_csum_replace(skb, at + offsetof(struct iphdr, check), from, to, sizeof(to));
-  bpf_skb_store_bytes(skb, at + offsetof(struct iphdr, ttl), &ttl, sizeof(ttl), 0);
-}
-
-static __always_inline void age6(struct __sk_buff* skb, const struct ipv6hdr* ip) {
-  __u8 left = ip->hop_limit - 1;
-  bpf_skb_store_bytes(skb, sizeof(struct ethhdr) + offsetof(struct ipv6hdr, hop_limit), &left,
-                      sizeof(left), 0);
-}
-
-/* After egw_pod has said: steer. egw_tunnel does the rest at the tunnel device. */
-SEC("tc")
-int egw_pod_fast(struct __sk_buff* skb) {
-  int verdict = pod(skb);
-  const struct egw_settings* s = read_settings();
-  if (!s || (skb->mark & s->slot_mask) != s->slot_early || !fits(skb, s->tunnel)) return verdict;
-  if (skb->protocol == bpf_htons(ETH_P_IP)) {
-    struct packet4 p;
-    if (!plain4(skb, &p)) return verdict;
-    age4(skb, &p.ip);
-  } else {
-    struct packet6 p;
-    if (!plain6(skb, &p)) return verdict;
-    age6(skb, &p.ip);
-  }
-  bpf_skb_store_bytes(skb, ETH_ALEN, s->mac, ETH_ALEN, 0);
-  skb->mark = s->slot_steer | (skb->priority >> EGW_EARLY_SHIFT & EGW_ID_MASK);
-  skb->priority = 0;
-  return bpf_redirect(s->tunnel, 0);
-}
-
-/* Answers to what egw_pod_fast has sent: to the pod, which the route says where it is. */
-SEC("tc")
-int egw_back_fast(struct __sk_buff* skb) {
-  if (skb->mark & EGW_ID_MASK) return NEXT;
-  struct bpf_fib_lookup route = {.ifindex = skb->ingress_ifindex};
-  if (skb->protocol == bpf_htons(ETH_P_IP)) {
-    struct packet4 p;
-    if (load(skb, 0, &p.ip, sizeof(p.ip)) < 0) return NEXT;
-    if (!bpf_map_lookup_elem(&endpoints4, &p.ip.daddr) || !plain4(skb, &p)) return NEXT;
-    route.family = 2; /* AF_INET */
-    route.ipv4_src = p.ip.saddr;
-    route.ipv4_dst = p.ip.daddr;
-    long found = bpf_fib_lookup(skb, &route, sizeof(route), 0);
-    if (found != BPF_FIB_LKUP_RET_SUCCESS && found != BPF_FIB_LKUP_RET_NO_NEIGH) return NEXT;
-    if (!fits(skb, route.ifindex)) return NEXT;
-    age4(skb, &p.ip);
-  } else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
-    struct packet6 p;
-    struct egw_address6 destination;
-    if (load(skb, 0, &p.ip, sizeof(p.ip)) < 0) return NEXT;
-    __builtin_memcpy(&destination, &p.ip.daddr, sizeof(destination));
-    if (!bpf_map_lookup_elem(&endpoints6, &destination) || !plain6(skb, &p)) return NEXT;
-    route.family = 10; /* AF_INET6 */
-    __builtin_memcpy(route.ipv6_src, &p.ip.saddr, 16);
-    __builtin_memcpy(route.ipv6_dst, &p.ip.daddr, 16);
-    long found = bpf_fib_lookup(skb, &route, sizeof(route), 0);
-    if (found != BPF_FIB_LKUP_RET_SUCCESS && found != BPF_FIB_LKUP_RET_NO_NEIGH) return NEXT;
-    if (!fits(skb, route.ifindex)) return NEXT;
-    age6(skb, &p.ip);
-  } else {
-    return NEXT;
-  }
-  return bpf_redirect_neigh(route.ifindex, NULL, 0, 0);
-}
+#include "fast.h"
 
 /* ---- the tunnel device ------------------------------------------------------------------- */
 
@@ -434,6 +315,7 @@ int egw_tunnel(struct __sk_buff* skb) {
   const struct egw_settings* s = read_settings();
   if (!s) return drop(EGW_NOT_STEERED);
   __u32 slot = skb->mark & s->slot_mask, index = skb->mark & EGW_ID_MASK;
+  const int family = skb->protocol == bpf_htons(ETH_P_IPV6);
   bool own = false;
   if (skb->protocol == bpf_htons(ETH_P_IP)) {
     __be32 source = 0;
@@ -450,7 +332,10 @@ int egw_tunnel(struct __sk_buff* skb) {
   }
   if (slot == s->slot_steer) {
     const struct egw_owner* owner = bpf_map_lookup_elem(&owners, &index);
-    if (!owner || none(owner->mac)) return drop(EGW_NO_OWNER);
+    /* Owned here and with a MAC: connections that go on by way of the former owner. */
+    if (!owner || owner->mode[family] == EGW_MODE_DROP || none(owner->mac)) {
+      return drop(EGW_NO_OWNER);
+    }
     tally(&steered, index, skb->len);
     return enter(skb, owner->mac, index | s->slot_outer);
   }

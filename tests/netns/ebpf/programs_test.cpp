@@ -4,6 +4,11 @@
 #include <bpf/bpf.h>
 #include <gmock/gmock.h>
 #include <linux/bpf.h>
+#include <net/if.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <cstring>
 #include <numeric>
@@ -14,12 +19,13 @@
 namespace egw::ebpf {
 namespace {
 
-constexpr int kNext = -1, kShot = 2;
+constexpr int kNext = -1, kShot = 2, kRedirect = 7;
 constexpr std::uint32_t kSlots = 0xff000000, kEarly = 0x01000000, kLate = 0x02000000,
                         kSteer = 0x09000000, kBack = 0x0a000000, kOuter = 0x05000000;
 constexpr std::uint32_t kClass = common::kClassBit | 5;
 constexpr std::uint32_t kSeven = 7 << EGW_EARLY_SHIFT, kSevenOfClass = kSeven | 5;
 constexpr std::uint32_t kMtu = 1450;
+const sdk::Mac kTunnelMac{0x02, 0xee, 0, 0, 0, 1};
 const sdk::Mac kOwnerMac{0x02, 0xee, 0, 0, 0, 9}, kPeerMac{0x02, 0xee, 0, 0, 0, 7};
 
 std::string bytes(std::initializer_list<unsigned> list) {
@@ -96,6 +102,7 @@ struct Outcome {
 
 class Programs : public ::testing::Test {
  protected:
+  explicit Programs(bool fast = false) : loaded_("", fast) {}
   void SetUp() override {
     const MapSet& maps = loaded_.maps();
     egw_settings s{};
@@ -106,17 +113,23 @@ class Programs : public ::testing::Test {
     s.slot_back = kBack;
     s.slot_outer = kOuter;
     s.mtu = kMtu;
+    s.tunnel = 1;  // lo, in place of a tunnel device
+    std::copy(kTunnelMac.begin(), kTunnelMac.end(), s.mac);
     std::memcpy(&s.tunnel4, address("172.31.0.1").data(), 4);
     std::memcpy(&s.tunnel6, address("fd11::1").data(), 16);
     const std::uint32_t zero = 0;
     ASSERT_EQ(bpf_map_update_elem(maps.settings, &zero, &s, BPF_ANY), 0);
     const auto u32 = common::register_u32;
-    put_all(maps.endpoints[0], {{address("10.244.1.10"), u32(7)},
-                                {address("10.244.1.11"), u32(kClass)},
-                                {address("10.244.1.12"), u32(common::kDropNumber)},
-                                {address("10.244.1.13"), u32(8)}});
-    put_all(maps.endpoints[1],
-            {{address("fd00:244:1::a"), u32(7)}, {address("fd00:244:1::b"), u32(kClass)}});
+    const auto of = [](const char* text) { return *sdk::Address::parse(text); };
+    ASSERT_TRUE(loaded_
+                    .put(common::Table::kIp, {{of("10.244.1.10"), 7},
+                                              {of("10.244.1.11"), kClass},
+                                              {of("10.244.1.12"), common::kDropNumber},
+                                              {of("10.244.1.13"), 8}})
+                    .empty());
+    ASSERT_TRUE(
+        loaded_.put(common::Table::kIp6, {{of("fd00:244:1::a"), 7}, {of("fd00:244:1::b"), kClass}})
+            .empty());
     put_all(maps.cluster[0], {{key(0, "10.96.0.0/12"), u32(1)}});
     put_all(maps.cluster[1], {{key(0, "fd00:96::/64"), u32(1)}});
     put_all(maps.classes[0], {{key(kClass, "198.51.100.0/24"), u32(7)},
@@ -165,7 +178,7 @@ class Programs : public ::testing::Test {
   }
   std::uint64_t dropped(egw_reason reason) const { return sum_of(loaded_.maps().drops, reason); }
 
-  Loaded loaded_{"", false};
+  Loaded loaded_;
 };
 
 struct PodCase {
@@ -287,6 +300,105 @@ TEST_F(Programs, NothingElseEntersTheTunnel) {
   }
 }
 
+// The programs of fastPath, in a network namespace whose lo takes what a tunnel takes.
+class Fast : public Programs {
+ protected:
+  Fast() : Programs(true) {}
+  static void SetUpTestSuite() {
+    ASSERT_EQ(::unshare(CLONE_NEWNET), 0) << std::strerror(errno);
+    const int socket = ::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    ifreq request{};
+    std::strcpy(request.ifr_name, "lo");
+    request.ifr_mtu = kMtu;
+    EXPECT_EQ(::ioctl(socket, SIOCSIFMTU, &request), 0) << std::strerror(errno);
+    ::close(socket);
+  }
+  // Goes into the tunnel, older by one hop and otherwise as it was.
+  void expect_fast(const std::string& packet) {
+    const Outcome out = run(Loaded::Program::kPodFast, packet);
+    ASSERT_EQ(out.verdict, kRedirect);
+    EXPECT_EQ(out.mark, kSteer | 7);
+    EXPECT_EQ(out.priority, 0U);
+    const bool six = packet.substr(12, 2) == be16(0x86dd);
+    const std::size_t ttl = 14 + (six ? 7 : 8);
+    EXPECT_EQ(out.packet[ttl], packet[ttl] - 1);
+    if (!six) {
+      EXPECT_EQ(add_words(out.packet.substr(14, 20), 0), 0xffffU) << "checksum";
+    }
+    EXPECT_EQ(out.packet.substr(6, 6), common::register_mac(kTunnelMac));
+    EXPECT_EQ(out.packet.substr(14 + (six ? 8 : 12)), packet.substr(14 + (six ? 8 : 12)));
+  }
+  // Takes the host's way, marked as egw_pod marks it.
+  void expect_usual(const std::string& packet) {
+    const Outcome out = run(Loaded::Program::kPodFast, packet);
+    EXPECT_EQ(out.verdict, kNext);
+    EXPECT_EQ(out.mark, kEarly);
+    EXPECT_EQ(out.packet, packet);
+  }
+};
+
+std::string with_ttl(std::string packet, char ttl) {
+  packet[14 + 8] = ttl;
+  packet.replace(14 + 10, 2, be16(0));
+  return packet.replace(14 + 10, 2, be16(~add_words(packet.substr(14, 20), 0) & 0xffffU));
+}
+
+TEST_F(Fast, TcpAndUdpGoStraightIntoTheTunnel) {
+  const std::string pair = address("10.244.1.10") + address("198.51.100.7");
+  expect_fast(from4("10.244.1.10"));
+  expect_fast(ether(0x0800) + ipv4(of_tcp(0), tcp("", 0x10, pair)));
+  expect_fast(ether(0x86dd) + ipv6(17, udp()));
+  expect_fast(with_ttl(from4("10.244.1.10"), 2));
+}
+
+TEST_F(Fast, WhatTheStackHasToSeeGoesTheUsualWay) {
+  const Ip4 options{"10.244.1.10", "198.51.100.7", 17, bytes({1, 1, 1, 1}), 0};
+  const std::string room(kMtu - 20 - 8, 'x');
+  for (const std::string& packet :
+       {with_ttl(from4("10.244.1.10"), 1), ether(0x0800) + ipv4(options, udp()),
+        ether(0x0800) + ipv4({"10.244.1.10", "198.51.100.7", 17, "", 0x2000}, udp()),
+        ether(0x0800) + ipv4({"10.244.1.10", "198.51.100.7", 17, "", 0x0010}, udp()),
+        ether(0x0800) + ipv4({"10.244.1.10", "198.51.100.7", 1, "", 0}, udp()),
+        ether(0x0800) + ipv4({}, be16(4000)), ether(0x0800) + ipv4({}, udp() + room),
+        ether(0x86dd) + ipv6(0, kHop + udp()), ether(0x86dd) + ipv6(17, udp() + room),
+        ether(0x86dd) + ipv6(44, bytes({17, 0, 0, 0, 0, 0, 0, 1}) + udp())}) {
+    expect_usual(packet);
+  }
+  expect_fast(ether(0x0800) + ipv4({}, udp() + room.substr(4)));  // as long as the tunnel takes
+}
+
+TEST_F(Fast, WhatIsNotSteeredGoesTheUsualWay) {
+  for (const char* source : {"10.244.1.12", "10.244.1.13", "10.244.1.99"}) {
+    const Outcome out = run(Loaded::Program::kPodFast, from4(source));
+    EXPECT_EQ(out.verdict, kNext) << source;
+    EXPECT_NE(out.mark & kSlots, kSteer) << source;
+  }
+}
+
+// Without a route there is no fast way back; what has an id is no answer.
+TEST_F(Fast, AnswersWithoutRouteGoTheUsualWay) {
+  const std::string answer = from4("198.51.100.7", "10.244.1.10");
+  for (const std::uint32_t mark : {0U, 7U}) {
+    const Outcome out = run(Loaded::Program::kBackFast, answer, mark);
+    EXPECT_EQ(out.verdict, kNext);
+    EXPECT_EQ(out.packet, answer);
+  }
+}
+
+// An id that has one family only; and one whose connections still go to the former owner.
+TEST_F(Programs, IntoTheTunnelGoesTheFamilyThatTheIdHas) {
+  common::EgressPlan plan;
+  plan.mode = {common::Mode::kSteer, common::Mode::kDrop};
+  plan.owner = kOwnerMac;
+  loaded_.owners().set(7, owner_value(plan));
+  const std::string six = ether(0x86dd) + ipv6(17, udp());
+  EXPECT_EQ(run(Loaded::Program::kTunnel, from4("10.244.1.10"), kSteer | 7).verdict, kNext);
+  EXPECT_EQ(run(Loaded::Program::kTunnel, six, kSteer | 7).verdict, kShot);
+  EXPECT_EQ(dropped(EGW_NO_OWNER), 1U);
+  loaded_.owners().set(7, owner(common::Mode::kOwn, kOwnerMac));
+  EXPECT_EQ(run(Loaded::Program::kTunnel, six, kSteer | 7).verdict, kNext);
+}
+
 // The maximum segment size of a SYN, by where the option stands and what it says.
 TEST_F(Programs, SegmentsAreMadeToFit) {
   const std::string addresses = address("10.244.1.10") + address("198.51.100.7");
@@ -364,6 +476,49 @@ TEST_F(Programs, ALaterFragmentIsNoSyn) {
   const std::string segment = tcp(bytes({2, 4}) + be16(1460), 0x02, addresses);
   const std::string packet = ether(0x0800) + ipv4(of_tcp(0x0010), segment);
   EXPECT_EQ(run(Loaded::Program::kTunnel, packet, kSteer | 7).packet.substr(14), packet.substr(14));
+}
+
+sdk::Address nth(std::uint32_t i) {
+  sdk::Address out = *sdk::Address::parse("10.0.0.0");
+  out.bytes = {10, static_cast<std::uint8_t>(i >> 16U), static_cast<std::uint8_t>(i >> 8U),
+               static_cast<std::uint8_t>(i)};
+  return out;
+}
+
+// Twice as many places as endpoints: none finds its two buckets full.
+TEST_F(Programs, AsManyIpv4EndpointsAsThereMayBe) {
+  loaded_.remove(common::Table::kIp, {nth(0)});  // of none
+  const std::size_t others = loaded_.endpoints(common::Table::kIp).size();
+  Endpoints many;
+  for (std::uint32_t i = 0; i < EGW_MAX_ENDPOINTS; ++i) many.emplace_back(nth(i), kClass);
+  ASSERT_TRUE(loaded_.put(common::Table::kIp, many).empty());
+  ASSERT_TRUE(loaded_.put(common::Table::kIp, {{nth(77), 7}}).empty());
+  auto held = loaded_.endpoints(common::Table::kIp);
+  ASSERT_EQ(held.size(), many.size() + others) << "a replaced one is not there twice";
+  for (const auto& [endpoint, number] : many) {
+    const std::string* found = common::find_element(held, common::register_address(endpoint));
+    ASSERT_NE(found, nullptr) << endpoint.text();
+    ASSERT_EQ(*found, common::register_u32(endpoint == nth(77) ? 7 : number)) << endpoint.text();
+  }
+  EXPECT_EQ(pod(from4("10.0.0.77")).mark, kEarly);
+  EXPECT_EQ(pod(from4("10.1.255.255")).mark, kEarly) << "of a class";
+  std::vector<sdk::Address> gone;
+  for (const auto& [endpoint, number] : many) gone.push_back(endpoint);
+  loaded_.remove(common::Table::kIp, gone);
+  EXPECT_EQ(loaded_.endpoints(common::Table::kIp).size(), others);
+  EXPECT_EQ(pod(from4("10.0.0.77")).mark, 0U);
+}
+
+TEST_F(Programs, Ipv4EndpointsWithoutRoomAreNamedAndTheOthersWritten) {
+  Endpoints many;
+  for (std::uint32_t i = 0; i <= EGW_BUCKETS * EGW_BUCKET; ++i) many.emplace_back(nth(i), 7);
+  const auto refused = loaded_.put(common::Table::kIp, many);
+  const auto held = loaded_.endpoints(common::Table::kIp);
+  ASSERT_FALSE(refused.empty());
+  EXPECT_GT(held.size(), EGW_MAX_ENDPOINTS);
+  EXPECT_EQ(refused[0].error, ENOSPC);
+  for (const Refused& r : refused) ASSERT_EQ(common::find_element(held, r.key), nullptr);
+  EXPECT_EQ(held.size() + refused.size(), many.size() + 4);
 }
 
 }  // namespace
