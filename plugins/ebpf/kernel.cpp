@@ -88,7 +88,7 @@ Loaded::Loaded(const std::string& folder, bool fast) : fast_(fast) {
 
 // "" or why not.
 std::string Loaded::load(const std::string& folder) {
-  std::string log(64 * 1024, '\0');
+  std::string log(std::size_t{64} * 1024, '\0');
   bpf_object_open_opts opts{};
   opts.sz = sizeof(opts);
   opts.kernel_log_buf = log.data();
