@@ -13,7 +13,9 @@ _LOOKS = {
     "link": "ip -o link | sed 's/ state .*//; s/^[0-9]*: //; s/<.*//'",
     "address": "ip -o addr | sed 's/^[0-9]*: //; s/valid_lft.*//'",
     "rule": "ip rule; ip -6 rule",
-    "route": "ip route show table all | grep -v ' cache'; ip -6 route show table all | grep -v -e ' cache' -e ' proto ra'",
+    # A device that has just come up is told to be down for a moment.
+    "route": "{ ip route show table all | grep -v ' cache'; ip -6 route show table all | grep -v -e ' cache' -e ' proto ra'; } | "
+             "sed 's/ linkdown//'",
     "fdb": "bridge fdb show | grep -v -e ' dev pod' -e ' dev eth0'",
     "neighbour": "ip neigh show nud permanent",
     # A program that is loaded anew has another number, and the same tag.
@@ -90,7 +92,8 @@ def removals(rig, node, before, after, device="egress.vxlan"):
         for line in sorted({" ".join(x.split()) for x in new} - {" ".join(x.split()) for x in old}):
             out[f"rule {family} {line}"] = f"ip {family} rule del pref {line.split(':')[0]}"
         text = net.run(*rig.inside(node, "ip", family, "route", "show", "table", "all"))
-        for line in sorted({x.strip() for x in text.splitlines()} - set(before["route"])):
+        lines = {x.replace(" linkdown", "").strip() for x in text.splitlines()}
+        for line in sorted(lines - set(before["route"])):
             if "proto kernel" not in line and " cache" not in line and not line.startswith("multicast"):
                 out[f"route {family} {line}"] = f"ip {family} route del {line.replace(' pref medium', '')}"
     for line in came(before, after, "fdb"):

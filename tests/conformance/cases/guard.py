@@ -137,7 +137,7 @@ def nodes_reach_each_other_by_ping_through_the_tunnel(rig, pod):
     """What decisions 15 wants to measure."""
     del pod
     for source, target in (("172.31.0.1", "172.31.0.2"), ("fd11::1", "fd11::3")):
-        assert rig.ping("n1", target, source), target
+        assert rig.ping("n1", target, source, timeout=2), target
 
 
 @case("guard-to-eip", "Nobody opens a connection to an egress IP")
