@@ -16,12 +16,6 @@ std::string line_of(const sdk::Mac& mac, std::uint32_t number) {
   return std::string(text) + " " + std::to_string(number) + "\n";
 }
 
-std::string read_word(const std::string& file) {
-  std::string word;
-  std::ifstream(file) >> word;
-  return word;
-}
-
 // A reader sees the old text or the new one. why: what follows from a failure.
 sdk::Status replace(const std::string& file, const std::string& text, std::string_view why) {
   const std::string fresh = file + ".new";
@@ -58,22 +52,6 @@ sdk::Status PeerNumbers::keep(const std::map<sdk::Mac, std::uint32_t>& numbers) 
                           "wrong node");
   if (s.ok()) kept_ = numbers;
   return s;
-}
-
-Owner::Owner(std::string_view layout_dir, std::string_view thing, std::string_view datapath)
-    : datapath_(datapath) {
-  if (!layout_dir.empty()) file_ = std::string(layout_dir) + "/" + std::string(thing) + "-owner";
-}
-
-sdk::Status Owner::take() {
-  if (file_.empty() || read_word(file_) == datapath_) return sdk::ok();
-  return replace(file_, datapath_ + "\n", "a change of the datapath would remove what is in use");
-}
-
-bool Owner::still() const {
-  if (file_.empty()) return true;
-  const std::string owner = read_word(file_);
-  return owner.empty() || owner == datapath_;
 }
 
 }  // namespace egw::common

@@ -13,7 +13,8 @@
 //     pod of this node whose destination has been looked at,
 //   - the conntrack zone of a gateway's connections, in the original direction: the egress id,
 //   - connections themselves: hand_over() deletes none,
-//   - among those that use them, the nftables tables called egw (nftables/): see Owner,
+//   - among those that use them, the nftables tables called egw (nftables/): their chains tell
+//     who wrote them last (NftDatapath::tables_of_another()),
 //   - the settings of the host, which are the host's business (sysctls()).
 // A datapath's own, removed by hand_over(): what carries its name - tables, chains, sets, programs,
 // pins.
@@ -44,21 +45,6 @@ class PeerNumbers {
  private:
   std::string file_;
   std::map<sdk::Mac, std::uint32_t> kept_;
-};
-
-// Of a thing that several datapaths of the layout, but not all, program under one name: whoever
-// applied last owns it, and a former one removes it only if nobody has taken it over.
-class Owner {
- public:
-  Owner(std::string_view layout_dir, std::string_view thing, std::string_view datapath);
-
-  // Before the thing is programmed.
-  sdk::Status take();
-  // Nobody else has taken it. Without a folder: so it is.
-  [[nodiscard]] bool still() const;
-
- private:
-  std::string file_, datapath_;
 };
 
 }  // namespace egw::common

@@ -106,7 +106,6 @@ KernelTable Companion::held(Table t, bool read) {
   for (const Chain& c : mine.chains) {
     out.chains[c.name] = {
         c.hook, true, 0, c.fingerprint(), static_cast<std::uint32_t>(c.rule_count()), true};
-    if (c.hook) out.chains[c.name].hook->hook.clear();
   }
   for (const auto& [spec, elements] : mine.sets) out.sets[spec.name];
   out.counters.insert(mine.counters.begin(), mine.counters.end());

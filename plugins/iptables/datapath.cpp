@@ -1,6 +1,7 @@
 #include "datapath.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include "adoption.hpp"
 #include "step.hpp"
@@ -70,6 +71,7 @@ void IptablesDatapath::choose_companion() {
     return;
   }
   // Asked again with each full change.
+  if (std::exchange(told_, true)) return;
   host_.info(
       "no nftables tables beside iptables; who else translates addresses must not come "
       "first: " +

@@ -90,6 +90,7 @@ class IptablesDatapath : public sdk::Datapath {
   std::optional<Xtables> xtables_;
   std::unique_ptr<Companion> companion_;  // none: iptables does it all
   bool egress_ = false;                   // it has the tunnel device's hook
+  bool told_ = false;                     // why there is none
   common::Tunnel tunnel_;
   Sets sets_;
   common::Unswept unswept_;

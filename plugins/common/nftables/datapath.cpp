@@ -81,8 +81,7 @@ NftDatapath::NftDatapath(std::string name, Numbers numbers, sdk::DatapathHost ho
                 if (monitor_) monitor_->listen_to_nftables(on);
               }),
       sweeper_(host),
-      peer_numbers_(host.layout_dir()),
-      tables_owner_(host.layout_dir(), "nftables", name_) {
+      peer_numbers_(host.layout_dir()) {
   monitor_ = std::make_unique<Monitor>([this](const std::string& what) {
     host_.warn("changed by somebody else: " + what);
     host_.drifted(what);
@@ -263,8 +262,6 @@ sdk::Status NftDatapath::apply_all(const sdk::Change& change, sdk::ApplyReport& 
   watch(state, desired);
   program_routes(desired, repairs);
 
-  // Before the tables are written: whoever leaves this node afterwards must find it there.
-  if (sdk::Status s = tables_owner_.take(); !s.ok()) host_.warn(s.text());
   std::vector<Nft::ElementFailure> elements;
   std::vector<SourceChange> changes;
   const Desired* before = desired_ ? &*desired_ : nullptr;

@@ -78,7 +78,8 @@ class NftDatapath : public sdk::Datapath {
 
  private:
   // Another datapath on nftables has written the tables that the kernel holds: one with programs
-  // where this one has none, or the other way round.
+  // where this one has none, or the other way round. The kernel is asked: a host may have no folder
+  // for what datapaths of a layout share, and a folder may tell of a kernel that is gone.
   [[nodiscard]] bool tables_of_another();
   sdk::Status apply_all(const sdk::Change& change, sdk::ApplyReport& report);
   sdk::Status apply_step(const sdk::Change& change, sdk::ApplyReport& report);
@@ -116,7 +117,6 @@ class NftDatapath : public sdk::Datapath {
   std::optional<Desired> desired_;  // as programmed; empty: nothing, or in doubt
   Numbering numbering_;
   PeerNumbers peer_numbers_;
-  Owner tables_owner_;
   std::uint32_t mtu_ = 1450;
   int device_ = 0;
   std::set<Route> routes_;  // as programmed

@@ -40,7 +40,7 @@ sdk::Status NftDatapath::hand_over(const sdk::NodeConfig& /*node*/) {
   const Monitor::OwnChange own(*monitor_);
   forget_programmed();
   sdk::Status first = programs_ ? programs_->purge() : sdk::ok();
-  if (!tables_owner_.still()) return first;
+  if (tables_of_another()) return first;
   const sdk::Status tables = tables_.purge();
   return first.ok() ? tables : first;
 }
