@@ -86,6 +86,20 @@ std::vector<Error> faults_of(Kind kind, const json& document) {
   return {};
 }
 
+// Whether there is something at a path of members.
+bool is_there(const json& doc, std::string_view path) {
+  const json* at = &doc;
+  while (!path.empty()) {
+    const std::size_t dot = std::min(path.find('.'), path.size());
+    if (!at->is_object()) return false;
+    const auto it = at->find(std::string(path.substr(0, dot)));
+    if (it == at->end() || it->is_null()) return false;
+    at = &*it;
+    path.remove_prefix(std::min(dot + 1, path.size()));
+  }
+  return true;
+}
+
 void review_unknown_fields(Review& review) {
   for (const model::UnknownField& field : model::find_unknown_fields(review.kind, review.doc)) {
     review.spoil({Errc::kInvalid, field.path,
@@ -93,8 +107,10 @@ void review_unknown_fields(Review& review) {
                       ? fmt::format("unknown field; {} has none of that name here",
                                     model::info(review.kind).kind)
                       : fmt::format("unknown field; did you mean {}?", field.closest)});
-    // It is not told to be missing as well.
-    if (!field.closest.empty()) review.spoilt.insert(field.closest);
+    // What is there under a wrong name is not told to be missing as well.
+    if (!field.closest.empty() && !is_there(review.doc, field.closest)) {
+      review.spoilt.insert(field.closest);
+    }
   }
 }
 

@@ -334,9 +334,7 @@ std::string Kernel::method_text() const { return method_ == Method::kTcx ? "tcx"
 
 sdk::Status Kernel::purge() {
   const std::scoped_lock lock(mutex_);
-  // Others' are found below, for which CAP_BPF alone is not enough; ours are known.
-  for (auto& [place, attachment] : attachments_) attachment.detach();
-  attachments_.clear();
+  attachments_.clear();  // what they hold is found below, with what others have left
   attached_ = false;
   loaded_.reset();
   auto socket = common::NetlinkSocket::open(NETLINK_ROUTE);

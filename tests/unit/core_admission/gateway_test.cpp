@@ -185,6 +185,15 @@ TEST_F(Gateway, CreateBesideOthers) {
   for (const Case& c : cases) check(store.create(gateway(c.patch)), c);
 }
 
+TEST_F(Gateway, AnUnknownFieldBesideTheKnownOneHidesNothing) {
+  const AdmitAnswer answer = store.create(gateway(R"({"specs": {}, "spec": {"ippool": {},
+      "ippools": {"ipv4DefaultEIP": "10.6.1.99"}}})"));
+  EXPECT_THAT(answer.denials,
+              testing::UnorderedElementsAre(HasSubstr("did you mean spec?"),
+                                            HasSubstr("did you mean spec.ippools?"),
+                                            HasSubstr("ipv4DefaultEIP: 10.6.1.99 is not in")));
+}
+
 TEST_F(Gateway, EveryEntryThatIsTakenIsTold) {
   store.put(cluster_info());
   store.put(gateway(R"({"metadata": {"name": "other"}, "spec": {"clusterDefault": false,
