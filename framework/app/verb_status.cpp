@@ -2,6 +2,8 @@
 #include <fmt/format.h>
 
 #include <chrono>
+#include <filesystem>
+#include <string_view>
 
 #include "egw/app/console.hpp"
 #include "egw/app/read_world.hpp"
@@ -27,6 +29,22 @@ Result<StatusInput> gather(Session& session) {
   return in;
 }
 
+// Packets that the agent's datapath has dropped, by table and reason: what stands in a pod's way
+// shows here first. Without an answer, nothing.
+void add_drops(const std::filesystem::path& socket, json& state) {
+  const auto answer = runtime::admin_call(socket, "/counters");
+  if (!answer || !state.is_object()) return;
+  const json counters = json::parse(*answer, nullptr, false);
+  if (!counters.is_object()) return;
+  json dropped = json::object();
+  for (const json& c : counters.value("datapath", json::array())) {
+    const auto packets = c.value("value", std::uint64_t{0});
+    if (c.value("name", "") != "dropped_packets_total" || packets == 0) continue;
+    dropped[c.value("labels", "")] = packets;
+  }
+  state["dropped"] = std::move(dropped);
+}
+
 // Asks the processes of this node by their admin sockets; the store is not needed.
 int local_status(Context& context, const Config& config) {
   json answers = json::object();
@@ -43,6 +61,7 @@ int local_status(Context& context, const Config& config) {
       context.console.error(fmt::format("{}: the answer is not JSON", socket.string()));
       return kRefused;
     }
+    if (role == std::string_view("agent")) add_drops(socket, state);
     answers[role] = std::move(state);
   }
   if (answers.empty()) {

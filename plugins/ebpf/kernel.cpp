@@ -334,7 +334,9 @@ std::string Kernel::method_text() const { return method_ == Method::kTcx ? "tcx"
 
 sdk::Status Kernel::purge() {
   const std::scoped_lock lock(mutex_);
-  attachments_.clear();  // what they hold is found below, with what others have left
+  // Others' are found below, for which CAP_BPF alone is not enough; ours are known.
+  for (auto& [place, placed] : attachments_) placed.attachment.detach();
+  attachments_.clear();
   attached_ = false;
   loaded_.reset();
   auto socket = common::NetlinkSocket::open(NETLINK_ROUTE);

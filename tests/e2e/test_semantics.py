@@ -1,6 +1,8 @@
 """Which pods, which destinations, which source: the fields of policies and gateways, seen by the outside server."""
 
 import copy
+import json
+import os
 
 from conftest import EIP4, EIP6, GATEWAY, placed, policy, wait_source
 from lab.cluster import SERVER4, SERVER6
@@ -124,6 +126,8 @@ def test_which_address(make_cluster):
         c["status"] != "True" for c in p.get("status", {}).get("conditions", [])), namespace="default")
     assert not waiting["status"].get("eip", {}).get("ipv4")
     wait_source(cluster, "pod3", None)  # dropped: never with its own address
+    said = cluster.egw("status", "--local", "--state-dir", os.path.join(cluster.dir, "state", "n1"), "-o", "json").stdout
+    assert any("reason=no_egress" in why and packets > 0 for why, packets in json.loads(said)["agent"]["dropped"].items()), said
     cluster.egw("delete", "egp", "p1", "-n", "default")
     sees(cluster, "pod3", got[0]["ipv4"], got[0]["ipv6"])
     stays(cluster, "pod1")

@@ -48,9 +48,6 @@ TEST_F(SharedLayout, WithoutAFolderNothingIsKept) {
   PeerNumbers numbers("");
   EXPECT_TRUE(numbers.keep({{kOne, 1}}).ok());
   EXPECT_TRUE(numbers.found().empty());
-  Owner owner("", "nftables", "netlink");
-  EXPECT_TRUE(owner.take().ok());
-  EXPECT_TRUE(owner.still());
 }
 
 TEST_F(SharedLayout, AFolderThatIsGoneIsTold) {
@@ -58,19 +55,6 @@ TEST_F(SharedLayout, AFolderThatIsGoneIsTold) {
   const sdk::Status s = numbers.keep({{kOne, 1}});
   EXPECT_EQ(s.code, sdk::Code::kUnavailable);
   EXPECT_NE(s.text().find(folder + "/gone/peers"), std::string::npos);
-}
-
-TEST_F(SharedLayout, WhoAppliedLastOwnsATable) {
-  Owner netlink(folder, "nftables", "netlink");
-  Owner ebpf(folder, "nftables", "ebpf");
-  EXPECT_TRUE(netlink.still());  // nobody has said anything: an agent before ABI 1.1
-  ASSERT_TRUE(netlink.take().ok());
-  EXPECT_TRUE(netlink.still());
-  ASSERT_TRUE(ebpf.take().ok());
-  EXPECT_FALSE(netlink.still());
-  EXPECT_TRUE(ebpf.still());
-  ASSERT_TRUE(netlink.take().ok());
-  EXPECT_FALSE(ebpf.still());
 }
 
 }  // namespace
