@@ -208,6 +208,13 @@ int count_filters(common::NetlinkSocket& socket, int interface) {
 
 }  // namespace
 
+void remove_empty_clsact(common::NetlinkSocket& socket, int interface) {
+  if (count_filters(socket, interface) != 0) return;
+  bpf_tc_hook hook = hook_of(interface, Side::kIngress);
+  hook.attach_point = static_cast<bpf_tc_attach_point>(BPF_TC_INGRESS | BPF_TC_EGRESS);
+  bpf_tc_hook_destroy(&hook);
+}
+
 void detach_everywhere(common::NetlinkSocket& socket) {
   for (const common::Link& link : common::all_links(socket)) {
     bool had = false;
@@ -219,10 +226,7 @@ void detach_everywhere(common::NetlinkSocket& socket) {
       bpf_tc_opts gone = options();
       had = bpf_tc_detach(&hook, &gone) == 0 || had;
     }
-    if (!had || count_filters(socket, link.index) != 0) continue;
-    bpf_tc_hook hook = hook_of(link.index, Side::kIngress);
-    hook.attach_point = static_cast<bpf_tc_attach_point>(BPF_TC_INGRESS | BPF_TC_EGRESS);
-    bpf_tc_hook_destroy(&hook);
+    if (had) remove_empty_clsact(socket, link.index);
   }
 }
 

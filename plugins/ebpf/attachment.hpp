@@ -43,6 +43,9 @@ class Attachment {
   std::uint32_t program_id_ = 0;
 };
 
+// After the last filter of ours has gone from an interface: the qdisc goes unless others use it.
+void remove_empty_clsact(common::NetlinkSocket& socket, int interface);
+
 // Programs named egw_* at any interface of this network namespace, and our clsact where nobody else
 // uses it: whoever left them. For purge.
 void detach_everywhere(common::NetlinkSocket& socket);

@@ -334,13 +334,16 @@ std::string Kernel::method_text() const { return method_ == Method::kTcx ? "tcx"
 
 sdk::Status Kernel::purge() {
   const std::scoped_lock lock(mutex_);
+  auto socket = common::NetlinkSocket::open(NETLINK_ROUTE);
+  if (!socket) return socket.status();
   // Others' are found below, for which CAP_BPF alone is not enough; ours are known.
   for (auto& [place, placed] : attachments_) placed.attachment.detach();
+  if (method_ == Method::kClsact) {
+    for (const auto& [place, placed] : attachments_) remove_empty_clsact(*socket, place.first);
+  }
   attachments_.clear();
   attached_ = false;
   loaded_.reset();
-  auto socket = common::NetlinkSocket::open(NETLINK_ROUTE);
-  if (!socket) return socket.status();
   detach_everywhere(*socket);
   std::error_code error;
   fs::remove_all(folder_, error);
