@@ -7,10 +7,12 @@
 #include <array>
 #include <filesystem>
 #include <map>
+#include <optional>
 
 #include "egw/app/table.hpp"
 #include "egw/app/yaml.hpp"
 #include "egw/host/schema_check.hpp"
+#include "egw/model/codec.hpp"
 #include "egw/model/resources.hpp"
 
 namespace egw::app {
@@ -25,6 +27,14 @@ std::string string_at(const json& document, const char* pointer) {
   const json::json_pointer p(pointer);
   if (!document.contains(p) || !document.at(p).is_string()) return "";
   return document.at(p).get<std::string>();
+}
+
+// What a document holds must not begin a line of its own in what is said of it.
+std::string one_line(std::string text) {
+  std::replace_if(
+      text.begin(), text.end(),
+      [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }, '?');
+  return text;
 }
 
 const model::KindInfo* kind_of(const json& document) {
@@ -68,15 +78,14 @@ void add_documents(const std::string& path, const std::string& ns,
   auto text = read_text(path, kMaxFile);
   if (!text) return out.emplace_back(tl::unexpected(std::move(text.error()))), void();
   const std::string name = path == "-" ? "standard input" : path;
-  auto documents = read_yaml(*text, name, kMaxFile);
-  if (!documents) return out.emplace_back(tl::unexpected(std::move(documents.error()))), void();
-  if (documents->empty()) {
+  YamlText read = read_yaml_documents(*text, name, kMaxFile);
+  if (read.documents.empty() && !read.mistake) {
     return out.emplace_back(fail(Errc::kInvalid, name, "holds no object")), void();
   }
-  for (std::size_t i = 0; i < documents->size(); ++i) {
-    json& document = (*documents)[i];
-    const std::string source =
-        documents->size() == 1 ? name : fmt::format("{} document {}", name, i + 1);
+  const bool several = read.documents.size() + (read.mistake ? 1 : 0) > 1;
+  for (std::size_t i = 0; i < read.documents.size(); ++i) {
+    json& document = read.documents[i];
+    const std::string source = several ? fmt::format("{} document {}", name, i + 1) : name;
     const bool is_list = document.is_object() && string_at(document, "/kind") == "List" &&
                          document.contains("items") && document["items"].is_array();
     if (!is_list) {
@@ -87,6 +96,37 @@ void add_documents(const std::string& path, const std::string& ns,
       out.push_back(to_manifest(std::move(document["items"][k]), ns,
                                 fmt::format("{} item {}", source, k + 1)));
     }
+  }
+  if (!read.mistake) return;
+  if (several) read.mistake->message += "; what follows it in the file is not read";
+  out.emplace_back(tl::unexpected(*std::move(read.mistake)));
+}
+
+// A name in the metadata that is there and is no text.
+std::optional<Error> not_a_text(const json& document, const char* field,
+                                const model::KindInfo& kind, const std::string& source) {
+  const auto metadata = document.find("metadata");
+  if (metadata == document.end() || !metadata->is_object()) return std::nullopt;
+  const auto value = metadata->find(field);
+  if (value == metadata->end() || value->is_null() || value->is_string()) return std::nullopt;
+  return Error{Errc::kInvalid, source,
+               fmt::format("{}: metadata.{}: {}: want a string{}", kind.kind, field,
+                           value->dump().substr(0, 100),
+                           value->is_primitive() ? "; put it into quotes" : "")};
+}
+
+// Beyond what the store keeps: a mistyped field, or a namespace where there is none. Admission
+// tells it.
+void add_wrong_metadata(Kind kind, const json& wanted, json& metadata) {
+  constexpr std::string_view kBegin = "metadata.";
+  const json& given = wanted.at("metadata");
+  for (const std::string& path : model::unknown_fields(kind, wanted)) {
+    if (!path.starts_with(kBegin)) continue;
+    const std::string name = path.substr(kBegin.size());
+    if (given.contains(name)) metadata[name] = given.at(name);
+  }
+  if (!model::info(kind).namespaced && given.contains("namespace")) {
+    metadata["namespace"] = given.at("namespace");
   }
 }
 
@@ -127,7 +167,7 @@ bool settable(const json& document, const json::json_pointer& pointer) {
 
 }  // namespace
 
-std::string Manifest::label() const { return resource_name(kind) + "/" + key.name; }
+std::string Manifest::label() const { return resource_name(kind) + "/" + one_line(key.name); }
 
 Result<Manifest> to_manifest(json document, const std::string& ns, const std::string& source) {
   if (!document.is_object()) {
@@ -136,17 +176,16 @@ Result<Manifest> to_manifest(json document, const std::string& ns, const std::st
   const model::KindInfo* kind = kind_of(document);
   if (kind == nullptr) return tl::unexpected(unknown_kind(document, source));
   Manifest out{kind->id, {"", string_at(document, "/metadata/name")}, {}, source};
+  for (const char* field : {"name", "namespace"}) {
+    if (auto wrong = not_a_text(document, field, *kind, source)) {
+      return tl::unexpected(*std::move(wrong));
+    }
+  }
   if (out.key.name.empty()) {
     return fail(Errc::kInvalid, source, fmt::format("{}: metadata.name must be given", kind->kind));
   }
   const std::string own = string_at(document, "/metadata/namespace");
-  if (!kind->namespaced) {
-    if (!own.empty()) {
-      return fail(Errc::kInvalid, source,
-                  fmt::format("{} {} is cluster-wide; leave out metadata.namespace", kind->kind,
-                              out.key.name));
-    }
-  } else {
+  if (kind->namespaced) {
     if (!own.empty() && !ns.empty() && own != ns) {
       return fail(Errc::kInvalid, source,
                   fmt::format("{} {} names the namespace {}, but -n says {}", kind->kind,
@@ -194,6 +233,7 @@ ManifestSet read_in_order(const std::vector<std::string>& paths, const std::stri
   for (Result<Manifest>& m : read_manifests(paths, ns)) {
     if (!m) {
       out.unreadable.push_back(std::move(m.error()));
+      out.unreadable.back().message = one_line(std::move(out.unreadable.back().message));
       continue;
     }
     const auto [before, first] = sources.emplace(std::pair(m->kind, m->key), m->source);
@@ -227,6 +267,7 @@ json merge_applied(Kind kind, const json& stored, const json& wanted) {
     }
     metadata["annotations"] = std::move(annotations);
   }
+  if (given.is_object()) add_wrong_metadata(kind, wanted, metadata);
   out["metadata"] = std::move(metadata);
   out.erase("status");
   if (stored.contains("status")) out["status"] = stored["status"];

@@ -39,9 +39,9 @@ struct ManifestSet {
                                            const std::string& source);
 
 // What `apply` writes: everything but metadata and status as in `wanted`; labels and annotations as
-// in `wanted` where it gives them; the rest of the metadata, the status, and what admission filled
-// in and the manifest leaves out (gateway, EIPs, default EIPs) as stored. Requests to the leader
-// (annotations of egw's own group) stay.
+// in `wanted` where it gives them, and what admission has to refuse there; the rest of the
+// metadata, the status, and what admission filled in and the manifest leaves out (gateway, EIPs,
+// default EIPs) as stored. Requests to the leader (annotations of egw's own group) stay.
 [[nodiscard]] nlohmann::json merge_applied(model::Kind kind, const nlohmann::json& stored,
                                            const nlohmann::json& wanted);
 

@@ -42,6 +42,12 @@ class Applier {
 
   // Tries again when another writer was faster.
   Result<Effect> apply(const Manifest& m, bool status_only) {
+    // The stores would leave it out without a word.
+    if (!model::info(m.kind).namespaced && m.document.at("metadata").contains("namespace")) {
+      Error error{Errc::kInvalid, "", "metadata.namespace: the kind is cluster-wide; leave it out"};
+      error = with_all_faults(m, std::move(error));
+      if (error.code == Errc::kDenied) return tl::unexpected(std::move(error));
+    }
     constexpr int kAttempts = 8;
     for (int attempt = 1;; ++attempt) {
       auto done = status_only ? apply_status(m) : apply_object(m);
@@ -67,9 +73,12 @@ class Applier {
       if (!objects) return;
       for (const auto& object : *objects) visit(object.document);
     };
+    const auto stored = session_.get(m.kind, m.key);
+    const json old = stored ? stored->document : json();
+    const json wanted = stored ? merge_applied(m.kind, old, m.document) : m.document;
     json unused;
-    const auto answer =
-        core::admit(core::AdmitOp::kCreate, m.kind, nullptr, m.document, reader, settings_, unused);
+    const auto answer = core::admit(stored ? core::AdmitOp::kUpdate : core::AdmitOp::kCreate,
+                                    m.kind, old, wanted, reader, settings_, unused);
     if (answer.admitted) return error;
     return {Errc::kDenied, std::move(error.object),
             fmt::format("{}", fmt::join(answer.denials, "\n")), 0};

@@ -44,21 +44,48 @@ class Objects {
   void put(Kind kind, const model::Key& key, json document) {
     objects_[kind][key] = std::move(document);
   }
-  [[nodiscard]] core::ObjectReader reader() const {
+  // A new gateway that is refused: it will be there when it is mended, and policies that refer to
+  // it are judged as if it were.
+  void put_refused(const model::Key& key, json gateway) { refused_[key] = std::move(gateway); }
+
+  // For judging an object of that kind.
+  [[nodiscard]] core::ObjectReader reader(Kind judged) const {
+    const bool all = judged == Kind::kEgressPolicy || judged == Kind::kEgressClusterPolicy;
     core::ObjectReader out;
-    out.get = [this](Kind kind, const model::Key& key) {
-      return std::shared_ptr<const json>(std::shared_ptr<void>(), find(kind, key));  // not owned
+    out.get = [this, all](Kind kind, const model::Key& key) {
+      const json* found = find(kind, key);
+      if (found == nullptr && all && kind == Kind::kEgressGateway) {
+        const auto refused = refused_.find(key);
+        if (refused != refused_.end()) found = &refused->second;
+      }
+      return std::shared_ptr<const json>(std::shared_ptr<void>(), found);  // not owned
     };
-    out.each = [this](Kind kind, const core::ObjectReader::Visit& visit) {
+    out.each = [this, all](Kind kind, const core::ObjectReader::Visit& visit) {
+      bool has_default = false;
       const auto at = objects_.find(kind);
-      if (at == objects_.end()) return;
-      for (const auto& [key, document] : at->second) visit(document);
+      if (at != objects_.end()) {
+        for (const auto& [key, document] : at->second) {
+          has_default = has_default || is_default(document);
+          visit(document);
+        }
+      }
+      if (!all || kind != Kind::kEgressGateway) return;
+      for (const auto& [key, document] : refused_) {
+        // Of two defaults the one that is good is it.
+        if (!has_default || !is_default(document)) visit(document);
+      }
     };
     return out;
   }
 
  private:
+  static bool is_default(const json& document) {
+    static const json::json_pointer kDefault("/spec/clusterDefault");
+    return document.contains(kDefault) && document.at(kDefault) == true;
+  }
+
   std::map<Kind, std::map<model::Key, json>> objects_;
+  std::map<model::Key, json> refused_;
 };
 
 class Checker {
@@ -76,9 +103,9 @@ class Checker {
     const json* old = objects_.find(m.kind, m.key);
     const json wanted = old == nullptr ? m.document : merge_applied(m.kind, *old, m.document);
     json result;
-    const auto answer =
-        core::admit(old == nullptr ? core::AdmitOp::kCreate : core::AdmitOp::kUpdate, m.kind,
-                    old == nullptr ? json() : *old, wanted, objects_.reader(), settings_, result);
+    const auto answer = core::admit(
+        old == nullptr ? core::AdmitOp::kCreate : core::AdmitOp::kUpdate, m.kind,
+        old == nullptr ? json() : *old, wanted, objects_.reader(m.kind), settings_, result);
     for (const auto& warning : answer.warnings) console_.warning(where + ": " + warning);
     warnings_ += answer.warnings.size();
     if (answer.admitted) {
@@ -86,6 +113,7 @@ class Checker {
       return;
     }
     ++refused_;
+    if (old == nullptr && m.kind == Kind::kEgressGateway) objects_.put_refused(m.key, m.document);
     for (const auto& denial : answer.denials) fault(where, denial);
   }
 

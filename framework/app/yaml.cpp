@@ -13,9 +13,11 @@
 #include <cerrno>
 #include <charconv>
 #include <cmath>
+#include <functional>
 #include <map>
 #include <optional>
 #include <regex>
+#include <set>
 #include <sstream>
 #include <stdexcept>
 
@@ -87,14 +89,33 @@ class Builder : public YAML::EventHandler {
 
   std::vector<json> documents;  // those that hold something
 
+  // After a mistake: takes the last document away unless a line "---" or "..." ends it before.
+  void drop_unfinished(std::string_view text, const YAML::Mark& mistake) {
+    if (documents.empty()) return;
+    int line = 0;
+    for (std::size_t at = 0; !mistake.is_null() && at < text.size() && line <= mistake.line;) {
+      const std::string_view rest = text.substr(at);
+      const bool marker = rest.starts_with("---") || rest.starts_with("...");
+      if (marker && line > last_line_) return;
+      const std::size_t end = rest.find('\n');
+      at = end == std::string_view::npos ? text.size() : at + end + 1;
+      ++line;
+    }
+    documents.pop_back();
+  }
+
   void OnDocumentStart(const YAML::Mark& mark) override {
     if (mark.pos <= last_start_) throw Refused(mark, "not valid YAML: unexpected text");
     last_start_ = mark.pos;
+    start_line_ = mark.line;
     anchors_.clear();
     used_ = 0;
   }
   void OnDocumentEnd() override {
-    if (!document_.is_null()) documents.push_back(std::move(document_));
+    if (!document_.is_null()) {
+      documents.push_back(std::move(document_));
+      last_line_ = start_line_;
+    }
     document_ = nullptr;
   }
   void OnNull(const YAML::Mark& mark, YAML::anchor_t anchor) override {
@@ -189,9 +210,29 @@ class Builder : public YAML::EventHandler {
   std::size_t budget_;
   std::size_t used_ = 0;
   int last_start_ = -1;
+  int start_line_ = 0;
+  int last_line_ = 0;  // where the last of `documents` begins
   json document_;
   std::vector<Open> open_;
   std::map<YAML::anchor_t, Anchored> anchors_;
+};
+
+// For the JSON parser: goes on while nothing is too deep and no key is given twice.
+struct JsonBounds {
+  bool too_deep = false;
+  bool twice = false;
+  std::vector<std::set<std::string>> keys;  // of the objects that are open
+
+  bool operator()(int depth, json::parse_event_t event, json& parsed) {
+    too_deep = too_deep || depth > static_cast<int>(kMaxDepth);
+    if (event == json::parse_event_t::object_start) keys.emplace_back();
+    if (event == json::parse_event_t::object_end) keys.pop_back();
+    if (event == json::parse_event_t::key &&
+        !keys.back().insert(parsed.get<std::string>()).second) {
+      twice = true;
+    }
+    return !too_deep && !twice;
+  }
 };
 
 // What a YAML 1.1 or 1.2 reader would not take for the same string when it stands without quotes.
@@ -296,48 +337,55 @@ std::size_t first_not_utf8(std::string_view text) {
 
 }  // namespace
 
-Result<std::vector<json>> read_yaml(std::string_view text, const std::string& source,
-                                    std::size_t max_bytes) {
+YamlText read_yaml_documents(std::string_view text, const std::string& source,
+                             std::size_t max_bytes) {
+  const auto mistake = [](const std::string& where, std::string what) {
+    return YamlText{{}, Error{Errc::kInvalid, where, std::move(what)}};
+  };
   if (text.size() > max_bytes) {
-    return fail(Errc::kInvalid, source,
-                fmt::format("is larger than {} KiB, the most that is read", max_bytes / 1024));
+    return mistake(source,
+                   fmt::format("is larger than {} KiB, the most that is read", max_bytes / 1024));
   }
   if (const auto bad = first_not_utf8(text); bad != std::string_view::npos) {
     const auto line = 1 + std::count(text.begin(), text.begin() + static_cast<long>(bad), '\n');
-    return fail(Errc::kInvalid, fmt::format("{}:{}", source, line),
-                fmt::format("byte 0x{:02x} is no UTF-8 text: save the file as UTF-8",
-                            static_cast<unsigned char>(text[bad])));
+    return mistake(fmt::format("{}:{}", source, line),
+                   fmt::format("byte 0x{:02x} is no UTF-8 text: save the file as UTF-8",
+                               static_cast<unsigned char>(text[bad])));
   }
-  std::vector<json> documents;
   const auto first = text.find_first_not_of(" \t\r\n");
   if (first != std::string_view::npos && text[first] == '{') {
-    bool too_deep = false;
-    const auto bound = [&too_deep](int depth, json::parse_event_t, json&) {
-      too_deep = too_deep || depth > static_cast<int>(kMaxDepth);
-      return !too_deep;
-    };
-    json document = json::parse(text, bound, false);
-    if (too_deep) {
-      return fail(Errc::kInvalid, source, fmt::format("nested deeper than {} levels", kMaxDepth));
+    JsonBounds bounds;
+    json document = json::parse(text, std::ref(bounds), false);
+    if (bounds.too_deep) {
+      return mistake(source, fmt::format("nested deeper than {} levels", kMaxDepth));
     }
-    if (!document.is_discarded()) {
-      documents.push_back(std::move(document));
-      return documents;
-    }
+    // What is refused for a key goes to the YAML reader, which names its line.
+    if (!document.is_discarded() && !bounds.twice) return {{std::move(document)}, std::nullopt};
   }
   // Without aliases a text has fewer nodes than bytes.
   Builder builder(text.size() + 1);
+  YamlText out;
   try {
     std::istringstream stream{std::string(text)};
     YAML::Parser parser(stream);
     while (parser.HandleNextDocument(builder)) {
     }
   } catch (const Refused& e) {
-    return fail(Errc::kInvalid, at(source, e.mark), e.what());
+    out = mistake(at(source, e.mark), e.what());
+    builder.drop_unfinished(text, e.mark);
   } catch (const YAML::Exception& e) {
-    return fail(Errc::kInvalid, at(source, e.mark), "not valid YAML: " + e.msg);
+    out = mistake(at(source, e.mark), "not valid YAML: " + e.msg);
+    builder.drop_unfinished(text, e.mark);
   }
-  return std::move(builder.documents);
+  out.documents = std::move(builder.documents);
+  return out;
+}
+
+Result<std::vector<json>> read_yaml(std::string_view text, const std::string& source,
+                                    std::size_t max_bytes) {
+  YamlText read = read_yaml_documents(text, source, max_bytes);
+  if (read.mistake) return tl::unexpected(*std::move(read.mistake));
+  return std::move(read.documents);
 }
 
 Result<json> read_yaml_value(std::string_view text, const std::string& source) {

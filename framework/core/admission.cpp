@@ -100,8 +100,10 @@ bool is_there(const json& doc, std::string_view path) {
   return true;
 }
 
-void review_unknown_fields(Review& review) {
+// Those in `but` are not told.
+void review_unknown_fields(Review& review, const std::vector<std::string>& but) {
   for (const model::UnknownField& field : model::find_unknown_fields(review.kind, review.doc)) {
+    if (std::find(but.begin(), but.end(), field.path) != but.end()) continue;
     review.spoil({Errc::kInvalid, field.path,
                   field.closest.empty()
                       ? fmt::format("unknown field; {} has none of that name here",
@@ -143,7 +145,7 @@ void review_deletion(Review& review) {
 }
 
 void review_rules(Review& review) {
-  review_unknown_fields(review);
+  review_unknown_fields(review, {});
   if (review.spoilt.contains("spec")) return;
   if (review.kind == Kind::kEgressGateway) detail::review_gateway(review);
   if (review.kind == Kind::kEgressPolicy || review.kind == Kind::kEgressClusterPolicy) {
@@ -167,7 +169,11 @@ void review_write(Review& review) {
   if (!review.doc.is_object()) return;
   review_name(review);
   if (!ours) return;
-  if (judged) review_rules(review);
+  if (judged) {
+    review_rules(review);
+  } else {
+    review_unknown_fields(review, model::unknown_fields(review.kind, review.old_doc));
+  }
   keep_status(review);
 }
 

@@ -39,6 +39,34 @@ std::vector<Pair> recorded_pairs(const Review& review) {
   return known_pairs(doc);
 }
 
+void deny_half_pair(Review& review, const PoolSide& side) {
+  review.deny(side.default_path(),
+              "empty, while the other family's default is given; want both, they are one pair, or "
+              "neither: then the first of each pool is taken");
+}
+
+// One family's default is changed alone.
+void warn_of_stored_half(Review& review, const PoolSide& side, const PoolSide& other,
+                         const json& old_pools) {
+  if (same_address(text_at(old_pools, {other.default_key}), *other.default_eip)) return;
+  review.warn(side.default_path(),
+              fmt::format("not given: {} stays the default, and is the pair of {} now",
+                          text_at(old_pools, {side.default_key}), *other.default_eip));
+}
+
+// A default without the other's, where the pools cannot all be read.
+void review_half_pair(Review& review, const std::vector<PoolSide>& sides, const json& old_pools) {
+  for (std::size_t i = 0; i < 2; ++i) {
+    const PoolSide& side = sides[i];
+    if (!review.creating() && side.old_pool.empty()) continue;  // it cannot be added at all
+    if (!side.default_eip->empty() || side.entries->empty() || sides[1 - i].default_eip->empty() ||
+        !review.clean(side.default_path()) || !text_at(old_pools, {side.default_key}).empty()) {
+      continue;
+    }
+    deny_half_pair(review, side);
+  }
+}
+
 // Those that are not given: as stored, as long as the pools have them; else the first pair of the
 // pools.
 void fill_in_defaults(Review& review, const std::vector<PoolSide>& sides, const json& old_pools,
@@ -54,17 +82,22 @@ void fill_in_defaults(Review& review, const std::vector<PoolSide>& sides, const 
     const PoolSide& side = sides[i];
     if (!side.default_eip->empty() || side.pool.empty()) continue;
     const std::string before = text_at(old_pools, {side.default_key});
-    if (in_pool(side, before) && (stored || given)) {
+    const bool stays = in_pool(side, before);
+    if (stays && (stored || given)) {
       pools[side.default_key] = before;
+      if (given) warn_of_stored_half(review, side, sides[1 - i], old_pools);
     } else if (given) {
-      review.deny(side.default_path(),
-                  "empty, while the other family's default is given; want both, they are one "
-                  "pair, or neither: then the first of each pool is taken");
+      deny_half_pair(review, side);
     } else {
-      pools[side.default_key] = (i == 0 ? made.v4 : made.v6).to_string();
-      if (before.empty()) continue;
-      review.warn(side.default_path(), fmt::format("{} has left the pool; {} is the default now",
-                                                   before, text_at(pools, {side.default_key})));
+      const Address& now = i == 0 ? made.v4 : made.v6;
+      pools[side.default_key] = now.to_string();
+      if (before.empty() || same_address(before, now.to_string())) continue;
+      review.warn(side.default_path(),
+                  stays ? fmt::format("{} is the default now instead of {}: the other family's "
+                                      "default has left its pool, and the two are one pair",
+                                      now.to_string(), before)
+                        : fmt::format("{} has left the pool; {} is the default now", before,
+                                      now.to_string()));
     }
   }
 }
@@ -117,7 +150,7 @@ void review_defaults(Review& review, const std::vector<PoolSide>& sides,
     if (given && !review_default(review, side, old_pools)) good = false;
     good = good && readable && side.complete;
   }
-  if (!good) return;
+  if (!good) return review_half_pair(review, sides, old_pools);
   json& pools = object_at(object_at(review.doc, "spec"), "ippools");
   fill_in_defaults(review, sides, old_pools, pools);
   review_default_pair(review, pools);
@@ -132,7 +165,8 @@ void forget_filled_in(Review& review, EgressGateway& gateway, const EgressGatewa
       nullptr, false);
   if (!manifest.is_object()) return;
   const auto forget = [&](const char* key, std::string& now, const std::string& before) {
-    if (now != before || !text_at(manifest, {"spec", "ippools", key}).empty()) return;
+    if (now.empty() || now != before || !text_at(manifest, {"spec", "ippools", key}).empty())
+      return;
     now.clear();
     if (review.clean("spec.ippools")) review.doc["spec"]["ippools"].erase(key);
   };

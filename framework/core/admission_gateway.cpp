@@ -94,12 +94,27 @@ void read_pool(Review& review, PoolSide& side) {
   warn_of_repeats(review, side);
 }
 
+// The first entries of a pool, for messages.
+std::string some_entries(const PoolSide& side) {
+  constexpr std::size_t kMost = 5;
+  std::vector<std::string> out(
+      side.entries->begin(),
+      side.entries->begin() + static_cast<long>(std::min(side.entries->size(), kMost)));
+  if (side.entries->size() > kMost) out.emplace_back("...");
+  return joined(out);
+}
+
+// What a gateway had before its family was switched off may stay: all else about it can change.
 void review_family_switch(Review& review, const PoolSide& side) {
   if (family_on(review.settings, side.family)) return;
-  const auto text = fmt::format("{} is switched off ({}); switch it on or leave this out",
-                                family_name(side.family), family_switch(side.family));
-  if (!side.entries->empty()) review.deny(side.list_path(), text);
-  if (!side.default_eip->empty()) review.deny(side.default_path(), text);
+  const auto deny = [&](const std::string& path, const std::string& value) {
+    review.deny(path, fmt::format("{}: {} is switched off ({}); switch it on or leave this out",
+                                  value, family_name(side.family), family_switch(side.family)));
+  };
+  const bool had = !side.old_pool.empty();
+  if (had && side.added.empty()) return;
+  if (!side.entries->empty()) deny(side.list_path(), some_entries(side));
+  if (!had && !side.default_eip->empty()) deny(side.default_path(), *side.default_eip);
 }
 
 void review_counts(Review& review, const PoolSide& v4, const PoolSide& v6) {
@@ -180,14 +195,19 @@ void review_cluster_addresses(Review& review, const std::vector<PoolSide>& sides
 
 // An address that an update takes out although a policy uses it.
 struct Used {
-  std::string eip, policy;
+  Address eip;
+  std::string policy;  // one of them
 };
 
-std::optional<Used> user_of_removed(const Review& review, const std::string& gateway,
-                                    const IpPool& gone) {
-  const auto hit = [&gone](const std::string& text) {
+// Each once.
+std::vector<Used> users_of_removed(const Review& review, const std::string& gateway,
+                                   const IpPool& gone) {
+  std::vector<Used> out;
+  std::set<Address> seen;
+  const auto look = [&](const std::string& text, const model::Key& policy) {
     const auto address = Address::parse(text);
-    return address && gone.contains(*address);
+    if (!address || !gone.contains(*address) || !seen.insert(*address).second) return;
+    out.push_back({*address, policy.to_string()});
   };
   const auto old = model::decode<EgressGateway>(review.old_doc);
   std::vector<model::EipStatus> eips;
@@ -199,26 +219,21 @@ std::optional<Used> user_of_removed(const Review& review, const std::string& gat
   }
   for (const model::EipStatus& eip : eips) {
     if (eip.policies.empty()) continue;
-    for (const std::string& text : {eip.ipv4, eip.ipv6}) {
-      const auto& policy = eip.policies.front();
-      if (hit(text)) return Used{text, model::Key{policy.ns, policy.name}.to_string()};
-    }
+    const model::PolicyRef& policy = eip.policies.front();
+    for (const std::string& text : {eip.ipv4, eip.ipv6}) look(text, {policy.ns, policy.name});
   }
-  std::optional<Used> found;
   for (const Kind kind : {Kind::kEgressPolicy, Kind::kEgressClusterPolicy}) {
     review.reader.each(kind, [&](const json& policy) {
-      if (found || text_at(policy, {"spec", "egressGatewayName"}) != gateway) return;
+      if (text_at(policy, {"spec", "egressGatewayName"}) != gateway) return;
       for (const std::string& text : {text_at(policy, {"spec", "egressIP", "ipv4"}),
                                       text_at(policy, {"spec", "egressIP", "ipv6"}),
                                       text_at(policy, {"status", "eip", "ipv4"}),
                                       text_at(policy, {"status", "eip", "ipv6"})}) {
-        if (!hit(text)) continue;
-        found = Used{text, key_of(policy).to_string()};
-        return;
+        look(text, key_of(policy));
       }
     });
   }
-  return found;
+  return out;
 }
 
 void review_pool_change(Review& review, const EgressGateway& old, PoolSide& side, bool had_other) {
@@ -226,29 +241,30 @@ void review_pool_change(Review& review, const EgressGateway& old, PoolSide& side
     side.complete = false;  // nothing more is said about its default
     review.deny(
         side.list_path(),
-        fmt::format("the stored gateway has no {} addresses, and a family cannot be added{}; make "
-                    "a new EgressGateway with the families that you want",
-                    family_name(side.family),
+        fmt::format("{}: the stored gateway has no {} addresses, and a family cannot be added{}; "
+                    "make a new EgressGateway with the families that you want",
+                    some_entries(side), family_name(side.family),
                     had_other ? ": its EIPs have no pairs" : " to one made for useNodeIP alone"));
     return;
   }
   const IpPool gone = side.old_pool.minus(side.pool);
   if (gone.empty()) return;
-  const auto used = user_of_removed(review, old.meta.name, gone);
-  if (!used) return;
   const auto& pools = old.spec.ippools;
-  const bool is_default =
-      used->eip == pools.ipv4_default_eip || used->eip == pools.ipv6_default_eip;
-  review.deny(
-      side.list_path(),
-      fmt::format(
-          "{} is used by policy {}{}", used->eip, used->policy,
-          is_default ? fmt::format(" and is the gateway's default EIP; an address can be taken out "
-                                   "when no policy uses it any more: set {} to one that stays, "
-                                   "delete its policies and create them anew, then take it out",
-                                   side.default_path())
-                     : "; an address can be taken out when no policy uses it any more: keep it, "
-                       "or delete the policy first"));
+  for (const Used& used : users_of_removed(review, old.meta.name, gone)) {
+    const std::string text = used.eip.to_string();
+    const bool is_default =
+        same_address(text, pools.ipv4_default_eip) || same_address(text, pools.ipv6_default_eip);
+    review.deny(
+        side.list_path(),
+        fmt::format("{} is used by policy {}{}", text, used.policy,
+                    is_default ? fmt::format(" and is the gateway's default EIP; an address can "
+                                             "be taken out when no policy uses it any more: set "
+                                             "{} to one that stays, delete its policies and "
+                                             "create them anew, then take it out",
+                                             side.default_path())
+                               : "; an address can be taken out when no policy uses it any more: "
+                                 "keep it, or delete the policy first"));
+  }
 }
 
 void review_pool_changes(Review& review, const EgressGateway& old, std::vector<PoolSide>& sides) {
@@ -316,13 +332,13 @@ void review_gateway(Review& review) {
                               make_side(Family::kV6, gateway.spec.ippools)};
   for (PoolSide& side : sides) {
     read_pool(review, side);
-    review_family_switch(review, side);
     if (old) {
       const auto& pools = old->spec.ippools;
       side.old_pool = IpPool::parse_valid(
           side.family, side.family == Family::kV4 ? pools.ipv4 : pools.ipv6, "", nullptr);
     }
     side.added = side.pool.minus(side.old_pool);
+    review_family_switch(review, side);
   }
   if (sides[0].complete && sides[1].complete) review_counts(review, sides[0], sides[1]);
   if (old) review_pool_changes(review, *old, sides);

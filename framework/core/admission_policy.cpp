@@ -76,12 +76,6 @@ void fill_in(Review& review) {
   }
 }
 
-bool same_address(const std::string& a, const std::string& b) {
-  const auto x = Address::parse(a);
-  const auto y = Address::parse(b);
-  return x && y ? *x == *y : a == b;
-}
-
 void review_immutables(Review& review, const EgressPolicy& policy) {
   std::vector<Error> unreadable;
   const auto old = decode_policy(review.kind, without_status(review.old_doc), unreadable);
@@ -125,7 +119,9 @@ void review_applied_to(Review& review, const EgressPolicy::Spec& spec) {
                             text_at(review.doc, {"metadata", "namespace"})));
   }
   if (spec.pod_selector && !spec.pod_subnet.empty()) {
-    review.deny("spec.appliedTo", "podSelector and podSubnet; want one of the two");
+    review.deny("spec.appliedTo",
+                fmt::format("podSelector and podSubnet ({}{}); want one of the two",
+                            spec.pod_subnet.front(), spec.pod_subnet.size() > 1 ? ", ..." : ""));
   }
   if (!spec.pod_selector && spec.pod_subnet.empty() && (namespaced(review) || !by_namespace) &&
       review.clean("spec.appliedTo")) {
@@ -174,8 +170,8 @@ Address read_eip(Review& review, Family family, const std::string& text, const c
     return {};
   }
   if (!family_on(review.settings, family)) {
-    review.deny(path, fmt::format("{} is switched off ({}); switch it on or leave this out",
-                                  family_name(family), family_switch(family)));
+    review.deny(path, fmt::format("{}: {} is switched off ({}); switch it on or leave this out",
+                                  text, family_name(family), family_switch(family)));
     return {};
   }
   return *address;
@@ -285,21 +281,33 @@ void review_gateway_of(Review& review, const EgressPolicy& policy, const Address
   }
 }
 
+// An update's destinations, if they are others than before.
+void warn_of_new_destinations(Review& review, const EgressPolicy& policy) {
+  if (policy.spec.egress_ip.use_node_ip || !review.clean("spec.destSubnet") ||
+      texts_at(review.old_doc, {"spec", "destSubnet"}) == policy.spec.dest_subnet) {
+    return;
+  }
+  const auto doc = review.reader.get(Kind::kEgressGateway, {"", policy.spec.gateway});
+  if (!doc) return;
+  const auto gateway = model::decode<EgressGateway>(without_status(*doc));
+  if (gateway) warn_of_uncovered(review, policy.spec, *gateway);
+}
+
 void review_egress_ip(Review& review, const EgressPolicy& policy) {
   const auto& ip = policy.spec.egress_ip;
   const bool named = !ip.ipv4.empty() || !ip.ipv6.empty();
   if (ip.use_node_ip && named) {
     review.deny("spec.egressIP",
-                "useNodeIP: true with an address; want the node's address (leave ipv4 and ipv6 "
-                "out) or an EIP (useNodeIP: false)");
-    return;
+                fmt::format("useNodeIP: true with {}{}{}; want the node's address (leave ipv4 and "
+                            "ipv6 out) or an EIP (useNodeIP: false)",
+                            ip.ipv4, ip.ipv4.empty() || ip.ipv6.empty() ? "" : " and ", ip.ipv6));
   }
   if (ip.allocator == model::AllocatorPolicy::kRoundRobin && (named || ip.use_node_ip)) {
     review.warn("spec.egressIP.allocatorPolicy",
                 fmt::format("rr has no effect beside {}", named ? "an address" : "useNodeIP"));
   }
   // An update cannot change these; the pool keeps what policies use.
-  if (!review.creating()) return;
+  if (!review.creating()) return warn_of_new_destinations(review, policy);
   const Address v4 = read_eip(review, Family::kV4, ip.ipv4, "spec.egressIP.ipv4");
   const Address v6 = read_eip(review, Family::kV6, ip.ipv6, "spec.egressIP.ipv6");
   if (!policy.spec.gateway.empty()) review_gateway_of(review, policy, v4, v6);

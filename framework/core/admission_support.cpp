@@ -24,7 +24,12 @@ void say(std::vector<std::string>& out, std::size_t& more, std::string_view path
   if (out.size() >= kMaxSayings) {
     ++more;
   } else {
-    out.push_back(path.empty() ? std::string(text) : fmt::format("{}: {}", path, text));
+    std::string saying = path.empty() ? std::string(text) : fmt::format("{}: {}", path, text);
+    // Each is one line to whoever reads them: what a document holds must not begin another.
+    std::replace_if(
+        saying.begin(), saying.end(),
+        [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }, '?');
+    out.push_back(std::move(saying));
   }
 }
 
@@ -99,6 +104,12 @@ std::vector<std::string> texts_at(const json& doc, std::initializer_list<const c
 
 model::Key key_of(const json& doc) {
   return {text_at(doc, {"metadata", "namespace"}), text_at(doc, {"metadata", "name"})};
+}
+
+bool same_address(const std::string& a, const std::string& b) {
+  const auto x = Address::parse(a);
+  const auto y = Address::parse(b);
+  return x && y ? *x == *y : a == b;
 }
 
 bool is_cluster_default(const json& gateway_doc) {

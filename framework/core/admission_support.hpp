@@ -82,6 +82,9 @@ struct OwnPrefix {
 // From EgressClusterInfo's status: service range, pod CIDRs, node addresses, extra CIDRs.
 [[nodiscard]] std::vector<OwnPrefix> cluster_prefixes(const ObjectReader& reader);
 
+// Two texts that mean one address, or that are equal.
+[[nodiscard]] bool same_address(const std::string& a, const std::string& b);
+
 // ---- pairs -----------------------------------------------------------------------------------
 struct Pair {
   model::Address v4, v6;

@@ -68,6 +68,7 @@ class Allocator {
   Answer by_default();
   Answer node_address();
   Answer round_robin();
+  [[nodiscard]] Answer empty_pool() const;
   Answer make(const Pair& pair, bool use_node_ip);
   Answer not_in_pool(const Address& a, const std::string& text) const;
   void free_vacant();
@@ -233,6 +234,13 @@ Allocator::Answer Allocator::by_name(const EgressPolicy& p) {
   return make(v4 && v6 ? Pair{v4, v6} : pairs_.pair_of(v4 ? v4 : v6), false);
 }
 
+Allocator::Answer Allocator::empty_pool() const {
+  return no("EmptyPool",
+            fmt::format("gateway {} has no addresses; only policies with useNodeIP can "
+                        "use it",
+                        g_.gateway->meta.name));
+}
+
 Allocator::Answer Allocator::by_default() {
   const Pair& pair = pairs_.default_pair();
   for (const Address& a : {pair.v4, pair.v6}) {
@@ -240,11 +248,7 @@ Allocator::Answer Allocator::by_default() {
   }
   if (pair) return make(pair, false);
   const model::IpPools& pools = g_.gateway->spec.ippools;
-  if (pools.ipv4.empty() && pools.ipv6.empty()) {
-    return no("EmptyPool", fmt::format("gateway {} has no addresses; only policies with useNodeIP "
-                                       "can use it",
-                                       g_.gateway->meta.name));
-  }
+  if (pools.ipv4.empty() && pools.ipv6.empty()) return empty_pool();
   const std::string& text =
       pools.ipv4_default_eip.empty() ? pools.ipv6_default_eip : pools.ipv4_default_eip;
   return not_in_pool(parse_or_none(text), text);
@@ -259,6 +263,11 @@ Allocator::Answer Allocator::share(const EgressPolicy& p) {
 
 Allocator::Answer Allocator::round_robin() {
   const Pair pair = pairs_.next_free(parse_or_none(g_.round_robin_last));
+  if (!pair && g_.v4.empty() && g_.v6.empty()) {
+    const model::IpPools& pools = g_.gateway->spec.ippools;
+    if (pools.ipv4.empty() && pools.ipv6.empty()) return empty_pool();
+    if (!g_.pool_conflict.empty()) return no("PoolConflict", g_.pool_conflict);
+  }
   if (!pair) {
     return no("NoFreeEip", fmt::format("every EIP of gateway {} is held by a policy; this one is "
                                        "served when one is free",

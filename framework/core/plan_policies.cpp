@@ -20,12 +20,16 @@ bool same(const model::Conditions& conditions, const Condition& wanted) {
          c->message == wanted.message;
 }
 
+struct Uncovered {
+  std::string reason;
+  std::string message;  // empty: it is not so
+};
+
 struct Wanted {
   std::string v4, v6, node;
   Condition allocated, placed;
-  // Of these two: why; empty: it is not so.
-  std::string degraded;
-  std::string uncovered;
+  std::string degraded;  // why; empty: it is not so
+  Uncovered uncovered;
 };
 
 // Conditions that are there only while there is something to say.
@@ -38,28 +42,39 @@ void set_troubles(model::Conditions& conditions, const Wanted& wanted, std::int6
     }
   };
   set("Degraded", wanted.placed.reason, wanted.degraded);
-  set("FamilyNotCovered", "NoAddresses", wanted.uncovered);
+  set("FamilyNotCovered", wanted.uncovered.reason, wanted.uncovered.message);
 }
 
-// Destinations of a family that is in use and of which the gateway has no addresses (decision 8).
-std::string uncovered(const Draft& d, const model::EgressGateway& gateway,
-                      const EgressPolicy& policy) {
-  const auto asks_for = [&](bool v6) {
+// Destinations of a family that is switched off, if they are named, or of which the gateway has no
+// addresses (decision 8).
+Uncovered uncovered(const Draft& d, const model::EgressGateway& gateway,
+                    const EgressPolicy& policy) {
+  const auto names = [&](bool v6) {
     const auto& list = policy.spec.dest_subnet;
-    return list.empty() || std::any_of(list.begin(), list.end(), [&](const std::string& text) {
-             return (text.find(':') != std::string::npos) == v6;
-           });
+    return std::any_of(list.begin(), list.end(), [&](const std::string& text) {
+      return (text.find(':') != std::string::npos) == v6;
+    });
   };
   const auto& pools = gateway.spec.ippools;
-  if (policy.spec.egress_ip.use_node_ip) return {};
-  const char* family = d.settings.enable_ipv4 && pools.ipv4.empty() && asks_for(false)  ? "IPv4"
-                       : d.settings.enable_ipv6 && pools.ipv6.empty() && asks_for(true) ? "IPv6"
-                                                                                        : nullptr;
-  if (family == nullptr) return {};
-  return fmt::format(
-      "EgressGateway {} has no {} addresses; packets to {} destinations are left alone and leave "
-      "with the source that they have without a policy",
-      gateway.meta.name, family, family);
+  const auto lacks = [&](bool v6) {
+    return !policy.spec.egress_ip.use_node_ip && (v6 ? pools.ipv6 : pools.ipv4).empty() &&
+           (policy.spec.dest_subnet.empty() || names(v6));
+  };
+  constexpr std::string_view kLeft =
+      "destinations are left alone and leave with the source that they have without a policy";
+  for (const bool v6 : {false, true}) {
+    const bool on = v6 ? d.settings.enable_ipv6 : d.settings.enable_ipv4;
+    const char* family = v6 ? "IPv6" : "IPv4";
+    if (on && lacks(v6)) {
+      return {"NoAddresses", fmt::format("EgressGateway {} has no {} addresses; packets to {} {}",
+                                         gateway.meta.name, family, family, kLeft)};
+    }
+    if (!on && names(v6)) {
+      return {"SwitchedOff", fmt::format("{} is switched off (feature.enable{}); packets to {} {}",
+                                         family, family, family, kLeft)};
+    }
+  }
+  return {};
 }
 
 void write(Draft& d, const EgressPolicy& policy, Wanted wanted) {

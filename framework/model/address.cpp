@@ -226,10 +226,13 @@ Result<Range> Range::parse(std::string_view text) {
     if (!prefix) return tl::unexpected(prefix.error());
     return Range{prefix->first(), prefix->last()};
   }
-  auto first = Address::parse(text.substr(0, dash));
-  if (!first) return tl::unexpected(first.error());
-  auto last = Address::parse(text.substr(dash + 1));
-  if (!last) return tl::unexpected(last.error());
+  const auto first = Address::parse(text.substr(0, dash));
+  const auto last = Address::parse(text.substr(dash + 1));
+  if (!first || !last) {
+    return fail(
+        Errc::kInvalid, "",
+        fmt::format("{} is not a range: {}", quoted(text), (first ? last : first).error().message));
+  }
   if (first->family() != last->family()) {
     return fail(Errc::kInvalid, "",
                 quoted(text) + " is not a range: both ends must be of one family");

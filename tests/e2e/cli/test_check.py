@@ -78,6 +78,57 @@ def test_apply_says_what_check_says_in_any_order(store):
         "egw": ["stands in standard input document 4 already"]}, told
 
 
+def test_a_policy_of_a_refused_gateway_is_judged_as_if_it_were_there(store):
+    bad = gateway(colour="red")
+    outside = policy("outside", egressIP={"ipv4": "10.6.9.9"})
+    named = policy("named", egressGatewayName="egw")
+    told = faults_of(check(store, outside, named, bad))
+    assert set(told) == {"egw", "outside"}, told
+    assert told["outside"][0].startswith("spec.egressIP.ipv4: 10.6.9.9 is not in the IPv4 pool"), told
+
+
+def test_what_the_metadata_may_not_hold_is_told_by_check_and_apply(store):
+    """A namespace of a cluster-wide kind and a mistyped field, beside other faults; new or stored."""
+    store.apply(node("n1", egress="true"), gateway("stored"))
+    for name in ("new", "stored"):
+        wrong = gateway(name, clusterDefault=False, colour="red")
+        wrong["metadata"].update(namespace="x", lables={"a": "b"})
+        for done in (check(store, wrong, stored=True), store.run("apply", "-f", "-", stdin=text(wrong))):
+            assert done.returncode == 1 and "configured" not in done.stdout, done
+            faults = sorted(f.split(":")[0] for f in faults_of(done)[name])
+            assert {"metadata.lables", "metadata.namespace", "spec.colour"} <= set(faults), faults
+    mistyped = gateway("stored")
+    mistyped["metadata"]["lables"] = {"a": "b"}
+    done = store.run("apply", "-f", "-", stdin=text(mistyped))
+    assert done.returncode == 1 and "metadata.lables: unknown field" in done.stderr, done
+    quoted = policy("q")
+    quoted["metadata"]["namespace"] = 123
+    done = check(store, quoted)
+    assert done.returncode == 1 and "metadata.namespace: 123: want a string; put it into quotes" in done.stderr, done
+
+
+def test_documents_before_a_yaml_mistake_are_judged(store):
+    bad = gateway(colour="red")
+    for done in (store.run("check", "-f", "-", stdin=text(node("n1", egress="true"), bad) + "\n---\na: [\n"),
+                 store.run("apply", "-f", "-", stdin=text(node("n1", egress="true"), bad) + "\n---\na: [\n")):
+        assert done.returncode == 1
+        assert "spec.colour: unknown field" in done.stderr and "not valid YAML" in done.stderr, done.stderr
+
+
+def test_a_key_given_twice_in_json(store):
+    twice = json.dumps(gateway()).replace('"clusterDefault": true', '"clusterDefault": true, "clusterDefault": false')
+    done = store.run("check", "-f", "-", stdin=twice)
+    assert done.returncode == 1 and 'the key "clusterDefault" is given twice' in done.stderr, done
+
+
+def test_no_text_of_a_manifest_begins_a_line(store):
+    forged = gateway("egw\nError: forged", **{"x\nError: forged": 1})
+    for done in (check(store, forged), check(store, {"apiVersion": "v1", "kind": "X\nError: forged"}),
+                 store.run("apply", "-f", "-", stdin=text(forged))):
+        assert done.returncode == 1
+        assert not [line for line in done.stderr.splitlines() if line.startswith("Error: forged")], done.stderr
+
+
 def test_more_faults_than_are_listed(store):
     bad = gateway()
     bad["spec"]["ippools"]["ipv4"] = ["x"] * 150

@@ -40,8 +40,12 @@ TEST(Manifest, Refusals) {
             "EgressClusterInfo, Node, Pod, Namespace, Event, IPPool, ServiceCIDR");
   EXPECT_EQ(refusal(kApi + "kind: EgressGateway\nmetadata: {}"),
             "FILE: EgressGateway: metadata.name must be given");
-  EXPECT_EQ(refusal(kApi + "kind: EgressGateway\nmetadata: {name: g, namespace: x}"),
-            "FILE: EgressGateway g is cluster-wide; leave out metadata.namespace");
+  EXPECT_EQ(refusal(kApi + "kind: EgressGateway\nmetadata: {name: 123}"),
+            "FILE: EgressGateway: metadata.name: 123: want a string; put it into quotes");
+  EXPECT_EQ(refusal(kApi + "kind: EgressPolicy\nmetadata: {name: p, namespace: 123}"),
+            "FILE: EgressPolicy: metadata.namespace: 123: want a string; put it into quotes");
+  EXPECT_EQ(refusal(kApi + "kind: EgressPolicy\nmetadata: {name: [p]}"),
+            "FILE: EgressPolicy: metadata.name: [\"p\"]: want a string");
   EXPECT_EQ(refusal(kApi + "kind: EgressPolicy\nmetadata: {name: p, namespace: x}", "y"),
             "FILE: EgressPolicy p names the namespace x, but -n says y");
 }
@@ -118,6 +122,42 @@ spec:
   appliedTo: {podSelector: {matchLabels: {app: b}}}
 status: {node: n2}
 )"));
+}
+
+TEST(Manifest, MergeKeepsWhatAdmissionHasToRefuse) {
+  const json stored = yaml("{metadata: {name: g, uid: u}, spec: {}}");
+  const json wanted = yaml("{metadata: {name: g, namespace: x, lables: {a: b}, a.b: 1}, spec: {}}");
+  EXPECT_EQ(merge_applied(Kind::kEgressGateway, stored, wanted)["metadata"],
+            yaml("{name: g, uid: u, namespace: x, lables: {a: b}, a.b: 1}"));
+}
+
+std::vector<std::string> read_text_of(const std::string& text) {
+  const YamlText read = read_yaml_documents(text, "F", 1 << 20);
+  std::vector<std::string> out;
+  for (const json& document : read.documents) out.push_back(document.dump());
+  if (read.mistake) out.push_back(read.mistake->to_string());
+  return out;
+}
+
+// A mistake in one document: those before it are read, but for one that may be half read.
+TEST(Manifest, DocumentsBeforeAMistake) {
+  EXPECT_THAT(read_text_of("a: 1\n---\nb: 2\n---\nc: 1\nc: 2\n"),
+              testing::ElementsAre("{\"a\":1}", "{\"b\":2}", "F:6: the key \"c\" is given twice"));
+  EXPECT_THAT(read_text_of("a: 1\n---\nb: [\n"),
+              testing::ElementsAre("{\"a\":1}", testing::StartsWith("F:4: not valid YAML")));
+  for (const char* half : {"a: {b: 1}\n]\n", "a:\n  b: 1\n c: 2\n", "a: 1\n}\n"}) {
+    EXPECT_THAT(read_text_of(half), testing::ElementsAre(testing::StartsWith("F:"))) << half;
+  }
+}
+
+TEST(Manifest, AKeyGivenTwiceInJson) {
+  EXPECT_THAT(read_text_of("{\n \"a\": {\"x\": 1,\n \"y\": 2,\n \"x\": 3}}"),
+              testing::ElementsAre("F:4: the key \"x\" is given twice"));
+  EXPECT_THAT(
+      read_text_of("{\"a\": 1, \"b\": {\"a\": 1}, \"c\": [{\"a\": 1}, {\"a\": 2}], \"a\": 2}"),
+      testing::ElementsAre("F:1: the key \"a\" is given twice"));
+  EXPECT_THAT(read_text_of("{\"a\": 1, \"b\": {\"a\": 1}, \"c\": [{\"a\": 1}, {\"a\": 2}]}"),
+              testing::SizeIs(1));
 }
 
 TEST(Manifest, MergeOfASpecThatIsNoMapLeavesItToAdmission) {

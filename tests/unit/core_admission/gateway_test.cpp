@@ -215,9 +215,12 @@ TEST_F(Gateway, EveryEntryThatIsTakenIsTold) {
 TEST_F(Gateway, FamilySwitchedOff) {
   store.settings.enable_ipv6 = false;
   AdmitAnswer answer = store.create(gateway());
-  EXPECT_THAT(answer.denials,
-              ElementsAre(HasSubstr("spec.ippools.ipv6: IPv6 is switched off (feature.enableIPv6)"),
-                          HasSubstr("spec.ippools.ipv6DefaultEIP: IPv6 is switched off")));
+  EXPECT_THAT(
+      answer.denials,
+      ElementsAre(
+          HasSubstr(
+              "spec.ippools.ipv6: fd00::55, fd00::56: IPv6 is switched off (feature.enableIPv6)"),
+          HasSubstr("spec.ippools.ipv6DefaultEIP: fd00::55: IPv6 is switched off")));
   EXPECT_TRUE(store.create(gateway(R"({"spec": {"ippools": {"ipv6": [], "ipv6DefaultEIP": ""}}})"))
                   .admitted);
   store.settings.enable_ipv4 = false;
@@ -425,8 +428,9 @@ TEST_F(StoredGateway, AddingAFamilyIsDenied) {
   const AdmitAnswer answer = store.update(
       patched(store.get("egw", "", "v4"), R"({"spec": {"ippools": {"ipv6": ["fd00:3::1"]}}})"));
   EXPECT_THAT(answer.denials,
-              ElementsAre(HasSubstr("spec.ippools.ipv6: the stored gateway has no IPv6 addresses, "
-                                    "and a family cannot be added: its EIPs have no pairs")));
+              ElementsAre(HasSubstr(
+                  "spec.ippools.ipv6: fd00:3::1: the stored gateway has no IPv6 addresses, "
+                  "and a family cannot be added: its EIPs have no pairs")));
   store.put(gateway(R"({"metadata": {"name": "bare"}, "spec": {"clusterDefault": false,
       "ippools": null}})"));
   EXPECT_THAT(store

@@ -75,7 +75,7 @@ TEST_F(Policy, Create) {
        {"spec.appliedTo: neither podSelector nor podSubnet"}},
       {"both",
        R"({"spec": {"appliedTo": {"podSubnet": ["10.244.0.0/16"]}}})",
-       {"spec.appliedTo: podSelector and podSubnet; want one"}},
+       {"spec.appliedTo: podSelector and podSubnet (10.244.0.0/16); want one"}},
       {"namespaceSelector",
        R"({"spec": {"appliedTo": {"namespaceSelector": {}}}})",
        {"spec.appliedTo.namespaceSelector", "shop", "EgressClusterPolicy"}},
@@ -112,7 +112,7 @@ TEST_F(Policy, Create) {
       {"spelt in capitals", R"({"spec": {"egressIP": {"ipv6": "FD00::0:57"}}})", {}},
       {"node's address and an EIP",
        R"({"spec": {"egressIP": {"ipv4": "10.6.1.55", "useNodeIP": true}}})",
-       {"spec.egressIP: useNodeIP: true with an address"}},
+       {"spec.egressIP: useNodeIP: true with 10.6.1.55; want"}},
       {"not an address",
        R"({"spec": {"egressIP": {"ipv4": "10.6.1"}}})",
        {"spec.egressIP.ipv4: \"10.6.1\" is not an IP address"}},
@@ -246,7 +246,7 @@ TEST_F(Policy, AllowedByTheNameThatKubernetesPutsOnEveryNamespace) {
 TEST_F(Policy, FamilySwitchedOff) {
   store.settings.enable_ipv6 = false;
   EXPECT_THAT(store.create(policy(R"({"spec": {"egressIP": {"ipv6": "fd00::56"}}})")).denials,
-              ElementsAre(HasSubstr("spec.egressIP.ipv6: IPv6 is switched off")));
+              ElementsAre(HasSubstr("spec.egressIP.ipv6: fd00::56: IPv6 is switched off")));
   const AdmitAnswer answer =
       store.create(policy(R"({"spec": {"destSubnet": ["::/0", "1.1.1.1"]}})"));
   EXPECT_TRUE(answer.admitted);

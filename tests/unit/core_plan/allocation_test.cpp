@@ -165,8 +165,10 @@ TEST(PlanAllocation, EmptyPool) {
   c.nodes(1);
   c.gateway("g", {});
   c.policy("ns", "a", "g");
+  c.rr("b", "g");
   c.start();
   EXPECT_EQ(c.reason("a"), "EmptyPool");
+  EXPECT_EQ(c.reason("b"), "EmptyPool");
 }
 
 TEST(PlanAllocation, OneBadEntryOrPolicyStopsNobodyElse) {
@@ -212,6 +214,19 @@ TEST(PlanAllocation, TwoGatewaysWithOneAddressTheYoungerLoses) {
   EXPECT_THAT(c.condition("young", "PoolConflict")->message,
               HasSubstr("10.0.0.5 is in the pool of EgressGateway old too, which"));
   EXPECT_EQ(c.condition("old", "PoolConflict"), nullptr);
+}
+
+TEST(PlanAllocation, RoundRobinOfAGatewayWhosePoolIsAnothersSaysSo) {
+  Cluster c;
+  c.nodes(1);
+  c.gateway("young", {"10.0.0.5"}).meta.created_ms = 500;
+  c.world.gateways["young"].spec.ippools.ipv4_default_eip = "10.0.0.5";
+  c.gateway("old", {"10.0.0.5"}).meta.created_ms = 400;
+  c.rr("a", "young");
+  c.policy("ns", "b", "young");
+  c.start();
+  EXPECT_EQ(c.reason("a"), "PoolConflict");
+  EXPECT_EQ(c.reason("b"), "PoolConflict");
 }
 
 TEST(PlanAllocation, AnAddressAlreadyGivenStaysWithTheGatewayThatGaveIt) {

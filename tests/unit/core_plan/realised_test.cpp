@@ -97,7 +97,14 @@ TEST_F(Realised, DestinationsOfAFamilyThatTheGatewayLacksAreTold) {
   EXPECT_NE(of(policy().status.conditions, "FamilyNotCovered"), "absent");
   c.settings.enable_ipv6 = false;
   c.settle();
-  EXPECT_EQ(of(policy().status.conditions, "FamilyNotCovered"), "absent");
+  EXPECT_EQ(
+      of(policy().status.conditions, "FamilyNotCovered"),
+      "True SwitchedOff IPv6 is switched off (feature.enableIPv6); packets to IPv6 "
+      "destinations are left alone and leave with the source that they have without a policy");
+  policy().spec.dest_subnet.clear();
+  touch(c.world, policy().meta);
+  c.settle();
+  EXPECT_EQ(of(policy().status.conditions, "FamilyNotCovered"), "absent") << "nothing asks for it";
 }
 
 TEST_F(Realised, WhatHasNoEipIsNotRealised) {
