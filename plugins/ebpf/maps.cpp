@@ -80,10 +80,12 @@ std::vector<Refused> put(int map, const Elements& elements) {
       keys += elements[i].first;
       values += elements[i].second;
     }
-    auto count = static_cast<std::uint32_t>(end - begin);
+    const auto all = static_cast<std::uint32_t>(end - begin);
+    std::uint32_t count = all;
     const int r = bpf_map_update_batch(map, keys.data(), values.data(), &count, nullptr);
-    // On failure `count` is how many have been written; kernels without batches write none.
-    begin = r == 0 ? end : begin + (errno == EINVAL || errno == ENOTSUP ? 0 : count);
+    // On failure `count` is how many have been written; as it was when the kernel has no batches,
+    // of this map or at all, or refuses before the first.
+    begin += r == 0 || count != all ? count : 0;
     if (r == 0) continue;
     for (; begin < end; ++begin) {
       const auto& [key, value] = elements[begin];

@@ -521,5 +521,14 @@ TEST_F(Programs, Ipv4EndpointsWithoutRoomAreNamedAndTheOthersWritten) {
   EXPECT_EQ(held.size() + refused.size(), many.size() + 4);
 }
 
+TEST_F(Programs, WhatTheKernelRefusesAsAWholeIsNotTakenForWritten) {
+  const int map = loaded_.maps().classes[0];
+  ASSERT_EQ(bpf_map_freeze(map), 0) << std::strerror(errno);
+  const auto refused = put(map, {{key(kClass, "192.0.2.0/24"), common::register_u32(7)},
+                                 {key(kClass, "192.0.3.0/24"), common::register_u32(7)}});
+  ASSERT_EQ(refused.size(), 2U);
+  EXPECT_EQ(refused[1].error, EPERM);
+}
+
 }  // namespace
 }  // namespace egw::ebpf
