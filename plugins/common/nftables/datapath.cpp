@@ -209,7 +209,10 @@ sdk::Status NftDatapath::sync_kernel(const sdk::State& state, const Desired& des
                                      std::vector<SourceChange>& changes) {
   const Tables::Past held{held_.state(), desired_ ? *desired_ : desired};
   const Tables::Past* past = desired_ ? &held : nullptr;
-  if (!programs_) return tables_.sync(past, state, desired, repairs, elements, changes);
+  if (!programs_) {
+    const sdk::Status s = tables_.sync(past, state, desired, repairs, elements, changes);
+    return s.ok() ? tables_.finish(elements) : s;
+  }
   Repairs beside;
   const auto prepare = [&] { return guarded([&] { programs_->prepare(past, desired, beside); }); };
   const auto sync_programs = [&](int tunnel_device) {
@@ -230,7 +233,8 @@ sdk::Status NftDatapath::sync_kernel(const sdk::State& state, const Desired& des
   const sdk::Status p = prepared.get();
   for (const auto& [what, count] : beside) repairs[what] += count;
   if (s.ok()) s = p;
-  return s.ok() ? sync_programs(device_) : s;
+  if (s.ok()) s = sync_programs(device_);
+  return s.ok() ? tables_.finish(elements) : s;
 }
 
 sdk::Status NftDatapath::apply_all(const sdk::Change& change, sdk::ApplyReport& report) {
@@ -328,6 +332,7 @@ sdk::Status NftDatapath::apply_step(const sdk::Change& change, sdk::ApplyReport&
     s = guarded(
         [&] { programs_->step(before ? &*before : nullptr, *desired_, changes, elements); });
   }
+  if (s.ok()) s = tables_.finish(elements);
   settle_flows(before ? &*before : &*desired_, *desired_, state, changes, elements, s.ok());
   if (!s.ok()) return s;
   report_failures(failures, elements, report);

@@ -378,7 +378,7 @@ std::vector<Chain> Ruleset::netdev_chains() const {
   return out;
 }
 
-Chain Ruleset::lengths_chain(Table t, const std::string& name, const Lengths& lengths) {
+Chain Ruleset::lengths_chain(Table t, const std::string& name, const Lengths& lengths) const {
   const std::string f(keyword(t));
   Chain out{name, {}, {}};
   for (const std::uint8_t length : lengths) {
@@ -392,8 +392,15 @@ Chain Ruleset::lengths_chain(Table t, const std::string& name, const Lengths& le
     if (length != 0 && length != ones.bits()) key += " . ( " + f + " daddr & " + mask + " )";
     out.rules.push_back("meta priority set " + key + " map @" + map.name + " goto egress");
   }
-  // What no prefix covers is left alone.
-  out.rules.emplace_back("goto leave_alone");
+  // What no prefix covers is left alone. But the number that a program has given may be that of a
+  // class that has gone since: nobody knows what it covered.
+  if (programs_) {
+    out.rules.push_back("meta priority set meta priority & " + mark_text(kMaxClass) +
+                        " map @numbers goto leave_alone");
+    out.rules.push_back(counted("no_egress", "drop"));
+  } else {
+    out.rules.emplace_back("goto leave_alone");
+  }
   return out;
 }
 

@@ -119,6 +119,22 @@ def test_a_new_process_takes_the_programs_over():
         assert not loaded(old)
 
 
+def test_a_class_that_changes_leaks_nothing_when_the_programs_cannot_follow():
+    """The tables have followed, and the program still gives the old class's number: its packets are not left alone."""
+    with make() as rig:
+        pod = rig.pod("n1")
+        inside = rig.steer(pod, [(f"{SERVER4}/32", "drop"), ("198.51.100.0/24", 7)])
+        rig.apply()
+        assert pod.source(4, timeout=0.5) is None
+        # The kernel takes no more elements of classes.
+        maps = rig.sh("n1", "for f in $(find /sys/fs/bpf -name classes4); do bpftool map freeze pinned $f && echo $f; done")
+        assert maps.count("classes4") == 1, maps
+        rules = [{"destination": f"{SERVER4}/32", "action": "drop"}, {"destination": "203.0.113.0/24", "action": "drop"}]
+        answer = rig.delta("n1", classes=[{"id": inside, "rules": rules}])
+        assert not answer["ok"], answer
+        assert pod.source(4, timeout=0.5) is None, "left with the pod's address"
+
+
 @pytest.mark.parametrize("first,then", [("netlink", "ebpf"), ("ebpf", "netlink")])
 def test_a_change_of_the_datapath(first, then):
     """The new one programs, then the old one purges, as the host does it: nothing leaves with another source, and
