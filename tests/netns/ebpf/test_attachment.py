@@ -12,7 +12,7 @@ import pytest
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "conformance"))
 
 import sockets  # noqa: E402  (the path must be set first)
-from rig import ALL, EIP4, EIP6, SERVER4, Rig, net  # noqa: E402
+from rig import ALL, EIP4, EIP6, SERVER4, Driver, Rig, net  # noqa: E402
 
 
 def make(**config):
@@ -67,6 +67,19 @@ def test_steers_and_leaves_nothing(attach):
         assert "clsact" not in tc(rig, "n1", "qdisc", "show")
         assert all("egw" not in rig.sh(node, "ls /sys/fs/bpf").split() for node in rig.nodes)
         assert pod.source(4) == pod.ipv4
+
+
+def test_purge_without_sys_admin_takes_a_predecessors_filters():
+    """An agent in a pod has BPF and PERFMON, and may not look at programs that another process has loaded."""
+    with make(attach="clsact") as rig:
+        pod = start(rig)
+        rig.drivers.pop("n1").stop(kill=True)
+        assert "egw_pod" in tc(rig, "n1", "filter", "show", "dev", pod.host, "ingress")
+        confined = [*rig.inside("n1"), "setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin", "--"]
+        rig.drivers["n1"] = Driver(rig.ns("n1"), confined, os.path.join(rig.state, "n1"), *rig.datapaths[0])
+        rig.driver("n1").must("purge")
+        assert "egw" not in tc(rig, "n1", "filter", "show", "dev", pod.host, "ingress")
+        assert "clsact" not in tc(rig, "n1", "qdisc", "show")
 
 
 def test_purge_leaves_other_peoples_clsact():
