@@ -371,9 +371,12 @@ std::vector<Chain> Ruleset::netdev_chains() const {
                  {"ether daddr set " + id + " map @owner meta mark set " + id + " | " +
                       mark_text(marks_.value(Slot::kOuter)) + " accept",
                   counted("no_owner", "drop")}});
+  // As what goes to an owner: the program of the ebpf datapath, which may still be or be again at
+  // the device, knows by it that the packet has been directed.
   out.push_back({"to_client",
                  {},
-                 {"ether daddr set " + id + " map @back meta mark set 0 accept",
+                 {"ether daddr set " + id + " map @back meta mark set " +
+                      mark_text(marks_.value(Slot::kOuter)) + " accept",
                   counted("no_peer", "drop")}});
   return out;
 }

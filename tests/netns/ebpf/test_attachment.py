@@ -162,6 +162,7 @@ def test_a_change_of_the_datapath(first, then):
         old, rig.drivers = rig.drivers, {}
         rig.datapaths = [(then, {})] * 2
         rig.apply()
+        assert (pod.source(4), pod.source(6)) == (EIP4, EIP6), "while both are there"
         for driver in old.values():
             driver.must("purge")
             driver.stop()
@@ -169,7 +170,7 @@ def test_a_change_of_the_datapath(first, then):
         report = rig.report(traffic)
         capture.stop()
         print("figure", json.dumps({"test": f"from {first} to {then}", "lost": report["lost"]}))
-        assert set(capture.received_sources(7000)) == {EIP4}
+        assert set(capture.received_sources(7000)) == {EIP4, EIP6}
         assert report["tcp_resets"] == 0
         assert pod.source(4) == EIP4 and pod.source(6) == EIP6
         assert rig.driver("n1").must("health")
