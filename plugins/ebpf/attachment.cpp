@@ -63,9 +63,10 @@ std::uint32_t interface_of(int link) {
   return bpf_obj_get_info_by_fd(link, &info, &size) == 0 ? info.xdp.ifindex : 0;
 }
 
-bool is_ours(std::uint32_t program_id) {
+// unseen: what is said of a program that may not be looked at, for which CAP_BPF is not enough.
+bool is_ours(std::uint32_t program_id, bool unseen) {
   const int fd = bpf_prog_get_fd_by_id(program_id);
-  if (fd < 0) return false;
+  if (fd < 0) return unseen && errno == EPERM;
   bpf_prog_info info{};
   std::uint32_t size = sizeof(info);
   const bool ours =
@@ -184,7 +185,7 @@ void detach_links(int interface, Side side) {
   query.count = programs.size();
   if (::syscall(SYS_bpf, BPF_PROG_QUERY, &query, sizeof(query)) != 0) return;
   for (std::uint32_t i = 0; i < query.count && i < programs.size(); ++i) {
-    const int link = is_ours(programs[i]) ? bpf_link_get_fd_by_id(links[i]) : -1;
+    const int link = is_ours(programs[i], false) ? bpf_link_get_fd_by_id(links[i]) : -1;
     if (link < 0) continue;
     bpf_link_detach(link);
     ::close(link);
@@ -222,7 +223,8 @@ void detach_everywhere(common::NetlinkSocket& socket) {
       detach_links(link.index, side);
       bpf_tc_hook hook = hook_of(link.index, side);
       bpf_tc_opts opts = options();
-      if (bpf_tc_query(&hook, &opts) != 0 || !is_ours(opts.prog_id)) continue;
+      // Nobody else has our handle at our priority.
+      if (bpf_tc_query(&hook, &opts) != 0 || !is_ours(opts.prog_id, true)) continue;
       bpf_tc_opts gone = options();
       had = bpf_tc_detach(&hook, &gone) == 0 || had;
     }

@@ -16,6 +16,8 @@
 #include <cstring>
 #include <filesystem>
 #include <set>
+#include <system_error>
+#include <utility>
 
 #include "common/rtnl.hpp"
 
@@ -212,7 +214,16 @@ Loaded& Kernel::load() {
   method_ = wish_ == Attach::kClsact || !tcx ? Method::kClsact : Method::kTcx;
   if (stop_ >= 0) return *loaded_;
   stop_ = eventfd(0, EFD_CLOEXEC);
-  thread_ = std::thread([this] { run(); });
+  try {
+    thread_ = std::thread([this] { run(); });
+  } catch (const std::system_error& error) {
+    ::close(std::exchange(stop_, -1));
+    loaded_.reset();
+    throw sdk::Failure(sdk::Code::kUnavailable,
+                       "no thread can be started that would see new interfaces: raise the limit of "
+                       "processes (pids)",
+                       "ebpf", error.code().value());
+  }
   return *loaded_;
 }
 

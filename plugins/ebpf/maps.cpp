@@ -80,10 +80,12 @@ std::vector<Refused> put(int map, const Elements& elements) {
       keys += elements[i].first;
       values += elements[i].second;
     }
-    auto count = static_cast<std::uint32_t>(end - begin);
+    const auto all = static_cast<std::uint32_t>(end - begin);
+    std::uint32_t count = all;
     const int r = bpf_map_update_batch(map, keys.data(), values.data(), &count, nullptr);
-    // On failure `count` is how many have been written; kernels without batches write none.
-    begin = r == 0 ? end : begin + (errno == EINVAL || errno == ENOTSUP ? 0 : count);
+    // On failure `count` is how many have been written; as it was when the kernel has no batches,
+    // of this map or at all, or refuses before the first.
+    begin += r == 0 || count != all ? count : 0;
     if (r == 0) continue;
     for (; begin < end; ++begin) {
       const auto& [key, value] = elements[begin];
@@ -156,10 +158,9 @@ namespace {
 
 std::uint32_t address_in(__u64 slot) { return static_cast<std::uint32_t>(slot); }
 
-// The first free place of a bucket; EGW_BUCKET: there is none.
-std::size_t room(const egw_bucket4& bucket) {
-  return static_cast<std::size_t>(std::find(bucket.slot, bucket.slot + EGW_BUCKET, 0) -
-                                  bucket.slot);
+// How many places of a bucket are free. What has been removed leaves holes.
+std::ptrdiff_t room(const egw_bucket4& bucket) {
+  return std::count(bucket.slot, bucket.slot + EGW_BUCKET, 0);
 }
 
 }  // namespace
@@ -184,9 +185,9 @@ bool EndpointTable::put(std::uint32_t address, std::uint32_t number) {
     // The emptier bucket: both are full only when hardly any place is free.
     egw_bucket4* bucket = &memory_[egw_bucket_of(egw_hash4(address), 0)];
     egw_bucket4* other = &memory_[egw_bucket_of(egw_hash4(address), 1)];
-    if (room(*other) < room(*bucket)) bucket = other;
-    if (room(*bucket) == EGW_BUCKET) return false;
-    slot = &bucket->slot[room(*bucket)];
+    if (room(*other) > room(*bucket)) bucket = other;
+    slot = std::find(bucket->slot, bucket->slot + EGW_BUCKET, 0);
+    if (slot == bucket->slot + EGW_BUCKET) return false;
   }
   std::atomic_ref<__u64>(*slot).store(value);
   return true;

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <future>
+#include <system_error>
 
 #include "adoption.hpp"
 #include "common/sources.hpp"
@@ -58,6 +59,18 @@ sdk::Status guarded(const Body& body) {
     return sdk::ok();
   } catch (const sdk::Failure& failure) {
     return failure.status();
+  } catch (const std::system_error& error) {
+    return sdk::fail(sdk::Code::kUnavailable, error.what(), "threads", error.code().value());
+  }
+}
+
+// On a thread of its own; at get() where the kernel gives none.
+template <class Body>
+std::future<sdk::Status> beside_us(const Body& body) {
+  try {
+    return std::async(std::launch::async, body);
+  } catch (const std::system_error&) {
+    return std::async(std::launch::deferred, body);
   }
 }
 
@@ -97,17 +110,21 @@ sdk::Status NftDatapath::apply(const sdk::Change& change, sdk::ApplyReport& repo
   }
   const bool all = change.full() || change.node() != nullptr || !desired_;
   const Monitor::OwnChange own(*monitor_);
+  // What the kernel holds is in doubt: the next change must be full.
+  const auto doubt = [this] {
+    held_.invalidate();
+    desired_.reset();
+  };
   sdk::Status s;
   try {
     s = all ? apply_all(change, report) : apply_step(change, report);
   } catch (const sdk::Failure& failure) {
     s = failure.status();
+  } catch (...) {
+    doubt();
+    throw;
   }
-  if (!s.ok()) {
-    // What the kernel holds is in doubt: the next change must be full.
-    held_.invalidate();
-    desired_.reset();
-  }
+  if (!s.ok()) doubt();
   if (objects_of(change) > kManyObjects) ::malloc_trim(0);
   return s;
 }
@@ -209,7 +226,10 @@ sdk::Status NftDatapath::sync_kernel(const sdk::State& state, const Desired& des
                                      std::vector<SourceChange>& changes) {
   const Tables::Past held{held_.state(), desired_ ? *desired_ : desired};
   const Tables::Past* past = desired_ ? &held : nullptr;
-  if (!programs_) return tables_.sync(past, state, desired, repairs, elements, changes);
+  if (!programs_) {
+    const sdk::Status s = tables_.sync(past, state, desired, repairs, elements, changes);
+    return s.ok() ? tables_.finish(elements) : s;
+  }
   Repairs beside;
   const auto prepare = [&] { return guarded([&] { programs_->prepare(past, desired, beside); }); };
   const auto sync_programs = [&](int tunnel_device) {
@@ -225,12 +245,13 @@ sdk::Status NftDatapath::sync_kernel(const sdk::State& state, const Desired& des
     if (s.ok()) s = sync_programs(0);
     if (!s.ok()) return s;
   }
-  auto prepared = std::async(std::launch::async, prepare);
+  auto prepared = beside_us(prepare);
   s = tables_.sync(past, state, desired, repairs, elements, changes);
   const sdk::Status p = prepared.get();
   for (const auto& [what, count] : beside) repairs[what] += count;
   if (s.ok()) s = p;
-  return s.ok() ? sync_programs(device_) : s;
+  if (s.ok()) s = sync_programs(device_);
+  return s.ok() ? tables_.finish(elements) : s;
 }
 
 sdk::Status NftDatapath::apply_all(const sdk::Change& change, sdk::ApplyReport& report) {
@@ -328,6 +349,7 @@ sdk::Status NftDatapath::apply_step(const sdk::Change& change, sdk::ApplyReport&
     s = guarded(
         [&] { programs_->step(before ? &*before : nullptr, *desired_, changes, elements); });
   }
+  if (s.ok()) s = tables_.finish(elements);
   settle_flows(before ? &*before : &*desired_, *desired_, state, changes, elements, s.ok());
   if (!s.ok()) return s;
   report_failures(failures, elements, report);

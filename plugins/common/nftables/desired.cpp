@@ -251,7 +251,7 @@ void Desired::each_chain(Table t, const std::function<void(Chain)>& each) const 
   for (Chain& chain : ruleset_.fixed_chains(t)) each(std::move(chain));
   if (t == Table::kNetdev) return;
   for (const auto& [shape, lengths] : shapes(t)) {
-    each(Ruleset::lengths_chain(t, chain_of(shape, lengths), lengths));
+    each(ruleset_.lengths_chain(t, chain_of(shape, lengths), lengths));
   }
 }
 

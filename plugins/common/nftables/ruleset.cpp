@@ -371,14 +371,17 @@ std::vector<Chain> Ruleset::netdev_chains() const {
                  {"ether daddr set " + id + " map @owner meta mark set " + id + " | " +
                       mark_text(marks_.value(Slot::kOuter)) + " accept",
                   counted("no_owner", "drop")}});
+  // As what goes to an owner: the program of the ebpf datapath, which may still be or be again at
+  // the device, knows by it that the packet has been directed.
   out.push_back({"to_client",
                  {},
-                 {"ether daddr set " + id + " map @back meta mark set 0 accept",
+                 {"ether daddr set " + id + " map @back meta mark set " +
+                      mark_text(marks_.value(Slot::kOuter)) + " accept",
                   counted("no_peer", "drop")}});
   return out;
 }
 
-Chain Ruleset::lengths_chain(Table t, const std::string& name, const Lengths& lengths) {
+Chain Ruleset::lengths_chain(Table t, const std::string& name, const Lengths& lengths) const {
   const std::string f(keyword(t));
   Chain out{name, {}, {}};
   for (const std::uint8_t length : lengths) {
@@ -392,8 +395,15 @@ Chain Ruleset::lengths_chain(Table t, const std::string& name, const Lengths& le
     if (length != 0 && length != ones.bits()) key += " . ( " + f + " daddr & " + mask + " )";
     out.rules.push_back("meta priority set " + key + " map @" + map.name + " goto egress");
   }
-  // What no prefix covers is left alone.
-  out.rules.emplace_back("goto leave_alone");
+  // What no prefix covers is left alone. But the number that a program has given may be that of a
+  // class that has gone since: nobody knows what it covered.
+  if (programs_) {
+    out.rules.push_back("meta priority set meta priority & " + mark_text(kMaxClass) +
+                        " map @numbers goto leave_alone");
+    out.rules.push_back(counted("no_egress", "drop"));
+  } else {
+    out.rules.emplace_back("goto leave_alone");
+  }
   return out;
 }
 

@@ -81,8 +81,7 @@ class Ruleset {
   [[nodiscard]] bool carries(Table t) const { return common::carries(node_, t); }
   [[nodiscard]] std::vector<Chain> fixed_chains(Table t) const;
   // Asks the maps of these lengths, longest first (prefixes.hpp).
-  [[nodiscard]] static Chain lengths_chain(Table t, const std::string& name,
-                                           const Lengths& lengths);
+  [[nodiscard]] Chain lengths_chain(Table t, const std::string& name, const Lengths& lengths) const;
   [[nodiscard]] std::vector<std::pair<Dyn, SetSpec>> sets(Table t) const;
   [[nodiscard]] static SetSpec prefix_map(Table t, std::uint8_t length);
   [[nodiscard]] static SetSpec cluster_set(Table t);

@@ -41,6 +41,8 @@ std::uint32_t u32_of(const std::string& bytes) {
   return v;
 }
 
+bool of_classes(Dyn d) { return d == Dyn::kNumber || d == Dyn::kShape; }
+
 // No data of an element.
 const std::string kAbsent("absent");
 
@@ -152,7 +154,8 @@ void Tables::compare_sets(Table t, const KernelTable& kernel, const Past* before
                           const Desired& desired, const Desired::Changed& lists, Difference& out,
                           Repairs& repairs) {
   std::set<std::string> wanted;
-  const auto compare = [&](const SetSpec& spec, const Elements& want, const Elements* past) {
+  const auto compare = [&](const SetSpec& spec, bool classes, const Elements& want,
+                           const Elements* past) {
     const bool there = kernel.sets.count(spec.name) != 0;
     const Elements have = there ? nft_.elements(t, spec.name, spec.verdict) : Elements();
     ElementChange put, drop;
@@ -165,7 +168,7 @@ void Tables::compare_sets(Table t, const KernelTable& kernel, const Past* before
                  if (same) ++repairs["nftables element"];
                });
     keep(out.put, std::move(put));
-    keep(out.drop, std::move(drop));
+    keep(out.unwanted(desired, classes), std::move(drop));
   };
   const auto declared = [&](const SetSpec& spec) {
     wanted.insert(spec.name);
@@ -174,7 +177,8 @@ void Tables::compare_sets(Table t, const KernelTable& kernel, const Past* before
   for (const auto& [dyn, spec] : desired.ruleset().sets(t)) {
     declared(spec);
     if (dyn == Dyn::kSource) continue;
-    compare(spec, lists.wants.at(t, dyn), before != nullptr ? &lists.had.at(t, dyn) : nullptr);
+    compare(spec, of_classes(dyn), lists.wants.at(t, dyn),
+            before != nullptr ? &lists.had.at(t, dyn) : nullptr);
   }
   if (t != Table::kNetdev && desired.ruleset().enabled(t)) {
     wanted.emplace(Ruleset::kClusterSet);
@@ -184,7 +188,7 @@ void Tables::compare_sets(Table t, const KernelTable& kernel, const Past* before
       const SetSpec spec = Ruleset::prefix_map(t, length);
       declared(spec);
       const auto at = past.find(length);
-      compare(spec, want, at == past.end() ? nullptr : &at->second);
+      compare(spec, true, want, at == past.end() ? nullptr : &at->second);
     }
   }
   for (const auto& [name, k] : kernel.sets) {
@@ -249,7 +253,7 @@ sdk::Status Tables::sync(const Past* before, const sdk::State& state, const Desi
   for (const Table t : kTables) {
     compare(t, kernel[index(t)], before, state, desired, lists, all[index(t)], repairs, changes);
   }
-  return execute(all, failures);
+  return execute(std::move(all), failures);
 }
 
 void Tables::remove_chain(Table t, const std::string& name, Difference& out) {
@@ -300,7 +304,7 @@ void Tables::step_classes(Table t, const Desired& before, const Desired& desired
   const auto old_chains = chains(before, t), new_chains = chains(desired, t);
   for (const auto& [name, lengths] : new_chains) {
     if (old_chains.count(name) != 0) continue;
-    const Chain chain = Ruleset::lengths_chain(t, name, *lengths);
+    const Chain chain = desired.ruleset().lengths_chain(t, name, *lengths);
     out.chains += declare(t, chain);
     out.rules += rules_text(t, chain);
     known_[index(t)].chains[name] = chain.fingerprint();
@@ -321,7 +325,8 @@ void Tables::step_classes(Table t, const Desired& before, const Desired& desired
   }
   for (auto& [length, elements] : old_elements) {
     if (new_lengths.count(length) == 0) continue;  // the whole map goes
-    keep(out.drop, {Ruleset::prefix_map(t, length).name, false, std::move(elements), {}});
+    keep(out.unwanted(desired, true),
+         {Ruleset::prefix_map(t, length).name, false, std::move(elements), {}});
   }
 }
 
@@ -364,10 +369,10 @@ sdk::Status Tables::step(const Desired& before, const Desired& desired,
       ElementChange put, drop;
       difference(spec, lists.had.at(t, dyn), lists.wants.at(t, dyn), put, drop, {});
       keep(out.put, std::move(put));
-      keep(out.drop, std::move(drop));
+      keep(out.unwanted(desired, of_classes(dyn)), std::move(drop));
     }
   }
-  return execute(all, failures);
+  return execute(std::move(all), failures);
 }
 
 sdk::Status Tables::step_sources(const Desired& desired, const std::vector<SourceChange>& changes,
@@ -377,44 +382,61 @@ sdk::Status Tables::step_sources(const Desired& desired, const std::vector<Sourc
   for (const Table t : kFamilies) {
     add_sources(changes, t, desired, all[index(t)].put, all[index(t)].drop);
   }
-  return execute(all, failures);
+  return execute(std::move(all), failures);
 }
 
-sdk::Status Tables::execute(const Differences& all, std::vector<Nft::ElementFailure>& failures) {
-  const auto committed = [&](sdk::Status s) {
-    // The kernel counts transactions; who else commits makes the numbers differ.
-    generation_ = s.ok() && generation_ != 0 ? generation_ + 1 : 0;
-    return s;
-  };
-  const auto run = [&](std::initializer_list<std::string Difference::*> parts) {
-    std::string text;
-    for (const auto part : parts) {
-      for (const Difference& d : all) text += d.*part;
-    }
-    if (text.empty()) return sdk::ok();
-    sdk::Status s = committed(nft_.run(text));
-    // libnftables keeps a copy of everything it has parsed until the next transaction.
-    if (text.size() > kBigText) nft_.release_memory();
-    return s;
-  };
-  const auto write = [&](std::vector<ElementChange> Difference::*part) {
-    TableChanges changes;
-    for (const Table t : kTables) changes[index(t)] = all[index(t)].*part;
-    sdk::Status s = sdk::ok();
-    for (const TableChanges& c : portions(std::move(changes), source_spec(Table::kIp).name)) {
-      if (s.ok()) s = committed(nft_.write({&c[0], &c[1], &c[2]}, failures));
-    }
-    return s;
-  };
-  const auto write_raw = [&] {
-    std::array<std::vector<Chain>, 3> chains;
-    bool empty = true;
-    for (const Table t : kTables) {
-      chains[index(t)] = all[index(t)].raw;
-      empty = empty && chains[index(t)].empty();
-    }
-    return empty ? sdk::ok() : committed(nft_.write_raw(chains));
-  };
+sdk::Status Tables::committed(sdk::Status s) {
+  // The kernel counts transactions; who else commits makes the numbers differ.
+  generation_ = s.ok() && generation_ != 0 ? generation_ + 1 : 0;
+  return s;
+}
+
+sdk::Status Tables::run(const Differences& all,
+                        std::initializer_list<std::string Difference::*> parts) {
+  std::string text;
+  for (const auto part : parts) {
+    for (const Difference& d : all) text += d.*part;
+  }
+  if (text.empty()) return sdk::ok();
+  sdk::Status s = committed(nft_.run(text));
+  // libnftables keeps a copy of everything it has parsed until the next transaction.
+  if (text.size() > kBigText) nft_.release_memory();
+  return s;
+}
+
+sdk::Status Tables::write(const Differences& all, std::vector<ElementChange> Difference::*part,
+                          std::vector<Nft::ElementFailure>& failures) {
+  TableChanges changes;
+  for (const Table t : kTables) changes[index(t)] = all[index(t)].*part;
+  sdk::Status s = sdk::ok();
+  for (const TableChanges& c : portions(std::move(changes), source_spec(Table::kIp).name)) {
+    if (s.ok()) s = committed(nft_.write({&c[0], &c[1], &c[2]}, failures));
+  }
+  return s;
+}
+
+sdk::Status Tables::write_raw(const Differences& all) {
+  std::array<std::vector<Chain>, 3> chains;
+  bool empty = true;
+  for (const Table t : kTables) {
+    chains[index(t)] = all[index(t)].raw;
+    empty = empty && chains[index(t)].empty();
+  }
+  return empty ? sdk::ok() : committed(nft_.write_raw(chains));
+}
+
+sdk::Status Tables::unheard(std::size_t size, const std::function<sdk::Status()>& body) {
+  const bool big = size > kBigChange;
+  if (big && listening_) listening_(false);
+  sdk::Status s = body();
+  if (big && listening_) {
+    listening_(true);
+    missed_ = missed_ || (generation_ != 0 && !untouched());
+  }
+  return s;
+}
+
+sdk::Status Tables::execute(Differences all, std::vector<Nft::ElementFailure>& failures) {
   using D = Difference;
   std::size_t size = 0;
   for (const Difference& d : all) {
@@ -422,19 +444,29 @@ sdk::Status Tables::execute(const Differences& all, std::vector<Nft::ElementFail
     for (const ElementChange& c : d.put) size += c.add.size();
     for (const ElementChange& c : d.drop) size += c.remove.size();
   }
-  const bool big = size > kBigChange;
-  if (big && listening_) listening_(false);
-  sdk::Status s = run({&D::table, &D::sets, &D::chains, &D::rules});
-  if (s.ok()) s = write_raw();
-  if (s.ok()) s = write(&D::put);
-  if (s.ok()) s = run({&D::change});
-  if (s.ok()) s = write(&D::drop);
-  if (s.ok()) s = run({&D::flush, &D::delete_sets, &D::delete_chains});
-  if (big && listening_) {
-    listening_(true);
-    missed_ = generation_ != 0 && !untouched();
-  }
+  last_ = {};
+  sdk::Status s = unheard(size, [&] {
+    sdk::Status done = run(all, {&D::table, &D::sets, &D::chains, &D::rules});
+    if (done.ok()) done = write_raw(all);
+    if (done.ok()) done = write(all, &D::put, failures);
+    if (done.ok()) done = run(all, {&D::change});
+    return done.ok() ? write(all, &D::drop, failures) : done;
+  });
+  if (s.ok()) last_ = std::move(all);
   return s;
+}
+
+sdk::Status Tables::finish(std::vector<Nft::ElementFailure>& failures) {
+  using D = Difference;
+  const Differences last = std::exchange(last_, {});
+  std::size_t size = 0;
+  for (const Difference& d : last) {
+    for (const ElementChange& c : d.drop_last) size += c.remove.size();
+  }
+  return unheard(size, [&] {
+    sdk::Status s = write(last, &D::drop_last, failures);
+    return s.ok() ? run(last, {&D::flush, &D::delete_sets, &D::delete_chains}) : s;
+  });
 }
 
 bool Tables::untouched() {

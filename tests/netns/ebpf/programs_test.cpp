@@ -509,6 +509,27 @@ TEST_F(Programs, AsManyIpv4EndpointsAsThereMayBe) {
   EXPECT_EQ(pod(from4("10.0.0.77")).mark, 0U);
 }
 
+// What goes leaves holes anywhere in a bucket: the emptier one is still found. Half as many again
+// as there may be, so that a choice of the fuller one shows.
+TEST_F(Programs, Ipv4EndpointsThatComeAndGoFillTheBucketsEvenly) {
+  constexpr std::uint32_t kMany = EGW_MAX_ENDPOINTS / 4 * 5;
+  Endpoints held;
+  for (std::uint32_t i = 0; i < kMany; ++i) held.emplace_back(nth(i), 7);
+  ASSERT_TRUE(loaded_.put(common::Table::kIp, held).empty());
+  std::uint32_t next = kMany;
+  for (std::size_t round = 0; round < 16; ++round) {
+    std::vector<sdk::Address> gone;
+    Endpoints come;
+    for (std::size_t i = round % 4; i < held.size(); i += 4) {
+      gone.push_back(held[i].first);
+      held[i] = {nth(next++), 7};
+      come.push_back(held[i]);
+    }
+    loaded_.remove(common::Table::kIp, gone);
+    ASSERT_EQ(loaded_.put(common::Table::kIp, come).size(), 0U) << "round " << round;
+  }
+}
+
 TEST_F(Programs, Ipv4EndpointsWithoutRoomAreNamedAndTheOthersWritten) {
   Endpoints many;
   for (std::uint32_t i = 0; i <= EGW_BUCKETS * EGW_BUCKET; ++i) many.emplace_back(nth(i), 7);
@@ -519,6 +540,15 @@ TEST_F(Programs, Ipv4EndpointsWithoutRoomAreNamedAndTheOthersWritten) {
   EXPECT_EQ(refused[0].error, ENOSPC);
   for (const Refused& r : refused) ASSERT_EQ(common::find_element(held, r.key), nullptr);
   EXPECT_EQ(held.size() + refused.size(), many.size() + 4);
+}
+
+TEST_F(Programs, WhatTheKernelRefusesAsAWholeIsNotTakenForWritten) {
+  const int map = loaded_.maps().classes[0];
+  ASSERT_EQ(bpf_map_freeze(map), 0) << std::strerror(errno);
+  const auto refused = put(map, {{key(kClass, "192.0.2.0/24"), common::register_u32(7)},
+                                 {key(kClass, "192.0.3.0/24"), common::register_u32(7)}});
+  ASSERT_EQ(refused.size(), 2U);
+  EXPECT_EQ(refused[1].error, EPERM);
 }
 
 }  // namespace

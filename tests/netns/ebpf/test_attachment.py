@@ -12,7 +12,7 @@ import pytest
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "conformance"))
 
 import sockets  # noqa: E402  (the path must be set first)
-from rig import ALL, EIP4, EIP6, SERVER4, Rig, net  # noqa: E402
+from rig import ALL, EIP4, EIP6, SERVER4, Driver, Rig, net  # noqa: E402
 
 
 def make(**config):
@@ -69,6 +69,19 @@ def test_steers_and_leaves_nothing(attach):
         assert pod.source(4) == pod.ipv4
 
 
+def test_purge_without_sys_admin_takes_a_predecessors_filters():
+    """An agent in a pod has BPF and PERFMON, and may not look at programs that another process has loaded."""
+    with make(attach="clsact") as rig:
+        pod = start(rig)
+        rig.drivers.pop("n1").stop(kill=True)
+        assert "egw_pod" in tc(rig, "n1", "filter", "show", "dev", pod.host, "ingress")
+        confined = [*rig.inside("n1"), "setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin", "--"]
+        rig.drivers["n1"] = Driver(rig.ns("n1"), confined, os.path.join(rig.state, "n1"), *rig.datapaths[0])
+        rig.driver("n1").must("purge")
+        assert "egw" not in tc(rig, "n1", "filter", "show", "dev", pod.host, "ingress")
+        assert "clsact" not in tc(rig, "n1", "qdisc", "show")
+
+
 def test_purge_leaves_other_peoples_clsact():
     with make(attach="clsact") as rig:
         pod = start(rig)
@@ -119,6 +132,22 @@ def test_a_new_process_takes_the_programs_over():
         assert not loaded(old)
 
 
+def test_a_class_that_changes_leaks_nothing_when_the_programs_cannot_follow():
+    """The tables have followed, and the program still gives the old class's number: its packets are not left alone."""
+    with make() as rig:
+        pod = rig.pod("n1")
+        inside = rig.steer(pod, [(f"{SERVER4}/32", "drop"), ("198.51.100.0/24", 7)])
+        rig.apply()
+        assert pod.source(4, timeout=0.5) is None
+        # The kernel takes no more elements of classes.
+        maps = rig.sh("n1", "for f in $(find /sys/fs/bpf -name classes4); do bpftool map freeze pinned $f && echo $f; done")
+        assert maps.count("classes4") == 1, maps
+        rules = [{"destination": f"{SERVER4}/32", "action": "drop"}, {"destination": "203.0.113.0/24", "action": "drop"}]
+        answer = rig.delta("n1", classes=[{"id": inside, "rules": rules}])
+        assert not answer["ok"], answer
+        assert pod.source(4, timeout=0.5) is None, "left with the pod's address"
+
+
 @pytest.mark.parametrize("first,then", [("netlink", "ebpf"), ("ebpf", "netlink")])
 def test_a_change_of_the_datapath(first, then):
     """The new one programs, then the old one purges, as the host does it: nothing leaves with another source, and
@@ -133,6 +162,7 @@ def test_a_change_of_the_datapath(first, then):
         old, rig.drivers = rig.drivers, {}
         rig.datapaths = [(then, {})] * 2
         rig.apply()
+        assert (pod.source(4), pod.source(6)) == (EIP4, EIP6), "while both are there"
         for driver in old.values():
             driver.must("purge")
             driver.stop()
@@ -140,7 +170,7 @@ def test_a_change_of_the_datapath(first, then):
         report = rig.report(traffic)
         capture.stop()
         print("figure", json.dumps({"test": f"from {first} to {then}", "lost": report["lost"]}))
-        assert set(capture.received_sources(7000)) == {EIP4}
+        assert set(capture.received_sources(7000)) == {EIP4, EIP6}
         assert report["tcp_resets"] == 0
         assert pod.source(4) == EIP4 and pod.source(6) == EIP6
         assert rig.driver("n1").must("health")

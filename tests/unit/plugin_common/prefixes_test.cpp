@@ -253,13 +253,22 @@ TEST(Prefixes, ChainsAreBounded) {
 }
 
 TEST(Prefixes, ChainAsksTheLongestFirst) {
-  const Chain chain = Ruleset::lengths_chain(Table::kIp6, "x", {128, 20, 0});
+  const Chain chain = Ruleset().lengths_chain(Table::kIp6, "x", {128, 20, 0});
   ASSERT_EQ(chain.rules.size(), 4U);
   EXPECT_EQ(chain.rules[0], "meta priority set meta priority . ip6 daddr map @m128 goto egress");
   EXPECT_EQ(chain.rules[1],
             "meta priority set meta priority . ( ip6 daddr & ffff:f000:: ) map @m20 goto egress");
   EXPECT_EQ(chain.rules[2], "meta priority set meta priority map @m0 goto egress");
   EXPECT_EQ(chain.rules[3], "goto leave_alone");
+}
+
+TEST(Prefixes, OnlyAClassThatIsThereLeavesAPacketOfAProgramAlone) {
+  const Ruleset ruleset(sdk::NodeConfig(), 1450, true);
+  const Chain chain = ruleset.lengths_chain(Table::kIp, "x", {32});
+  ASSERT_EQ(chain.rules.size(), 3U);
+  EXPECT_EQ(chain.rules[1],
+            "meta priority set meta priority & 0x0001ffff map @numbers goto leave_alone");
+  EXPECT_EQ(chain.rules[2], "counter name \"no_egress\" drop");
 }
 
 }  // namespace
