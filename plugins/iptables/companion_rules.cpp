@@ -98,9 +98,10 @@ void Builder::late() {
          is(Kind::kSaved) + " jump restore_id", is(Kind::kSaved) + " goto pod",
          is(Kind::kPending) + " goto pod", is(Kind::kAnswer) + " goto answer"},
         Hook{"filter", "prerouting", NF_INET_PRE_ROUTING, kLatePriority, {}});
-  // What a service has turned elsewhere is left alone. No id: this node's address.
+  // What a service has turned elsewhere is left alone, with nothing of ours for rules of others to
+  // take for theirs. No id: this node's address.
   const std::uint32_t own = marks_.value(Slot::kOwn);
-  std::vector<std::string> pod{"ct status dnat " + set(marks_.slot_mask(), 0) + " accept",
+  std::vector<std::string> pod{"ct status dnat " + set(marks_.slot_mask() | kIdMask, 0) + " accept",
                                id() + " == 0 " + set(marks_.slot_mask(), own) + " accept"};
   if (in_.egress) pod.push_back(id() + " @owned " + set(marks_.slot_mask(), own) + " accept");
   pod.push_back(set(marks_.slot_mask(), marks_.value(Slot::kSteer)));
