@@ -117,19 +117,13 @@ common::Bound IptablesDatapath::bound() {
   return out;
 }
 
-// What it translates is noted first.
 sdk::Status IptablesDatapath::purge_companion(common::Bound& held) {
   companion_.reset();
   egress_ = false;
-  if (auto nft = common::Nft::open(kCompanionTable)) {
-    for (const Table t : common::kFamilies) {
-      for (const auto& [id, address] : sources_in((*nft)->elements(t, kSources, false))) {
-        held.zones.insert(static_cast<std::uint16_t>(id));
-        held.eips.insert(address);
-      }
-    }
-  }
-  return Companion::remove();
+  return Companion::remove([&held](std::uint32_t id, const sdk::Address& address) {
+    held.zones.insert(static_cast<std::uint16_t>(id));
+    held.eips.insert(address);
+  });
 }
 
 sdk::Status IptablesDatapath::purge() {
