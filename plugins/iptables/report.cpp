@@ -130,6 +130,7 @@ sdk::Status IptablesDatapath::purge() {
   const common::Monitor::OwnChange own(*monitor_);
   watch_->pause();
   monitor_->watch({});
+  sweeper_.forget_late();
   sweeper_.drain(std::chrono::milliseconds(2000));
   unswept_ = common::Unswept();
   common::Bound held = bound();
