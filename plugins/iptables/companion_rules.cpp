@@ -193,22 +193,29 @@ CompanionTables companion_tables(const CompanionInput& in) {
   return out;
 }
 
+// Each kind of object and expression that the tables are made of. What the raw rules do came to the
+// kernel with the shift, or before.
 std::string companion_trial(bool egress) {
   std::string out;
   for (const Table t : common::kFamilies) {
     const std::string table = std::string(common::keyword(t)) + " egw-try";
     out += "add table " + table + "\nadd map " + table +
-           " m { type mark : " + (t == Table::kIp ? "ipv4" : "ipv6") + "_addr; }\nadd chain " +
-           table + " p { type filter hook prerouting priority -90; }\nadd rule " + table +
+           " m { type mark : " + (t == Table::kIp ? "ipv4" : "ipv6") + "_addr; }\nadd counter " +
+           table + " c\nadd chain " + table +
+           " p { type filter hook prerouting priority -90; }\nadd rule " + table +
            " p ct status dnat meta mark set (ct mark & 0xff00) >> 8 | 0x10000\nadd chain " + table +
            " n { type nat hook postrouting priority 90; }\nadd rule " + table +
-           " n snat to meta mark & 0x3fff map @m\n";
+           " n snat to meta mark & 0x3fff map @m\nadd rule " + table + " n " + counted("c") + "\n";
   }
   if (egress) {
-    out +=
-        "add table netdev egw-try\nadd map netdev egw-try m { type mark : ether_addr; }\n"
-        "add chain netdev egw-try e { type filter hook egress device \"lo\" priority 0; }\n"
-        "add rule netdev egw-try e ether daddr set meta mark & 0x3fff map @m\n";
+    const std::string table = "netdev egw-try";
+    out += "add table " + table + "\nadd map " + table +
+           " m { type mark : ether_addr; }\nadd counter " + table + " c\nadd chain " + table +
+           " e { type filter hook egress device \"lo\" priority 0; }\nadd rule " + table +
+           " e tcp flags & (syn|rst) == syn meta protocol ip tcp option maxseg size set 1400\n"
+           "add rule " +
+           table + " e ether daddr set meta mark & 0x3fff map @m\nadd rule " + table + " e " +
+           counted("c") + "\n";
   }
   return out;
 }
