@@ -255,7 +255,9 @@ int sweep(NetlinkSocket& socket, const SweepHint& hint,
   const auto restart = [&] {
     deletions.clear();
     rebindings.clear();
+    if (late != nullptr) late->start_over();
   };
+  restart();  // what a look that failed has gathered
   if (const int err = socket.dump(request, each, restart); err != 0) return -err;
   int done = 0;
   for (const int err : socket.requests(deletions)) done += err == 0 ? 1 : 0;
@@ -287,11 +289,25 @@ std::optional<LateAnswers::Clock::time_point> LateAnswers::due() const {
   return first;
 }
 
+bool LateAnswers::Round::next(Clock::time_point now) {
+  if (due() > now) return false;
+  while (asked < kLateRounds && due() <= now) ++asked;
+  return true;
+}
+
+void LateAnswers::end_rounds() {
+  std::erase_if(rounds_, [](const Round& r) { return r.asked == kLateRounds; });
+}
+
+void LateAnswers::postpone(Clock::time_point now) {
+  for (Round& r : rounds_) r.next(now);
+  end_rounds();
+}
+
 int LateAnswers::look(NetlinkSocket& socket, Clock::time_point now) {
   std::vector<Message> deletions;
   for (Round& r : rounds_) {
-    if (r.due() > now) continue;
-    while (r.asked < kLateRounds && r.due() <= now) ++r.asked;
+    if (!r.next(now)) continue;
     for (Question& q : r.questions) {
       socket.get(q.message, [&](const nlmsghdr* h) {
         const Entry entry(h);
@@ -302,7 +318,7 @@ int LateAnswers::look(NetlinkSocket& socket, Clock::time_point now) {
       });
     }
   }
-  std::erase_if(rounds_, [](const Round& r) { return r.asked == kLateRounds; });
+  end_rounds();
   int done = 0;
   for (const int err : socket.requests(deletions)) done += err == 0 ? 1 : 0;
   return done;
@@ -333,7 +349,15 @@ void Sweeper::add(std::unique_ptr<Sweep> sweep) {
 
 bool Sweeper::drain(std::chrono::milliseconds at_most) {
   std::unique_lock lock(mutex_);
-  return idle_.wait_for(lock, at_most, [this] { return !waiting_ && !busy_; });
+  return idle_.wait_for(lock, at_most, [this] { return !waiting_ && !busy_ && !forget_; });
+}
+
+void Sweeper::forget_late() {
+  {
+    const std::lock_guard lock(mutex_);
+    forget_ = true;
+  }
+  wake_.notify_all();
 }
 
 std::uint64_t Sweeper::deleted() const {
@@ -355,21 +379,26 @@ int Sweeper::pass(const Sweep& job, std::optional<NetlinkSocket>& socket) {
 
 // Without the lock. What cannot be asked now is asked in the next round.
 void Sweeper::look(std::optional<NetlinkSocket>& socket) {
+  const auto now = LateAnswers::Clock::now();
   try {
     if (!socket) socket.emplace(std::move(*NetlinkSocket::open(NETLINK_NETFILTER)));
-    const int n = late_.look(*socket, LateAnswers::Clock::now());
+    const int n = late_.look(*socket, now);
     const std::lock_guard lock(mutex_);
     deleted_ += static_cast<std::uint64_t>(n);
+    return;
   } catch (const sdk::Failure&) {
     socket.reset();
+  } catch (const std::bad_alloc&) {
+    socket.reset();
   }
+  late_.postpone(now);
 }
 
 void Sweeper::run() {
   std::optional<NetlinkSocket> socket;
   bool told = false;
   std::unique_lock lock(mutex_);
-  const auto asked = [this] { return stop_ || waiting_; };
+  const auto asked = [this] { return stop_ || waiting_ || forget_; };
   for (;;) {
     const auto due = late_.due();
     if (due ? !wake_.wait_until(lock, *due, asked) : (wake_.wait(lock, asked), false)) {
@@ -379,6 +408,12 @@ void Sweeper::run() {
       continue;
     }
     if (stop_) return;
+    if (!waiting_) {
+      late_.forget();
+      forget_ = false;
+      idle_.notify_all();
+      continue;
+    }
     std::unique_ptr<Sweep> job = std::move(waiting_);
     busy_ = true;
     lock.unlock();

@@ -72,10 +72,15 @@ class LateAnswers {
   void add(Message question, const sdk::Address& from);
   // What add() has gathered has been removed now.
   void begin(Clock::time_point now);
+  // Nothing has been removed yet: what add() has gathered is found again, or not.
+  void start_over() { gathered_.clear(); }
   // When look() is to be called next; none: nothing is expected any more.
   [[nodiscard]] std::optional<Clock::time_point> due() const;
   // Asks for those that are due; how many were found and removed.
   int look(NetlinkSocket& socket, Clock::time_point now);
+  // Those that are due cannot be asked for now: they are in their next round.
+  void postpone(Clock::time_point now);
+  void forget() { rounds_.clear(); }
 
  private:
   struct Question {
@@ -87,7 +92,10 @@ class LateAnswers {
     unsigned asked = 0;  // times
     std::vector<Question> questions;
     [[nodiscard]] Clock::time_point due() const;
+    // False: it is not due.
+    bool next(Clock::time_point now);
   };
+  void end_rounds();
   std::vector<Question> gathered_;
   std::vector<Round> rounds_;
 };
@@ -109,6 +117,9 @@ class Sweeper {
   void add(std::unique_ptr<Sweep> sweep);
   // Waits until everything added before has been done; false: it takes longer.
   bool drain(std::chrono::milliseconds at_most);
+  // Once all that was added is done, late answers are no longer expected: connections that begin
+  // from then on are nobody's of ours. drain() waits for this, too.
+  void forget_late();
   [[nodiscard]] std::uint64_t deleted() const;
 
  private:
@@ -120,7 +131,7 @@ class Sweeper {
   mutable std::mutex mutex_;
   std::condition_variable wake_, idle_;
   std::unique_ptr<Sweep> waiting_;
-  bool busy_ = false, stop_ = false;
+  bool busy_ = false, stop_ = false, forget_ = false;
   std::uint64_t deleted_ = 0;
   LateAnswers late_;  // the thread's own
   std::thread thread_;

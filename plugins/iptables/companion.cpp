@@ -3,6 +3,8 @@
 #include <linux/netfilter/nf_tables.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <utility>
 
 #include "common/nftables/changes.hpp"
 #include "common/nftables/text.hpp"
@@ -47,6 +49,14 @@ bool same_hook(const Chain& wanted, const common::KernelChain& k) {
           k.hook->priority == wanted.hook->priority && k.hook->device == wanted.hook->device);
 }
 
+// A kernel that does not know nf_tables holds no table: nfnetlink has nobody to ask (EINVAL), or
+// there is no nfnetlink.
+sdk::Status unless_without_nftables(sdk::Status s) {
+  const bool without =
+      s.sys_errno == EINVAL || s.sys_errno == EOPNOTSUPP || s.sys_errno == EPROTONOSUPPORT;
+  return without ? sdk::ok() : std::move(s);
+}
+
 }  // namespace
 
 // By phase.
@@ -73,16 +83,22 @@ sdk::Outcome<std::unique_ptr<Companion>> Companion::open(bool egress) {
   return std::unique_ptr<Companion>(new Companion(std::move(*nft)));
 }
 
-sdk::Status Companion::remove() {
+sdk::Status Companion::remove(const Translation& translates) {
   auto nft = common::Nft::open(kCompanionTable);
-  if (!nft) return sdk::ok();  // a kernel without nftables holds none
+  if (!nft) return unless_without_nftables(nft.status());
   std::string text;
   try {
+    for (const Table t : common::kFamilies) {
+      if (!translates) break;
+      for (const auto& [id, address] : sources_in((*nft)->elements(t, kSources, false))) {
+        translates(id, address);
+      }
+    }
     for (const Table t : common::kTables) {
       if ((*nft)->table_exists(t)) text += "delete table " + table_text(t) + "\n";
     }
-  } catch (const sdk::Failure&) {
-    return sdk::ok();
+  } catch (const sdk::Failure& failure) {
+    return unless_without_nftables(failure.status());
   }
   if (text.empty()) return sdk::ok();
   sdk::Status s = (*nft)->run(text);

@@ -3,6 +3,7 @@
 // what is not there. Called by datapath.cpp.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <set>
 #include <string>
@@ -19,8 +20,10 @@ class Companion {
  public:
   // Whether the kernel takes such tables; not: an empty status says why.
   static sdk::Outcome<std::unique_ptr<Companion>> open(bool egress);
-  // Takes away what one has left, whether or not the kernel takes a new one.
-  static sdk::Status remove();
+  // Takes away what one has left, whether or not the kernel takes a new one; tells first which
+  // addresses it translated to.
+  using Translation = std::function<void(std::uint32_t id, const sdk::Address& address)>;
+  static sdk::Status remove(const Translation& translates = {});
 
   sdk::Status apply(CompanionTables wanted, bool read, common::Repairs& repairs);
   // Empty, or which table is missing.

@@ -98,9 +98,10 @@ void Builder::late() {
          is(Kind::kSaved) + " jump restore_id", is(Kind::kSaved) + " goto pod",
          is(Kind::kPending) + " goto pod", is(Kind::kAnswer) + " goto answer"},
         Hook{"filter", "prerouting", NF_INET_PRE_ROUTING, kLatePriority, {}});
-  // What a service has turned elsewhere is left alone. No id: this node's address.
+  // What a service has turned elsewhere is left alone, with nothing of ours for rules of others to
+  // take for theirs. No id: this node's address.
   const std::uint32_t own = marks_.value(Slot::kOwn);
-  std::vector<std::string> pod{"ct status dnat " + set(marks_.slot_mask(), 0) + " accept",
+  std::vector<std::string> pod{"ct status dnat " + set(marks_.slot_mask() | kIdMask, 0) + " accept",
                                id() + " == 0 " + set(marks_.slot_mask(), own) + " accept"};
   if (in_.egress) pod.push_back(id() + " @owned " + set(marks_.slot_mask(), own) + " accept");
   pod.push_back(set(marks_.slot_mask(), marks_.value(Slot::kSteer)));
@@ -192,22 +193,29 @@ CompanionTables companion_tables(const CompanionInput& in) {
   return out;
 }
 
+// Each kind of object and expression that the tables are made of. What the raw rules do came to the
+// kernel with the shift, or before.
 std::string companion_trial(bool egress) {
   std::string out;
   for (const Table t : common::kFamilies) {
     const std::string table = std::string(common::keyword(t)) + " egw-try";
     out += "add table " + table + "\nadd map " + table +
-           " m { type mark : " + (t == Table::kIp ? "ipv4" : "ipv6") + "_addr; }\nadd chain " +
-           table + " p { type filter hook prerouting priority -90; }\nadd rule " + table +
+           " m { type mark : " + (t == Table::kIp ? "ipv4" : "ipv6") + "_addr; }\nadd counter " +
+           table + " c\nadd chain " + table +
+           " p { type filter hook prerouting priority -90; }\nadd rule " + table +
            " p ct status dnat meta mark set (ct mark & 0xff00) >> 8 | 0x10000\nadd chain " + table +
            " n { type nat hook postrouting priority 90; }\nadd rule " + table +
-           " n snat to meta mark & 0x3fff map @m\n";
+           " n snat to meta mark & 0x3fff map @m\nadd rule " + table + " n " + counted("c") + "\n";
   }
   if (egress) {
-    out +=
-        "add table netdev egw-try\nadd map netdev egw-try m { type mark : ether_addr; }\n"
-        "add chain netdev egw-try e { type filter hook egress device \"lo\" priority 0; }\n"
-        "add rule netdev egw-try e ether daddr set meta mark & 0x3fff map @m\n";
+    const std::string table = "netdev egw-try";
+    out += "add table " + table + "\nadd map " + table +
+           " m { type mark : ether_addr; }\nadd counter " + table + " c\nadd chain " + table +
+           " e { type filter hook egress device \"lo\" priority 0; }\nadd rule " + table +
+           " e tcp flags & (syn|rst) == syn meta protocol ip tcp option maxseg size set 1400\n"
+           "add rule " +
+           table + " e ether daddr set meta mark & 0x3fff map @m\nadd rule " + table + " e " +
+           counted("c") + "\n";
   }
   return out;
 }

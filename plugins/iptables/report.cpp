@@ -117,25 +117,20 @@ common::Bound IptablesDatapath::bound() {
   return out;
 }
 
-// What it translates is noted first.
 sdk::Status IptablesDatapath::purge_companion(common::Bound& held) {
   companion_.reset();
   egress_ = false;
-  if (auto nft = common::Nft::open(kCompanionTable)) {
-    for (const Table t : common::kFamilies) {
-      for (const auto& [id, address] : sources_in((*nft)->elements(t, kSources, false))) {
-        held.zones.insert(static_cast<std::uint16_t>(id));
-        held.eips.insert(address);
-      }
-    }
-  }
-  return Companion::remove();
+  return Companion::remove([&held](std::uint32_t id, const sdk::Address& address) {
+    held.zones.insert(static_cast<std::uint16_t>(id));
+    held.eips.insert(address);
+  });
 }
 
 sdk::Status IptablesDatapath::purge() {
   const common::Monitor::OwnChange own(*monitor_);
   watch_->pause();
   monitor_->watch({});
+  sweeper_.forget_late();
   sweeper_.drain(std::chrono::milliseconds(2000));
   unswept_ = common::Unswept();
   common::Bound held = bound();

@@ -55,6 +55,7 @@ sdk::Status NftDatapath::purge() {
   Bound held = read_bound(*nft_);
   if (programs_) programs_->add_bound(held);
   const auto bound = bound_by(std::move(held));
+  sweeper_.forget_late();
   forget_programmed();
   sdk::Status first;
   const auto note = [&](sdk::Status s) {

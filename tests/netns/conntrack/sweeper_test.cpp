@@ -1,10 +1,14 @@
-// How often the Sweeper looks through the kernel's table, and how soon.
+// How often the Sweeper looks through the kernel's table, and how soon; answers that come late.
+#include <arpa/inet.h>
 #include <gtest/gtest.h>
 #include <sched.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstdlib>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -97,6 +101,94 @@ TEST_F(SweeperTest, EndsInAPause) {
     std::this_thread::sleep_for(5ms);
   }
   // ~Sweeper() returns: the suite's time limit would tell.
+}
+
+class All final : public Sweep {
+ public:
+  [[nodiscard]] SweepHint hint() const override { return {}; }
+  [[nodiscard]] Fate judge(const Flow& /*flow*/) const override {
+    return {Fate::Kind::kRemove, {}, 0};
+  }
+  void absorb(Sweep& /*later*/) override {}
+};
+
+sockaddr_in place(std::uint32_t address, std::uint16_t port) {
+  sockaddr_in out{};
+  out.sin_family = AF_INET;
+  out.sin_addr.s_addr = htonl(address);
+  out.sin_port = htons(port);
+  return out;
+}
+
+constexpr std::uint32_t kPod = 0x7f000001, kServer = 0x7f000002;
+
+void send_datagram(const sockaddr_in& from, const sockaddr_in& to) {
+  const int fd = ::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  ASSERT_EQ(::bind(fd, reinterpret_cast<const sockaddr*>(&from), sizeof(from)), 0);
+  ASSERT_EQ(::sendto(fd, "x", 1, 0, reinterpret_cast<const sockaddr*>(&to), sizeof(to)), 1);
+  ::close(fd);
+}
+
+class LateAnswer : public SweeperTest {
+ protected:
+  // A connection of the pod's is removed while the answer is on its way.
+  void SetUp() override {
+    ASSERT_EQ(std::system("ip link set lo up && nft 'add table inet seen; add chain inet seen in "
+                          "{ type filter hook input priority 0; }; add rule inet seen in ct state "
+                          "new accept'"),
+              0);
+    send_datagram(place(kPod, 4000), place(kServer, 5000));
+    sweeper.add(std::make_unique<All>());
+    ASSERT_TRUE(sweeper.drain(1s));
+    ASSERT_EQ(sweeper.deleted(), 1U);
+  }
+  void TearDown() override { EXPECT_EQ(std::system("nft delete table inet seen"), 0); }
+  void answer() { send_datagram(place(kServer, 5000), place(kPod, 4000)); }
+  // In two seconds, which is more than half of the rounds' time.
+  bool follows() {
+    const auto begin = Clock::now();
+    while (sweeper.deleted() < 2 && Clock::now() - begin < 2s) std::this_thread::sleep_for(1ms);
+    return sweeper.deleted() == 2;
+  }
+};
+
+TEST_F(LateAnswer, WhatItBeginsIsRemoved) {
+  answer();
+  EXPECT_TRUE(follows());
+}
+
+// After a purge a connection from outside is nobody's of ours.
+TEST_F(LateAnswer, WhoIsNoLongerExpectedIsLeftAlone) {
+  sweeper.forget_late();
+  ASSERT_TRUE(sweeper.drain(1s));
+  answer();
+  EXPECT_FALSE(follows());
+  sweeper.add(std::make_unique<All>());  // for the next test
+  ASSERT_TRUE(sweeper.drain(1s));
+}
+
+Message question() { return Message(0, 0, 64); }
+
+// A round that cannot be asked comes back later, not at once; and ends.
+TEST(LateAnswersTest, ARoundThatFailsIsPutOff) {
+  LateAnswers late;
+  late.add(question(), sdk::Address::v4(192, 0, 2, 1));
+  late.begin(Clock::now());
+  int rounds = 0;
+  while (const auto due = late.due()) {
+    late.postpone(*due);
+    ASSERT_TRUE(!late.due() || *late.due() > *due);
+    ++rounds;
+  }
+  EXPECT_EQ(rounds, 10);
+}
+
+TEST(LateAnswersTest, WhatALookBeganWithIsForgottenWhenItStartsOver) {
+  LateAnswers late;
+  late.add(question(), sdk::Address::v4(192, 0, 2, 1));
+  late.start_over();
+  late.begin(Clock::now());
+  EXPECT_FALSE(late.due());
 }
 
 }  // namespace

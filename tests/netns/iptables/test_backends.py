@@ -3,6 +3,7 @@
 import time
 
 import pytest
+import sockets
 from rig import EIP4, EIP6, net
 
 OTHERS = ("{t} -w -t nat -N KUBE-SERVICES; {t} -w -t nat -A PREROUTING -j KUBE-SERVICES; "
@@ -161,3 +162,22 @@ def test_others_translate_after_ours_without_the_tunnels_hook(rig, pod):
     for node in ("n1", "n2"):
         rig.sh(node, MASQUERADE)
     assert [pod.source(4), local.source(4)] == [EIP4, EIP4]
+
+
+@BESIDE
+def test_a_service_connection_carries_no_id(rig, pod):
+    """Its first packet is a pod's with an id until the service has turned it elsewhere. Rules of others by low bits of
+    the mark (0x80 on AWS) are not for it."""
+    target = rig.pod("n1")
+    rig.sh("n1", "ip rule add pref 100 fwmark 1/1 prohibit; ip -6 rule add pref 100 fwmark 1/1 prohibit")
+    for f, vip, a in (("ip", "203.0.113.9", target.ipv4), ("ip6", "2001:db8::9", target.ipv6)):
+        to = f"[{a}]:8080" if f == "ip6" else f"{a}:8080"
+        rig.sh("n1", f"nft add table {f} kube; nft add chain {f} kube pre '{{ type nat hook prerouting priority -100; }}'; "
+                     f"nft add rule {f} kube pre {f} daddr {vip} udp dport 80 dnat to {to}")
+        server = sockets.udp(target.ns, bind=(a, 8080))
+        client = sockets.udp(pod.ns, to=(vip, 80))
+        client.send(b"hello")
+        server.settimeout(1)
+        assert server.recv(100) == b"hello"
+        client.close()
+        server.close()
