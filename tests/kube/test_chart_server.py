@@ -467,7 +467,7 @@ class NodeNetwork:
 
 
 def inside(netns):
-    return ["ip", "netns", "exec", netns] if netns else []
+    return ["nsenter", f"--net=/run/netns/{netns}", "--"] if netns else []
 
 
 class Container:
