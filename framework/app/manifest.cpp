@@ -14,6 +14,7 @@
 #include "egw/host/schema_check.hpp"
 #include "egw/model/codec.hpp"
 #include "egw/model/resources.hpp"
+#include "egw/model/text.hpp"
 
 namespace egw::app {
 namespace {
@@ -27,14 +28,6 @@ std::string string_at(const json& document, const char* pointer) {
   const json::json_pointer p(pointer);
   if (!document.contains(p) || !document.at(p).is_string()) return "";
   return document.at(p).get<std::string>();
-}
-
-// What a document holds must not begin a line of its own in what is said of it.
-std::string one_line(std::string text) {
-  std::replace_if(
-      text.begin(), text.end(),
-      [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }, '?');
-  return text;
 }
 
 const model::KindInfo* kind_of(const json& document) {
@@ -167,7 +160,9 @@ bool settable(const json& document, const json::json_pointer& pointer) {
 
 }  // namespace
 
-std::string Manifest::label() const { return resource_name(kind) + "/" + one_line(key.name); }
+std::string Manifest::label() const {
+  return resource_name(kind) + "/" + model::one_line(key.name);
+}
 
 Result<Manifest> to_manifest(json document, const std::string& ns, const std::string& source) {
   if (!document.is_object()) {
@@ -233,7 +228,7 @@ ManifestSet read_in_order(const std::vector<std::string>& paths, const std::stri
   for (Result<Manifest>& m : read_manifests(paths, ns)) {
     if (!m) {
       out.unreadable.push_back(std::move(m.error()));
-      out.unreadable.back().message = one_line(std::move(out.unreadable.back().message));
+      out.unreadable.back().message = model::one_line(std::move(out.unreadable.back().message));
       continue;
     }
     const auto [before, first] = sources.emplace(std::pair(m->kind, m->key), m->source);

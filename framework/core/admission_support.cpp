@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "egw/model/codec.hpp"
+#include "egw/model/text.hpp"
 
 namespace egw::core::detail {
 
@@ -24,12 +25,9 @@ void say(std::vector<std::string>& out, std::size_t& more, std::string_view path
   if (out.size() >= kMaxSayings) {
     ++more;
   } else {
-    std::string saying = path.empty() ? std::string(text) : fmt::format("{}: {}", path, text);
-    // Each is one line to whoever reads them: what a document holds must not begin another.
-    std::replace_if(
-        saying.begin(), saying.end(),
-        [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }, '?');
-    out.push_back(std::move(saying));
+    // Each is one line to whoever reads them.
+    out.push_back(
+        model::one_line(path.empty() ? std::string(text) : fmt::format("{}: {}", path, text)));
   }
 }
 

@@ -9,6 +9,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "egw/model/text.hpp"
+
 namespace egw::model {
 namespace {
 
@@ -18,12 +20,7 @@ constexpr std::size_t kMaxText = 64;  // longer than any address, prefix of one,
 
 // What was given, cut so that a message stays one line whatever arrives.
 std::string quoted(std::string_view text) {
-  std::string out = "\"";
-  for (const char c : text.substr(0, 100)) {
-    const auto byte = static_cast<unsigned char>(c);
-    out += byte < 0x20 || byte == 0x7f ? '?' : c;
-  }
-  return out + (text.size() > 100 ? "...\"" : "\"");
+  return '"' + one_line(std::string(text.substr(0, 100))) + (text.size() > 100 ? "...\"" : "\"");
 }
 
 // The reason alone; the callers say what the text was meant to be.
