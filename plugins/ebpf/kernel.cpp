@@ -197,34 +197,39 @@ Loaded& Kernel::load() {
   if (loaded_) return *loaded_;
   prepare_folder(folder_);
   const std::string maps = folder_ + "/maps" + std::to_string(EGW_BPF_LAYOUT);
+  std::unique_ptr<Loaded> loaded;
   try {
-    loaded_ = std::make_unique<Loaded>(maps, fast_);
+    loaded = std::make_unique<Loaded>(maps, fast_);
   } catch (const sdk::Failure& failure) {
     if (!fast_) throw;
     host_.warn("fastPath is not possible on this kernel, packets go the host's way: " +
                failure.status().text());
-    loaded_ = std::make_unique<Loaded>(maps, false);
+    loaded = std::make_unique<Loaded>(maps, false);
   }
-  const bool tcx = kernel_has_tcx(loaded_->program(Loaded::Program::kPod));
+  const bool tcx = kernel_has_tcx(loaded->program(Loaded::Program::kPod));
   if (wish_ == Attach::kTcx && !tcx) {
     throw sdk::Failure(sdk::Code::kUnsupported, "this kernel has no tcx (it came with 6.6)",
                        "plugins.datapath.config.attach");
   }
+  watch_interfaces();
   const std::scoped_lock lock(mutex_);
   method_ = wish_ == Attach::kClsact || !tcx ? Method::kClsact : Method::kTcx;
-  if (stop_ >= 0) return *loaded_;
+  loaded_ = std::move(loaded);
+  return *loaded_;
+}
+
+void Kernel::watch_interfaces() {
+  if (stop_ >= 0) return;
   stop_ = eventfd(0, EFD_CLOEXEC);
   try {
     thread_ = std::thread([this] { run(); });
   } catch (const std::system_error& error) {
     ::close(std::exchange(stop_, -1));
-    loaded_.reset();
     throw sdk::Failure(sdk::Code::kUnavailable,
                        "no thread can be started that would see new interfaces: raise the limit of "
                        "processes (pids)",
                        "ebpf", error.code().value());
   }
-  return *loaded_;
 }
 
 std::string Kernel::pin(int interface, Side side) const {

@@ -86,6 +86,7 @@ class Kernel {
   sdk::Status purge();
 
  private:
+  void watch_interfaces();  // by run(), on a thread
   void run();
   std::uint64_t attach_locked();
   void remove_leftovers();

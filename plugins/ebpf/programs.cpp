@@ -6,6 +6,7 @@
 #include <array>
 #include <bit>
 #include <cstring>
+#include <iterator>
 #include <nlohmann/json.hpp>
 
 #include "common/nftables/changes.hpp"
@@ -203,7 +204,7 @@ void BpfPrograms::sync_sources(Table t, const common::Tables::Past* before, cons
                                const Desired& desired, common::Repairs& repairs,
                                std::vector<common::Nft::ElementFailure>& failures,
                                std::vector<common::SourceChange>& changes) {
-  const Elements have = fresh_ ? Elements() : kernel_.loaded()->endpoints(t);
+  const Elements have = kernel_.loaded()->endpoints(t);
   if (have.empty()) {
     return fill_sources(t, before, state, desired, repairs, failures, changes);
   }
@@ -231,17 +232,20 @@ void BpfPrograms::sync_sources(Table t, const common::Tables::Past* before, cons
   kernel_.loaded()->remove(t, gone);
 }
 
-void BpfPrograms::prepare(const common::Tables::Past* before, const Desired& desired,
-                          common::Repairs& repairs) {
+void BpfPrograms::prepare(const common::Tables::Past* before, const sdk::State& state,
+                          const Desired& desired, common::Repairs& repairs) {
+  prepared_ = {};
   Loaded& loaded = kernel_.load();
   const MapSet& maps = loaded.maps();
   fresh_ = loaded.take_fresh();
   for (const Table t : kFamilies) {
     const Elements past = before != nullptr ? class_elements(before->desired, t) : Elements();
-    stale_.cluster[index(t)] = sync_prefixes(maps.cluster[index(t)], prefix_size(t),
-                                             cluster_elements(desired, t), {}, repairs);
-    stale_.classes[index(t)] = sync_prefixes(maps.classes[index(t)], prefix_size(t),
-                                             class_elements(desired, t), past, repairs);
+    prepared_.cluster[index(t)] = sync_prefixes(maps.cluster[index(t)], prefix_size(t),
+                                                cluster_elements(desired, t), {}, repairs);
+    prepared_.classes[index(t)] = sync_prefixes(maps.classes[index(t)], prefix_size(t),
+                                                class_elements(desired, t), past, repairs);
+    if (!fresh_) continue;
+    fill_sources(t, before, state, desired, repairs, prepared_.failures, prepared_.changes);
   }
 }
 
@@ -252,10 +256,12 @@ void BpfPrograms::sync(const common::Tables::Past* before, const sdk::State& sta
   const MapSet& maps = kernel_.loaded()->maps();
   sync_settings(desired, device, mtu);
   sync_arrays(before, desired, repairs);
+  std::move(prepared_.failures.begin(), prepared_.failures.end(), std::back_inserter(failures));
+  std::move(prepared_.changes.begin(), prepared_.changes.end(), std::back_inserter(changes));
   for (const Table t : kFamilies) {
-    sync_sources(t, before, state, desired, repairs, failures, changes);
-    remove(maps.classes[index(t)], stale_.classes[index(t)]);
-    remove(maps.cluster[index(t)], stale_.cluster[index(t)]);
+    if (!fresh_) sync_sources(t, before, state, desired, repairs, failures, changes);
+    remove(maps.classes[index(t)], prepared_.classes[index(t)]);
+    remove(maps.cluster[index(t)], prepared_.cluster[index(t)]);
   }
   const std::uint64_t lost = kernel_.attach(device, desired.node().parent_device);
   if (before != nullptr && lost != 0) repairs["BPF program"] += lost;

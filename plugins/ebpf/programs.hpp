@@ -27,8 +27,9 @@ class BpfPrograms : public common::Programs {
  public:
   BpfPrograms(const Config& config, std::string_view state_dir, sdk::DatapathHost host);
 
-  void prepare(const common::Tables::Past* before, const common::Desired& desired,
-               common::Repairs& repairs) override;
+  void load() override { kernel_.load(); }
+  void prepare(const common::Tables::Past* before, const sdk::State& state,
+               const common::Desired& desired, common::Repairs& repairs) override;
   void sync(const common::Tables::Past* before, const sdk::State& state,
             const common::Desired& desired, int device, std::uint32_t mtu, common::Repairs& repairs,
             std::vector<common::Nft::ElementFailure>& failures,
@@ -64,11 +65,14 @@ class BpfPrograms : public common::Programs {
 
   Kernel kernel_;
   bool fresh_ = false;  // during a sync: the maps are new
-  // From prepare() to sync(): what shall go after endpoints have changed, by family.
-  struct Stale {
+  // From prepare() to sync(): what shall go after endpoints have changed, by family; of new maps,
+  // which no attached program reads, what the endpoints that they were filled with have changed.
+  struct Prepared {
     std::array<common::Elements, 2> classes, cluster;
+    std::vector<common::Nft::ElementFailure> failures;
+    std::vector<common::SourceChange> changes;
   };
-  Stale stale_;
+  Prepared prepared_;
 };
 
 }  // namespace egw::ebpf

@@ -231,7 +231,9 @@ sdk::Status NftDatapath::sync_kernel(const sdk::State& state, const Desired& des
     return s.ok() ? tables_.finish(elements) : s;
   }
   Repairs beside;
-  const auto prepare = [&] { return guarded([&] { programs_->prepare(past, desired, beside); }); };
+  const auto prepare = [&] {
+    return guarded([&] { programs_->prepare(past, state, desired, beside); });
+  };
   const auto sync_programs = [&](int tunnel_device) {
     return guarded([&] {
       programs_->sync(past, state, desired, tunnel_device, mtu_, repairs, elements, changes);
@@ -254,7 +256,13 @@ sdk::Status NftDatapath::sync_kernel(const sdk::State& state, const Desired& des
   return s.ok() ? tables_.finish(elements) : s;
 }
 
+std::future<sdk::Status> NftDatapath::load_programs() {
+  if (!programs_ || desired_) return {};
+  return beside_us([this] { return guarded([this] { programs_->load(); }); });
+}
+
 sdk::Status NftDatapath::apply_all(const sdk::Change& change, sdk::ApplyReport& report) {
+  auto loading = load_programs();
   sdk::DatapathState next;
   if (!change.full()) next = held_;
   next.merge(change);
@@ -286,6 +294,7 @@ sdk::Status NftDatapath::apply_all(const sdk::Change& change, sdk::ApplyReport& 
   std::vector<Nft::ElementFailure> elements;
   std::vector<SourceChange> changes;
   const Desired* before = desired_ ? &*desired_ : nullptr;
+  if (loading.valid()) loading.wait();
   sdk::Status s = sync_kernel(state, desired, repairs, elements, changes);
   settle_flows(before, desired, state, changes, elements, s.ok());
   if (!s.ok()) return s;

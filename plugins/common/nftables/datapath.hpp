@@ -3,6 +3,7 @@
 // (the host's), plus the threads of Sweeper and Monitor. Base of the plugins netlink and ebpf.
 #pragma once
 
+#include <future>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
@@ -33,9 +34,13 @@ namespace egw::common {
 class Programs {
  public:
   virtual ~Programs() = default;
+  // Loads what is not loaded, which takes a while and changes no packet's way. On a thread of its
+  // own, while the state is taken over. What fails here, prepare() tries once more, and tells.
+  virtual void load() = 0;
   // The part of sync() that changes no packet's way: what nobody refers to yet. On a thread of its
   // own, while the tables are written.
-  virtual void prepare(const Tables::Past* before, const Desired& desired, Repairs& repairs) = 0;
+  virtual void prepare(const Tables::Past* before, const sdk::State& state, const Desired& desired,
+                       Repairs& repairs) = 0;
   // After prepare(): compares with the kernel and writes differences; attaches. device:
   // the tunnel's index; 0: there is none. The rest: as in Tables::sync.
   virtual void sync(const Tables::Past* before, const sdk::State& state, const Desired& desired,
@@ -82,6 +87,8 @@ class NftDatapath : public sdk::Datapath {
   // for what datapaths of a layout share, and a folder may tell of a kernel that is gone.
   [[nodiscard]] bool tables_of_another();
   sdk::Status apply_all(const sdk::Change& change, sdk::ApplyReport& report);
+  // Beside the caller; waits where the future goes.
+  [[nodiscard]] std::future<sdk::Status> load_programs();
   sdk::Status apply_step(const sdk::Change& change, sdk::ApplyReport& report);
   sdk::Status sync_kernel(const sdk::State& state, const Desired& desired, Repairs& repairs,
                           std::vector<Nft::ElementFailure>& elements,
