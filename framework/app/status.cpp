@@ -25,7 +25,7 @@ bool is_problem(const model::Condition& c) {
     return std::find(list.begin(), list.end(), c.type) != list.end();
   };
   if (in(kNews)) return false;
-  return in(kGood) ? !c.status : c.status;
+  return in(kGood) ? !c.status : c.status || c.status.is_unknown();
 }
 
 void add_problem(json& status, const std::string& object, std::string_view reason,
@@ -36,9 +36,9 @@ void add_problem(json& status, const std::string& object, std::string_view reaso
 void add_conditions(json& status, const std::string& object, const model::Conditions& conditions) {
   for (const auto& c : conditions) {
     if (is_problem(c)) {
-      const std::string what = c.reason.empty() || c.reason == c.type
-                                   ? c.type
-                                   : fmt::format("{} ({})", c.type, c.reason);
+      std::string what = c.type;
+      if (!c.reason.empty() && c.reason != c.type) what += fmt::format(" ({})", c.reason);
+      if (c.status.is_unknown()) what += " is unknown";
       add_problem(status, object, what, c.message);
     }
   }

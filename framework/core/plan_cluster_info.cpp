@@ -172,7 +172,7 @@ void set_conditions(Draft& d, model::Conditions& conditions) {
     set_condition(conditions, {"StoreSuspect", true, "HeartbeatsStopped", d.suspect_message, 0},
                   d.in.wall_ms);
   } else if (const model::Condition* c = find_condition(conditions, "StoreSuspect");
-             c != nullptr && c->status) {
+             c != nullptr && c->status != false) {
     set_condition(conditions, {"StoreSuspect", false, "HeartbeatsCome", "heartbeats come again", 0},
                   d.in.wall_ms);
     d.notice(Notice::Level::kInfo, Kind::kEgressClusterInfo,

@@ -82,8 +82,8 @@ void write(Draft& d, const EgressPolicy& policy, Wanted wanted) {
   const bool same_allocated = same(before.conditions, wanted.allocated);
   const bool same_place =
       before.ipv4 == wanted.v4 && before.ipv6 == wanted.v6 && before.node == wanted.node;
-  const Condition realised =
-      realised_now(d, before.conditions, policy.meta, same_place, wanted.allocated.status);
+  const Condition realised = realised_now(d, before.conditions, policy.meta, same_place,
+                                          static_cast<bool>(wanted.allocated.status));
   model::Conditions troubles = before.conditions;
   set_troubles(troubles, wanted, d.in.wall_ms);
   if (same_place && same_allocated && same(before.conditions, wanted.placed) &&

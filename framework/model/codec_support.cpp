@@ -89,7 +89,8 @@ void read_conditions(const Cursor& list, Conditions& out) {
       c["status"].mismatch("True, False or Unknown");
       return;
     }
-    condition.status = status == "True";
+    condition.status =
+        status == "Unknown" ? ConditionStatus::unknown() : ConditionStatus(status == "True");
     out.push_back(std::move(condition));
   });
 }
@@ -139,7 +140,7 @@ json conditions_json(const Conditions& conditions) {
   for (const Condition& c : conditions) {
     // metav1.Condition requires every one of these.
     out.push_back({{"type", c.type},
-                   {"status", c.status ? "True" : "False"},
+                   {"status", to_string(c.status)},
                    {"reason", c.reason},
                    {"message", c.message},
                    {"lastTransitionTime", format_time(c.transition_ms)}});

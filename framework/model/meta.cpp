@@ -147,6 +147,10 @@ const KindInfo* find_kind(std::string_view name) {
   return nullptr;
 }
 
+std::string_view to_string(ConditionStatus status) {
+  return status.is_unknown() ? "Unknown" : status ? "True" : "False";
+}
+
 bool set_condition(Conditions& conditions, Condition wanted, std::int64_t now_ms) {
   // Whole seconds: what metav1.Time can hold, so that a stored condition reads back as it was set.
   wanted.transition_ms = now_ms - (now_ms % 1000 + 1000) % 1000;

@@ -3,6 +3,7 @@
 
 #include <boost/container/flat_map.hpp>
 #include <compare>
+#include <concepts>
 #include <cstdint>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
@@ -80,10 +81,32 @@ struct ObjectMeta {
   [[nodiscard]] Key key() const { return {ns, name}; }
 };
 
+// metav1.ConditionStatus: True, False or Unknown. As a bool it is whether it is True; who says the
+// opposite of that to somebody looks at is_unknown() as well.
+class ConditionStatus {
+ public:
+  constexpr ConditionStatus() = default;  // False
+  template <std::same_as<bool> B>         // no text or number: "False" would be True
+  constexpr ConditionStatus(B value) : word_(value ? Word::kTrue : Word::kFalse) {}
+  static constexpr ConditionStatus unknown() {
+    ConditionStatus out;
+    out.word_ = Word::kUnknown;
+    return out;
+  }
+  constexpr explicit operator bool() const { return word_ == Word::kTrue; }
+  [[nodiscard]] constexpr bool is_unknown() const { return word_ == Word::kUnknown; }
+  friend bool operator==(ConditionStatus, ConditionStatus) = default;
+
+ private:
+  enum class Word : std::uint8_t { kFalse, kTrue, kUnknown };
+  Word word_ = Word::kFalse;
+};
+[[nodiscard]] std::string_view to_string(ConditionStatus status);
+
 // metav1.Condition.
 struct Condition {
   std::string type;
-  bool status = false;
+  ConditionStatus status;
   std::string reason;  // CamelCase, stable
   std::string message;
   std::int64_t transition_ms = 0;

@@ -393,6 +393,13 @@ TEST(Status, NamesEveryProblem) {
   in.tunnels[0].status.conditions[0].status = false;
   EXPECT_EQ(problems_of(in), json::array());
 
+  // Nobody knows: neither good nor bad, so it is told whichever is the good one.
+  in.tunnels[0].status.conditions[0].status = model::ConditionStatus::unknown();
+  EXPECT_EQ(problems_of(in)[0]["reason"], "EipConflict (ClaimedByOther) is unknown");
+  in = healthy();
+  in.gateways[0].status.conditions[0].status = model::ConditionStatus::unknown();
+  EXPECT_EQ(problems_of(in)[0]["reason"], "Ready (NodeReady) is unknown");
+
   in = healthy();
   model::EgressPolicy policy;
   policy.meta.name = "p";

@@ -107,6 +107,40 @@ TEST_F(Realised, DestinationsOfAFamilyThatTheGatewayLacksAreTold) {
   EXPECT_EQ(of(policy().status.conditions, "FamilyNotCovered"), "absent") << "nothing asks for it";
 }
 
+// Somebody else has set them: the leader knows better, whatever reason and message say.
+TEST_F(Realised, UnknownBecomesWhatIsSo) {
+  all_program();
+  const auto told = policy().status;
+  const auto of_gateway = c.world.gateways.at("g").status;
+  const auto forget = [](model::Conditions& conditions) {
+    for (auto& condition : conditions) condition.status = model::ConditionStatus::unknown();
+  };
+  forget(policy().status.conditions);
+  touch(c.world, policy().meta);
+  forget(c.world.gateways.at("g").status.conditions);
+  touch(c.world, c.world.gateways.at("g").meta);
+  all_program();
+  all_program();
+  for (const char* type : {"Allocated", "Placed", "Realised"}) {
+    EXPECT_EQ(of(policy().status.conditions, type), of(told.conditions, type));
+  }
+  for (const char* type : {"Ready", "Realised"}) {
+    EXPECT_EQ(of(c.world.gateways.at("g").status.conditions, type),
+              of(of_gateway.conditions, type));
+  }
+
+  // What is False becomes False: it would be the same as True or nothing to who asks for True only.
+  c.named("b", "g", "10.0.0.9");
+  c.settle();
+  forget(c.world.policies.at({"ns", "b"}).status.conditions);
+  c.settle();
+  const auto& b = c.world.policies.at({"ns", "b"}).status.conditions;
+  for (const char* type : {"Allocated", "Placed", "Realised"}) {
+    ASSERT_NE(find_condition(b, type), nullptr);
+    EXPECT_EQ(find_condition(b, type)->status, false) << type;
+  }
+}
+
 TEST_F(Realised, WhatHasNoEipIsNotRealised) {
   c.named("b", "g", "10.0.0.9");
   c.settle();

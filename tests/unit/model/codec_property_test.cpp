@@ -60,7 +60,10 @@ std::optional<LabelSelector> maybe_selector() {
   return selector();
 }
 
-Condition condition() { return {word(), number(2) == 1, word(), maybe_word(), second()}; }
+Condition condition() {
+  const ConditionStatus any[] = {false, true, ConditionStatus::unknown()};
+  return {word(), any[number(3)], word(), maybe_word(), second()};
+}
 
 EipStatus eip() {
   EipStatus e{maybe_word(),

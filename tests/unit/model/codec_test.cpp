@@ -55,6 +55,31 @@ TEST(Codec, GatewayOfTheDocumentation) {
   EXPECT_EQ(encode_status(g), doc["status"]);
 }
 
+// Each of the three comes back as it came, also from another writer, in every kind that has any.
+template <class R>
+void expect_kept_conditions(const char* word) {
+  const json conditions = json::array({{{"type", "Ready"},
+                                        {"status", word},
+                                        {"reason", "R"},
+                                        {"message", "m"},
+                                        {"lastTransitionTime", "2024-05-01T12:00:05Z"}}});
+  const json doc{{"metadata", {{"name", "x"}}}, {"status", {{"conditions", conditions}}}};
+  const R read = decode<R>(doc).value();
+  EXPECT_EQ(to_string(read.status.conditions.at(0).status), word);
+  EXPECT_EQ(encode(read)["status"]["conditions"], conditions) << info(R::kKind).kind;
+  EXPECT_EQ(encode_status(read)["conditions"], conditions) << info(R::kKind).kind;
+}
+
+TEST(Codec, ConditionsKeepTheirStatus) {
+  for (const char* word : {"True", "False", "Unknown"}) {
+    expect_kept_conditions<EgressGateway>(word);
+    expect_kept_conditions<EgressPolicy>(word);
+    expect_kept_conditions<EgressClusterPolicy>(word);
+    expect_kept_conditions<EgressTunnel>(word);
+    expect_kept_conditions<EgressClusterInfo>(word);
+  }
+}
+
 TEST(Codec, PolicyDefaultsAndShape) {
   const json doc = json::parse(R"({
     "apiVersion": "egressgateway.spidernet.io/v1beta1", "kind": "EgressPolicy",
@@ -296,8 +321,11 @@ TEST(CodecErrors, NameThePathAndWhatIsWanted) {
   expect_error<G>(R"({"status": {"term": 1.5}})", "status.term", "whole number");
   expect_error<G>(R"({"status": {"ipUsage": {"ipv4Total": -1}}})", "status.ipUsage.ipv4Total",
                   "from 0");
-  expect_error<G>(R"({"status": {"conditions": [{"status": "true"}]}})",
-                  "status.conditions[0].status", "True, False or Unknown");
+  for (const char* word : {"true", "", "Maybe"}) {
+    const std::string doc =
+        std::string(R"({"status": {"conditions": [{"status": ")") + word + R"("}]}})";
+    expect_error<G>(doc.c_str(), "status.conditions[0].status", "True, False or Unknown");
+  }
   using P = EgressPolicy;
   expect_error<P>(R"({"spec": {"priority": 9223372036854775808}})", "spec.priority",
                   "whole number");
