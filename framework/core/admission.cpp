@@ -1,5 +1,5 @@
 // Admission's entry: shape, names and unknown fields of every kind, then the rules of the kind
-// (admission_gateway.cpp, admission_policy.cpp).
+// (admission_gateway.cpp, admission_policy.cpp, admission_slice.cpp).
 #include "egw/core/admission.hpp"
 
 #include <fmt/format.h>
@@ -18,27 +18,19 @@ using detail::text_at;
 using model::Kind;
 using nlohmann::json;
 
-// RFC 1123 label as Kubernetes has it.
-bool is_label(std::string_view text) {
-  return text.size() <= 63 && detail::is_subdomain(text) &&
-         text.find('.') == std::string_view::npos;
-}
-
 void review_name(Review& review) {
   const model::KindInfo& kind = model::info(review.kind);
   const std::string name = text_at(review.doc, {"metadata", "name"});
   const bool generated = name.empty() && !text_at(review.doc, {"metadata", "generateName"}).empty();
-  if (!generated && !detail::is_subdomain(name) && review.clean("metadata.name")) {
+  if (!generated && !model::is_subdomain(name) && review.clean("metadata.name")) {
     review.spoil({Errc::kInvalid, "metadata.name",
-                  fmt::format("\"{}\": want {}", name.substr(0, 100), detail::kSubdomain)});
+                  fmt::format("\"{}\": want {}", name.substr(0, 100), model::kSubdomain)});
   }
   const std::string ns = text_at(review.doc, {"metadata", "namespace"});
   if (!review.clean("metadata.namespace")) return;
-  if (kind.namespaced && !is_label(ns)) {
-    review.deny("metadata.namespace",
-                fmt::format("\"{}\": want the namespace of the {}: 1 to 63 lower-case letters, "
-                            "digits and '-'",
-                            ns.substr(0, 100), kind.kind));
+  if (kind.namespaced && !model::is_label(ns)) {
+    review.deny("metadata.namespace", fmt::format("\"{}\": want the namespace of the {}: {}",
+                                                  ns.substr(0, 100), kind.kind, model::kLabel));
   } else if (!kind.namespaced && !ns.empty()) {
     review.deny("metadata.namespace",
                 fmt::format("\"{}\": {} is cluster-wide; leave the namespace out",
@@ -124,13 +116,20 @@ void keep_status(Review& review) {
   }
 }
 
-bool same_spec(const Review& review) {
+bool is_slice(Kind kind) {
+  return kind == Kind::kEgressEndpointSlice || kind == Kind::kEgressClusterEndpointSlice;
+}
+
+// The member that holds what people ask of an object of the kind.
+const char* content_of(Kind kind) { return is_slice(kind) ? "endpoints" : "spec"; }
+
+bool same_content(const Review& review) {
   const json none;
-  const auto spec = [&none](const json& doc) -> const json& {
-    const auto it = doc.find("spec");
+  const auto content = [&](const json& doc) -> const json& {
+    const auto it = doc.find(content_of(review.kind));
     return it == doc.end() ? none : *it;
   };
-  return review.old_doc.is_object() && spec(review.doc) == spec(review.old_doc);
+  return review.old_doc.is_object() && content(review.doc) == content(review.old_doc);
 }
 
 void review_deletion(Review& review) {
@@ -152,6 +151,7 @@ void review_rules(Review& review) {
     detail::review_policy(review);
   }
   if (review.kind == Kind::kEgressClusterInfo) detail::review_cluster_info(review);
+  if (is_slice(review.kind)) detail::review_slice(review);
 }
 
 // Tells all faults, not the first: a rule is left out only where its answer would follow from a
@@ -162,9 +162,9 @@ void review_write(Review& review) {
   if (ours && review.doc.is_object()) review.doc.erase("status");
   // Whoever changes labels or takes a finalizer off is not asked about a spec that was once
   // accepted.
-  const bool judged = !ours || !same_spec(review);
+  const bool judged = !ours || !same_content(review);
   for (const Error& fault : faults_of(review.kind, review.doc)) {
-    if (judged || !fault.object.starts_with("spec")) review.spoil(fault);
+    if (judged || !fault.object.starts_with(content_of(review.kind))) review.spoil(fault);
   }
   if (!review.doc.is_object()) return;
   review_name(review);

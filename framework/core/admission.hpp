@@ -34,10 +34,10 @@ struct AdmitAnswer {
 // cannot change, and a pool's default EIPs, are taken from the old object where the new one leaves
 // them out. The status is neither taken nor judged: `object` has the old one's, or none. Finalizers
 // are taken as given; ours is added when an EgressGateway is created. An update that leaves the
-// spec as it is (labels, finalizers) is not asked about the spec. A field that the kind does not
-// know is a denial, but for one that is stored already and stays beside the same spec. Kinds that
-// egw does not own (Node, Pod, Namespace) are checked for shape only and passed on unchanged. Never
-// throws for what is in a document, be it the reader's.
+// spec (of slices: the endpoints) as it is (labels, finalizers) is not asked about it. A field that
+// the kind does not know is a denial, but for one that is stored already and stays beside the same
+// spec. Kinds that egw does not own (Node, Pod, Namespace) are checked for shape only and passed on
+// unchanged. Never throws for what is in a document, be it the reader's.
 AdmitAnswer admit(AdmitOp op, model::Kind kind, const nlohmann::json& old_object,
                   const nlohmann::json& new_object, const ObjectReader& reader,
                   const model::Settings& settings, nlohmann::json& object);

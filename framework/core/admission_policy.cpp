@@ -231,10 +231,10 @@ void warn_of_uncovered(Review& review, const EgressPolicy::Spec& spec,
 void review_gateway_of(Review& review, const EgressPolicy& policy, const Address& v4,
                        const Address& v6) {
   const std::string& name = policy.spec.gateway;
-  if (!is_subdomain(name)) {
+  if (!model::is_subdomain(name)) {
     review.deny("spec.egressGatewayName",
                 fmt::format("\"{}\": want the name of an EgressGateway: {}", name.substr(0, 100),
-                            kSubdomain));
+                            model::kSubdomain));
     return;
   }
   const auto doc = review.reader.get(Kind::kEgressGateway, {"", name});

@@ -31,8 +31,6 @@ void say(std::vector<std::string>& out, std::size_t& more, std::string_view path
   }
 }
 
-bool lower_or_digit(char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); }
-
 const json* member(const json& doc, const char* key) {
   if (!doc.is_object()) return nullptr;
   const auto it = doc.find(key);
@@ -133,18 +131,6 @@ json without_status(const json& doc) {
     if (const json* value = member(doc, key)) out[key] = *value;
   }
   return out;
-}
-
-bool is_subdomain(std::string_view text) {
-  if (text.empty() || text.size() > 253) return false;
-  char before = '.';
-  for (const char c : text) {
-    const bool edge = c == '.' || before == '.';
-    if (!lower_or_digit(c) && c != '-' && c != '.') return false;
-    if (edge && (c == '-' || before == '-' || c == before)) return false;
-    before = c;
-  }
-  return lower_or_digit(before);
 }
 
 bool being_deleted(const json& doc) {

@@ -12,6 +12,7 @@
 
 #include "egw/core/admission.hpp"
 #include "egw/model/ip_pool.hpp"
+#include "egw/model/names.hpp"
 #include "egw/model/resources.hpp"
 
 namespace egw::core::detail {
@@ -43,6 +44,7 @@ struct Review {
 void review_gateway(Review& review);
 void review_policy(Review& review);  // both kinds
 void review_cluster_info(Review& review);
+void review_slice(Review& review);  // both kinds
 void review_gateway_deletion(Review& review);
 
 // ---- documents -------------------------------------------------------------------------------
@@ -61,10 +63,6 @@ void inherit(nlohmann::json& to, const nlohmann::json& from, const char* key);
 // metadata and spec alone: a gateway's status may name thousands of policies.
 [[nodiscard]] nlohmann::json without_status(const nlohmann::json& doc);
 [[nodiscard]] bool being_deleted(const nlohmann::json& doc);
-// RFC 1123 subdomain as Kubernetes has it, the name of most objects.
-[[nodiscard]] bool is_subdomain(std::string_view text);
-inline constexpr std::string_view kSubdomain =
-    "1 to 253 lower-case letters, digits, '-' and '.', with a letter or digit at both ends";
 
 // ---- other objects ---------------------------------------------------------------------------
 // Names of policies that use a gateway, "namespace/name" or "name", at most `most` and then "...".

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "egw/core/endpoint_slices.hpp"
+#include "egw/model/names.hpp"
 
 namespace egw::core {
 namespace {
@@ -111,8 +112,8 @@ void EndpointSlices::upsert(const model::Pod& source) {
   std::vector<model::Address> addresses;
   std::copy_if(source.ips.begin(), source.ips.end(), std::back_inserter(addresses),
                [](const model::Address& address) { return static_cast<bool>(address); });
-  const bool eligible =
-      !source.node_name.empty() && !source.host_network && !source.finished && !addresses.empty();
+  const bool eligible = model::is_subdomain(source.node_name) && !source.host_network &&
+                        !source.finished && !addresses.empty();
   const std::string labels = pack(source.meta.labels);
   const bool same_selection = row.known && row.eligible == eligible &&
                               texts_.text(row.labels) == labels && row.addresses == addresses;

@@ -40,6 +40,8 @@ constexpr Field kPolicySpec[] = {{"egressGatewayName", {}}, {"egressIP", kEgress
                                  {"priority", {}},          {"failurePolicy", {}}};
 
 constexpr Field kAutoDetect[] = {{"podCidrMode", {}}, {"clusterIP", {}}, {"nodeIP", {}}};
+constexpr Field kEndpoint[] = {{"pod", {}}, {"ns", {}}, {"node", {}}, {"ipv4", {}}, {"ipv6", {}}};
+
 constexpr Field kInfoSpec[] = {{"autoDetect", kAutoDetect}, {"extraCidr", {}}};
 
 // ---- statuses. kAny stands for every name: a map.
@@ -98,7 +100,7 @@ constexpr Field kMetadata[] = {{"name", {}},
 constexpr Field kTop[] = {
     {"apiVersion", {}}, {"kind", {}}, {"metadata", kMetadata}, {"spec", {}}, {"status", {}}};
 constexpr Field kSliceTop[] = {
-    {"apiVersion", {}}, {"kind", {}}, {"metadata", kMetadata}, {"endpoints", {}}};
+    {"apiVersion", {}}, {"kind", {}}, {"metadata", kMetadata}, {"endpoints", kEndpoint}};
 
 // Edits (insert, delete, replace, swap two neighbours) from a to b, whatever their case.
 std::size_t distance(std::string_view a, std::string_view b) {

@@ -58,13 +58,135 @@ TEST(Tunnel, SpecKnowsNoField) {
   EXPECT_TRUE(store.remove(tunnel).admitted);
 }
 
+json slice(const char* endpoints, bool cluster_wide = false) {
+  json doc = json::parse(R"({"kind": "EgressEndpointSlice",
+      "metadata": {"name": "s", "namespace": "shop"}})");
+  if (cluster_wide) {
+    doc["kind"] = "EgressClusterEndpointSlice";
+    doc["metadata"].erase("namespace");
+  }
+  doc["endpoints"] = json::parse(endpoints);
+  return doc;
+}
+
 TEST(Slice, TopLevelFields) {
   Store store;
-  const json slice = json::parse(R"({"kind": "EgressEndpointSlice",
-      "metadata": {"name": "s", "namespace": "shop"}, "endpoints": []})");
-  EXPECT_TRUE(store.create(slice).admitted);
-  EXPECT_THAT(store.create(patched(slice, R"({"endpoint": []})")).denials,
+  EXPECT_TRUE(store.create(slice("[]")).admitted);
+  EXPECT_THAT(store.create(patched(slice("[]"), R"({"endpoint": []})")).denials,
               ElementsAre(HasSubstr("endpoint: unknown field; did you mean endpoints?")));
+}
+
+// Both kinds, created and as an update of what is empty.
+TEST(Slice, Endpoints) {
+  const std::string long_name(254, 'a');
+  const std::string long_pod =
+      R"([{"pod": ")" + long_name + R"(", "ns": "shop", "node": "n1", "ipv4": ["10.1.0.5"]}])";
+  const Case cases[] = {
+      {"the controller's",
+       R"([{"pod": "web-1", "ns": "shop", "node": "n1", "ipv4": ["10.1.0.5"],
+            "ipv6": ["fd01::5"]}, {"pod": "web.2", "ns": "shop", "node": "n1.a",
+            "ipv6": ["fd01::6", "fd01::7"]}])",
+       {}},
+      {"without its node", R"([{"pod": "a", "ns": "shop", "ipv4": ["10.1.0.5"]}])", {}},
+      {"no list", R"({"pod": "a"})", {"endpoints: an object: want a list"}},
+      {"no endpoint", R"([5])", {"endpoints[0]: number 5: want an object"}},
+      {"null", R"([null])", {"endpoints[0]: null: want a value"}},
+      {"unknown field",
+       R"([{"pod": "a", "ns": "shop", "ipv4": ["10.1.0.5"], "colour": "red"}])",
+       {"endpoints[0].colour: unknown field"}},
+      {"mistyped field",
+       R"([{"pod": "a", "ns": "shop", "ipV4": ["10.1.0.5"]}])",
+       {"endpoints[0].ipV4: unknown field; did you mean endpoints[0].ipv4?"}},
+      {"no addresses",
+       R"([{"pod": "a", "ns": "shop", "ipv4": ["10.1.0.5"]}, {"pod": "b", "ns": "shop"}])",
+       {"endpoints[1]: pod \"b\" has no addresses; want one or more in ipv4 or ipv6"}},
+      {"empty lists",
+       R"([{"pod": "a", "ns": "shop", "ipv4": [], "ipv6": []}])",
+       {"endpoints[0]: pod \"a\" has no addresses"}},
+      {"no address",
+       R"([{"pod": "a", "ns": "shop", "ipv4": ["10.1.0.5", "10.1.0"]}])",
+       {"endpoints[0].ipv4[1]: \"10.1.0\" is not an IP address"}},
+      {"a prefix",
+       R"([{"pod": "a", "ns": "shop", "ipv6": ["fd01::/64"]}])",
+       {"endpoints[0].ipv6[0]: \"fd01::/64\" is not an IP address"}},
+      {"other family",
+       R"([{"pod": "a", "ns": "shop", "ipv4": ["fd01::5"]}])",
+       {"endpoints[0].ipv4[0]: fd01::5 is not IPv4; want an address of that family"}},
+      {"number for an address",
+       R"([{"pod": "a", "ns": "shop", "ipv4": [5]}])",
+       {"endpoints[0].ipv4[0]: number 5: want a string"}},
+      {"one address, no list",
+       R"([{"pod": "a", "ns": "shop", "ipv4": "10.1.0.5"}])",
+       {"endpoints[0].ipv4: \"10.1.0.5\": want a list"}},
+      {"number for a pod",
+       R"([{"pod": 5, "ns": "shop", "ipv4": ["10.1.0.5"]}])",
+       {"endpoints[0].pod: number 5: want a string"}},
+      {"no pod",
+       R"([{"ns": "shop", "ipv4": ["10.1.0.5"]}])",
+       {"endpoints[0].pod: \"\": want the name of a pod: 1 to 253"}},
+      {"no name of a pod", long_pod.c_str(), {"endpoints[0].pod: \"aaa", "want the name of a pod"}},
+      {"no name of a node",
+       R"([{"pod": "a", "ns": "shop", "node": "N 1", "ipv4": ["10.1.0.5"]}])",
+       {"endpoints[0].node: \"N 1\": want the name of a node: 1 to 253"}},
+      {"no name of a namespace",
+       R"([{"pod": "a", "ns": "a.b", "ipv4": ["10.1.0.5"]}])",
+       {"endpoints[0].ns: \"a.b\": want"}},
+  };
+  Store store;
+  for (const bool cluster_wide : {false, true}) {
+    store.put(slice("[]", cluster_wide));
+    for (const Case& c : cases) {
+      check(store.create(slice(c.patch, cluster_wide)), c);
+      check(store.update(slice(c.patch, cluster_wide)), c);
+      EXPECT_TRUE(store.remove(slice(c.patch, cluster_wide)).admitted) << c.what;
+    }
+  }
+}
+
+TEST(Slice, NamespacesOfItsPods) {
+  Store store;
+  const char* other = R"([{"pod": "a", "ns": "other", "ipv4": ["10.1.0.5"]}])";
+  const char* none = R"([{"pod": "a", "ipv4": ["10.1.0.5"]}])";
+  EXPECT_THAT(store.create(slice(other)).denials,
+              ElementsAre("endpoints[0].ns: \"other\": want shop, the namespace of this "
+                          "EgressEndpointSlice"));
+  EXPECT_THAT(store.create(slice(none)).denials, IsEmpty());
+  EXPECT_THAT(store.create(slice(other, true)).denials, IsEmpty());
+  EXPECT_THAT(store.create(slice(none, true)).denials,
+              ElementsAre(HasSubstr("endpoints[0].ns: \"\": want the pod's namespace: 1 to 63")));
+}
+
+TEST(Slice, AsManyAsConfigured) {
+  Store store;
+  store.settings.max_endpoints_per_slice = 2;
+  json doc = slice("[]");
+  const auto add = [&doc] {
+    doc["endpoints"].push_back({{"pod", "a"}, {"ns", "shop"}, {"ipv4", {"10.1.0.5"}}});
+  };
+  add();
+  add();
+  EXPECT_THAT(store.create(doc).denials, IsEmpty());
+  add();
+  EXPECT_THAT(store.create(doc).denials,
+              ElementsAre(HasSubstr("endpoints: 3 entries; want at most 2 "
+                                    "(feature.maxNumberEndpointPerSlice)")));
+}
+
+// Stored before a rule existed: who changes something else is not asked about it.
+TEST(Slice, LabelsBesideEndpointsThatCannotBeRead) {
+  for (const bool cluster_wide : {false, true}) {
+    for (const char* bad : {R"([{"pod": 5, "odd": 1, "ipv4": ["x"]}, 7])", R"({})", R"("x")"}) {
+      Store store;
+      json doc = slice(bad, cluster_wide);
+      store.put(doc);
+      doc["metadata"]["labels"] = {{"a", "b"}};
+      EXPECT_THAT(store.update(doc).denials, IsEmpty()) << bad;
+      EXPECT_EQ(store.stored["endpoints"], doc["endpoints"]);
+      doc["colour"] = "red";
+      EXPECT_THAT(store.update(doc).denials, ElementsAre(HasSubstr("colour: unknown field")));
+      EXPECT_TRUE(store.remove(doc).admitted);
+    }
+  }
 }
 
 TEST(CoreKinds, ShapeOnlyAndUnchanged) {

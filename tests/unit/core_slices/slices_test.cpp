@@ -173,7 +173,8 @@ TEST(EndpointSlices, WhoIsNotSteeredIsNotListed) {
   done.finished = true;
   for (const auto& p :
        {host, done, pod("a", "waits", {}, ""), pod("a", "unbound", {}, "10.0.0.3", ""),
-        pod("b", "elsewhere", {}, "10.0.0.4"), pod("a", "runs", {}, "10.0.0.5")}) {
+        pod("a", "nowhere", {}, "10.0.0.6", "No node"), pod("b", "elsewhere", {}, "10.0.0.4"),
+        pod("a", "runs", {}, "10.0.0.5")}) {
     rig.put(p);
   }
   rig.settle();

@@ -6,6 +6,7 @@
 
 #include <set>
 
+#include "egw/model/names.hpp"
 #include "egw/model/resources.hpp"
 
 namespace egw::model {
@@ -52,6 +53,23 @@ TEST(Kinds, ScopeAndApiVersion) {
   }
 }
 
+TEST(Names, SubdomainsAndLabels) {
+  const std::string part(63, 'a');
+  for (const std::string& good : {std::string("a"), std::string("0"), std::string("a.b-c.d"),
+                                  std::string("a--b"), part + "." + part, std::string(253, 'a')}) {
+    EXPECT_TRUE(is_subdomain(good)) << good;
+  }
+  for (const char* bad : {"", ".", "a.", ".a", "a..b", "-a", "a-", "a-.b", "a.-b", "A", "a_b",
+                          "a b", "a\n", "\xc3\xa4"}) {
+    EXPECT_FALSE(is_subdomain(bad)) << bad;
+    EXPECT_FALSE(is_label(bad)) << bad;
+  }
+  EXPECT_FALSE(is_subdomain(std::string(254, 'a')));
+  EXPECT_TRUE(is_label(part));
+  EXPECT_FALSE(is_label(part + "a"));
+  EXPECT_FALSE(is_label("a.b"));
+}
+
 TEST(Conditions, TransitionTimeChangesWithTheStatusOnly) {
   Conditions c;
   EXPECT_TRUE(set_condition(c, {"Ready", true, "Up", "all good", 0}, 10500));
@@ -63,6 +81,10 @@ TEST(Conditions, TransitionTimeChangesWithTheStatusOnly) {
   EXPECT_EQ(c[0].message, "still good");
   EXPECT_TRUE(set_condition(c, {"Ready", false, "Down", "", 0}, 40000));
   EXPECT_EQ(c[0].transition_ms, 40000);
+  EXPECT_TRUE(set_condition(c, {"Ready", ConditionStatus::unknown(), "Down", "", 0}, 45000));
+  EXPECT_EQ(c[0].transition_ms, 45000);
+  EXPECT_FALSE(set_condition(c, {"Ready", ConditionStatus::unknown(), "Down", "", 0}, 46000));
+  EXPECT_TRUE(set_condition(c, {"Ready", false, "Down", "", 0}, 47000));
   EXPECT_TRUE(set_condition(c, {"Other", true, "X", "", 0}, 50000));
   EXPECT_EQ(find_condition(c, "Other")->reason, "X");
   EXPECT_EQ(find_condition(c, "None"), nullptr);
