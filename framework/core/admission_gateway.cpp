@@ -117,7 +117,14 @@ void review_family_switch(Review& review, const PoolSide& side) {
   if (!had && !side.default_eip->empty()) deny(side.default_path(), *side.default_eip);
 }
 
+// While one of the families is switched off nothing is given of its pool, and nothing can come into
+// it: the other's may differ. When both are on again, that stops no change of something else.
 void review_counts(Review& review, const PoolSide& v4, const PoolSide& v6) {
+  if (!family_on(review.settings, v4.family) || !family_on(review.settings, v6.family)) return;
+  const auto as_stored = [](const PoolSide& side) {
+    return side.added.empty() && side.old_pool.minus(side.pool).empty();
+  };
+  if (as_stored(v4) && as_stored(v6)) return;
   if (v4.pool.empty() || v6.pool.empty() || v4.pool.count() == v6.pool.count()) return;
   review.deny("spec.ippools",
               fmt::format("{} IPv4 and {} IPv6 addresses; EIPs come in pairs: want as many of each",

@@ -34,11 +34,12 @@ class Allocator {
       : d_(d),
         g_(g),
         pairs_(g.v4, g.v6, parse_or_none(g.gateway->spec.ippools.ipv4_default_eip),
-               parse_or_none(g.gateway->spec.ippools.ipv6_default_eip)) {
+               parse_or_none(g.gateway->spec.ippools.ipv6_default_eip), d.settings.enable_ipv4) {
     for (const model::GatewayNode& n : g.gateway->status.node_list) {
       for (const EipStatus& eip : n.eips) read_entry(eip, n.name, ids_seen);
     }
     for (const EipStatus& eip : g.gateway->status.unplaced) read_entry(eip, {}, ids_seen);
+    complete_pairs();
   }
 
   void run(std::vector<const EgressPolicy*>& policies);
@@ -54,6 +55,7 @@ class Allocator {
   }
 
   void read_entry(const EipStatus& eip, std::string_view owner, std::vector<bool>& ids_seen);
+  void complete_pairs();
   [[nodiscard]] bool namespace_allowed(const EgressPolicy& p) const;
   // The entry that the policy has and keeps; kNobody: it has none, or is due another.
   [[nodiscard]] int kept_entry(const EgressPolicy& p) const;
@@ -121,6 +123,23 @@ void Allocator::read_entry(const EipStatus& eip, std::string_view owner,
     recorded_.emplace(model::Key{ref.ns, ref.name}, Recorded{index, ref.uid});
   }
   g_.entries.push_back(std::move(e));
+}
+
+// An EIP of a time when there were fewer addresses of the other family (it was switched off) gets
+// its partner as soon as there is one.
+void Allocator::complete_pairs() {
+  if (!d_.settings.enable_ipv4 || !d_.settings.enable_ipv6) return;
+  for (std::size_t i = 0; i < g_.entries.size(); ++i) {
+    Entry& e = g_.entries[i];
+    if (e.eip.use_node_ip || (e.v4 && e.v6)) continue;
+    const Address partner = pairs_.late_partner(e.v4 ? e.v4 : e.v6);
+    if (!partner) continue;
+    (e.v4 ? e.v6 : e.v4) = partner;
+    pairs_.take({e.v4, e.v6});
+    by_address_.emplace(partner, static_cast<int>(i));
+    e.eip.ipv4 = e.v4.to_string();
+    e.eip.ipv6 = e.v6.to_string();
+  }
 }
 
 bool Allocator::namespace_allowed(const EgressPolicy& p) const {

@@ -9,8 +9,8 @@ using model::Address;
 using model::IpPool;
 
 PairSpace::PairSpace(const IpPool& v4, const IpPool& v6, const Address& default_v4,
-                     const Address& default_v6)
-    : free_v4_(v4), free_v6_(v6), by_v4_(!v4.empty()) {
+                     const Address& default_v6, bool by_v4)
+    : free_v4_(v4), free_v6_(v6), by_v4_(by_v4 ? !v4.empty() : v6.empty()) {
   Pair wanted{v4.contains(default_v4) ? default_v4 : Address{},
               v6.contains(default_v6) ? default_v6 : Address{}};
   if (!default_v4 && !default_v6) wanted = {v4.first(), v6.first()};
@@ -68,6 +68,13 @@ Pair PairSpace::pair_of(const Address& a) const {
   if (is_bound(a)) return default_;
   if (a.is_v4()) return {a, free_v6_.nth(free_v4_.rank(a))};
   return {free_v4_.nth(free_v6_.rank(a)), a};
+}
+
+Address PairSpace::late_partner(const Address& a) const {
+  const Pair& d = default_;
+  const Address& half = a.is_v4() ? d.v6 : d.v4;
+  if ((a == d.v4 || a == d.v6) && is_free(half)) return half;
+  return (a.is_v4() ? free_v6_ : free_v4_).first();
 }
 
 Pair PairSpace::next_free(const Address& last) const {

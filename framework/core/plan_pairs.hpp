@@ -17,9 +17,10 @@ struct Pair {
 class PairSpace {
  public:
   // default_v4/v6: as listed; those outside the pools are not used. Without any, the first pair of
-  // the pools is the default one.
+  // the pools is the default one. by_v4: the order of the pool is that of its IPv4 addresses, if it
+  // has any; else of its IPv6 addresses.
   PairSpace(const model::IpPool& v4, const model::IpPool& v6, const model::Address& default_v4,
-            const model::Address& default_v6);
+            const model::Address& default_v6, bool by_v4);
 
   // Takes the pair's addresses out of the free ones, puts them back.
   void take(const Pair& pair);
@@ -30,6 +31,8 @@ class PairSpace {
   [[nodiscard]] bool is_free(const model::Address& address) const;
   // The pair of a free address.
   [[nodiscard]] Pair pair_of(const model::Address& address) const;
+  // A free partner for an address that is taken without one; none: there is none.
+  [[nodiscard]] model::Address late_partner(const model::Address& address) const;
   // The next free pair in the order of the pool, round it; none when all are taken. `last`: where
   // the search stands; none: at the beginning.
   [[nodiscard]] Pair next_free(const model::Address& last) const;
@@ -51,7 +54,7 @@ class PairSpace {
   model::IpPool free_v4_, free_v6_;  // without the default pair's while that is bound
   Pair default_;
   bool default_v4_free_ = true, default_v6_free_ = true;  // true for a half that there is not
-  bool by_v4_ = true;  // the order of the pool is that of its IPv4 addresses
+  bool by_v4_ = true;
 };
 
 }  // namespace egw::core::parts

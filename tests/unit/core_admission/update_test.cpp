@@ -130,6 +130,34 @@ TEST_F(Update, AFamilyThatIsSwitchedOff) {
                           "(feature.enableIPv6); switch it on or leave this out"));
 }
 
+// Nothing can come into the pool of a family that is off, so the other one's may grow and shrink
+// alone; when both are on again, who changes the pools makes them equal.
+TEST_F(Update, ThePoolOfTheFamilyThatIsOn) {
+  const auto grown = R"({"spec": {"ippools": {"ipv4": ["10.6.1.55-10.6.1.57"]}}})";
+  const auto shrunk = R"({"spec": {"ippools": {"ipv4": ["10.6.1.56"]}}})";
+  const auto both = R"({"spec": {"ippools": {"ipv4": ["10.6.1.55-10.6.1.57"],
+      "ipv6": ["fd00::55-fd00::57"]}}})";
+  EXPECT_THAT(change("", grown).denials, ElementsAre(HasSubstr("3 IPv4 and 2 IPv6 addresses")));
+  store.settings.enable_ipv6 = false;
+  EXPECT_THAT(change("", grown).denials, IsEmpty());
+  EXPECT_THAT(change("", shrunk).denials, IsEmpty());
+  EXPECT_THAT(change(grown, both).denials, ElementsAre(HasSubstr("IPv6 is switched off")));
+  store.settings.enable_ipv6 = true;
+  json labelled = gateway(grown);
+  labelled["spec"]["clusterDefault"] = false;
+  store.put(gateway(grown));
+  EXPECT_THAT(store.update(labelled).denials, IsEmpty());
+  EXPECT_THAT(change(grown, shrunk).denials, ElementsAre(HasSubstr("1 IPv4 and 2 IPv6")));
+  EXPECT_THAT(change(grown, both).denials, IsEmpty());
+
+  store.settings.enable_ipv4 = false;
+  const auto grown6 = R"({"spec": {"ippools": {"ipv6": ["fd00::55-fd00::58"]}}})";
+  EXPECT_THAT(change("", grown6).denials, IsEmpty());
+  EXPECT_THAT(change("", grown).denials,
+              ElementsAre(HasSubstr("spec.ippools.ipv4: 10.6.1.55-10.6.1.57: IPv4 is switched "
+                                    "off (feature.enableIPv4)")));
+}
+
 TEST_F(Update, AFamilyThatIsAddedIsToldWithItsAddresses) {
   EXPECT_THAT(
       change(R"({"spec": {"ippools": {"ipv6": null, "ipv6DefaultEIP": null}}})", "").denials,

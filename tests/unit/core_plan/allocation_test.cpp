@@ -78,6 +78,34 @@ TEST(PlanAllocation, RoundRobinGoesRoundThePool) {
   EXPECT_EQ(c.status("d").ipv4, "10.0.0.2");
 }
 
+// Pools that differ while a family is switched off: the order is that of the family that is on, and
+// an EIP without a partner gets one when there is one.
+TEST(PlanAllocation, PoolsThatDifferBesideAFamilyThatIsOff) {
+  Cluster c;
+  c.nodes(1);
+  c.settings.enable_ipv4 = false;
+  c.gateway("g", {"10.0.0.1-10.0.0.2"}, {"fd00::1-fd00::3"});
+  for (const char* p : {"a", "b", "c"}) c.rr(p, "g");
+  c.start();
+  EXPECT_EQ(c.status("a").ipv6, "fd00::1");
+  EXPECT_EQ(c.status("b").ipv6, "fd00::2");
+  EXPECT_EQ(c.status("b").ipv4, "10.0.0.2");
+  EXPECT_EQ(c.status("c").ipv6, "fd00::3") << c.reason("c");
+  EXPECT_EQ(c.status("c").ipv4, "");
+
+  c.settings.enable_ipv4 = true;
+  c.settle();
+  EXPECT_EQ(c.status("c").ipv4, "") << "there is none";
+  c.drop_policy("a");
+  c.world.gateways["g"].spec.ippools.ipv4 = {"10.0.0.1-10.0.0.2", "10.0.0.9"};
+  touch(c.world, c.world.gateways["g"].meta);
+  c.settle();
+  EXPECT_EQ(c.status("c").ipv6, "fd00::3");
+  EXPECT_EQ(c.status("c").ipv4, "10.0.0.9") << "the defaults are for each other";
+  EXPECT_EQ(c.eip("g", "fd00::3")->ipv4, "10.0.0.9");
+  EXPECT_EQ(c.status("b").ipv4, "10.0.0.2") << "a pair stays";
+}
+
 TEST(PlanAllocation, RoundRobinLeavesOutWhatAnyPolicyHolds) {
   Cluster c;
   c.nodes(1);
