@@ -46,9 +46,9 @@ void set_troubles(model::Conditions& conditions, const Wanted& wanted, std::int6
 }
 
 // Destinations of a family that is switched off, if they are named, or of which the gateway has no
-// addresses (decision 8).
-Uncovered uncovered(const Draft& d, const model::EgressGateway& gateway,
-                    const EgressPolicy& policy) {
+// addresses, or the EIP none (decision 8).
+Uncovered uncovered(const Draft& d, const model::EgressGateway& gateway, const EgressPolicy& policy,
+                    const Entry& entry) {
   const auto names = [&](bool v6) {
     const auto& list = policy.spec.dest_subnet;
     return std::any_of(list.begin(), list.end(), [&](const std::string& text) {
@@ -57,7 +57,7 @@ Uncovered uncovered(const Draft& d, const model::EgressGateway& gateway,
   };
   const auto& pools = gateway.spec.ippools;
   const auto lacks = [&](bool v6) {
-    return !policy.spec.egress_ip.use_node_ip && (v6 ? pools.ipv6 : pools.ipv4).empty() &&
+    return !policy.spec.egress_ip.use_node_ip && !(v6 ? entry.v6 : entry.v4) &&
            (policy.spec.dest_subnet.empty() || names(v6));
   };
   constexpr std::string_view kLeft =
@@ -65,6 +65,13 @@ Uncovered uncovered(const Draft& d, const model::EgressGateway& gateway,
   for (const bool v6 : {false, true}) {
     const bool on = v6 ? d.settings.enable_ipv6 : d.settings.enable_ipv4;
     const char* family = v6 ? "IPv6" : "IPv4";
+    if (on && lacks(v6) && !(v6 ? pools.ipv6 : pools.ipv4).empty()) {
+      return {"NoPartner",
+              fmt::format("the EIP has no {} address: the pools of EgressGateway {} differ and no "
+                          "address is free; packets to {} follow failurePolicy: make the pools "
+                          "equal",
+                          family, gateway.meta.name, family)};
+    }
     if (on && lacks(v6)) {
       return {"NoAddresses", fmt::format("EgressGateway {} has no {} addresses; packets to {} {}",
                                          gateway.meta.name, family, family, kLeft)};
@@ -125,7 +132,7 @@ void finish(Draft& d, const GatewayDraft* g, const Outcome& o) {
                 {"Allocated", true, "Allocated", "", 0},
                 {"Placed", true, "Placed", "", 0},
                 {},
-                uncovered(d, *g->gateway, *o.policy)};
+                uncovered(d, *g->gateway, *o.policy, e)};
   if (e.owner == kNobody) {
     wanted.placed = {"Placed", false, "NoReadyNode", "no node of the gateway can take the EIP", 0};
   } else {

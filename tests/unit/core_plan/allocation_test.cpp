@@ -96,6 +96,10 @@ TEST(PlanAllocation, PoolsThatDifferBesideAFamilyThatIsOff) {
   c.settings.enable_ipv4 = true;
   c.settle();
   EXPECT_EQ(c.status("c").ipv4, "") << "there is none";
+  const auto* told = find_condition(c.status("c").conditions, "FamilyNotCovered");
+  ASSERT_NE(told, nullptr);
+  EXPECT_EQ(told->reason, "NoPartner") << told->message;
+  EXPECT_EQ(find_condition(c.status("b").conditions, "FamilyNotCovered"), nullptr);
   c.drop_policy("a");
   c.world.gateways["g"].spec.ippools.ipv4 = {"10.0.0.1-10.0.0.2", "10.0.0.9"};
   touch(c.world, c.world.gateways["g"].meta);
@@ -103,6 +107,7 @@ TEST(PlanAllocation, PoolsThatDifferBesideAFamilyThatIsOff) {
   EXPECT_EQ(c.status("c").ipv6, "fd00::3");
   EXPECT_EQ(c.status("c").ipv4, "10.0.0.9") << "the defaults are for each other";
   EXPECT_EQ(c.eip("g", "fd00::3")->ipv4, "10.0.0.9");
+  EXPECT_EQ(find_condition(c.status("c").conditions, "FamilyNotCovered"), nullptr);
   EXPECT_EQ(c.status("b").ipv4, "10.0.0.2") << "a pair stays";
 }
 
