@@ -12,6 +12,7 @@
 
 #include "egw/app/config_tree.hpp"
 #include "egw/app/yaml.hpp"
+#include "egw/model/names.hpp"
 #include "egw/runtime/auto_datapath.hpp"
 
 namespace egw::app {
@@ -249,13 +250,6 @@ std::string host_name() {
   return name.data();
 }
 
-// RFC 1123 subdomain, as Kubernetes names its nodes.
-bool is_node_name(const std::string& name) {
-  static const std::regex kName(
-      R"([a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*)");
-  return name.size() <= 253 && std::regex_match(name, kName);
-}
-
 void read_process(Reader& r, const ConfigInput& input, Config& config) {
   auto& rt = config.runtime;
   std::string dir;
@@ -272,10 +266,9 @@ void read_process(Reader& r, const ConfigInput& input, Config& config) {
   rt.node_name = host_name();
   r.get("nodeName", rt.node_name);
   if (!input.node_name.empty()) rt.node_name = input.node_name;
-  if (!is_node_name(rt.node_name)) {
-    r.refuse("nodeName", fmt::format("is \"{}\"; expected lower-case letters, digits, '-' and '.' "
-                                     "(--node-name overrides the host name)",
-                                     rt.node_name));
+  if (!model::is_subdomain(rt.node_name)) {
+    r.refuse("nodeName", fmt::format("is \"{}\"; expected {} (--node-name overrides the host name)",
+                                     rt.node_name, model::kSubdomain));
   }
   std::string level = "info";
   std::string format = "text";

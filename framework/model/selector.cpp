@@ -7,6 +7,7 @@
 #include <set>
 
 #include "egw/model/json_reader.hpp"
+#include "egw/model/names.hpp"
 
 namespace egw::model {
 namespace {
@@ -30,13 +31,7 @@ bool valid_name(std::string_view text) {
 bool valid_key(std::string_view key) {
   const std::size_t slash = key.find('/');
   if (slash == std::string_view::npos) return valid_name(key);
-  const std::string_view prefix = key.substr(0, slash);
-  const bool prefix_good =
-      !prefix.empty() && prefix.size() <= 253 && alphanumeric(prefix.front()) &&
-      alphanumeric(prefix.back()) && std::all_of(prefix.begin(), prefix.end(), [](char c) {
-        return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '.';
-      });
-  return prefix_good && valid_name(key.substr(slash + 1));
+  return is_subdomain(key.substr(0, slash)) && valid_name(key.substr(slash + 1));
 }
 
 bool valid_value(std::string_view value) { return value.empty() || valid_name(value); }

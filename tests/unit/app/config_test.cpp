@@ -386,7 +386,10 @@ TEST_F(ConfigTest, SetRefusals) {
 TEST_F(ConfigTest, OptionRefusals) {
   ConfigInput input;
   input.node_name = "Not_A_Name";
-  EXPECT_THAT(load_config(input).error().to_string(), HasSubstr("nodeName: is \"Not_A_Name\""));
+  EXPECT_THAT(load_config(input).error().to_string(),
+              HasSubstr("nodeName: is \"Not_A_Name\"; expected 1 to 253 lower-case letters"));
+  input.node_name = "a..b";
+  EXPECT_THAT(load_config(input).error().to_string(), HasSubstr("nodeName: is \"a..b\""));
   input.node_name = "n1";
   input.log_level = "loud";
   EXPECT_EQ(load_config(input).error().to_string(),

@@ -66,6 +66,9 @@ TEST(SelectorText, Refused) {
       {"app=-x", "\"-x\": want a label value"},
       {"/x=y", "label key"},
       {"Ex.io/x/y=y", "label key"},
+      {"ex..io/x=y", "label key"},
+      {"ex.-a.io/x=y", "label key"},
+      {"ex_io/x=y", "label key"},
       {"!", "label key"},
   };
   for (const auto& [t, why] : cases) {
