@@ -1,6 +1,8 @@
 // The traffic of a pod: what is lost, how long answers stay away, which sources are seen
 // (probe.cpp).
+#include <linux/sock_diag.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <sys/timerfd.h>
 
 #include <algorithm>
@@ -21,6 +23,8 @@ class Client {
     udp_ = Fd(socket(to.addr.ss_family, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
     if (!udp_ || connect(udp_.get(), reinterpret_cast<const sockaddr*>(&to.addr), to.len) != 0)
       die("udp");
+    // When the server or this process was not run for a while the answers come all at once.
+    setsockopt(udp_.get(), SOL_SOCKET, SO_RCVBUFFORCE, &kBuffer, sizeof kBuffer);
     for (int i = 0; i < options_.streams; ++i) {
       Fd fd(socket(to.addr.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0));
       if (!fd || connect(fd.get(), reinterpret_cast<const sockaddr*>(&to.addr), to.len) != 0)
@@ -49,7 +53,7 @@ class Client {
       const int n = epoll_wait(epoll_.get(), events, 64, 1000);
       for (int i = 0; i < n; ++i) {
         const int fd = events[i].data.fd;
-        if (fd == sig.get()) return;
+        if (fd == sig.get()) return settle();
         if (fd == timer_.get())
           tick();
         else if (fd == udp_.get())
@@ -58,16 +62,21 @@ class Client {
           receive_stream(fd);
       }
     }
+    settle();
   }
 
-  // `settle_us`: answers still under way at the end do not count as lost.
   void report() {
-    constexpr std::int64_t settle_us = 50'000;
-    const std::int64_t until = now_us() - settle_us;
+    std::uint32_t memory[SK_MEMINFO_VARS] = {};
+    socklen_t size = sizeof memory;
+    if (getsockopt(udp_.get(), SOL_SOCKET, SO_MEMINFO, memory, &size) != 0) die("SO_MEMINFO");
+    if (memory[SK_MEMINFO_DROPS] != 0) {
+      throw std::runtime_error(std::to_string(memory[SK_MEMINFO_DROPS]) +
+                               " answers came and found no room, because this process was not run: "
+                               "nothing can be said about what was lost");
+    }
     std::int64_t gap = 0, gap_at = 0, last_ok = sent_.empty() ? 0 : sent_.front().at_us;
     std::uint64_t lost = 0;
     for (const auto& s : sent_) {
-      if (s.at_us > until) break;
       if (!s.answered) {
         ++lost;
         continue;
@@ -78,8 +87,8 @@ class Client {
       }
       last_ok = s.at_us;
     }
-    if (!sent_.empty() && until - last_ok > gap) {  // still silent at the end
-      gap = until - last_ok;
+    if (!sent_.empty() && ended_us_ - last_ok > gap) {  // still silent at the end
+      gap = ended_us_ - last_ok;
       gap_at = last_ok;
     }
     json sources = json::array();  // in order of appearance
@@ -91,7 +100,7 @@ class Client {
     for (const auto& s : streams_) {
       if (!s.open)
         ++resets;
-      else if (now_us() - s.last_us > 1'000'000)
+      else if (ended_us_ - s.last_us > 1'000'000)
         ++stalled;
     }
     std::puts(json{{"sent", sent_.size()},
@@ -107,6 +116,21 @@ class Client {
   }
 
  private:
+  static constexpr int kBuffer = 8 << 20;  // bytes: ten thousand answers
+  static constexpr std::int64_t kSettleUs = 2'000'000;
+
+  // Sends nothing more. What is answered late is not lost: answers come in the order of the
+  // questions, so that all have come, or will not, when the last one has.
+  void settle() {
+    ended_us_ = now_us();
+    while (!sent_.empty() && !sent_.back().answered) {
+      const std::int64_t left_us = ended_us_ + kSettleUs - now_us();
+      if (left_us <= 0) return;
+      pollfd p{udp_.get(), POLLIN, 0};
+      if (poll(&p, 1, static_cast<int>(left_us / 1000) + 1) == 1) receive();
+    }
+  }
+
   struct Sent {
     std::int64_t at_us = 0;
     bool answered = false;
@@ -173,6 +197,7 @@ class Client {
   Fd udp_;
   Fd timer_, epoll_;
   std::vector<Sent> sent_;
+  std::int64_t ended_us_ = 0;
   std::vector<Stream> streams_;
   struct Run {  // answers in a row that name the same source
     std::string source;

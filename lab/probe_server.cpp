@@ -31,7 +31,8 @@ class Server {
     if (!tap_) die("packet socket");
     const int size = 8 << 20;
     setsockopt(tap_.get(), SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size);
-    setsockopt(udp_.get(), SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size);
+    for (const int direction : {SO_RCVBUFFORCE, SO_SNDBUFFORCE})
+      setsockopt(udp_.get(), SOL_SOCKET, direction, &size, sizeof size);
   }
 
   void run() {
