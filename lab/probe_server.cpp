@@ -29,10 +29,13 @@ class Server {
     if (listen(tcp_.get(), 1024) != 0) die("listen");
     tap_ = Fd(socket(AF_PACKET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, htons(ETH_P_ALL)));
     if (!tap_) die("packet socket");
-    const int size = 8 << 20;
-    setsockopt(tap_.get(), SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof size);
+    const int on = 1;
+    // What this host sends is not asked for.
+    if (setsockopt(tap_.get(), SOL_PACKET, PACKET_IGNORE_OUTGOING, &on, sizeof on) != 0)
+      die("PACKET_IGNORE_OUTGOING");
+    setsockopt(tap_.get(), SOL_SOCKET, SO_RCVBUFFORCE, &kBuffer, sizeof kBuffer);
     for (const int direction : {SO_RCVBUFFORCE, SO_SNDBUFFORCE})
-      setsockopt(udp_.get(), SOL_SOCKET, direction, &size, sizeof size);
+      setsockopt(udp_.get(), SOL_SOCKET, direction, &kBuffer, sizeof kBuffer);
   }
 
   void run() {
@@ -128,12 +131,8 @@ class Server {
   void drain_tap() {
     std::uint8_t p[128];
     for (;;) {
-      sockaddr_ll from{};
-      socklen_t len = sizeof from;
-      const ssize_t n =
-          recvfrom(tap_.get(), p, sizeof p, 0, reinterpret_cast<sockaddr*>(&from), &len);
+      const ssize_t n = recv(tap_.get(), p, sizeof p, 0);
       if (n < 0) return;
-      if (from.sll_pkttype == PACKET_OUTGOING) continue;  // what this host sends
       note(p, static_cast<std::size_t>(n));
     }
   }
@@ -161,6 +160,15 @@ class Server {
   }
 
   void report() const {
+    tpacket_stats missed{};
+    socklen_t size = sizeof missed;
+    if (getsockopt(tap_.get(), SOL_PACKET, PACKET_STATISTICS, &missed, &size) != 0)
+      die("PACKET_STATISTICS");
+    if (missed.tp_drops != 0) {
+      throw std::runtime_error(std::to_string(missed.tp_drops) +
+                               " packets came and were not looked at, because this process was not "
+                               "run: nothing can be said about the sources");
+    }
     json sources = json::object();
     for (const auto& [address, seen] : seen_) {
       sources[address] = {
@@ -168,6 +176,9 @@ class Server {
     }
     std::puts(json{{"sources", sources}, {"resets", resets_}}.dump().c_str());
   }
+
+  // Bytes: tens of thousands of packets, for when this process is not run for a while.
+  static constexpr int kBuffer = 64 << 20;
 
   struct Stream {
     Fd fd;

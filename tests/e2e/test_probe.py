@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -90,6 +91,20 @@ def test_answers_under_way_at_the_end_are_not_lost(start):
     server.send_signal(signal.SIGCONT)
     result = report(traffic)
     assert result["sent"] > 100 and result["lost"] == 0, result
+
+
+def test_what_comes_while_the_server_stands_still_is_counted(ns, start):
+    server = start("server", "--port", str(PORT))
+    server.send_signal(signal.SIGSTOP)
+    net.enter(ns, sys.executable, "-c", f"""
+import socket
+out = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+for _ in range(20000):
+    out.sendto(b"x", ("127.0.0.1", {PORT}))
+""")
+    server.terminate()
+    server.send_signal(signal.SIGCONT)
+    assert report(server)["sources"]["127.0.0.1"]["packets"] == 20000
 
 
 def test_what_is_not_answered_is_lost(start):
