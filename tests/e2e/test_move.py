@@ -1,7 +1,10 @@
 """`egw vip move`: by hand, under traffic, and refused with a reason."""
 
+import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 
+import pytest
 from conftest import EIP4, EIP6, result_line, sources, wait_source
 
 
@@ -27,6 +30,34 @@ def test_moves_under_traffic_and_stays(shop):
     assert moved(shop, EIP6, "--to", old).returncode == 0
     again = moved(shop, EIP6, "--to", old)
     assert again.returncode == 0 and again.stdout == f"egressgateway/egw: {EIP4}/{EIP6} is on {old} already\n"
+
+
+@pytest.mark.parametrize("late", ["client", "old-owner", "new-owner", "standby"])
+def test_a_late_node_is_waited_for(shop, late):
+    """The new owner announces when every node has turned to it (decision 20): an agent that stands still for a part
+    of the half second that is waited at most costs its pods nothing."""
+    old = shop.owner("egw", EIP4)
+    new, standby = [n for n in shop.gateways if n != old]
+    node = {"client": "n1", "old-owner": old, "new-owner": new, "standby": standby}[late]
+    pod = next(name for name, p in shop.pods.items() if p["node"] == node)
+    wait_source(shop, pod, EIP4)
+    t4, t6 = shop.traffic(pod, 4, streams=8), shop.traffic(pod, 6)
+    agent = shop.agent(node).process
+    agent.signal(signal.SIGSTOP)
+    with ThreadPoolExecutor() as beside:
+        move = beside.submit(moved, shop, EIP4, "--to", new)
+        time.sleep(0.3)  # how late it is
+        assert not move.done(), move.result()
+        agent.signal(signal.SIGCONT)
+        done = move.result()
+    assert done.returncode == 0, done.stderr
+    wait_source(shop, pod, EIP4)
+    wait_source(shop, pod, EIP6, family=6)
+    r4, r6 = t4.stop(), t6.stop()
+    result_line(f"vip move, late agent and pod on {late}", lost=r4["lost"] + r6["lost"], resets=r4["tcp_resets"])
+    # As in a planned stop: an answer may find a gateway's own connection between two bindings.
+    assert r4["lost"] <= 10 and r6["lost"] <= 10 and r4["tcp_resets"] == 0
+    assert sources(r4) == [EIP4] and sources(r6) == [EIP6]
 
 
 def test_dry_run_and_refusals(shop):
