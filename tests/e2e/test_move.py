@@ -46,7 +46,7 @@ def test_a_late_node_is_waited_for(shop, late):
     agent.signal(signal.SIGSTOP)
     with ThreadPoolExecutor() as beside:
         move = beside.submit(moved, shop, EIP4, "--to", new)
-        time.sleep(0.3)  # how late it is
+        time.sleep(0.2)  # how late it is
         assert not move.done(), move.result()
         agent.signal(signal.SIGCONT)
         done = move.result()
