@@ -185,6 +185,10 @@ int run(Context& context) {
                        fmt::format("--subresource is \"{}\"; expected status", subresource));
   }
   int code = kDone;
+    const auto faults = core::status_faults(m.kind, m.document);
+    if (!faults.empty()) {
+      return fail(Errc::kDenied, "", fmt::format("{}", fmt::join(faults, "\n")));
+    }
   const auto config = load(context, code);
   if (config == nullptr) return code;
   const auto session = open_store(context, *config, code);

@@ -226,3 +226,22 @@ AdmitAnswer admit(AdmitOp op, Kind kind, const json& old_object, const json& new
 }
 
 }  // namespace egw::core
+std::vector<std::string> status_faults(Kind kind, const json& document) {
+  const json none;
+  const json alone{{"status", document.value("status", json())}};
+  const ObjectReader reader;
+  const model::Settings settings;
+  Review review{AdmitOp::kUpdate, kind, none, alone, reader, settings, {}};
+  for (const Error& fault : faults_of(kind, alone)) review.spoil(fault);
+  if (kind == Kind::kEgressTunnel && review.answer.admitted) {
+    std::vector<Error> unused;
+    const auto& status = model::decode<model::EgressTunnel>(alone, unused).status;
+    if (status.phase == model::TunnelPhase::kUnknown) {
+      review.deny("status.phase",
+                  fmt::format("\"{}\": want one of {}", status.phase_word, model::tunnel_phases()));
+    }
+  }
+  tell_of_more(review);
+  return std::move(review.answer.denials);
+}
+

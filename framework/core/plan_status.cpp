@@ -215,7 +215,7 @@ void finish_gateways(Draft& d) {
     list_nodes(d, g);
     count_addresses(g);
     set_conditions(d, g);
-    g.differs = g.status != before;
+    g.differs = g.status != before || g.gateway->status_damaged;
     // Metadata carries the revision in the world, so it waits until the status is written.
     if (!g.differs) finish_meta(d, g);
   }

@@ -83,7 +83,8 @@ struct EgressGateway {
     Conditions conditions;
     friend bool operator==(const Status&, const Status&) = default;
   } status;
-  std::string unknown_status;  // see codec.hpp
+  std::string unknown_status;   // see codec.hpp
+  bool status_damaged = false;  // see decode_stored() there
 };
 
 // ---- EgressPolicy, EgressClusterPolicy -------------------------------------------------------
@@ -116,7 +117,8 @@ struct EgressPolicy {
     Conditions conditions;
     friend bool operator==(const Status&, const Status&) = default;
   } status;
-  std::string unknown_status;  // see codec.hpp
+  std::string unknown_status;   // see codec.hpp
+  bool status_damaged = false;  // see decode_stored() there
   [[nodiscard]] PolicyRef ref() const { return {meta.name, meta.ns, meta.uid}; }
 };
 
@@ -131,9 +133,11 @@ enum class TunnelPhase : std::uint8_t {
   kFailed,
   kReady,
   kHeartbeatTimeout,
-  kNodeNotReady
+  kNodeNotReady,
+  kUnknown  // a word of a newer version: neither Ready nor for others to change
 };
 [[nodiscard]] std::string_view to_string(TunnelPhase phase);
+[[nodiscard]] std::string tunnel_phases();  // the words, "Pending, Init, ..."
 
 struct Realised {
   std::uint64_t term = 0;
@@ -155,13 +159,15 @@ struct EgressTunnel {
     } parent;
     std::string mark;  // "0x26......", shown for compatibility
     TunnelPhase phase = TunnelPhase::kPending;
+    std::string phase_word;              // as it stands there, where the phase is kUnknown
     std::int64_t last_heartbeat_ms = 0;  // the agent's clock; only compared for being different
     Realised realised;
     std::vector<std::string> unreachable;  // owners that do not answer through the tunnel; sorted
     Conditions conditions;
     friend bool operator==(const Status&, const Status&) = default;
   } status;
-  std::string unknown_status;  // see codec.hpp
+  std::string unknown_status;   // see codec.hpp
+  bool status_damaged = false;  // see decode_stored() there
 };
 
 // ---- EgressClusterInfo -----------------------------------------------------------------------
@@ -212,7 +218,8 @@ struct EgressClusterInfo {
     Conditions conditions;
     friend bool operator==(const Status&, const Status&) = default;
   } status;
-  std::string unknown_status;  // see codec.hpp
+  std::string unknown_status;   // see codec.hpp
+  bool status_damaged = false;  // see decode_stored() there
 };
 
 // ---- EgressEndpointSlice, EgressClusterEndpointSlice ------------------------------------------

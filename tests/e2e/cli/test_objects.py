@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import threading
 
@@ -79,6 +80,43 @@ def test_status_of_our_kinds_only_by_subresource(store):
     store.ok("apply", "-f", "-", "--subresource", "status", stdin=json.dumps(with_status))
     assert store.json("get", "egw", "egw")["status"]["nodeList"] == [{"name": "n1", "status": "Ready"}]
     assert "nodeList" in store.json("get", "egw", "egw")["status"], "a later apply keeps it"
+
+
+def test_a_status_that_cannot_be_read_is_refused(store):
+    tunnel = {"apiVersion": "egressgateway.spidernet.io/v1beta1", "kind": "EgressTunnel", "metadata": {"name": "n1"}}
+    store.apply(gateway(), policy(), tunnel)
+    eip = [{"name": "n1", "eips": [{"ipv4": "10.6.1.55", "id": "x"}]}]
+    for document, status, *words in (
+            (gateway(), {"nodeList": eip, "term": -1}, 'status.nodeList[0].eips[0].id: "x": want', "status.term: number -1"),
+            (gateway(), [], "status: a list: want an object"), (gateway(), "x", 'status: "x": want an object'),
+            (policy(), {"eip": 5}, "status.eip: number 5: want"), (tunnel, {"phase": "Bogus"}, 'status.phase: "Bogus": want one of Pending,'),
+            (node("n1"), {"addresses": "x"}, 'status.addresses: "x": want a list')):
+        if document["kind"] == "Node":
+            store.apply(document)
+        done = store.run("apply", "-f", "-", "--subresource", "status", stdin=json.dumps({**document, "status": status}))
+        assert done.returncode == 1 and done.stdout == "", done.stdout
+        for word in words:
+            assert word in done.stderr, done.stderr
+
+
+def test_what_cannot_be_read_hides_nothing_else(store):
+    """A store that somebody else has written into: the objects are named, the rest is shown."""
+    store.apply(gateway(), gateway("other", ippools={"ipv4": ["10.6.2.1"]}, clusterDefault=False), policy(),
+                node("n1"), pod("p1", "10.244.1.10", app="shop"))
+    with sqlite3.connect(store.path) as db:
+        for kind, name, spoil in (("EgressGateway", "egw", ("status", {"nodeList": [{"name": 5}]})),
+                                  ("EgressGateway", "other", ("spec", 7))):
+            (text,) = db.execute("SELECT document FROM objects WHERE kind = ? AND name = ?", (kind, name)).fetchone()
+            document = {**json.loads(text), spoil[0]: spoil[1]}
+            db.execute("UPDATE objects SET document = ? WHERE kind = ? AND name = ?", (json.dumps(document), kind, name))
+    db.close()
+    problems = {p["object"]: p for p in json.loads(store.run("status", "-o", "json").stdout)["problems"]}
+    assert problems["egressgateway/egw"]["reason"] == "Unreadable"
+    assert "status.nodeList[0].name" in problems["egressgateway/egw"]["message"]
+    assert "spec: number 7" in problems["egressgateway/other"]["message"]
+    why = store.run("why", "p1", "203.0.113.7")
+    assert why.returncode == 0 and "egresspolicy/default/shop" in why.stdout
+    assert "Warning: egressgateway/egw: status.nodeList[0].name: number 5" in why.stderr
 
 
 def test_labels_and_annotations(store):
