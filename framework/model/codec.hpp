@@ -114,6 +114,8 @@ template <>
 nlohmann::json encode(const Event& resource);
 
 [[nodiscard]] Result<ObjectMeta> decode_meta(const nlohmann::json& document);
+// What is in the metadata and has not its type, also where egw does not read it (owners).
+[[nodiscard]] std::vector<Error> metadata_faults(const nlohmann::json& document);
 
 // A field that the kind does not know: in `metadata`, in `spec` or at the top. `closest` is the
 // known path that was probably meant, or empty.
