@@ -68,6 +68,26 @@ Error unknown_kind(const json& document, const std::string& source) {
 
 void add_documents(const std::string& path, const std::string& ns,
                    std::vector<Result<Manifest>>& out) {
+// One document, or each of a list's: of kind List, or of a kind's own as the API server answers
+// with (NodeList, whose items do not say what they are).
+void add_document(json document, const std::string& ns, const std::string& source,
+                  std::vector<Result<Manifest>>& out) {
+  constexpr std::string_view kList = "List";
+  const std::string kind = document.is_object() ? string_at(document, "/kind") : "";
+  if (!kind.ends_with(kList) || !document.contains("items") || !document["items"].is_array()) {
+    return out.push_back(to_manifest(std::move(document), ns, source)), void();
+  }
+  const std::string of = kind.substr(0, kind.size() - kList.size());
+  std::size_t number = 0;
+  for (json& item : document["items"]) {
+    if (!of.empty() && item.is_object()) {
+      if (!item.contains("kind")) item["kind"] = of;
+      if (!item.contains("apiVersion")) item["apiVersion"] = string_at(document, "/apiVersion");
+    }
+    add_document(std::move(item), ns, fmt::format("{} item {}", source, ++number), out);
+  }
+}
+
   auto text = read_text(path, kMaxFile);
   if (!text) return out.emplace_back(tl::unexpected(std::move(text.error()))), void();
   const std::string name = path == "-" ? "standard input" : path;
@@ -79,16 +99,7 @@ void add_documents(const std::string& path, const std::string& ns,
   for (std::size_t i = 0; i < read.documents.size(); ++i) {
     json& document = read.documents[i];
     const std::string source = several ? fmt::format("{} document {}", name, i + 1) : name;
-    const bool is_list = document.is_object() && string_at(document, "/kind") == "List" &&
-                         document.contains("items") && document["items"].is_array();
-    if (!is_list) {
-      out.push_back(to_manifest(std::move(document), ns, source));
-      continue;
-    }
-    for (std::size_t k = 0; k < document["items"].size(); ++k) {
-      out.push_back(to_manifest(std::move(document["items"][k]), ns,
-                                fmt::format("{} item {}", source, k + 1)));
-    }
+    add_document(std::move(document), ns, source, out);
   }
   if (!read.mistake) return;
   if (several) read.mistake->message += "; what follows it in the file is not read";

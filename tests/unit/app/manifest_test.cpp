@@ -216,3 +216,32 @@ TEST(Manifest, SamplesDecodeWithoutUnknownFields) {
 
 }  // namespace
 }  // namespace egw::app
+TEST(Manifest, MergeKeys) {
+  EXPECT_THAT(read_text_of("a: &a {x: 1, y: 2}\nb: {<<: *a, y: 3}\nc: {y: 4, <<: *a}\n"
+                           "d: {<<: [{z: 5, x: 6}, *a]}\ne: {\"<<\": 1}\nf: {<<: {<<: *a}}\n"),
+              testing::ElementsAre(R"({"a":{"x":1,"y":2},"b":{"x":1,"y":3},"c":{"x":1,"y":4},)"
+                                   R"("d":{"x":6,"y":2,"z":5},"e":{"<<":1},"f":{"x":1,"y":2}})"));
+  EXPECT_THAT(read_text_of("a: {<<: 1}"),
+              testing::ElementsAre("F:1: the value of << must be a map or a list of maps"));
+  EXPECT_THAT(read_text_of("a: {<<: {}, <<: {}}"),
+              testing::ElementsAre("F:1: the key \"<<\" is given twice"));
+}
+
+TEST(Manifest, TheLikeliestCauseOfAMistakeIsTold) {
+  EXPECT_THAT(read_text_of("a:\n\tb: 1\n"),
+              testing::ElementsAre("F:2: not valid YAML: the line is indented with a tab; YAML "
+                                   "wants spaces"));
+  EXPECT_THAT(read_text_of("{\"a\": 1,\n \"b\": 2,\n ,\"c\": 3}\n"),
+              testing::ElementsAre(testing::AllOf(testing::StartsWith("F:3: not valid JSON"),
+                                                  testing::HasSubstr("no comma after the last"))));
+  EXPECT_THAT(read_text_of("{ // why\n \"b\": 2\n}\n"),
+              testing::ElementsAre(testing::AllOf(testing::StartsWith("F:1: not valid JSON"),
+                                                  testing::HasSubstr("no comments"))));
+  EXPECT_THAT(read_text_of("{a: [}\n"), testing::ElementsAre(testing::HasSubstr("not valid YAML")));
+  EXPECT_THAT(read_text_of("{a: !!int 3, b: !!float 1.5, c: !!bool true, d: !!null null,\n"
+                           " e: !!str 5, f: !!map {}, g: !!seq []}"),
+              testing::ElementsAre(R"({"a":3,"b":1.5,"c":true,"d":null,"e":"5","f":{},"g":[]})"));
+  EXPECT_THAT(read_text_of("a: !!int x"),
+              testing::ElementsAre("F:1: \"x\" is no value for the tag !!int"));
+}
+
