@@ -316,6 +316,9 @@ inline constexpr std::string_view kPurgeFailedCondition = "PurgeFailed";
 inline constexpr std::string_view kDrainedCondition = "Drained";
 inline constexpr std::string_view kNoOtherReadyNode = "NoOtherReadyNode";
 inline constexpr std::string_view kClusterInfoName = "default";
+// On what `egw apply` has written: {"labels": [...], "annotations": [...]}, the names of those that
+// the manifest gave.
+inline constexpr std::string_view kAppliedAnnotation = "egressgateway.spidernet.io/applied";
 // On every endpoint slice: as a label, cut where the policy's name is longer than a label may be,
 // and as an annotation with the whole name.
 inline constexpr std::string_view kPolicyNameLabel = "spidernet.io/policy-name";

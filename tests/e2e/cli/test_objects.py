@@ -123,12 +123,66 @@ def test_labels_and_annotations(store):
     first = gateway()
     first["metadata"]["labels"] = {"team": "a"}
     store.apply(first)
-    without = gateway()
-    assert "unchanged" in store.apply(without), "not given: kept"
+    assert "unchanged" in store.apply(first)
+    assert "unchanged" in store.apply(store.json("get", "egw", "egw")), "what get gives"
     other = gateway()
     other["metadata"]["labels"] = {"tier": "b"}
     assert "configured" in store.apply(other)
     assert store.json("get", "egw", "egw")["metadata"]["labels"] == {"tier": "b"}
+    store.ok("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "Node", "metadata": {
+        "name": "n1", "labels": {"egress": "true"}, "annotations": {"a": "b"}}}))
+    bare = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}}
+    assert "configured" in store.apply(gateway(), bare), "not given any more: gone"
+    for kind, name in (("egw", "egw"), ("no", "n1")):
+        metadata = store.json("get", kind, name)["metadata"]
+        assert "labels" not in metadata and "annotations" not in metadata, metadata
+    assert "unchanged" in store.apply(bare)
+
+
+def test_what_a_verb_has_noted_stays(store):
+    store.apply(node("n1"), {"apiVersion": "egressgateway.spidernet.io/v1beta1", "kind": "EgressTunnel",
+                             "metadata": {"name": "n1", "annotations": {"mine": "1"}}})
+    store.ok("drain", "n1")
+    store.apply({"apiVersion": "egressgateway.spidernet.io/v1beta1", "kind": "EgressTunnel", "metadata": {"name": "n1"}})
+    assert list(store.json("get", "egt", "n1")["metadata"]["annotations"]) == ["egressgateway.spidernet.io/drain"]
+
+
+def test_a_version_that_is_given_is_a_condition(store):
+    store.apply(gateway(), policy())
+    read = store.json("get", "egp", "shop")
+    store.apply(policy(priority=77))
+    done = store.run("apply", "-f", "-", stdin=json.dumps({**read, "spec": {**read["spec"], "priority": 5}}))
+    assert done.returncode == 1 and done.stdout == "", done
+    assert f'metadata.resourceVersion: "{read["metadata"]["resourceVersion"]}", but "' in done.stderr, done.stderr
+    assert "read it again" in done.stderr and "leave metadata.resourceVersion and metadata.uid out" in done.stderr
+    assert store.json("get", "egp", "shop")["spec"]["priority"] == 77
+    now = store.json("get", "egp", "shop")
+    assert "configured" in store.apply({**now, "spec": {**now["spec"], "priority": 5}})
+    status = store.run("apply", "-f", "-", "--subresource", "status", stdin=json.dumps({**now, "status": {"node": "n1"}}))
+    assert status.returncode == 1 and "metadata.resourceVersion" in status.stderr, status
+    store.ok("delete", "egp", "shop")
+    store.apply(policy())
+    del now["metadata"]["resourceVersion"]
+    done = store.run("apply", "-f", "-", stdin=json.dumps(now))
+    assert done.returncode == 1 and "it is another one of the same name" in done.stderr, done.stderr
+
+    # A cluster's nodes copied here: the versions are that cluster's.
+    copy = {**node("n1"), "metadata": {"name": "n1", "uid": "a", "resourceVersion": "5", "labels": {"egress": "true"}}}
+    assert store.apply(copy) == "node/n1 created\n"
+    copy["metadata"]["resourceVersion"] = "6"
+    assert store.apply(copy) == "node/n1 unchanged\n"
+
+
+def test_finalizers_of_others(store):
+    held = gateway()
+    held["metadata"]["finalizers"] = ["example.org/x"]
+    store.apply(held)
+    store.run("delete", "egw", "egw")
+    left = store.json("get", "egw", "egw")["metadata"]
+    assert left["deletionTimestamp"] and "example.org/x" in left["finalizers"]
+    held["metadata"]["finalizers"] = []
+    store.apply(held)
+    assert store.run("get", "egw", "egw").returncode == 1, "it has gone"
 
 
 def test_get_table_has_the_columns_of_the_kind(store):
