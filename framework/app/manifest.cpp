@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <map>
 #include <optional>
+#include <set>
 
 #include "egw/app/table.hpp"
 #include "egw/app/yaml.hpp"
@@ -23,6 +24,7 @@ using model::Kind;
 using nlohmann::json;
 
 constexpr std::size_t kMaxFile = 256UL * 1024 * 1024;
+constexpr std::size_t kMaxObject = 1536UL * 1024;  // of the local store, and of etcd
 
 std::string string_at(const json& document, const char* pointer) {
   const json::json_pointer p(pointer);
@@ -66,6 +68,26 @@ Error unknown_kind(const json& document, const std::string& source) {
               : fmt::format("unknown kind {}; did you mean {}?", kind, guess)};
 }
 
+// One document, or each of a list's: of kind List, or of a kind's own as the API server answers
+// with (NodeList, whose items do not say what they are).
+void add_document(json document, const std::string& ns, const std::string& source,
+                  std::vector<Result<Manifest>>& out) {
+  constexpr std::string_view kList = "List";
+  const std::string kind = document.is_object() ? string_at(document, "/kind") : "";
+  if (!kind.ends_with(kList) || !document.contains("items") || !document["items"].is_array()) {
+    return out.push_back(to_manifest(std::move(document), ns, source)), void();
+  }
+  const std::string of = kind.substr(0, kind.size() - kList.size());
+  std::size_t number = 0;
+  for (json& item : document["items"]) {
+    if (!of.empty() && item.is_object()) {
+      if (!item.contains("kind")) item["kind"] = of;
+      if (!item.contains("apiVersion")) item["apiVersion"] = string_at(document, "/apiVersion");
+    }
+    add_document(std::move(item), ns, fmt::format("{} item {}", source, ++number), out);
+  }
+}
+
 void add_documents(const std::string& path, const std::string& ns,
                    std::vector<Result<Manifest>>& out) {
   auto text = read_text(path, kMaxFile);
@@ -79,16 +101,7 @@ void add_documents(const std::string& path, const std::string& ns,
   for (std::size_t i = 0; i < read.documents.size(); ++i) {
     json& document = read.documents[i];
     const std::string source = several ? fmt::format("{} document {}", name, i + 1) : name;
-    const bool is_list = document.is_object() && string_at(document, "/kind") == "List" &&
-                         document.contains("items") && document["items"].is_array();
-    if (!is_list) {
-      out.push_back(to_manifest(std::move(document), ns, source));
-      continue;
-    }
-    for (std::size_t k = 0; k < document["items"].size(); ++k) {
-      out.push_back(to_manifest(std::move(document["items"][k]), ns,
-                                fmt::format("{} item {}", source, k + 1)));
-    }
+    add_document(std::move(document), ns, source, out);
   }
   if (!read.mistake) return;
   if (several) read.mistake->message += "; what follows it in the file is not read";
@@ -113,7 +126,12 @@ std::optional<Error> not_a_text(const json& document, const char* field,
 void add_wrong_metadata(Kind kind, const json& wanted, json& metadata) {
   constexpr std::string_view kBegin = "metadata.";
   const json& given = wanted.at("metadata");
-  for (const std::string& path : model::unknown_fields(kind, wanted)) {
+  std::vector<std::string> paths = model::unknown_fields(kind, wanted);
+  for (const Error& fault : model::metadata_faults(wanted)) {
+    const std::string& at = fault.object;
+    paths.push_back(at.substr(0, at.find_first_of(".[", std::min(kBegin.size(), at.size()))));
+  }
+  for (const std::string& path : paths) {
     if (!path.starts_with(kBegin)) continue;
     const std::string name = path.substr(kBegin.size());
     if (given.contains(name)) metadata[name] = given.at(name);
@@ -121,6 +139,85 @@ void add_wrong_metadata(Kind kind, const json& wanted, json& metadata) {
   if (!model::info(kind).namespaced && given.contains("namespace")) {
     metadata["namespace"] = given.at("namespace");
   }
+}
+
+bool is_own(const std::string& annotation) {
+  return annotation.starts_with(std::string(model::kGroup) + "/");
+}
+
+// The labels and annotations that the last apply gave.
+struct Applied {
+  std::set<std::string> labels, annotations;
+};
+
+Applied applied_before(const json& stored) {
+  Applied out;
+  const json::json_pointer at("/metadata/annotations");
+  if (!stored.is_object() || !stored.contains(at) || !stored.at(at).is_object()) return out;
+  const auto text = [&stored, &at](std::string_view name) {
+    const auto it = stored.at(at).find(std::string(name));
+    return it != stored.at(at).end() && it->is_string() ? it->get<std::string>() : std::string();
+  };
+  const auto add = [](const json& from, const char* key, std::set<std::string>& to) {
+    if (!from.is_object() || !from.contains(key)) return;
+    for (const auto& [name, value] : from.at(key).items()) {
+      to.insert(from.at(key).is_object() ? name
+                : value.is_string()      ? value.get<std::string>()
+                                         : "");
+    }
+  };
+  const json own = json::parse(text(model::kAppliedAnnotation), nullptr, false);
+  const json kubectl =
+      json::parse(text("kubectl.kubernetes.io/last-applied-configuration"), nullptr, false);
+  const json theirs = kubectl.is_object() ? kubectl.value("metadata", json()) : json();
+  for (const json& record : {own, theirs}) {
+    add(record, "labels", out.labels);
+    add(record, "annotations", out.annotations);
+  }
+  return out;
+}
+
+// metadata[key] as the manifest has it now. One that is no map stands for admission to refuse.
+void merge_texts(const json& given, const std::set<std::string>& before, const char* key,
+                 json& metadata) {
+  const json now = given.contains(key) && !given[key].is_null() ? given[key] : json::object();
+  if (!now.is_object()) {
+    metadata[key] = now;
+    return;
+  }
+  json merged =
+      metadata.contains(key) && metadata[key].is_object() ? metadata[key] : json::object();
+  for (const std::string& name : before) {
+    if (!is_own(name)) merged.erase(name);
+  }
+  for (const auto& [name, value] : now.items()) {
+    if (name != model::kAppliedAnnotation) merged[name] = value;
+  }
+  if (merged.empty()) {
+    metadata.erase(key);
+  } else {
+    metadata[key] = std::move(merged);
+  }
+}
+
+// Leaves a record for the next apply.
+void note_applied(const json& given, json& metadata) {
+  json record = json::object();
+  for (const char* key : {"labels", "annotations"}) {
+    if (!given.contains(key) || !given[key].is_object()) continue;
+    for (const auto& [name, value] : given[key].items()) {
+      if (!is_own(name)) record[key].push_back(name);
+    }
+  }
+  const std::string name(model::kAppliedAnnotation);
+  if (!record.empty()) {
+    if (!metadata.contains("annotations")) metadata["annotations"] = json::object();
+    if (metadata["annotations"].is_object()) metadata["annotations"][name] = record.dump();
+    return;
+  }
+  if (!metadata.contains("annotations") || !metadata["annotations"].is_object()) return;
+  metadata["annotations"].erase(name);
+  if (metadata["annotations"].empty()) metadata.erase("annotations");
 }
 
 int phase(Kind kind) {
@@ -189,6 +286,11 @@ Result<Manifest> to_manifest(json document, const std::string& ns, const std::st
     out.key.ns = !own.empty() ? own : !ns.empty() ? ns : "default";
     document["metadata"]["namespace"] = out.key.ns;
   }
+  if (const std::size_t size = document.dump().size(); size > kMaxObject) {
+    return fail(Errc::kInvalid, source,
+                fmt::format("{}: the object has {} bytes as JSON; want at most {}", out.label(),
+                            size, kMaxObject));
+  }
   out.document = std::move(document);
   return out;
 }
@@ -246,24 +348,47 @@ ManifestSet read_in_order(const std::vector<std::string>& paths, const std::stri
   return out;
 }
 
+void in_passes(const std::vector<Manifest>& manifests,
+               const std::function<Attempt(std::size_t index)>& attempt) {
+  for (std::size_t begin = 0, end = 0; begin < manifests.size(); begin = end) {
+    std::vector<std::size_t> left;
+    for (; end < manifests.size() && phase(manifests[end].kind) == phase(manifests[begin].kind);) {
+      left.push_back(end++);
+    }
+    for (bool changed = true; changed && !left.empty();) {
+      changed = false;
+      std::vector<std::size_t> refused;
+      for (const std::size_t i : left) {
+        const Attempt done = attempt(i);
+        if (done == Attempt::kRefused) refused.push_back(i);
+        // What came before a refusal was known to it.
+        changed = changed || (done == Attempt::kChanged && !refused.empty());
+      }
+      left = std::move(refused);
+    }
+  }
+}
+
 json merge_applied(Kind kind, const json& stored, const json& wanted) {
   json out = wanted;
-  json metadata = stored.value("metadata", json::object());
+  json metadata = stored.is_object() ? stored.value("metadata", json::object())
+                                     : wanted.value("metadata", json::object());
   const json given = wanted.value("metadata", json::object());
-  if (given.contains("labels")) metadata["labels"] = given["labels"];
-  if (given.contains("annotations")) {
-    json annotations = given["annotations"];
-    const json before = metadata.value("annotations", json::object());
-    for (const auto& [name, value] : before.items()) {
-      const bool request = name.starts_with(std::string(model::kGroup) + "/");
-      if (request && annotations.is_object() && !annotations.contains(name)) {
-        annotations[name] = value;
-      }
+  if (given.is_object()) {
+    // Where nothing is stored they are another store's, or those of an object that has gone.
+    if (!stored.is_object()) {
+      metadata.erase("resourceVersion");
+      metadata.erase("uid");
     }
-    metadata["annotations"] = std::move(annotations);
+    const Applied before = applied_before(stored);
+    merge_texts(given, before.labels, "labels", metadata);
+    merge_texts(given, before.annotations, "annotations", metadata);
+    if (given.contains("finalizers")) metadata["finalizers"] = given["finalizers"];
+    note_applied(given, metadata);
+    add_wrong_metadata(kind, wanted, metadata);
   }
-  if (given.is_object()) add_wrong_metadata(kind, wanted, metadata);
   out["metadata"] = std::move(metadata);
+  if (!stored.is_object()) return out;
   out.erase("status");
   if (stored.contains("status")) out["status"] = stored["status"];
   for (const auto& pointer : looked_up(kind)) {

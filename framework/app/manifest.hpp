@@ -2,6 +2,7 @@
 // stored.
 #pragma once
 
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -38,10 +39,20 @@ struct ManifestSet {
 [[nodiscard]] Result<Manifest> to_manifest(nlohmann::json document, const std::string& ns,
                                            const std::string& source);
 
-// What `apply` writes: everything but metadata and status as in `wanted`; labels and annotations as
-// in `wanted` where it gives them, and what admission has to refuse there; the rest of the
-// metadata, the status, and what admission filled in and the manifest leaves out (gateway, EIPs,
-// default EIPs) as stored. Requests to the leader (annotations of egw's own group) stay.
+// The order in which apply and check judge what read_in_order() gave: as it stands, but what is
+// refused is tried again after the rest of its rank (namespaces and nodes, ClusterInfo, gateways,
+// what uses them) for as long as that changes something: an address may pass from one gateway of a
+// file to another.
+enum class Attempt { kRefused, kUnchanged, kChanged };
+void in_passes(const std::vector<Manifest>& manifests,
+               const std::function<Attempt(std::size_t index)>& attempt);
+
+// What `apply` writes; stored: null when there is nothing. Everything but metadata and status as in
+// `wanted`. Labels and annotations as kubectl merges them: those of `wanted`, without what an
+// earlier apply gave (kAppliedAnnotation, or kubectl's own record) and this one does not, and what
+// others have set stays. Finalizers where it gives them, and what admission has to refuse; the rest
+// of the metadata, the status, and what admission filled in and the manifest leaves out (gateway,
+// EIPs) as stored. Requests to the leader (annotations of egw's own group) stay.
 [[nodiscard]] nlohmann::json merge_applied(model::Kind kind, const nlohmann::json& stored,
                                            const nlohmann::json& wanted);
 

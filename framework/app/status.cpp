@@ -157,6 +157,7 @@ json make_status(const StatusInput& input) {
   if (status["leader"]["holder"] == "") {
     add_problem(status, "leader", "NoLeader", "no controller has led yet; start egw controller");
   }
+  for (const auto& u : input.unreadable) add_problem(status, u.object, "Unreadable", u.message);
   for (const auto& tunnel : input.tunnels) add_tunnel(status, tunnel, input);
   for (const auto& gateway : input.gateways) add_gateway(status, gateway);
   for (const auto& policy : input.policies) {

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "egw/app/read_world.hpp"
 #include "egw/model/resources.hpp"
 #include "egw/model/settings.hpp"
 
@@ -17,6 +18,7 @@ struct StatusInput {
   std::vector<model::EgressPolicy> policies;  // both kinds
   std::vector<model::EgressTunnel> tunnels;
   std::vector<model::EgressClusterInfo> infos;
+  std::vector<Unreadable> unreadable;
   model::Settings settings;
   std::int64_t now_ms = 0;  // Unix time
 };

@@ -2,12 +2,15 @@
 #include <fmt/format.h>
 
 #include <memory>
+#include <optional>
 #include <sstream>
+#include <utility>
 
 #include "egw/app/console.hpp"
 #include "egw/app/manifest.hpp"
 #include "egw/app/verbs.hpp"
 #include "egw/core/admission.hpp"
+#include "egw/model/codec.hpp"
 
 namespace egw::app {
 namespace {
@@ -37,11 +40,20 @@ bool is_core(Kind kind) {
 
 class Applier {
  public:
-  Applier(Session& session, const model::Settings& settings, Console& console, bool dry_run)
-      : session_(session), settings_(settings), console_(console), dry_run_(dry_run) {}
+  Applier(Session& session, const model::Settings& settings, bool dry_run)
+      : session_(session), settings_(settings), dry_run_(dry_run) {}
+
+  // What was said of the last manifest.
+  [[nodiscard]] std::vector<std::string> take_warnings() { return std::exchange(warnings_, {}); }
 
   // Tries again when another writer was faster.
   Result<Effect> apply(const Manifest& m, bool status_only) {
+    warnings_.clear();
+    // The stores write these themselves, and would leave what is wrong with them out.
+    if (auto faults = model::metadata_faults(m.document); !faults.empty()) {
+      Error error = with_all_faults(m, std::move(faults.front()));
+      if (error.code == Errc::kDenied) return tl::unexpected(std::move(error));
+    }
     // The stores would leave it out without a word.
     if (!model::info(m.kind).namespaced && m.document.at("metadata").contains("namespace")) {
       Error error{Errc::kInvalid, "", "metadata.namespace: the kind is cluster-wide; leave it out"};
@@ -91,7 +103,7 @@ class Applier {
     }
     const bool has_status = m.document.contains("status");
     if (has_status && !is_core(m.kind)) {
-      console_.warning(
+      warnings_.push_back(
           fmt::format("{}: status is written by the controller and the agents; it is "
                       "left out (--subresource status sets it)",
                       m.label()));
@@ -100,11 +112,13 @@ class Applier {
     json document;
     std::uint64_t revision = 0;
     if (!stored) {
-      auto created = write(WriteRequest::Op::kCreate, m, m.document, 0, dry_run_);
+      auto created = write(WriteRequest::Op::kCreate, m, merge_applied(m.kind, json(), m.document),
+                           0, dry_run_);
       if (!created) return tl::unexpected(std::move(created.error()));
       document = std::move(created->object.document);
       revision = created->object.revision;
     } else {
+      if (auto changed = changed_since(m, *stored)) return tl::unexpected(*std::move(changed));
       auto updated = update(m, *stored);
       if (!updated) return updated;
       effect = *updated;
@@ -118,6 +132,38 @@ class Applier {
       if (!written) return tl::unexpected(std::move(written.error()));
     }
     return effect == Effect::kUnchanged ? Effect::kConfigured : effect;
+  }
+
+  // A version that the manifest gives is a condition: the object is still as it was read. A node,
+  // pod or namespace may be the copy of a cluster's, with a version of that one's.
+  static std::optional<Error> changed_since(const Manifest& m, const host::StoredObject& stored) {
+    const json& given = m.document.at("metadata");
+    const json& now = stored.document.at("metadata");
+    const auto text = [](const json& from, const char* key) {
+      const auto it = from.find(key);
+      return it != from.end() && it->is_string() ? it->get<std::string>() : std::string();
+    };
+    const std::string uid = text(given, "uid");
+    const auto changed = [](const std::string& what) {
+      return Error{Errc::kDenied, "",
+                   what +
+                       ": read it again (egw get -o yaml), make your change there and apply "
+                       "that; or leave metadata.resourceVersion and metadata.uid out to replace "
+                       "whatever is stored"};
+    };
+    if (!uid.empty() && uid != text(now, "uid")) {
+      if (is_core(m.kind)) return std::nullopt;
+      return changed(
+          fmt::format("metadata.uid: \"{}\", but the stored object has \"{}\": it is "
+                      "another one of the same name",
+                      uid, text(now, "uid")));
+    }
+    const std::string version = text(given, "resourceVersion");
+    if (version.empty() || version == std::to_string(stored.revision)) return std::nullopt;
+    return changed(
+        fmt::format("metadata.resourceVersion: \"{}\", but \"{}\" is stored: somebody "
+                    "else has changed the object since it was read",
+                    version, stored.revision));
   }
 
   // Brings `stored` up to date with what has been written.
@@ -139,8 +185,13 @@ class Applier {
     if (!m.document.contains("status")) {
       return fail(Errc::kInvalid, m.source, m.label() + ": holds no status");
     }
+    const auto faults = core::status_faults(m.kind, m.document);
+    if (!faults.empty()) {
+      return fail(Errc::kDenied, "", fmt::format("{}", fmt::join(faults, "\n")));
+    }
     auto stored = session_.get(m.kind, m.key);
     if (!stored) return tl::unexpected(std::move(stored.error()));
+    if (auto changed = changed_since(m, *stored)) return tl::unexpected(*std::move(changed));
     if (stored->document.value("status", json()) == m.document["status"]) return Effect::kUnchanged;
     auto written =
         write(WriteRequest::Op::kUpdateStatus, m, m.document, stored->revision, dry_run_);
@@ -157,7 +208,7 @@ class Applier {
     auto outcome = session_.write(std::move(request));
     if (outcome && (!dry_run || dry_run_)) {
       for (const auto& warning : outcome->warnings) {
-        console_.warning(fmt::format("{}: {}", m.label(), warning));
+        warnings_.push_back(fmt::format("{}: {}", m.label(), warning));
       }
     }
     return outcome;
@@ -165,8 +216,8 @@ class Applier {
 
   Session& session_;
   const model::Settings& settings_;
-  Console& console_;
   bool dry_run_;
+  std::vector<std::string> warnings_;
 };
 
 // Each fault on a line of its own, as `egw check` has them.
@@ -174,6 +225,42 @@ void tell(Console& console, const std::string& where, const Error& error) {
   const bool denied = error.code == Errc::kDenied;
   std::istringstream lines(denied ? error.message : error.to_string());
   for (std::string line; std::getline(lines, line);) console.error(where + ": " + line);
+}
+
+struct Outcome {
+  std::optional<Result<Effect>> effect;  // absent: not tried yet
+  std::vector<std::string> warnings;
+};
+
+// Each is told in its place, as soon as those before it are decided. False: one was not applied.
+bool apply_all(Console& console, const std::vector<Manifest>& manifests, Applier& applier,
+               bool status_only, bool dry_run) {
+  std::vector<Outcome> outcomes(manifests.size());
+  std::size_t told = 0;
+  bool all = true;
+  const auto tell_next = [&] {
+    const Manifest& m = manifests[told];
+    const Outcome& done = outcomes[told++];
+    for (const std::string& warning : done.warnings) console.warning(warning);
+    if (!*done.effect) {
+      all = false;
+      return tell(console, m.source + ": " + m.label(), done.effect->error());
+    }
+    console.out(
+        fmt::format("{} {}{}\n", m.label(), to_string(**done.effect), dry_run ? " (dry run)" : ""));
+  };
+  in_passes(manifests, [&](std::size_t i) {
+    Outcome& done = outcomes[i];
+    done.effect = applier.apply(manifests[i], status_only);
+    done.warnings = applier.take_warnings();
+    while (told < outcomes.size() && outcomes[told].effect && *outcomes[told].effect) tell_next();
+    const auto& effect = *done.effect;
+    if (!effect && effect.error().code == Errc::kDenied) return Attempt::kRefused;
+    return effect && *effect != Effect::kUnchanged && !dry_run ? Attempt::kChanged
+                                                               : Attempt::kUnchanged;
+  });
+  while (told < outcomes.size()) tell_next();
+  return all;
 }
 
 int run(Context& context) {
@@ -190,21 +277,14 @@ int run(Context& context) {
   const auto session = open_store(context, *config, code);
   if (session == nullptr) return code;
   const bool dry_run = args.has("dry-run");
-  Applier applier(*session, config->runtime.settings, context.console, dry_run);
   const ManifestSet set = read_in_order(args.options.at("filename"), args.get("namespace"));
   for (const Error& error : set.unreadable) {
     context.console.error(error.to_string());
     code = kRefused;
   }
-  for (const Manifest& manifest : set.manifests) {
-    const auto effect = applier.apply(manifest, subresource == "status");
-    if (!effect) {
-      tell(context.console, manifest.source + ": " + manifest.label(), effect.error());
-      code = kRefused;
-      continue;
-    }
-    context.console.out(fmt::format("{} {}{}\n", manifest.label(), to_string(*effect),
-                                    dry_run ? " (dry run)" : ""));
+  Applier applier(*session, config->runtime.settings, dry_run);
+  if (!apply_all(context.console, set.manifests, applier, subresource == "status", dry_run)) {
+    code = kRefused;
   }
   return finish(context, code);
 }
@@ -221,8 +301,12 @@ Verb apply_verb() {
       "folder.\n"
       "Each object is reported; after a failure it goes on and ends with exit code 1. Nodes and "
       "namespaces are\napplied first, then gateways, then the rest, whatever the order of the "
-      "files.\n"
-      "Spec, labels and annotations become what the manifest says; finalizers and status stay.\n\n"
+      "files; what is refused is tried\nagain after its like, for it may have needed a change of "
+      "theirs (not with --dry-run, which stores none).\n"
+      "The spec becomes what the manifest says. So do labels and annotations, but those that "
+      "neither this nor an\nearlier apply gave stay; finalizers where they are given. "
+      "metadata.resourceVersion is a condition where it is\ngiven: an object that has changed "
+      "since is left as it is.\n\n"
       "examples:\n"
       "  egw apply -f egressgateway.yaml\n"
       "  egw apply -f manifests/ --dry-run\n"

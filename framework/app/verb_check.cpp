@@ -43,6 +43,7 @@ class Objects {
   }
   void put(Kind kind, const model::Key& key, json document) {
     objects_[kind][key] = std::move(document);
+    if (kind == Kind::kEgressGateway) refused_.erase(key);
   }
   // A new gateway that is refused: it will be there when it is mended, and policies that refer to
   // it are judged as if it were.
@@ -93,28 +94,11 @@ class Checker {
   Checker(Context& context, const model::Settings& settings, Objects& objects)
       : console_(context.console), settings_(settings), objects_(objects) {}
 
-  void fault(const std::string& where, const std::string& what) {
-    console_.error(where + ": " + what);
-  }
-
-  void check(const Manifest& m) {
-    ++checked_;
-    const std::string where = m.source + ": " + m.label();
-    const json* old = objects_.find(m.kind, m.key);
-    const json wanted = old == nullptr ? m.document : merge_applied(m.kind, *old, m.document);
-    json result;
-    const auto answer = core::admit(
-        old == nullptr ? core::AdmitOp::kCreate : core::AdmitOp::kUpdate, m.kind,
-        old == nullptr ? json() : *old, wanted, objects_.reader(m.kind), settings_, result);
-    for (const auto& warning : answer.warnings) console_.warning(where + ": " + warning);
-    warnings_ += answer.warnings.size();
-    if (answer.admitted) {
-      objects_.put(m.kind, m.key, std::move(result));
-      return;
-    }
-    ++refused_;
-    if (old == nullptr && m.kind == Kind::kEgressGateway) objects_.put_refused(m.key, m.document);
-    for (const auto& denial : answer.denials) fault(where, denial);
+  // In passes; each is told in its place.
+  void check(const std::vector<Manifest>& manifests) {
+    std::vector<core::AdmitAnswer> answers(manifests.size());
+    in_passes(manifests, [&](std::size_t i) { return judge(manifests[i], answers[i]); });
+    for (std::size_t i = 0; i < manifests.size(); ++i) tell(manifests[i], answers[i]);
   }
 
   // A manifest that is none, or stands there twice.
@@ -131,6 +115,31 @@ class Checker {
   }
 
  private:
+  Attempt judge(const Manifest& m, core::AdmitAnswer& answer) {
+    const json* old = objects_.find(m.kind, m.key);
+    const json wanted = merge_applied(m.kind, old == nullptr ? json() : *old, m.document);
+    json result;
+    answer = core::admit(old == nullptr ? core::AdmitOp::kCreate : core::AdmitOp::kUpdate, m.kind,
+                         old == nullptr ? json() : *old, wanted, objects_.reader(m.kind), settings_,
+                         result);
+    if (!answer.admitted) {
+      if (old == nullptr && m.kind == Kind::kEgressGateway) objects_.put_refused(m.key, m.document);
+      return Attempt::kRefused;
+    }
+    const bool changed = old == nullptr || *old != result;
+    objects_.put(m.kind, m.key, std::move(result));
+    return changed ? Attempt::kChanged : Attempt::kUnchanged;
+  }
+
+  void tell(const Manifest& m, const core::AdmitAnswer& answer) {
+    ++checked_;
+    const std::string where = m.source + ": " + m.label();
+    for (const auto& warning : answer.warnings) console_.warning(where + ": " + warning);
+    warnings_ += answer.warnings.size();
+    refused_ += answer.admitted ? 0 : 1;
+    for (const auto& denial : answer.denials) console_.error(where + ": " + denial);
+  }
+
   Console& console_;
   const model::Settings& settings_;
   Objects& objects_;
@@ -155,7 +164,7 @@ int run(Context& context) {
   Checker checker(context, config->runtime.settings, objects);
   const ManifestSet set = read_in_order(args.options.at("filename"), args.get("namespace"));
   for (const Error& error : set.unreadable) checker.unreadable(error);
-  for (const Manifest& m : set.manifests) checker.check(m);
+  checker.check(set.manifests);
   return finish(context, checker.report());
 }
 

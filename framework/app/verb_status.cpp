@@ -20,11 +20,11 @@ using nlohmann::json;
 
 Result<StatusInput> gather(Session& session) {
   StatusInput in;
-  Result<void> ok = read_all<model::EgressGateway>(session, in.gateways);
-  if (ok) ok = read_all<model::EgressPolicy>(session, in.policies);
-  if (ok) ok = read_all<model::EgressClusterPolicy>(session, in.policies);
-  if (ok) ok = read_all<model::EgressTunnel>(session, in.tunnels);
-  if (ok) ok = read_all<model::EgressClusterInfo>(session, in.infos);
+  Result<void> ok = read_all<model::EgressGateway>(session, in.gateways, in.unreadable);
+  if (ok) ok = read_all<model::EgressPolicy>(session, in.policies, in.unreadable);
+  if (ok) ok = read_all<model::EgressClusterPolicy>(session, in.policies, in.unreadable);
+  if (ok) ok = read_all<model::EgressTunnel>(session, in.tunnels, in.unreadable);
+  if (ok) ok = read_all<model::EgressClusterInfo>(session, in.infos, in.unreadable);
   if (!ok) return tl::unexpected(std::move(ok.error()));
   return in;
 }

@@ -157,11 +157,13 @@ int run(Context& context) {
   if (config == nullptr) return code;
   const auto session = open_store(context, *config, code);
   if (session == nullptr) return code;
-  auto world = read_world(*session);
+  std::vector<Unreadable> unreadable;
+  auto world = read_world(*session, unreadable);
   if (!world) {
     context.console.error(world.error().to_string());
     return kRefused;
   }
+  warn_of(context.console, unreadable);
   const auto gateway = world->gateways.find(request.gateway);
   if (gateway == world->gateways.end()) {
     context.console.error(fmt::format("egressgateways \"{}\" not found", request.gateway));

@@ -191,7 +191,8 @@ int run(Context& context) {
   if (session == nullptr) return code;
   const auto stored = session->get(model::Kind::kPod, key);
   auto pod = stored ? model::decode<model::Pod>(stored->document) : tl::unexpected(stored.error());
-  auto world = pod ? read_world(*session) : tl::unexpected(pod.error());
+  std::vector<Unreadable> unreadable;
+  auto world = pod ? read_world(*session, unreadable) : tl::unexpected(pod.error());
   if (!world) {
     context.console.error(
         world.error().code == Errc::kNotFound
@@ -199,6 +200,7 @@ int run(Context& context) {
             : world.error().to_string());
     return kRefused;
   }
+  warn_of(context.console, unreadable);
   const auto e = core::explain(*world, config->runtime.settings, *pod, destination);
   const json r = report(*world, *pod, destination ? destination->to_string() : "", e);
   context.console.out(format == "json" ? write_json(r) : text(r));

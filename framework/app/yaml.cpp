@@ -131,7 +131,13 @@ class Builder : public YAML::EventHandler {
   void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
                 const std::string& value) override {
     spend(mark, 1);
-    if (wants_key()) return take_key(mark, value);
+    if (wants_key()) {
+      if (tag != "!" && value == "<<") return begin_merge(mark);
+      return take_key(mark, value);
+    }
+    if (tag.starts_with(kCoreTag) && tag != kCoreTag + "str") {
+      return place(mark, tagged_scalar(mark, tag, value), anchor, 1);
+    }
     if (tag.empty() || tag == "?") return place(mark, plain_scalar(value), anchor, 1);
     if (tag == "!" || tag == "tag:yaml.org,2002:str") return place(mark, value, anchor, 1);
     refuse_tag(mark, tag);
@@ -154,11 +160,15 @@ class Builder : public YAML::EventHandler {
     YAML::anchor_t anchor;
     std::size_t used_before;
     std::optional<std::string> key;
+    bool merging = false;                          // the next value is that of "<<"
+    std::optional<json> inherited = std::nullopt;  // from "<<": what the map does not give itself
   };
   struct Anchored {
     json value;
     std::size_t nodes;
   };
+
+  inline static const std::string kCoreTag = "tag:yaml.org,2002:";
 
   [[noreturn]] static void refuse_tag(const YAML::Mark& mark, const std::string& tag) {
     throw Refused(mark,
@@ -173,6 +183,37 @@ class Builder : public YAML::EventHandler {
   [[nodiscard]] bool wants_key() const {
     return !open_.empty() && open_.back().value.is_object() && !open_.back().key;
   }
+  // Null, a truth value or a number that says what it is.
+  static json tagged_scalar(const YAML::Mark& mark, const std::string& tag,
+                            const std::string& value) {
+    const json out = plain_scalar(value);
+    const std::string kind = tag.substr(kCoreTag.size());
+    if ((kind == "int" && out.is_number_integer()) || (kind == "float" && out.is_number()) ||
+        (kind == "bool" && out.is_boolean()) || (kind == "null" && out.is_null())) {
+      return out;
+    }
+    if (kind != "int" && kind != "float" && kind != "bool" && kind != "null") refuse_tag(mark, tag);
+    throw Refused(mark,
+                  fmt::format("\"{}\" is no value for the tag !!{}", value.substr(0, 100), kind));
+  }
+  void begin_merge(const YAML::Mark& mark) {
+    if (open_.back().inherited) throw Refused(mark, "the key \"<<\" is given twice");
+    open_.back().inherited = json::object();
+    open_.back().merging = true;
+    open_.back().key = "<<";
+  }
+  // A map, or a list of maps of which the first that has a key gives it.
+  void merge(const YAML::Mark& mark, const json& value) {
+    Open& open = open_.back();
+    open.merging = false;
+    open.key.reset();
+    const auto add = [&](const json& map) {
+      if (!map.is_object()) throw Refused(mark, "the value of << must be a map or a list of maps");
+      for (const auto& [key, item] : map.items()) open.inherited->emplace(key, item);
+    };
+    if (!value.is_array()) return add(value);
+    for (const json& map : value) add(map);
+  }
   void take_key(const YAML::Mark& mark, const std::string& key) {
     if (open_.back().value.contains(key)) {
       throw Refused(mark, fmt::format("the key \"{}\" is given twice", key));
@@ -181,7 +222,8 @@ class Builder : public YAML::EventHandler {
   }
   void begin(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, json empty) {
     if (wants_key()) throw Refused(mark, "a key must be a plain string");
-    if (!tag.empty() && tag != "?" && tag != "!") refuse_tag(mark, tag);
+    const bool own = tag == kCoreTag + (empty.is_object() ? "map" : "seq");
+    if (!tag.empty() && tag != "?" && tag != "!" && !own) refuse_tag(mark, tag);
     if (open_.size() >= kMaxDepth) {
       throw Refused(mark, fmt::format("nested deeper than {} levels", kMaxDepth));
     }
@@ -191,6 +233,9 @@ class Builder : public YAML::EventHandler {
   void end() {
     Open done = std::move(open_.back());
     open_.pop_back();
+    if (done.inherited) {
+      for (const auto& [key, item] : done.inherited->items()) done.value.emplace(key, item);
+    }
     place(done.mark, std::move(done.value), done.anchor, used_ - done.used_before);
   }
   void place(const YAML::Mark& mark, json value, YAML::anchor_t anchor, std::size_t nodes) {
@@ -201,6 +246,8 @@ class Builder : public YAML::EventHandler {
       open_.back().value.push_back(std::move(value));
     } else if (wants_key()) {
       throw Refused(mark, "a key must be a plain string");
+    } else if (open_.back().merging) {
+      merge(mark, value);
     } else {
       open_.back().value[*open_.back().key] = std::move(value);
       open_.back().key.reset();
@@ -310,6 +357,44 @@ Result<std::string> read_fd(int fd, const std::string& path, std::size_t max_byt
   }
 }
 
+// What the JSON parser says of a text that is meant to be JSON; none: it is rather YAML between
+// braces.
+std::optional<Error> mistake_in_json(std::string_view text, std::size_t brace,
+                                     const std::string& source) {
+  const auto next = text.find_first_not_of(" \t\r\n", brace + 1);
+  if (next == std::string_view::npos || (text[next] != '"' && text[next] != '/'))
+    return std::nullopt;
+  try {
+    const json unused = json::parse(text);
+  } catch (const json::parse_error& e) {
+    const auto end = std::min(e.byte == 0 ? 0 : e.byte - 1, text.size());
+    const auto line = 1 + std::count(text.begin(), text.begin() + static_cast<long>(end), '\n');
+    std::string why = e.what();
+    why.erase(0, why.find(": ") + 2);  // its own name and place
+    return Error{Errc::kInvalid, fmt::format("{}:{}", source, line),
+                 "not valid JSON (which has no comments and no comma after the last): " + why};
+  }
+  return std::nullopt;
+}
+
+// The mistake as the parser tells it, unless the text shows a likelier cause.
+Error in_other_words(std::string_view text, const std::string& source, const YAML::Mark& mark,
+                     std::string what) {
+  int line = 0;
+  for (std::size_t i = 0; !mark.is_null() && i < text.size() && line <= mark.line + 1; ++line) {
+    const std::size_t end = std::min(text.find('\n', i), text.size());
+    const std::string_view row = text.substr(i, end - i);
+    const auto word = row.find_first_not_of(" \t");
+    if (word != std::string_view::npos && row[word] != '#' &&
+        row.substr(0, word).find('\t') != std::string_view::npos && line + 1 >= mark.line) {
+      return {Errc::kInvalid, fmt::format("{}:{}", source, line + 1),
+              "not valid YAML: the line is indented with a tab; YAML wants spaces"};
+    }
+    i = end + 1;
+  }
+  return {Errc::kInvalid, at(source, mark), std::move(what)};
+}
+
 // Where the text ceases to be UTF-8 (RFC 3629: shortest form, no surrogates), npos if it is all.
 std::size_t first_not_utf8(std::string_view text) {
   for (std::size_t i = 0; i < text.size();) {
@@ -352,6 +437,7 @@ YamlText read_yaml_documents(std::string_view text, const std::string& source,
                    fmt::format("byte 0x{:02x} is no UTF-8 text: save the file as UTF-8",
                                static_cast<unsigned char>(text[bad])));
   }
+  std::optional<Error> json_mistake;
   const auto first = text.find_first_not_of(" \t\r\n");
   if (first != std::string_view::npos && text[first] == '{') {
     JsonBounds bounds;
@@ -361,6 +447,7 @@ YamlText read_yaml_documents(std::string_view text, const std::string& source,
     }
     // What is refused for a key goes to the YAML reader, which names its line.
     if (!document.is_discarded() && !bounds.twice) return {{std::move(document)}, std::nullopt};
+    if (!bounds.twice) json_mistake = mistake_in_json(text, first, source);
   }
   // Without aliases a text has fewer nodes than bytes.
   Builder builder(text.size() + 1);
@@ -371,12 +458,13 @@ YamlText read_yaml_documents(std::string_view text, const std::string& source,
     while (parser.HandleNextDocument(builder)) {
     }
   } catch (const Refused& e) {
-    out = mistake(at(source, e.mark), e.what());
     builder.drop_unfinished(text, e.mark);
+    out.mistake = in_other_words(text, source, e.mark, e.what());
   } catch (const YAML::Exception& e) {
-    out = mistake(at(source, e.mark), "not valid YAML: " + e.msg);
     builder.drop_unfinished(text, e.mark);
+    out.mistake = in_other_words(text, source, e.mark, "not valid YAML: " + e.msg);
   }
+  if (out.mistake && json_mistake && builder.documents.empty()) out.mistake = json_mistake;
   out.documents = std::move(builder.documents);
   return out;
 }

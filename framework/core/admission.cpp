@@ -26,6 +26,11 @@ void review_name(Review& review) {
     review.spoil({Errc::kInvalid, "metadata.name",
                   fmt::format("\"{}\": want {}", name.substr(0, 100), model::kSubdomain)});
   }
+  if (review.kind == Kind::kNamespace && model::is_subdomain(name) && !model::is_label(name)) {
+    review.deny("metadata.name",
+                fmt::format("\"{}\": want 1 to 63 lower-case letters, digits and '-'",
+                            name.substr(0, 100)));
+  }
   const std::string ns = text_at(review.doc, {"metadata", "namespace"});
   if (!review.clean("metadata.namespace")) return;
   if (kind.namespaced && !model::is_label(ns)) {
@@ -108,6 +113,112 @@ void review_unknown_fields(Review& review, const std::vector<std::string>& but) 
   }
 }
 
+// Whether `old`, a map or a list, has that already.
+bool had(const json& old, const std::string& name, const json& value) {
+  if (old.is_array()) return std::find(old.begin(), old.end(), value) != old.end();
+  const auto it = old.is_object() ? old.find(name) : old.end();
+  return old.is_object() && it != old.end() && *it == value;
+}
+
+void review_label(Review& review, const std::string& at, const std::string& key,
+                  const std::string& value) {
+  if (!model::is_label_key(key)) {
+    review.deny(at, fmt::format("\"{}\": want {}", key.substr(0, 100), model::kWantLabelKey));
+  }
+  if (!model::is_label_value(value)) {
+    review.deny(fmt::format("{}.{}", at, key.substr(0, 100)),
+                fmt::format("\"{}\": want {}", value.substr(0, 100), model::kWantLabelValue));
+  }
+}
+
+void review_annotation(Review& review, const std::string& at, const std::string& key) {
+  std::string lower = key;
+  for (char& c : lower) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
+  if (model::is_label_key(lower)) return;
+  review.deny(at, fmt::format("\"{}\": want a key as labels have them: up to 63 letters, digits, "
+                              "'-', '_', '.', with an optional DNS prefix and '/'",
+                              key.substr(0, 100)));
+}
+
+void review_finalizer(Review& review, const std::string& at, const std::string& name) {
+  if (!model::is_label_key(name)) {
+    review.deny(at, fmt::format("\"{}\": want a name with a domain, like example.org/backup",
+                                name.substr(0, 100)));
+  } else if (name.find('/') == std::string::npos) {
+    review.warn(
+        at, fmt::format("\"{}\": prefer a name with a domain, like example.org/{}", name, name));
+  }
+}
+
+// Rules of the API server for what every object may carry. What is stored already stays.
+void review_metadata(Review& review) {
+  constexpr std::size_t kMaxAnnotations = 256UL * 1024;
+  const json none;
+  const auto of = [&none](const json& doc, const char* key) -> const json& {
+    const json::json_pointer at(std::string("/metadata/") + key);
+    return doc.is_object() && doc.contains(at) ? doc.at(at) : none;
+  };
+  std::size_t size = 0;
+  for (const char* key : {"labels", "annotations", "finalizers"}) {
+    const std::string at = std::string("metadata.") + key;
+    const json& now = of(review.doc, key);
+    const json& before = of(review.old_doc, key);
+    if (!now.is_structured() || !review.clean(at)) continue;
+    for (const auto& [name, value] : now.items()) {
+      if (!value.is_string()) continue;  // told
+      const auto& text = value.get_ref<const std::string&>();
+      const bool annotation = key[0] == 'a';
+      size += annotation ? name.size() + text.size() : 0;
+      if (had(before, name, value)) continue;
+      if (now.is_array()) {
+        review_finalizer(review, fmt::format("{}[{}]", at, name), text);
+      } else if (annotation) {
+        review_annotation(review, at, name);
+      } else {
+        review_label(review, at, name, text);
+      }
+    }
+  }
+  if (size > kMaxAnnotations) {
+    review.deny("metadata.annotations",
+                fmt::format("{} bytes in all; want at most {}", size, kMaxAnnotations));
+  }
+}
+
+void review_node(Review& review) {
+  const json& doc = review.doc;
+  const auto cidr = [&review](const std::string& path, const std::string& text) {
+    const auto prefix = model::Prefix::parse(text);
+    if (prefix && text.find('/') != std::string::npos) return;
+    review.deny(
+        path, prefix ? fmt::format("\"{}\": want a prefix with its length, like {}/24", text, text)
+                     : prefix.error().message);
+  };
+  if (!review.clean("spec") || !review.clean("status.addresses")) return;
+  const auto cidrs = detail::texts_at(doc, {"spec", "podCIDRs"});
+  for (std::size_t i = 0; i < cidrs.size(); ++i)
+    cidr(fmt::format("spec.podCIDRs[{}]", i), cidrs[i]);
+  if (const std::string one = text_at(doc, {"spec", "podCIDR"}); !one.empty()) {
+    cidr("spec.podCIDR", one);
+    if (!cidrs.empty() && cidrs.front() != one) {
+      review.deny("spec.podCIDR",
+                  fmt::format("\"{}\", but spec.podCIDRs[0] is \"{}\"; want the same, "
+                              "or podCIDRs alone",
+                              one, cidrs.front()));
+    }
+  }
+  const json::json_pointer at("/status/addresses");
+  if (!doc.contains(at) || !doc.at(at).is_array()) return;
+  for (std::size_t i = 0; i < doc.at(at).size(); ++i) {
+    const json& entry = doc.at(at)[i];
+    const std::string type = text_at(entry, {"type"});
+    if (type != "InternalIP" && type != "ExternalIP") continue;
+    const auto address = model::Address::parse(text_at(entry, {"address"}));
+    if (address) continue;
+    review.deny(fmt::format("status.addresses[{}].address", i), address.error().message);
+  }
+}
+
 // As with a status subresource: a write of the object leaves the status as it was.
 void keep_status(Review& review) {
   review.doc.erase("status");
@@ -143,9 +254,29 @@ void review_deletion(Review& review) {
   }
 }
 
+// Of selectors; lists of addresses have words of their own.
+void review_sizes(Review& review, const json& value, const std::string& path) {
+  const auto is = [&path](std::string_view name) { return path.ends_with(name); };
+  if ((is(".values") || is(".matchExpressions") || is(".matchLabels")) &&
+      value.size() > detail::kMaxEntries) {
+    review.deny(path,
+                fmt::format("{} entries; want at most {}", value.size(), detail::kMaxEntries));
+    return;
+  }
+  for (const auto& [key, below] : value.items()) {
+    if (!below.is_structured()) continue;
+    review_sizes(
+        review, below,
+        value.is_array() ? fmt::format("{}[{}]", path, key) : fmt::format("{}.{}", path, key));
+  }
+}
+
 void review_rules(Review& review) {
   review_unknown_fields(review, {});
   if (review.spoilt.contains("spec")) return;
+  if (review.doc.contains("spec") && review.doc["spec"].is_object()) {
+    review_sizes(review, review.doc["spec"], "spec");
+  }
   if (review.kind == Kind::kEgressGateway) detail::review_gateway(review);
   if (review.kind == Kind::kEgressPolicy || review.kind == Kind::kEgressClusterPolicy) {
     detail::review_policy(review);
@@ -167,7 +298,12 @@ void review_write(Review& review) {
     if (judged || !fault.object.starts_with(content_of(review.kind))) review.spoil(fault);
   }
   if (!review.doc.is_object()) return;
+  for (const Error& fault : model::metadata_faults(review.doc)) {
+    if (!review.spoilt.contains(fault.object)) review.spoil(fault);
+  }
   review_name(review);
+  review_metadata(review);
+  if (review.kind == Kind::kNode) review_node(review);
   if (!ours) return;
   if (judged) {
     review_rules(review);
@@ -194,7 +330,8 @@ void review_cluster_info(Review& review) {
   const std::string_view prefix = "peers-";
   unsigned shard = 0;
   const bool is_shard = [&] {
-    if (name.substr(0, prefix.size()) != prefix) return false;
+    // The leader knows no peers-01.
+    if (!name.starts_with(prefix) || name.substr(prefix.size()).starts_with('0')) return false;
     const char* end = name.data() + name.size();
     const auto [stop, problem] = std::from_chars(name.data() + prefix.size(), end, shard);
     return problem == std::errc() && stop == end && shard >= 1;
@@ -208,9 +345,29 @@ void review_cluster_info(Review& review) {
   std::vector<Error> told;
   const auto info = model::decode<model::EgressClusterInfo>(review.doc, told);
   read_prefixes(review, "spec.extraCidr", info.spec.extra_cidr);
+  if (review.doc.contains("spec")) make_canonical(review.doc["spec"], "extraCidr");
 }
 
 }  // namespace detail
+
+std::vector<std::string> status_faults(Kind kind, const json& document) {
+  const json none;
+  const json alone{{"status", document.value("status", json())}};
+  const ObjectReader reader;
+  const model::Settings settings;
+  Review review{AdmitOp::kUpdate, kind, none, alone, reader, settings, {}};
+  for (const Error& fault : faults_of(kind, alone)) review.spoil(fault);
+  if (kind == Kind::kEgressTunnel && review.answer.admitted) {
+    std::vector<Error> unused;
+    const auto& status = model::decode<model::EgressTunnel>(alone, unused).status;
+    if (status.phase == model::TunnelPhase::kUnknown) {
+      review.deny("status.phase",
+                  fmt::format("\"{}\": want one of {}", status.phase_word, model::tunnel_phases()));
+    }
+  }
+  tell_of_more(review);
+  return std::move(review.answer.denials);
+}
 
 AdmitAnswer admit(AdmitOp op, Kind kind, const json& old_object, const json& new_object,
                   const ObjectReader& reader, const model::Settings& settings, json& object) {

@@ -42,4 +42,8 @@ AdmitAnswer admit(AdmitOp op, model::Kind kind, const nlohmann::json& old_object
                   const nlohmann::json& new_object, const ObjectReader& reader,
                   const model::Settings& settings, nlohmann::json& object);
 
+// What is wrong with a status that somebody writes by hand; empty: nothing. Statuses are not
+// admit()'s business: the Kubernetes API server judges them by the kind's schema.
+std::vector<std::string> status_faults(model::Kind kind, const nlohmann::json& document);
+
 }  // namespace egw::core

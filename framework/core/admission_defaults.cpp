@@ -59,7 +59,8 @@ void review_half_pair(Review& review, const std::vector<PoolSide>& sides, const 
   for (std::size_t i = 0; i < 2; ++i) {
     const PoolSide& side = sides[i];
     if (!review.creating() && side.old_pool.empty()) continue;  // it cannot be added at all
-    if (!side.default_eip->empty() || side.entries->empty() || sides[1 - i].default_eip->empty() ||
+    if (!sides[1 - i].given()) continue;                        // the other one is at fault
+    if (!side.default_eip->empty() || !side.given() || sides[1 - i].default_eip->empty() ||
         !review.clean(side.default_path()) || !text_at(old_pools, {side.default_key}).empty()) {
       continue;
     }

@@ -70,7 +70,7 @@ void read_pool(Review& review, PoolSide& side) {
   for (std::size_t i = 0; i < side.entries->size(); ++i) {
     const std::string& entry = (*side.entries)[i];
     const std::string where = fmt::format("{}[{}]", side.list_path(), i);
-    if (review.spoilt.contains(where)) continue;
+    if (review.spoilt.contains(where) || entry.empty()) continue;
     const auto range = IpPool::parse_entry(side.family, entry, where);
     if (!range) {
       side.complete = false;
@@ -97,10 +97,12 @@ void read_pool(Review& review, PoolSide& side) {
 // The first entries of a pool, for messages.
 std::string some_entries(const PoolSide& side) {
   constexpr std::size_t kMost = 5;
-  std::vector<std::string> out(
-      side.entries->begin(),
-      side.entries->begin() + static_cast<long>(std::min(side.entries->size(), kMost)));
-  if (side.entries->size() > kMost) out.emplace_back("...");
+  std::vector<std::string> out;
+  for (const std::string& entry : *side.entries) {
+    if (entry.empty()) continue;
+    out.push_back(out.size() < kMost ? entry : "...");
+    if (out.size() > kMost) break;
+  }
   return joined(out);
 }
 
@@ -113,7 +115,7 @@ void review_family_switch(Review& review, const PoolSide& side) {
   };
   const bool had = !side.old_pool.empty();
   if (had && side.added.empty()) return;
-  if (!side.entries->empty()) deny(side.list_path(), some_entries(side));
+  if (side.given()) deny(side.list_path(), some_entries(side));
   if (!had && !side.default_eip->empty()) deny(side.default_path(), *side.default_eip);
 }
 
@@ -310,6 +312,26 @@ void warn_of_nodes_and_namespaces(Review& review, const EgressGateway& gateway,
   }
 }
 
+// Nothing is stored of what says nothing, and addresses in one spelling.
+void tidy_pools(Review& review) {
+  if (!review.clean("spec.ippools")) return;
+  const auto spec = review.doc.find("spec");
+  if (spec == review.doc.end() || !spec->contains("ippools")) return;
+  json& pools = (*spec)["ippools"];
+  if (!pools.is_object()) return;
+  for (const char* key : {"ipv4", "ipv6"}) {
+    if (const auto list = pools.find(key); list != pools.end() && list->is_array()) {
+      *list = texts_at(pools, {key});
+      std::erase(list->get_ref<json::array_t&>(), "");
+    }
+    make_canonical(pools, key);
+  }
+  for (const char* key : {"ipv4DefaultEIP", "ipv6DefaultEIP"}) {
+    if (text_at(pools, {key}).empty()) pools.erase(key);
+    make_canonical(pools, key);
+  }
+}
+
 void add_finalizer(json& doc) {
   json& finalizers = object_at(doc, "metadata")["finalizers"];
   if (finalizers.is_null()) finalizers = json::array();
@@ -356,11 +378,11 @@ void review_gateway(Review& review) {
     if (auto node = model::decode<model::Node>(doc)) nodes.push_back(std::move(*node));
   });
   review_cluster_addresses(review, sides, nodes);
-  if (gateway.spec.ippools.ipv4.empty() && gateway.spec.ippools.ipv6.empty() &&
-      review.clean("spec.ippools")) {
+  if (!sides[0].given() && !sides[1].given() && review.clean("spec.ippools")) {
     review.warn("spec.ippools", "empty; only policies with useNodeIP can use this gateway");
   }
   warn_of_nodes_and_namespaces(review, gateway, nodes);
+  tidy_pools(review);
   if (review.creating() && review.clean("metadata.finalizers")) add_finalizer(review.doc);
 }
 

@@ -323,6 +323,12 @@ void review_policy(Review& review) {
   review_applied_to(review, policy.spec);
   review_destinations(review, policy.spec);
   review_egress_ip(review, policy);
+  json& spec = object_at(review.doc, "spec");
+  make_canonical(spec, "destSubnet");
+  for (const auto& [part, key] : {std::pair{"egressIP", "ipv4"}, std::pair{"egressIP", "ipv6"},
+                                  std::pair{"appliedTo", "podSubnet"}}) {
+    if (spec.is_object() && spec.contains(part)) make_canonical(spec[part], key);
+  }
 }
 
 }  // namespace egw::core::detail

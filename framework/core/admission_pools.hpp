@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <string>
 #include <utility>
 #include <vector>
@@ -26,6 +27,11 @@ struct PoolSide {
   // that came later must not stop a change of something else.
   model::IpPool added;
 
+  // Empty entries are none: manifests of the Go implementation write ipv6: [""].
+  [[nodiscard]] bool given() const {
+    return std::any_of(entries->begin(), entries->end(),
+                       [](const std::string& entry) { return !entry.empty(); });
+  }
   [[nodiscard]] std::string list_path() const { return fmt::format("spec.ippools.{}", list_key); }
   [[nodiscard]] std::string default_path() const {
     return fmt::format("spec.ippools.{}", default_key);

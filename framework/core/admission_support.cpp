@@ -108,6 +108,29 @@ bool same_address(const std::string& a, const std::string& b) {
   return x && y ? *x == *y : a == b;
 }
 
+std::string canonical(const std::string& text) {
+  if (text.find(':') == std::string::npos) return text;  // IPv4 has one spelling
+  const auto spelt = [](const std::string& address) {
+    const auto parsed = Address::parse(address);
+    return parsed ? parsed->to_string() : address;
+  };
+  if (const std::size_t dash = text.find('-'); dash != std::string::npos) {
+    return spelt(text.substr(0, dash)) + "-" + spelt(text.substr(dash + 1));
+  }
+  const std::size_t slash = std::min(text.find('/'), text.size());
+  return spelt(text.substr(0, slash)) + text.substr(slash);
+}
+
+void make_canonical(json& doc, const char* key) {
+  const auto it = doc.is_object() ? doc.find(key) : doc.end();
+  if (!doc.is_object() || it == doc.end()) return;
+  if (it->is_string()) *it = canonical(it->get<std::string>());
+  if (!it->is_array()) return;
+  for (json& entry : *it) {
+    if (entry.is_string()) entry = canonical(entry.get<std::string>());
+  }
+}
+
 bool is_cluster_default(const json& gateway_doc) {
   const json* at = find_at(gateway_doc, {"spec", "clusterDefault"});
   return at != nullptr && at->is_boolean() && at->get<bool>();

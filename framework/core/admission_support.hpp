@@ -80,6 +80,12 @@ struct OwnPrefix {
 // From EgressClusterInfo's status: service range, pod CIDRs, node addresses, extra CIDRs.
 [[nodiscard]] std::vector<OwnPrefix> cluster_prefixes(const ObjectReader& reader);
 
+// An address, prefix or range with its addresses as RFC 5952 has them; what is none, as it is. What
+// is stored has one spelling, so that an address is found again by its text.
+[[nodiscard]] std::string canonical(const std::string& text);
+// That for a text, or for every text of a list, at doc[key], if it is there.
+void make_canonical(nlohmann::json& doc, const char* key);
+
 // Two texts that mean one address, or that are equal.
 [[nodiscard]] bool same_address(const std::string& a, const std::string& b);
 

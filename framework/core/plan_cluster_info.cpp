@@ -204,7 +204,7 @@ void finish_default(Draft& d, std::vector<PeerInfo> peers) {
   find_prefixes(d, info);
   set_conditions(d, info.status.conditions);
   d.ids.store(info.status, d.ids.exhausted());
-  if (info.status == d.info->status) return;
+  if (info.status == d.info->status && !info.status_damaged) return;
   d.ids.store(info.status, true);
   d.infos_first.emplace_back(WriteClusterInfo{std::move(info)});
 }
@@ -237,7 +237,7 @@ void finish_cluster_infos(Draft& d) {
     info.status.present = true;
     info.status.term = d.in.term;
     info.status.peers = std::move(peers);
-    if (info.status != old.status) {
+    if (info.status != old.status || old.status_damaged) {
       d.infos_last.emplace_back(WriteClusterInfo{std::move(info)});
     }
   }

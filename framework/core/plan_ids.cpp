@@ -29,8 +29,8 @@ void IdSpace::load(const model::World& world, const model::EgressClusterInfo& in
     state_[r.id] |= past ? kPast : kBlocked;
   }
   next_ = info.status.next_egress_id;
-  // A ClusterInfo that was lost and made anew knows nothing of the ids in use.
-  if (!info.status.present) next_ = highest_ + 1;
+  // A ClusterInfo that was lost and made anew, or cannot be read, knows nothing of the ids in use.
+  if (!info.status.present || info.status_damaged) next_ = std::max(next_, highest_ + 1);
   if (next_ < 1 || next_ > kMaxEgressId) next_ = 1;
 }
 

@@ -76,15 +76,11 @@ QuietGateway record(const GatewayDraft& g) {
   return out;
 }
 
-void note_ids(Draft& d, const GatewayDraft& g) {
-  if (g.quiet != nullptr) {
-    for (const std::uint32_t id : g.quiet->ids) d.ids.in_use(id);
-    return;
-  }
-  for (const model::GatewayNode& node : g.gateway->status.node_list) {
+void note_ids(Draft& d, const model::EgressGateway::Status& status) {
+  for (const model::GatewayNode& node : status.node_list) {
     for (const model::EipStatus& eip : node.eips) d.ids.in_use(eip.id);
   }
-  for (const model::EipStatus& eip : g.gateway->status.unplaced) d.ids.in_use(eip.id);
+  for (const model::EipStatus& eip : status.unplaced) d.ids.in_use(eip.id);
 }
 
 }  // namespace
@@ -107,6 +103,8 @@ void recall(Draft& d) {
       d.gateways[it->second].inputs += mix(policy.meta.revision);
       continue;
     }
+    // It is there, and serves by what the agents know: the policy's status stays as it is.
+    if (d.world.unreadable_gateways.contains(policy.spec.gateway)) continue;
     d.orphans.push_back({&policy, kNobody, "GatewayNotFound",
                          fmt::format("there is no EgressGateway \"{}\"", policy.spec.gateway)});
   }
@@ -122,8 +120,13 @@ void recall(Draft& d) {
         g.quiet = &known->second;
       }
     }
-    note_ids(d, g);
+    if (g.quiet == nullptr) {
+      note_ids(d, g.gateway->status);
+    } else {
+      for (const std::uint32_t id : g.quiet->ids) d.ids.in_use(id);
+    }
   }
+  for (const auto& [name, gateway] : d.world.unreadable_gateways) note_ids(d, gateway.status);
 }
 
 void remember(Draft& d) {

@@ -93,8 +93,9 @@ void write(Draft& d, const EgressPolicy& policy, Wanted wanted) {
                                           static_cast<bool>(wanted.allocated.status));
   model::Conditions troubles = before.conditions;
   set_troubles(troubles, wanted, d.in.wall_ms);
-  if (same_place && same_allocated && same(before.conditions, wanted.placed) &&
-      same(before.conditions, realised) && troubles == before.conditions) {
+  if (!policy.status_damaged && same_place && same_allocated &&
+      same(before.conditions, wanted.placed) && same(before.conditions, realised) &&
+      troubles == before.conditions) {
     return;
   }
   if (!wanted.allocated.status && !same_allocated) {

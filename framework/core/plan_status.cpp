@@ -139,6 +139,14 @@ std::string users(const GatewayDraft& g) {
   return fmt::format("waits until these policies are gone: {}", some_of(names));
 }
 
+// Finalizers of others, when nothing else holds it.
+std::string holders(const GatewayDraft& g) {
+  std::vector<std::string> names = g.gateway->meta.finalizers;
+  std::erase(names, model::kGatewayFinalizer);
+  if (g.gateway->meta.deleted_ms == 0 || !g.policies.empty() || names.empty()) return {};
+  return fmt::format("waits until these finalizers are taken off: {}", some_of(names));
+}
+
 void record_moves(const Draft& d, const GatewayDraft& g, Conditions& conditions) {
   std::map<std::string, std::vector<std::string>> by_way;
   for (const std::size_t i : g.moves) {
@@ -167,7 +175,9 @@ void set_conditions(Draft& d, GatewayDraft& g) {
   set_or_remove(c, "DefaultConflict", "DefaultConflict", g.default_conflict, wall);
   set_or_remove(c, "NoEgressId", "NoEgressId",
                 g.no_id ? "no egress id is free; see EgressClusterInfo default" : "", wall);
-  set_or_remove(c, "Deleting", "InUse", users(g), wall);
+  const std::string used = users(g);
+  set_or_remove(c, "Deleting", used.empty() ? "HeldByFinalizers" : "InUse",
+                used.empty() ? holders(g) : used, wall);
   const Condition trouble = degraded(c);
   set_or_remove(c, "Degraded", trouble.reason, trouble.message, wall);
   if (g.entries.empty()) {
@@ -215,7 +225,7 @@ void finish_gateways(Draft& d) {
     list_nodes(d, g);
     count_addresses(g);
     set_conditions(d, g);
-    g.differs = g.status != before;
+    g.differs = g.status != before || g.gateway->status_damaged;
     // Metadata carries the revision in the world, so it waits until the status is written.
     if (!g.differs) finish_meta(d, g);
   }

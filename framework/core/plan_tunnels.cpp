@@ -360,7 +360,7 @@ void finish_tunnels(Draft& d) {
       d.notice(Notice::Level::kWarning, Kind::kEgressTunnel, t.meta.key(), std::string(kNoAddress),
                "the tunnel subnet has no free address");
     }
-    if (t.status != d.world.tunnels.at(t.meta.name).status) {
+    if (t.status_damaged || t.status != d.world.tunnels.at(t.meta.name).status) {
       d.tunnels.emplace_back(WriteTunnel{std::move(t)});
     }
   }

@@ -83,6 +83,12 @@ Result<Address> parse_v6(std::string_view text) {
 Result<Address> parse_any(std::string_view text) {
   if (text.empty()) return bad("it is empty");
   if (text.size() > kMaxText) return bad("it is too long");
+  if (text.find_first_of(" \t\r\n") != std::string_view::npos) {
+    return bad("there is a space in it: take it out");
+  }
+  if (text.find('/') != std::string_view::npos) {
+    return bad("it is a prefix, and one address is wanted: leave out what begins with the '/'");
+  }
   return text.find(':') != std::string_view::npos ? parse_v6(text) : parse_v4(text);
 }
 

@@ -23,6 +23,25 @@ template <class R>
   if (!faults.empty()) return tl::unexpected(std::move(faults.front()));
   return out;
 }
+// For one that is stored: what a status has that does not fit is added to `damage` and reads as
+// absent, and the object says so (status_damaged), for the leader writes its statuses anew. Only a
+// fault elsewhere is an error.
+template <class R>
+[[nodiscard]] Result<R> decode_stored(const nlohmann::json& document, std::vector<Error>& damage) {
+  std::vector<Error> faults;
+  R out = decode<R>(document, faults);
+  for (Error& fault : faults) {
+    const std::string_view path = fault.object;
+    constexpr std::string_view kStatus = "status";
+    const bool in_status =
+        path.starts_with(kStatus) && (path.size() == kStatus.size() ||
+                                      path[kStatus.size()] == '.' || path[kStatus.size()] == '[');
+    if (!in_status) return tl::unexpected(std::move(fault));
+    damage.push_back(std::move(fault));
+  }
+  if constexpr (requires { out.status_damaged; }) out.status_damaged = !faults.empty();
+  return out;
+}
 // apiVersion, kind, metadata, spec; and status unless it is empty.
 template <class R>
 [[nodiscard]] nlohmann::json encode(const R& resource);
@@ -95,6 +114,8 @@ template <>
 nlohmann::json encode(const Event& resource);
 
 [[nodiscard]] Result<ObjectMeta> decode_meta(const nlohmann::json& document);
+// What is in the metadata and has not its type, also where egw does not read it (owners).
+[[nodiscard]] std::vector<Error> metadata_faults(const nlohmann::json& document);
 
 // A field that the kind does not know: in `metadata`, in `spec` or at the top. `closest` is the
 // known path that was probably meant, or empty.

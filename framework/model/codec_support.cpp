@@ -163,4 +163,21 @@ Result<ObjectMeta> decode_meta(const json& document) {
   return out;
 }
 
+std::vector<Error> metadata_faults(const json& document) {
+  std::vector<Error> faults;
+  const Cursor root(document, faults);
+  if (!document.is_object()) return faults;
+  const Cursor metadata = root["metadata"];
+  ObjectMeta unused;
+  std::string text;
+  detail::read_meta(metadata, unused);
+  if (!faults.empty() && faults.front().object == "metadata") return faults;
+  metadata["generateName"].get(text);
+  metadata["ownerReferences"].each([&text](const Cursor& owner) {
+    for (const char* key : {"apiVersion", "kind", "name", "uid"}) owner[key].get(text);
+  });
+  metadata["managedFields"].each([&text](const Cursor& entry) { entry["manager"].get(text); });
+  return faults;
+}
+
 }  // namespace egw::model

@@ -17,6 +17,20 @@ constexpr std::pair<std::string_view, TunnelPhase> kPhases[] = {
     {"NodeNotReady", TunnelPhase::kNodeNotReady},
 };
 
+void read_phase(const Cursor& c, EgressTunnel::Status& out) {
+  std::string word;
+  c.get(word);
+  if (word.empty()) return;
+  for (const auto& [known, value] : kPhases) {
+    if (known == word) {
+      out.phase = value;
+      return;
+    }
+  }
+  out.phase = TunnelPhase::kUnknown;
+  out.phase_word = std::move(word);
+}
+
 void read_tunnel(const Cursor& c, EgressTunnel& out) {
   const Cursor status = c["status"];
   const Cursor tunnel = status["tunnel"];
@@ -29,7 +43,7 @@ void read_tunnel(const Cursor& c, EgressTunnel& out) {
   parent["ipv6"].get(out.status.parent.ipv6);
   parent["mac"].get(out.status.parent.mac);
   status["mark"].get(out.status.mark);
-  detail::read_word(status["phase"], out.status.phase, kPhases);
+  read_phase(status["phase"], out.status);
   status["lastHeartbeatTime"].get_time(out.status.last_heartbeat_ms);
   const Cursor realised = status["realised"];
   realised["term"].get_uint(out.status.realised.term);
@@ -53,7 +67,7 @@ json status_json(const EgressTunnel::Status& s) {
   put_object(tunnel, "parent", std::move(parent));
   put_object(out, "tunnel", std::move(tunnel));
   put(out, "mark", s.mark);
-  out["phase"] = to_string(s.phase);
+  out["phase"] = s.phase == TunnelPhase::kUnknown ? s.phase_word : to_string(s.phase);
   // Milliseconds: with update periods under a second two heartbeats must not read the same.
   if (s.last_heartbeat_ms != 0) out["lastHeartbeatTime"] = format_micro_time(s.last_heartbeat_ms);
   if (s.realised != Realised{}) {
@@ -70,7 +84,13 @@ std::string_view to_string(TunnelPhase phase) {
   for (const auto& [text, value] : kPhases) {
     if (value == phase) return text;
   }
-  return "Pending";
+  return "Unknown";
+}
+
+std::string tunnel_phases() {
+  std::string out;
+  for (const auto& [text, value] : kPhases) out.append(out.empty() ? "" : ", ").append(text);
+  return out;
 }
 
 template <>

@@ -83,7 +83,8 @@ struct EgressGateway {
     Conditions conditions;
     friend bool operator==(const Status&, const Status&) = default;
   } status;
-  std::string unknown_status;  // see codec.hpp
+  std::string unknown_status;   // see codec.hpp
+  bool status_damaged = false;  // see decode_stored() there
 };
 
 // ---- EgressPolicy, EgressClusterPolicy -------------------------------------------------------
@@ -116,7 +117,8 @@ struct EgressPolicy {
     Conditions conditions;
     friend bool operator==(const Status&, const Status&) = default;
   } status;
-  std::string unknown_status;  // see codec.hpp
+  std::string unknown_status;   // see codec.hpp
+  bool status_damaged = false;  // see decode_stored() there
   [[nodiscard]] PolicyRef ref() const { return {meta.name, meta.ns, meta.uid}; }
 };
 
@@ -131,9 +133,11 @@ enum class TunnelPhase : std::uint8_t {
   kFailed,
   kReady,
   kHeartbeatTimeout,
-  kNodeNotReady
+  kNodeNotReady,
+  kUnknown  // a word of a newer version: neither Ready nor for others to change
 };
 [[nodiscard]] std::string_view to_string(TunnelPhase phase);
+[[nodiscard]] std::string tunnel_phases();  // the words, "Pending, Init, ..."
 
 struct Realised {
   std::uint64_t term = 0;
@@ -155,13 +159,15 @@ struct EgressTunnel {
     } parent;
     std::string mark;  // "0x26......", shown for compatibility
     TunnelPhase phase = TunnelPhase::kPending;
+    std::string phase_word;              // as it stands there, where the phase is kUnknown
     std::int64_t last_heartbeat_ms = 0;  // the agent's clock; only compared for being different
     Realised realised;
     std::vector<std::string> unreachable;  // owners that do not answer through the tunnel; sorted
     Conditions conditions;
     friend bool operator==(const Status&, const Status&) = default;
   } status;
-  std::string unknown_status;  // see codec.hpp
+  std::string unknown_status;   // see codec.hpp
+  bool status_damaged = false;  // see decode_stored() there
 };
 
 // ---- EgressClusterInfo -----------------------------------------------------------------------
@@ -212,7 +218,8 @@ struct EgressClusterInfo {
     Conditions conditions;
     friend bool operator==(const Status&, const Status&) = default;
   } status;
-  std::string unknown_status;  // see codec.hpp
+  std::string unknown_status;   // see codec.hpp
+  bool status_damaged = false;  // see decode_stored() there
 };
 
 // ---- EgressEndpointSlice, EgressClusterEndpointSlice ------------------------------------------
@@ -309,6 +316,9 @@ inline constexpr std::string_view kPurgeFailedCondition = "PurgeFailed";
 inline constexpr std::string_view kDrainedCondition = "Drained";
 inline constexpr std::string_view kNoOtherReadyNode = "NoOtherReadyNode";
 inline constexpr std::string_view kClusterInfoName = "default";
+// On what `egw apply` has written: {"labels": [...], "annotations": [...]}, the names of those that
+// the manifest gave.
+inline constexpr std::string_view kAppliedAnnotation = "egressgateway.spidernet.io/applied";
 // On every endpoint slice: as a label, cut where the policy's name is longer than a label may be,
 // and as an annotation with the whole name.
 inline constexpr std::string_view kPolicyNameLabel = "spidernet.io/policy-name";

@@ -28,17 +28,17 @@ bool valid_name(std::string_view text) {
                      [](char c) { return alphanumeric(c) || c == '-' || c == '_' || c == '.'; });
 }
 
-bool valid_key(std::string_view key) {
+}  // namespace
+
+bool is_label_key(std::string_view key) {
   const std::size_t slash = key.find('/');
   if (slash == std::string_view::npos) return valid_name(key);
   return is_subdomain(key.substr(0, slash)) && valid_name(key.substr(slash + 1));
 }
 
-bool valid_value(std::string_view value) { return value.empty() || valid_name(value); }
+bool is_label_value(std::string_view value) { return value.empty() || valid_name(value); }
 
-constexpr std::string_view kWantKey =
-    "a label key: up to 63 letters, digits, '-', '_', '.', with an optional DNS prefix and '/'";
-constexpr std::string_view kWantValue = "a label value: up to 63 letters, digits, '-', '_', '.'";
+namespace {
 
 // Whether the number of values fits the operator; empty: it does; else what is wanted.
 std::string_view wanted_values(const Requirement& r) {
@@ -144,9 +144,9 @@ class TextParser {
     const auto want = [&](const std::string& value, std::string_view what) {
       return what.empty() || wrong(fmt::format("\"{}\": want {}", value, what));
     };
-    if (!valid_key(r.key)) return want(r.key, kWantKey);
-    const auto bad = std::find_if_not(r.values.begin(), r.values.end(), valid_value);
-    if (bad != r.values.end()) return want(*bad, kWantValue);
+    if (!is_label_key(r.key)) return want(r.key, kWantLabelKey);
+    const auto bad = std::find_if_not(r.values.begin(), r.values.end(), is_label_value);
+    if (bad != r.values.end()) return want(*bad, kWantLabelValue);
     return want(r.key, wanted_values(r));
   }
 
@@ -207,15 +207,15 @@ void read_expression(const Cursor& c, Requirement& r) {
   const Cursor values = c["values"];
   const std::size_t before = c.faults();
   key.get(r.key);
-  if (c.faults() == before) check_text(key, r.key, valid_key(r.key), kWantKey);
+  if (c.faults() == before) check_text(key, r.key, is_label_key(r.key), kWantLabelKey);
   const std::size_t after_key = c.faults();
   values.get(r.values);
   c["operator"].get(op);
   if (c.faults() != after_key) return;
   for (std::size_t i = 0; i < r.values.size(); ++i) {
-    if (valid_value(r.values[i])) continue;
+    if (is_label_value(r.values[i])) continue;
     c.note({Errc::kInvalid, fmt::format("{}[{}]", values.path(), i),
-            fmt::format("\"{}\": want {}", r.values[i].substr(0, 100), kWantValue)});
+            fmt::format("\"{}\": want {}", r.values[i].substr(0, 100), kWantLabelValue)});
   }
   const auto* known = std::find_if(std::begin(kOperators), std::end(kOperators),
                                    [&](const auto& o) { return o.first == op; });
@@ -261,10 +261,10 @@ LabelSelector read_selector(const Cursor& c) {
   };
   c["matchLabels"].members([&](const std::string& key, const Cursor& at) {
     Requirement r{key, Op::kIn, {""}};
-    check_text(at, key, valid_key(key), kWantKey);
+    check_text(at, key, is_label_key(key), kWantLabelKey);
     at.get(r.values[0]);
     if (at.value()->is_null()) at.mismatch("a string");
-    check_text(at, r.values[0], valid_value(r.values[0]), kWantValue);
+    check_text(at, r.values[0], is_label_value(r.values[0]), kWantLabelValue);
     add(std::move(r));
   });
   c["matchExpressions"].each([&](const Cursor& at) {

@@ -12,6 +12,14 @@
 
 namespace egw::model {
 
+// As Kubernetes has them; what is wanted, for messages.
+[[nodiscard]] bool is_label_key(std::string_view text);
+[[nodiscard]] bool is_label_value(std::string_view text);
+inline constexpr std::string_view kWantLabelKey =
+    "a label key: up to 63 letters, digits, '-', '_', '.', with an optional DNS prefix and '/'";
+inline constexpr std::string_view kWantLabelValue =
+    "a label value: up to 63 letters, digits, '-', '_', '.'";
+
 struct Requirement {
   enum class Op : std::uint8_t { kIn, kNotIn, kExists, kDoesNotExist };
   std::string key;

@@ -13,6 +13,9 @@ namespace egw::model {
 
 struct World {
   std::map<std::string, EgressGateway> gateways;
+  // Those whose spec cannot be read and of which no good version is known, with what can be read of
+  // them: nothing that they hold is given to others.
+  std::map<std::string, EgressGateway> unreadable_gateways;
   std::map<Key, EgressPolicy> policies;         // both kinds; Key.ns empty: EgressClusterPolicy
   std::map<std::string, EgressTunnel> tunnels;  // agents: their own only
   std::map<std::string, EgressClusterInfo> cluster_infos;

@@ -41,6 +41,24 @@ bool is_stale(const R& known, std::uint64_t revision, bool in_snapshot) {
   return known.meta.revision >= revision;
 }
 
+// An object whose status cannot be read in part: what was last known of the status stays in force,
+// or else what can be read of it. An EgressTunnel's is several writers' and brings the heartbeat:
+// what can be read counts. False: the last good version stays, as the status is nobody's here.
+template <class R, class Known>
+bool mend(R& now, const Known* known) {
+  if constexpr (requires { now.status_damaged; }) {
+    if constexpr (!std::is_same_v<R, model::EgressTunnel>) {
+      if (known != nullptr) {
+        now.status = known->status;
+        now.unknown_status = known->unknown_status;
+      }
+    }
+    return true;
+  } else {
+    return known == nullptr;
+  }
+}
+
 // The same but for the status.
 bool same_policy(const model::EgressPolicy& a, const model::EgressPolicy& b) {
   return a.meta.uid == b.meta.uid && a.meta.created_ms == b.meta.created_ms &&
@@ -114,6 +132,7 @@ struct WorldSync::Impl : std::enable_shared_from_this<Impl> {
   template <class Map>
   void drop(Map& map, Kind kind, const Key& key, std::uint64_t revision, bool pruned);
   void bad_object(Kind kind, const Key& key, const std::string& why);
+  void damaged_status(Kind kind, const Key& key, const std::string& why);
 };
 
 // ---- subscriptions -----------------------------------------------------------------------------
@@ -208,6 +227,9 @@ void WorldSync::Impl::prune(Sub& sub) {
   switch (sub.query.kind) {
     case Kind::kEgressGateway:
       collect(world.gateways);
+      for (const auto& [name, gateway] : world.unreadable_gateways) {
+        if (!sub.seen.contains({"", name})) gone.push_back({"", name});
+      }
       break;
     case Kind::kEgressPolicy:
     case Kind::kEgressClusterPolicy:
@@ -303,6 +325,12 @@ void WorldSync::Impl::bad_object(Kind kind, const Key& key, const std::string& w
             {{"kind", model::info(kind).kind}, {"object", key.to_string()}, {"error", why}});
 }
 
+void WorldSync::Impl::damaged_status(Kind kind, const Key& key, const std::string& why) {
+  metrics.decode_error(kind);
+  log.error("a part of an object's status cannot be read; the leader writes the status anew",
+            {{"kind", model::info(kind).kind}, {"object", key.to_string()}, {"error", why}});
+}
+
 template <class R, class Map>
 void WorldSync::Impl::put(Map& map, Kind kind, const Key& key, const nlohmann::json& document,
                           std::uint64_t revision, bool in_snapshot) {
@@ -310,11 +338,26 @@ void WorldSync::Impl::put(Map& map, Kind kind, const Key& key, const nlohmann::j
   const MapKey name(map_name(key, static_cast<MapKey*>(nullptr)));
   const auto known = map.find(name);
   if (known != map.end() && is_stale(known->second, revision, in_snapshot)) return;
-  auto decoded = model::decode<R>(document);
+  std::vector<Error> damage;
+  auto decoded = model::decode_stored<R>(document, damage);
+  if constexpr (std::is_same_v<R, model::EgressGateway>) {
+    if (decoded) {
+      world.unreadable_gateways.erase(name);
+    } else if (known == map.end()) {
+      std::vector<Error> told;
+      world.unreadable_gateways[name] = model::decode<R>(document, told);
+      mark(kind, key);
+    }
+  }
   if (!decoded) {
     bad_object(kind, key, decoded.error().to_string());
     return;
   }
+  if (!damage.empty() && !mend(*decoded, known == map.end() ? nullptr : &known->second)) {
+    bad_object(kind, key, damage.front().to_string());
+    return;
+  }
+  if (!damage.empty()) damaged_status(kind, key, damage.front().to_string());
   if (revision != 0) decoded->meta.revision = revision;
   if constexpr (std::is_same_v<R, model::Pod> || std::is_same_v<R, model::Node> ||
                 std::is_same_v<R, model::Namespace>) {
@@ -330,6 +373,7 @@ void WorldSync::Impl::put(Map& map, Kind kind, const Key& key, const nlohmann::j
     if (!options.policy_statuses) {
       decoded->status = {};
       decoded->unknown_status.clear();
+      decoded->status_damaged = false;
       decoded->meta.annotations.clear();  // kubectl keeps a copy of the spec there
       matters = known == map.end() || !same_policy(known->second, *decoded);
     }
@@ -403,6 +447,7 @@ void WorldSync::Impl::upsert(Kind kind, const Key& key, const nlohmann::json& do
 void WorldSync::Impl::erase(Kind kind, const Key& key, std::uint64_t revision, bool pruned) {
   switch (kind) {
     case Kind::kEgressGateway:
+      if (world.unreadable_gateways.erase(key.name) > 0) mark(kind, key);
       return drop(world.gateways, kind, key, revision, pruned);
     case Kind::kEgressPolicy:
     case Kind::kEgressClusterPolicy:

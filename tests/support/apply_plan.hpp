@@ -38,6 +38,7 @@ class PlanApplier {
       return;
     }
     it->second.status = wanted.status;
+    it->second.status_damaged = false;
     touch(world_, it->second.meta);
   }
 

@@ -107,6 +107,41 @@ def test_what_the_metadata_may_not_hold_is_told_by_check_and_apply(store):
     assert done.returncode == 1 and "metadata.namespace: 123: want a string; put it into quotes" in done.stderr, done
 
 
+def test_what_the_store_writes_itself_is_judged_too(store):
+    store.apply(gateway("stored", clusterDefault=False))
+    for name in ("new", "stored"):
+        wrong = gateway(name, clusterDefault=False, ippools={"ipv4": ["10.6.7.1" if name == "new" else "10.6.1.56"]})
+        wrong["metadata"].update(generation="x", creationTimestamp="yesterday", resourceVersion="abc",
+                                 deletionTimestamp=[1], ownerReferences="x", managedFields=5)
+        told = [faults_of(done)[name] for done in (check(store, wrong), check(store, wrong, stored=True),
+                                                   store.run("apply", "-f", "-", stdin=text(wrong)))]
+        assert told[0] == told[1] == told[2], told
+        assert sorted(f.split(":")[0] for f in told[0]) == sorted(
+            f"metadata.{f}" for f in ("generation", "creationTimestamp", "resourceVersion", "deletionTimestamp",
+                                      "ownerReferences", "managedFields")), told[0]
+    large = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n", "annotations": {"a": "x" * 1600000}}}
+    for done in (check(store, large), store.run("apply", "-f", "-", stdin=text(large))):
+        assert done.returncode == 1 and "bytes as JSON; want at most 1572864" in done.stderr, done
+
+
+def test_what_one_gateway_gives_up_another_may_take(store):
+    """Of one file: the default changes hands, and an address; whatever the order."""
+    def pools(last, *addresses, **more):
+        return gateway(f"g{last}", ippools={"ipv4": list(addresses)}, clusterDefault=False, **more)
+    one, two = pools(1, "10.6.1.1", "10.6.1.9"), pools(2, "10.6.1.2")
+    one["spec"]["clusterDefault"] = True
+    store.apply(one, two)
+    after_one, after_two = pools(1, "10.6.1.1"), pools(2, "10.6.1.2", "10.6.1.9")
+    after_two["spec"]["clusterDefault"] = True
+    for documents in ((after_one, after_two), (after_two, after_one)):
+        done = check(store, policy(), *documents, stored=True)
+        assert done.returncode == 0 and done.stdout.startswith("3 checked, 0 refused"), done
+    told = store.apply(policy(), after_two, after_one)
+    assert [line.split()[0].split("/")[1] for line in told.splitlines()] == ["g2", "g1", "shop"], told
+    assert store.json("get", "egp", "shop")["spec"]["egressGatewayName"] == "g2"
+    assert store.apply(after_one, after_two).count("unchanged") == 2
+
+
 def test_documents_before_a_yaml_mistake_are_judged(store):
     bad = gateway(colour="red")
     for done in (store.run("check", "-f", "-", stdin=text(node("n1", egress="true"), bad) + "\n---\na: [\n"),

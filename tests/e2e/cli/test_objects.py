@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import threading
 
@@ -81,16 +82,107 @@ def test_status_of_our_kinds_only_by_subresource(store):
     assert "nodeList" in store.json("get", "egw", "egw")["status"], "a later apply keeps it"
 
 
+def test_a_status_that_cannot_be_read_is_refused(store):
+    tunnel = {"apiVersion": "egressgateway.spidernet.io/v1beta1", "kind": "EgressTunnel", "metadata": {"name": "n1"}}
+    store.apply(gateway(), policy(), tunnel)
+    eip = [{"name": "n1", "eips": [{"ipv4": "10.6.1.55", "id": "x"}]}]
+    for document, status, *words in (
+            (gateway(), {"nodeList": eip, "term": -1}, 'status.nodeList[0].eips[0].id: "x": want', "status.term: number -1"),
+            (gateway(), [], "status: a list: want an object"), (gateway(), "x", 'status: "x": want an object'),
+            (policy(), {"eip": 5}, "status.eip: number 5: want"), (tunnel, {"phase": "Bogus"}, 'status.phase: "Bogus": want one of Pending,'),
+            (node("n1"), {"addresses": "x"}, 'status.addresses: "x": want a list')):
+        if document["kind"] == "Node":
+            store.apply(document)
+        done = store.run("apply", "-f", "-", "--subresource", "status", stdin=json.dumps({**document, "status": status}))
+        assert done.returncode == 1 and done.stdout == "", done.stdout
+        for word in words:
+            assert word in done.stderr, done.stderr
+
+
+def test_what_cannot_be_read_hides_nothing_else(store):
+    """A store that somebody else has written into: the objects are named, the rest is shown."""
+    store.apply(gateway(), gateway("other", ippools={"ipv4": ["10.6.2.1"]}, clusterDefault=False), policy(),
+                node("n1"), pod("p1", "10.244.1.10", app="shop"))
+    with sqlite3.connect(store.path) as db:
+        for kind, name, spoil in (("EgressGateway", "egw", ("status", {"nodeList": [{"name": 5}]})),
+                                  ("EgressGateway", "other", ("spec", 7))):
+            (text,) = db.execute("SELECT document FROM objects WHERE kind = ? AND name = ?", (kind, name)).fetchone()
+            document = {**json.loads(text), spoil[0]: spoil[1]}
+            db.execute("UPDATE objects SET document = ? WHERE kind = ? AND name = ?", (json.dumps(document), kind, name))
+    db.close()
+    problems = {p["object"]: p for p in json.loads(store.run("status", "-o", "json").stdout)["problems"]}
+    assert problems["egressgateway/egw"]["reason"] == "Unreadable"
+    assert "status.nodeList[0].name" in problems["egressgateway/egw"]["message"]
+    assert "spec: number 7" in problems["egressgateway/other"]["message"]
+    why = store.run("why", "p1", "203.0.113.7")
+    assert why.returncode == 0 and "egresspolicy/default/shop" in why.stdout
+    assert "Warning: egressgateway/egw: status.nodeList[0].name: number 5" in why.stderr
+
+
 def test_labels_and_annotations(store):
     first = gateway()
     first["metadata"]["labels"] = {"team": "a"}
     store.apply(first)
-    without = gateway()
-    assert "unchanged" in store.apply(without), "not given: kept"
+    assert "unchanged" in store.apply(first)
+    assert "unchanged" in store.apply(store.json("get", "egw", "egw")), "what get gives"
     other = gateway()
     other["metadata"]["labels"] = {"tier": "b"}
     assert "configured" in store.apply(other)
     assert store.json("get", "egw", "egw")["metadata"]["labels"] == {"tier": "b"}
+    store.ok("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "Node", "metadata": {
+        "name": "n1", "labels": {"egress": "true"}, "annotations": {"a": "b"}}}))
+    bare = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}}
+    assert "configured" in store.apply(gateway(), bare), "not given any more: gone"
+    for kind, name in (("egw", "egw"), ("no", "n1")):
+        metadata = store.json("get", kind, name)["metadata"]
+        assert "labels" not in metadata and "annotations" not in metadata, metadata
+    assert "unchanged" in store.apply(bare)
+
+
+def test_what_a_verb_has_noted_stays(store):
+    store.apply(node("n1"), {"apiVersion": "egressgateway.spidernet.io/v1beta1", "kind": "EgressTunnel",
+                             "metadata": {"name": "n1", "annotations": {"mine": "1"}}})
+    store.ok("drain", "n1")
+    store.apply({"apiVersion": "egressgateway.spidernet.io/v1beta1", "kind": "EgressTunnel", "metadata": {"name": "n1"}})
+    assert list(store.json("get", "egt", "n1")["metadata"]["annotations"]) == ["egressgateway.spidernet.io/drain"]
+
+
+def test_a_version_that_is_given_is_a_condition(store):
+    store.apply(gateway(), policy())
+    read = store.json("get", "egp", "shop")
+    store.apply(policy(priority=77))
+    done = store.run("apply", "-f", "-", stdin=json.dumps({**read, "spec": {**read["spec"], "priority": 5}}))
+    assert done.returncode == 1 and done.stdout == "", done
+    assert f'metadata.resourceVersion: "{read["metadata"]["resourceVersion"]}", but "' in done.stderr, done.stderr
+    assert "read it again" in done.stderr and "leave metadata.resourceVersion and metadata.uid out" in done.stderr
+    assert store.json("get", "egp", "shop")["spec"]["priority"] == 77
+    now = store.json("get", "egp", "shop")
+    assert "configured" in store.apply({**now, "spec": {**now["spec"], "priority": 5}})
+    status = store.run("apply", "-f", "-", "--subresource", "status", stdin=json.dumps({**now, "status": {"node": "n1"}}))
+    assert status.returncode == 1 and "metadata.resourceVersion" in status.stderr, status
+    store.ok("delete", "egp", "shop")
+    store.apply(policy())
+    del now["metadata"]["resourceVersion"]
+    done = store.run("apply", "-f", "-", stdin=json.dumps(now))
+    assert done.returncode == 1 and "it is another one of the same name" in done.stderr, done.stderr
+
+    # A cluster's nodes copied here: the versions are that cluster's.
+    copy = {**node("n1"), "metadata": {"name": "n1", "uid": "a", "resourceVersion": "5", "labels": {"egress": "true"}}}
+    assert store.apply(copy) == "node/n1 created\n"
+    copy["metadata"]["resourceVersion"] = "6"
+    assert store.apply(copy) == "node/n1 unchanged\n"
+
+
+def test_finalizers_of_others(store):
+    held = gateway()
+    held["metadata"]["finalizers"] = ["example.org/x"]
+    store.apply(held)
+    store.run("delete", "egw", "egw")
+    left = store.json("get", "egw", "egw")["metadata"]
+    assert left["deletionTimestamp"] and "example.org/x" in left["finalizers"]
+    held["metadata"]["finalizers"] = []
+    store.apply(held)
+    assert store.run("get", "egw", "egw").returncode == 1, "it has gone"
 
 
 def test_get_table_has_the_columns_of_the_kind(store):

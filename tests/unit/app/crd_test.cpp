@@ -38,7 +38,7 @@ json sample(const json& schema, const std::string& name) {
     return out;
   }
   if (type == "array") return json::array({sample(schema["items"], name)});
-  if (type == "integer") return 7;
+  if (type == "integer") return schema.value("maximum", 7);
   if (type == "boolean") return !schema.value("default", false);
   if (schema.value("format", "") == "date-time") {
     return name == "lastHeartbeatTime" ? "2026-01-02T03:04:05.678000Z" : "2026-01-02T03:04:05Z";

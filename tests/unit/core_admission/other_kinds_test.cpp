@@ -17,7 +17,7 @@ TEST(ClusterInfo, CreateAndUpdate) {
   Store store;
   EXPECT_TRUE(store.create(cluster_info()).admitted);
   EXPECT_TRUE(store.create(cluster_info(R"({"metadata": {"name": "peers-1"}})")).admitted);
-  for (const char* name : {"peers-0", "peers-", "peers-1x", "other"}) {
+  for (const char* name : {"peers-0", "peers-", "peers-1x", "peers-01", "other"}) {
     EXPECT_THAT(
         store.create(cluster_info(std::string(R"({"metadata": {"name": ")") + name + R"("}})"))
             .denials,
@@ -38,6 +38,104 @@ TEST(ClusterInfo, CreateAndUpdate) {
       "status": {"nextEgressId": 999}})"))
                   .admitted);
   EXPECT_EQ(store.stored["status"]["nextEgressId"], 3);  // the status is not written here
+}
+
+TEST(Metadata, LabelsAnnotationsAndFinalizersAsKubernetesHasThem) {
+  Store store;
+  const Case cases[] = {
+      {"good",
+       R"({"metadata": {"labels": {"a": "", "example.org/b_c.d": "E-f"},
+           "annotations": {"Example.org/x": "any text, \n any length"}}})",
+       {}},
+      {"a space in a key",
+       R"({"metadata": {"labels": {"a b": "c"}}})",
+       {"metadata.labels: \"a b\": want a label key"}},
+      {"an empty key", R"({"metadata": {"labels": {"": "c"}}})", {"metadata.labels: \"\": want"}},
+      {"an empty prefix", R"({"metadata": {"labels": {"/x": "1"}}})", {"metadata.labels: \"/x\""}},
+      {"a value with a slash",
+       R"({"metadata": {"labels": {"a": "c/d"}}})",
+       {"metadata.labels.a: \"c/d\": want a label value"}},
+      {"an annotation's key",
+       R"({"metadata": {"annotations": {"": "x"}}})",
+       {"metadata.annotations: \"\": want a key"}},
+      {"a finalizer",
+       R"({"metadata": {"finalizers": ["example.org/x", "no domain"]}})",
+       {"metadata.finalizers[1]: \"no domain\": want a name with a domain, like example.org/"}},
+      {"owners", R"({"metadata": {"ownerReferences": "x"}})", {"metadata.ownerReferences: \"x\""}},
+      {"an owner's uid",
+       R"({"metadata": {"ownerReferences": [{"uid": 4}]}})",
+       {"metadata.ownerReferences[0].uid: number 4: want a string"}},
+      {"managed fields", R"({"metadata": {"managedFields": 5}})", {"metadata.managedFields"}},
+  };
+  for (const Case& c : cases) {
+    check(store.create(gateway(c.patch)), c);
+    if (std::string(c.what) != "an owner's uid") check(store.create(node(c.patch)), c);
+  }
+  EXPECT_THAT(store.create(gateway(R"({"metadata": {"finalizers": ["plain"]}})")).warnings,
+              testing::Contains(HasSubstr("metadata.finalizers[0]: \"plain\": prefer")));
+  json large = gateway();
+  large["metadata"]["annotations"]["x"] = std::string(256UL * 1024, 'x');
+  EXPECT_THAT(store.create(large).denials,
+              ElementsAre(HasSubstr("metadata.annotations: 262145 bytes in all")));
+
+  // What is stored already stays, and can be taken away.
+  json old = gateway(R"({"metadata": {"labels": {"a b": "c"}, "finalizers": ["no domain"]}})");
+  store.put(old);
+  old["metadata"]["labels"]["new"] = "1";
+  EXPECT_TRUE(store.update(old).admitted);
+  old["metadata"].erase("finalizers");
+  EXPECT_TRUE(store.update(old).admitted);
+}
+
+TEST(Node, AddressesAndPrefixes) {
+  Store store;
+  const Case cases[] = {
+      {"good",
+       R"({"spec": {"podCIDR": "10.244.1.0/24", "podCIDRs": ["10.244.1.0/24", "fd01::/64"]}})",
+       {}},
+      {"one alone", R"({"spec": {"podCIDR": "10.244.1.0/24", "podCIDRs": null}})", {}},
+      {"a name is no address",
+       R"({"status": {"addresses": [{"type": "Hostname", "address": "n1"}]}})",
+       {}},
+      {"too long",
+       R"({"spec": {"podCIDRs": ["10.244.1.0/24", "10.250.0.0/33"]}})",
+       {"spec.podCIDRs[1]: \"10.250.0.0/33\" is not a prefix"}},
+      {"no length",
+       R"({"spec": {"podCIDRs": ["10.244.1.0"]}})",
+       {"spec.podCIDRs[0]: \"10.244.1.0\": want a prefix with its length"}},
+      {"the single one",
+       R"({"spec": {"podCIDR": "x", "podCIDRs": null}})",
+       {"spec.podCIDR: \"x\" is not a prefix"}},
+      {"two that differ",
+       R"({"spec": {"podCIDR": "10.1.0.0/24", "podCIDRs": ["10.2.0.0/24"]}})",
+       {"spec.podCIDR: \"10.1.0.0/24\", but spec.podCIDRs[0] is \"10.2.0.0/24\""}},
+      {"half an address",
+       R"({"status": {"addresses": [{"type": "InternalIP", "address": "192.168.9"}]}})",
+       {"status.addresses[0].address: \"192.168.9\" is not an IP address"}},
+      {"none",
+       R"({"status": {"addresses": [{"type": "InternalIP"}]}})",
+       {"status.addresses[0].address: \"\" is not an IP address"}},
+  };
+  for (const Case& c : cases) check(store.create(node(c.patch)), c);
+  EXPECT_THAT(store.create(json{{"kind", "Namespace"}, {"metadata", {{"name", "a.b"}}}}).denials,
+              ElementsAre(HasSubstr("metadata.name: \"a.b\": want 1 to 63 lower-case letters")));
+}
+
+TEST(Status, WhatIsWrittenByHand) {
+  const auto faults = [](model::Kind kind, const char* status) {
+    return status_faults(kind, json{{"status", json::parse(status)}});
+  };
+  using model::Kind;
+  EXPECT_THAT(faults(Kind::kEgressGateway, R"({"term": 3, "newer": 1})"), IsEmpty());
+  EXPECT_THAT(
+      faults(Kind::kEgressGateway, R"({"term": -1, "nodeList": [{"eips": [{"id": "x"}]}]})"),
+      testing::UnorderedElementsAre(HasSubstr("status.term: number -1: want"),
+                                    HasSubstr("status.nodeList[0].eips[0].id: \"x\"")));
+  EXPECT_THAT(faults(Kind::kEgressGateway, "[]"), ElementsAre(HasSubstr("status: a list")));
+  EXPECT_THAT(faults(Kind::kEgressTunnel, R"({"phase": "Ready"})"), IsEmpty());
+  EXPECT_THAT(faults(Kind::kEgressTunnel, R"({"phase": "Bogus"})"),
+              ElementsAre("status.phase: \"Bogus\": want one of Pending, Init, Failed, Ready, "
+                          "HeartbeatTimeout, NodeNotReady"));
 }
 
 TEST(ClusterInfo, DefaultCannotBeDeleted) {

@@ -149,6 +149,19 @@ TEST_F(Policy, Create) {
   for (const Case& c : cases) check(store.create(policy(c.patch)), c);
 }
 
+TEST_F(Policy, AddressesAreStoredInOneSpelling) {
+  const json given = policy(R"({"spec": {"egressIP": {"ipv6": "FD00::0:57"},
+      "appliedTo": {"podSelector": null, "podSubnet": ["FD01:0:0::/64", "10.244.1.0/24"]},
+      "destSubnet": ["2001:DB8:0:0::1", "2001:0db8:1::/48"]}})");
+  ASSERT_TRUE(store.create_and_put(given).admitted);
+  const json before = store.stored;
+  EXPECT_EQ(before["spec"]["egressIP"]["ipv6"], "fd00::57");
+  EXPECT_EQ(before["spec"]["appliedTo"]["podSubnet"], json({"fd01::/64", "10.244.1.0/24"}));
+  EXPECT_EQ(before["spec"]["destSubnet"], json({"2001:db8::1", "2001:db8:1::/48"}));
+  EXPECT_TRUE(store.update(given).admitted);
+  EXPECT_EQ(store.stored["spec"], before["spec"]);
+}
+
 TEST_F(Policy, CreateClusterPolicy) {
   const Case cases[] = {
       {"plain", "", {}},

@@ -361,5 +361,17 @@ TEST(PlanAllocation, ADeletedGatewayServesUntilNobodyUsesIt) {
   ASSERT_EQ(c.info().retired.size(), 1U) << "its id went before it did";
 }
 
+TEST(PlanAllocation, ADeletedGatewaySaysWhoseFinalizersHoldIt) {
+  Cluster c;
+  c.nodes(1);
+  c.gateway("g", {"10.0.0.1"}).meta.finalizers.emplace_back("example.org/x");
+  c.start();
+  c.delete_gateway("g");
+  c.settle();
+  ASSERT_NE(c.condition("g", "Deleting"), nullptr);
+  EXPECT_EQ(c.condition("g", "Deleting")->reason, "HeldByFinalizers");
+  EXPECT_THAT(c.condition("g", "Deleting")->message, HasSubstr("taken off: example.org/x"));
+}
+
 }  // namespace
 }  // namespace egw::test

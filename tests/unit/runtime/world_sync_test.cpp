@@ -163,6 +163,61 @@ TEST_F(WorldSyncTest, BrokenObjectKeepsItsLastGoodVersion) {
   EXPECT_TRUE(sync->world().gateways.contains("good"));
 }
 
+TEST_F(WorldSyncTest, AGatewayThatCouldNeverBeReadIsKnownToBeThere) {
+  json broken = gateway("g");
+  broken["spec"]["ippools"]["ipv4"] = 7;
+  broken["status"] = {{"nodeList", {{{"name", "n1"}, {"eips", {{{"id", 4}}}}}}}};
+  content->put_raw(Kind::kEgressGateway, {"", "g"}, broken);
+  content->put_raw(Kind::kEgressGateway, {"", "h"}, broken);
+  start();
+  const auto& unreadable = sync->world().unreadable_gateways;
+  EXPECT_TRUE(sync->world().gateways.empty());
+  ASSERT_EQ(unreadable.size(), 2U);
+  EXPECT_EQ(unreadable.at("g").status.node_list.at(0).eips.at(0).id, 4U);
+  (void)sync->take_changes();
+  content->put_raw(Kind::kEgressGateway, {"", "g"}, gateway("g"));
+  content->remove(Kind::kEgressGateway, {"", "h"});
+  loop.settle();
+  EXPECT_TRUE(sync->take_changes().gateways);
+  EXPECT_TRUE(unreadable.empty());
+  EXPECT_TRUE(sync->world().gateways.contains("g"));
+}
+
+// A status is the leader's to write anew: what was last known of it stays in force until then.
+TEST_F(WorldSyncTest, ADamagedStatusHidesNothing) {
+  const auto with_status = [](const std::string& name, const json& status) {
+    json out = gateway(name);
+    out["status"] = status;
+    return out;
+  };
+  const json good = json::parse(
+      R"({"term": 3, "nodeList": [{"name": "n1", "eips": [{"ipv4": "10.6.1.55", "id": 4}]}]})");
+  json bad = good;
+  bad["nodeList"][0]["eips"][0]["id"] = "x";
+  content->put_raw(Kind::kEgressGateway, {"", "known"}, with_status("known", good));
+  content->put_raw(Kind::kEgressGateway, {"", "new"}, with_status("new", bad));
+  start();
+  (void)sync->take_changes();
+  const auto& gateways = sync->world().gateways;
+  ASSERT_TRUE(gateways.contains("new"));
+  EXPECT_TRUE(gateways.at("new").status_damaged);
+  EXPECT_EQ(gateways.at("new").status.term, 3U);
+  EXPECT_EQ(gateways.at("new").status.node_list.at(0).eips.at(0).ipv4, "10.6.1.55");
+  EXPECT_FALSE(gateways.at("known").status_damaged);
+
+  json changed = with_status("known", bad);
+  changed["spec"]["clusterDefault"] = true;
+  content->put_raw(Kind::kEgressGateway, {"", "known"}, changed);
+  loop.settle();
+  EXPECT_TRUE(sync->take_changes().gateways);
+  EXPECT_TRUE(gateways.at("known").status_damaged);
+  EXPECT_TRUE(gateways.at("known").spec.cluster_default);
+  EXPECT_EQ(gateways.at("known").status.node_list.at(0).eips.at(0).id, 4U);
+  content->put_raw(Kind::kEgressGateway, {"", "known"}, with_status("known", good));
+  loop.settle();
+  EXPECT_FALSE(gateways.at("known").status_damaged);
+}
+
 TEST_F(WorldSyncTest, StoreAwayKeepsTheWorldAndResyncPrunes) {
   content->put(Kind::kEgressGateway, gateway("stays"));
   content->put(Kind::kEgressGateway, gateway("goes"));
