@@ -145,7 +145,7 @@ class EgressBuilder {
 
 bool prefixes_known(const model::World& world) {
   const auto info = world.cluster_infos.find(std::string(model::kClusterInfoName));
-  return info != world.cluster_infos.end() && info->second.status.present;
+  return info != world.cluster_infos.end() && info->second.status.prefixes_known();
 }
 
 model::NodeConfig node_config(const model::World& world, const model::Settings& settings,

@@ -2,6 +2,7 @@
 // JSON in and out: codec.hpp.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -198,11 +199,11 @@ struct EgressClusterInfo {
     friend bool operator==(const Addresses&, const Addresses&) = default;
   };
   struct Status {
-    bool present = false;  // the controller has written it once: cluster prefixes are known
+    bool present = false;  // the controller has written it once
     std::string pod_cidr_mode;
     Addresses cluster_ip;
     std::map<std::string, Addresses> node_ip;   // by node
-    std::map<std::string, Addresses> pod_cidr;  // by node
+    std::map<std::string, Addresses> pod_cidr;  // by node; mode calico: by IPPool
     std::vector<std::string> extra_cidr;
     std::uint32_t next_egress_id = 1;
     std::vector<RetiredId> retired;
@@ -210,6 +211,13 @@ struct EgressClusterInfo {
     std::string leader;  // identity of the leader of that term; "default" only, for `egw status`
     std::vector<PeerInfo> peers;  // sorted by name
     Conditions conditions;
+    // Until then nothing outside the cluster can be told from what is inside.
+    [[nodiscard]] bool prefixes_known() const {
+      return present && (pod_cidr_mode != "calico" ||
+                         std::any_of(pod_cidr.begin(), pod_cidr.end(), [](const auto& pool) {
+                           return !pool.second.ipv4.empty() || !pool.second.ipv6.empty();
+                         }));
+    }
     friend bool operator==(const Status&, const Status&) = default;
   } status;
   std::string unknown_status;  // see codec.hpp

@@ -365,6 +365,22 @@ TEST_F(CompileTest, EmptyDestinationWaitsForTheClustersPrefixes) {
   EXPECT_THAT(reasons(), IsEmpty());
 }
 
+TEST_F(CompileTest, CalicoWithoutAPoolIsNotKnowingThePrefixes) {
+  auto& status = world.cluster_infos["default"].status;
+  status.pod_cidr_mode = "calico";
+  status.pod_cidr = {{"pool2", {}}};
+  add_policy("app", "all", 1);
+  put(world, pod("app", "a", {"10.244.1.1"}, {{"app", "all"}}));
+  EXPECT_THAT(endpoints(), IsEmpty());
+  EXPECT_THAT(reasons(), ElementsAre("all:ClusterPrefixesUnknown"));
+  status.pod_cidr["pool"].ipv4 = {"10.244.0.0/16"};
+  model::Changes changes;
+  changes.cluster_infos = true;
+  compiler.update(world, changes);
+  EXPECT_EQ(look_up(compiler.state(), "10.244.1.1", "203.0.113.1"), to(1));
+  EXPECT_THAT(reasons(), IsEmpty());
+}
+
 TEST_F(CompileTest, WithoutPlaceThePolicyFollowsItsFailurePolicy) {
   for (const auto* name : {"drop", "node"}) {
     auto p = policy("app", name, "gw");
