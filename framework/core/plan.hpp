@@ -45,8 +45,9 @@ struct PlanInput {
   const model::Settings* settings = nullptr;
   std::map<std::string, HeartbeatSeen> heartbeats;  // by node; kept by observe()
   std::map<MovingEip, std::int64_t> moving;  // when first seen here, steady ms; kept by observe()
-  // Nodes that a gateway's status calls not Ready: since when, steady ms; kept by observe().
-  std::map<std::string, std::int64_t> not_ready;
+  // EIPs (gateway, id) that a gateway's status calls unserved: since when, steady ms; kept by
+  // observe(). A new leader goes by the time in the status, and by its own clock from then on.
+  std::map<std::pair<std::string, std::uint32_t>, std::int64_t> unserved;
   // Revisions of gateways that are in neither of the two; kept by observe().
   std::unordered_map<std::string, std::uint64_t> calm;
   // Gateways whose status is not to be written before that time (steady ms) unless an EIP of theirs

@@ -77,7 +77,6 @@ void settle(Draft& d, GatewayDraft& g, Entry& e, int target) {
   ++d.node(target).load;
   ++e.eip.epoch;
   e.eip.moving_from = e.planned ? from : std::string();
-  e.eip.unserved = false;
   g.moved = true;
   if (from.empty()) return;  // placed for the first time, or again: not a move
   const std::string& to = d.node(target).name();
@@ -107,27 +106,29 @@ void move(Draft& d, const Mover& m) {
   if (m.verdict != Verdict::kMoveIfPossible) {
     e.owner = kNobody;  // unplaced
     e.eip.moving_from.clear();
-    e.eip.unserved = false;
     return;
   }
   ++d.node(e.owner).load;
   end_planned_move(d, *m.gateway, e);
 }
 
-// Decision 18: failurePolicy NodeIP acts when the owner has not been Ready for one timeout and
-// nobody else can take the EIP. Agents read it in the gateway's status.
+// Decision 18: failurePolicy NodeIP acts when the EIP has had no Ready owner for one timeout and
+// nobody else can take it, whether it has an owner or never had one. Agents read it in the
+// gateway's status; the time stands there for the next leader.
 void judge_service(Draft& d, const GatewayDraft& g, Entry& e) {
-  if (e.owner == kNobody || d.suspect) return;
-  const NodeView& owner = d.node(e.owner);
-  if (owner.ready || best_node(d, g) != kNobody) {
+  if (d.suspect) return;
+  if ((e.owner != kNobody && d.node(e.owner).ready) || best_node(d, g) != kNobody) {
     e.eip.unserved = false;
-  } else if (!e.eip.unserved) {
-    const auto since = d.in.not_ready.find(owner.name());
-    const std::int64_t acts_at = (since == d.in.not_ready.end() ? d.in.now_ms : since->second) +
-                                 d.settings.eip_eviction_timeout.count();
-    e.eip.unserved = d.in.now_ms >= acts_at;
-    if (!e.eip.unserved) d.wake_at(acts_at);
+    e.eip.unserved_since_ms = 0;
+    return;
   }
+  if (e.eip.unserved_since_ms == 0) e.eip.unserved_since_ms = d.in.wall_ms;
+  if (e.eip.unserved) return;
+  const auto since = d.in.unserved.find({g.gateway->meta.name, e.eip.id});
+  const std::int64_t acts_at = (since == d.in.unserved.end() ? d.in.now_ms : since->second) +
+                               d.settings.eip_eviction_timeout.count();
+  e.eip.unserved = d.in.now_ms >= acts_at;
+  if (!e.eip.unserved) d.wake_at(acts_at);
 }
 
 }  // namespace

@@ -146,8 +146,8 @@ void finish(Draft& d, const GatewayDraft* g, const Outcome& o) {
                       : e.eip.unserved
                           ? "its packets leave with their node's address "
                             "(failurePolicy NodeIP)"
-                          : "its packets are dropped until the node has not been Ready "
-                            "for one eipEvictionTimeout; then failurePolicy NodeIP acts";
+                          : "its packets are dropped until no Ready node has had the EIP for one "
+                            "eipEvictionTimeout; then failurePolicy NodeIP acts";
   }
   write(d, *o.policy, std::move(wanted));
 }

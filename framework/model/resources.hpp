@@ -44,8 +44,10 @@ struct EipStatus {
   std::uint32_t id = 0;     // 1..16383
   std::uint64_t epoch = 0;  // grows with every change of owner
   std::string moving_from;  // planned move in progress: the former owner
-  bool unserved = false;    // new: the owner has not been Ready for one eviction timeout and
-                            // nobody else can take it: failurePolicy NodeIP acts
+  // new: since when no Ready node has it and none can take it, Unix time by the leader that saw it;
+  // 0: it is served. And that this has lasted for one eviction timeout: failurePolicy NodeIP acts.
+  std::int64_t unserved_since_ms = 0;
+  bool unserved = false;
   std::vector<PolicyRef> policies;  // sorted
   friend bool operator==(const EipStatus&, const EipStatus&) = default;
 };

@@ -394,7 +394,12 @@ TEST_F(CompileTest, WithoutPlaceThePolicyFollowsItsFailurePolicy) {
   put(world, pod("app", "b", {"10.244.1.2", "fd00:244::2"}, {{"app", "node"}}));
   EXPECT_EQ(look_up(state(), "10.244.1.1", "203.0.113.1"), kDropped);
   EXPECT_EQ(look_up(state(), "fd00:244::1", "2001:db8::1"), kDropped);
+  EXPECT_EQ(look_up(state(), "10.244.1.2", "203.0.113.1"), kDropped)
+      << "the leader has not said that NodeIP acts";
+  world.gateways["gw"].status.unplaced[0].unserved = true;
+  EXPECT_EQ(look_up(state(), "10.244.1.1", "203.0.113.1"), kDropped);
   EXPECT_EQ(look_up(state(), "10.244.1.2", "203.0.113.1"), kNodeIp);
+  EXPECT_EQ(look_up(state(), "fd00:244::2", "2001:db8::1"), kNodeIp);
   world.gateways.clear();
   EXPECT_EQ(look_up(state(), "10.244.1.1", "203.0.113.1"), kDropped) << "no gateway: no leak";
   EXPECT_EQ(look_up(state(), "fd00:244::1", "2001:db8::1"), kDropped);
