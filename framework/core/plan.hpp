@@ -117,10 +117,11 @@ struct Notice {
 
 // An EIP that changes its owner, for history and metrics.
 struct Move {
-  std::string gateway, eip, from, to, why;
+  std::string gateway, eip, from, to, why;  // to: empty when no node can take it
   std::uint64_t epoch = 0;
-  bool planned = false;        // the former owner hands over
-  std::int64_t silent_ms = 0;  // since the former owner was heard last; -1: never
+  bool planned = false;          // the former owner hands over
+  std::int64_t silent_ms = 0;    // since the former owner was heard last; -1: never
+  std::int64_t unserved_ms = 0;  // no Ready node had it, as far as leaders saw
 };
 
 struct Plan {

@@ -71,21 +71,50 @@ std::int64_t silence_of(const Draft& d, const std::string& node) {
   return seen == d.in.heartbeats.end() ? -1 : d.in.now_ms - seen->second.changed_ms;
 }
 
+std::int64_t unserved_for(const Draft& d, const GatewayDraft& g, const Entry& e) {
+  const auto since = d.in.unserved.find({g.gateway->meta.name, e.eip.id});
+  return since == d.in.unserved.end() ? 0 : d.in.now_ms - since->second;
+}
+
+void record(Draft& d, GatewayDraft& g, Move move) {
+  const bool placed = !move.to.empty();
+  std::string text =
+      placed ? fmt::format("{} moves from {} to {}: {}", move.eip, move.from, move.to, move.why)
+             : fmt::format("{} leaves {}: {}; no other Ready node can take it", move.eip, move.from,
+                           move.why);
+  d.notice(placed ? Notice::Level::kInfo : Notice::Level::kWarning, model::Kind::kEgressGateway,
+           g.gateway->meta.key(), placed ? "EipMoved" : "EipUnplaced", std::move(text));
+  g.moves.push_back(d.out.moves.size());
+  d.out.moves.push_back(std::move(move));
+}
+
+// Nobody owns it from now on.
+void unplace(Draft& d, GatewayDraft& g, Entry& e) {
+  e.owner = kNobody;
+  e.eip.moving_from.clear();
+  if (e.owner_before.empty()) return;
+  e.eip.left_node = e.owner_before;
+  e.eip.left_why = e.why;
+  record(d, g,
+         {g.gateway->meta.name, eip_text(e.eip), e.eip.left_node, "", e.eip.left_why, e.eip.epoch,
+          false, silence_of(d, e.eip.left_node), unserved_for(d, g, e)});
+}
+
 void settle(Draft& d, GatewayDraft& g, Entry& e, int target) {
-  const std::string from(e.owner_before);
+  // Of one that was unplaced the last owner counts.
+  const std::string from(e.owner_before.empty() ? e.eip.left_node : e.owner_before);
+  const std::string why(e.owner_before.empty() ? e.eip.left_why : e.why);
+  e.eip.left_node.clear();
+  e.eip.left_why.clear();
   e.owner = target;
   ++d.node(target).load;
   ++e.eip.epoch;
   e.eip.moving_from = e.planned ? from : std::string();
   g.moved = true;
-  if (from.empty()) return;  // placed for the first time, or again: not a move
-  const std::string& to = d.node(target).name();
-  Move move{g.gateway->meta.name, eip_text(e.eip), from,      to,
-            std::string(e.why),   e.eip.epoch,     e.planned, silence_of(d, from)};
-  d.notice(Notice::Level::kInfo, model::Kind::kEgressGateway, g.gateway->meta.key(), "EipMoved",
-           fmt::format("{} moves from {} to {}: {}", move.eip, from, to, move.why));
-  g.moves.push_back(d.out.moves.size());
-  d.out.moves.push_back(std::move(move));
+  if (from.empty()) return;  // placed for the first time: not a move
+  record(d, g,
+         {g.gateway->meta.name, eip_text(e.eip), from, d.node(target).name(), why, e.eip.epoch,
+          e.planned, silence_of(d, from), unserved_for(d, g, e)});
 }
 
 struct Mover {
@@ -104,8 +133,7 @@ void move(Draft& d, const Mover& m) {
     return;
   }
   if (m.verdict != Verdict::kMoveIfPossible) {
-    e.owner = kNobody;  // unplaced
-    e.eip.moving_from.clear();
+    unplace(d, *m.gateway, e);
     return;
   }
   ++d.node(e.owner).load;

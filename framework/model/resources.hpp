@@ -48,6 +48,8 @@ struct EipStatus {
   // 0: it is served. And that this has lasted for one eviction timeout: failurePolicy NodeIP acts.
   std::int64_t unserved_since_ms = 0;
   bool unserved = false;
+  // new: while it is unplaced: the node that had it last, and why it left it ("NodeNotSelected").
+  std::string left_node, left_why;
   std::vector<PolicyRef> policies;  // sorted
   friend bool operator==(const EipStatus&, const EipStatus&) = default;
 };

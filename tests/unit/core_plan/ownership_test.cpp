@@ -299,6 +299,49 @@ TEST(PlanDecision18, NodeIpActsForAnUnplacedEipAfterOneTimeout) {
   EXPECT_EQ(degraded("a"), "");
 }
 
+TEST(PlanDecision18, AnEipThatIsPlacedAgainHasMoved) {
+  Cluster c;
+  c.nodes(1);
+  c.gateway("g", {"10.0.0.1"});
+  c.policy("ns", "a", "g");
+  c.start();
+  EXPECT_TRUE(c.moves.empty()) << "placed for the first time";
+  const auto last_move = [&c] { return c.condition("g", "LastMove")->message; };
+  c.world.nodes["n1"].meta.labels.clear();
+  c.settle();
+  ASSERT_EQ(c.moves.size(), 1U);
+  EXPECT_EQ(c.moves[0].from + " " + c.moves[0].to + " " + c.moves[0].why, "n1  NodeNotSelected");
+  EXPECT_EQ(c.count("EipUnplaced"), 1);
+  EXPECT_EQ(last_move(), "10.0.0.1 from n1 to no node (NodeNotSelected)");
+  c.pass(3000);
+  c.input.term = 2;  // the next leader tells the same
+  c.input.unserved.clear();
+  c.settle();
+  EXPECT_EQ(c.moves.size(), 1U);
+  c.node("n2");
+  c.settle();
+  c.beat("n2");
+  c.pass(500);
+  c.settle();
+  ASSERT_EQ(c.moves.size(), 2U);
+  EXPECT_EQ(c.moves[1].from, "n1");
+  EXPECT_EQ(c.moves[1].to, "n2");
+  EXPECT_EQ(c.moves[1].why, "NodeNotSelected");
+  EXPECT_EQ(c.moves[1].unserved_ms, 3500);
+  EXPECT_EQ(last_move(), "10.0.0.1 from n1 to n2 (NodeNotSelected, unserved for 3500 ms)");
+  EXPECT_EQ(c.count("EipMoved"), 1);
+  EXPECT_EQ(c.eip("g", "10.0.0.1")->left_node, "");
+  // An owner that is not Ready for a while, too.
+  c.tunnel("n2").status.phase = model::TunnelPhase::kFailed;
+  c.settle();
+  c.pass(2000);
+  c.node("n3");
+  c.settle();
+  c.beat("n3");
+  c.settle();
+  EXPECT_EQ(last_move(), "10.0.0.1 from n2 to n3 (Failed, unserved for 2000 ms)");
+}
+
 TEST(PlanDecision18, AnOwnerThatIsNotReadyAndThenLeavesCountsAsOneTime) {
   Cluster c;
   c.nodes(1);

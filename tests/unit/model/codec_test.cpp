@@ -30,7 +30,8 @@ TEST(Codec, GatewayOfTheDocumentation) {
          "policies": [{"name": "all"}, {"name": "web", "namespace": "default"}]},
         {"useNodeIP": true, "id": 8, "epoch": 1, "unserved": true}]}],
       "unplaced": [{"ipv4": "10.6.1.55", "ipv6": "fd00::56", "id": 9,
-                    "unservedSince": "2024-05-01T12:00:04.250000Z"}],
+                    "unservedSince": "2024-05-01T12:00:04.250000Z",
+                    "leftNode": "node3", "leftWhy": "NodeDeleted"}],
       "ipUsage": {"ipv4Total": 2, "ipv4Free": 1, "ipv6Total": 2, "ipv6Free": 1},
       "conditions": [{"type": "Ready", "status": "True", "reason": "Served", "message": "m",
                       "lastTransitionTime": "2024-05-01T12:00:05Z"}]}})");
