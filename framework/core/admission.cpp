@@ -271,6 +271,22 @@ void review_sizes(Review& review, const json& value, const std::string& path) {
   }
 }
 
+// Prefixes of the cluster in objects of others: one that cannot be read would be no prefix of the
+// cluster's.
+void review_foreign_prefixes(Review& review) {
+  const auto look = [&](const std::string& path, const std::string& text) {
+    if (!review.clean(path)) return;
+    if (const auto prefix = model::Prefix::parse(text); !prefix) {
+      review.deny(path, prefix.error().message);
+    }
+  };
+  if (review.kind == Kind::kCalicoIpPool) look("spec.cidr", text_at(review.doc, {"spec", "cidr"}));
+  if (review.kind == Kind::kServiceCidr) {
+    const auto cidrs = detail::texts_at(review.doc, {"spec", "cidrs"});
+    for (std::size_t i = 0; i < cidrs.size(); ++i) look(fmt::format("spec.cidrs[{}]", i), cidrs[i]);
+  }
+}
+
 void review_rules(Review& review) {
   review_unknown_fields(review, {});
   if (review.spoilt.contains("spec")) return;
@@ -304,7 +320,7 @@ void review_write(Review& review) {
   review_name(review);
   review_metadata(review);
   if (review.kind == Kind::kNode) review_node(review);
-  if (!ours) return;
+  if (!ours) return review_foreign_prefixes(review);
   if (judged) {
     review_rules(review);
   } else {

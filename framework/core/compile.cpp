@@ -244,8 +244,8 @@ void Compiler::Impl::add_policy_findings(const detail::Policy& policy, bool in_u
   if (policy.waits_for_prefixes) {
     out.push_back({policy.ref, "ClusterPrefixesUnknown",
                    "destSubnet is empty, which means everything outside the cluster, and the "
-                   "cluster's own prefixes are not known yet: EgressClusterInfo default has no "
-                   "status; the policy waits for it"});
+                   "cluster's own prefixes are not known: EgressClusterInfo default has no status, "
+                   "or no IPPool in it where podCidrMode is calico; the policy waits for it"});
   }
   const auto check = [&](model::Family family, const char* name, bool enabled) {
     if (!policy.has_family(family)) return;

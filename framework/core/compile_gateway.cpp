@@ -68,17 +68,20 @@ class EgressBuilder {
                                        [this](const auto& node) { return node.name == node_; });
     for (const auto& node : nodes) {
       for (const auto& eip : node.eips) {
-        if (!add_eip(name, node.name, eip, may_serve)) continue;
-        const auto& egress = out_.egresses.at(eip.id);
-        for (const auto& policy : eip.policies) {
-          facts.placements.emplace(model::Key{policy.ns, policy.name},
-                                   Placement{policy.uid, eip.id, families(egress), eip.unserved});
-        }
+        if (add_eip(name, node.name, eip, may_serve)) add_placements(facts, eip, true);
       }
     }
+    for (const auto& eip : gateway.status.unplaced) add_placements(facts, eip, false);
   }
 
  private:
+  void add_placements(GatewayFacts& facts, const model::EipStatus& eip, bool placed) const {
+    for (const auto& policy : eip.policies) {
+      facts.placements.emplace(model::Key{policy.ns, policy.name},
+                               Placement{policy.uid, eip.id, families(eip), eip.unserved, placed});
+    }
+  }
+
   bool add_eip(const std::string& gateway, const std::string& node, const model::EipStatus& eip,
                bool may_serve) {
     const auto described = [&] {
@@ -123,10 +126,12 @@ class EgressBuilder {
     return true;
   }
 
-  [[nodiscard]] std::uint8_t families(const model::Egress& egress) const {
-    const bool node = egress.kind == model::EgressKind::kNode;
-    const bool v4 = node ? settings_.enable_ipv4 : static_cast<bool>(egress.v4);
-    const bool v6 = node ? settings_.enable_ipv6 : static_cast<bool>(egress.v6);
+  [[nodiscard]] std::uint8_t families(const model::EipStatus& eip) const {
+    const auto has = [&eip](const std::string& text, model::Family family) {
+      return eip.use_node_ip || address_or_none(text, family);
+    };
+    const bool v4 = settings_.enable_ipv4 && has(eip.ipv4, model::Family::kV4);
+    const bool v6 = settings_.enable_ipv6 && has(eip.ipv6, model::Family::kV6);
     return static_cast<std::uint8_t>((v4 ? kHasV4 : 0) | (v6 ? kHasV6 : 0));
   }
 
@@ -145,7 +150,7 @@ class EgressBuilder {
 
 bool prefixes_known(const model::World& world) {
   const auto info = world.cluster_infos.find(std::string(model::kClusterInfoName));
-  return info != world.cluster_infos.end() && info->second.status.present;
+  return info != world.cluster_infos.end() && info->second.status.prefixes_known();
 }
 
 model::NodeConfig node_config(const model::World& world, const model::Settings& settings,

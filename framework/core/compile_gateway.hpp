@@ -34,7 +34,8 @@ struct Placement {
   std::string policy_uid;  // empty: not recorded
   std::uint32_t id = 0;
   std::uint8_t families = 0;  // kHasV4 | kHasV6: those that the egress can translate
-  bool unserved = false;      // the leader says that nobody serves it
+  bool unserved = false;      // the leader says that nobody has served it for one timeout
+  bool placed = true;         // some node owns it
 };
 
 struct GatewayFacts {

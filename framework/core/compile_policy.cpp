@@ -295,6 +295,7 @@ void PolicyStore::decide_one(std::uint32_t slot, const GatewayFacts* gateway,
     if (!enabled || policy.waits_for_prefixes) return {};
     if (placement != nullptr && (placement->families & family) != 0) {
       if (to_node && placement->unserved) return failure;
+      if (!placement->placed) return {model::ActionKind::kDrop, 0};
       return {model::ActionKind::kEgress, placement->id};
     }
     // A gateway that is not there may yet turn out to have the family: nothing leaks meanwhile.

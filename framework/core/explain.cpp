@@ -41,7 +41,8 @@ std::string mute(const Policy& policy, const Address& destination,
                  const model::Settings& settings) {
   const auto& decision = destination.is_v6() ? policy.v6 : policy.v4;
   if (decision.action != model::ActionKind::kBypass) return {};
-  if (policy.waits_for_prefixes) return "waits: the cluster's own prefixes are not known yet";
+  if (policy.waits_for_prefixes)
+    return "waits: the cluster's own prefixes are not known (EgressClusterInfo default)";
   const char* family = destination.is_v6() ? "IPv6" : "IPv4";
   if (!(destination.is_v6() ? settings.enable_ipv6 : settings.enable_ipv4)) {
     return fmt::format("{} is switched off (feature.enable{})", family, family);

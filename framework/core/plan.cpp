@@ -119,11 +119,17 @@ void observe(PlanInput& input) {
   std::erase_if(input.heartbeats, [&](const auto& h) { return !world.tunnels.contains(h.first); });
 
   std::map<MovingEip, std::int64_t> moving;
-  std::map<std::string, std::int64_t> not_ready;
+  decltype(input.unserved) unserved;
   // What was there before keeps its time.
-  const auto since = [&](const auto& known, const auto& key) {
+  const auto since = [&](const auto& known, const auto& key, std::int64_t otherwise) {
     const auto it = known.find(key);
-    return it == known.end() ? input.now_ms : it->second;
+    return it == known.end() ? otherwise : it->second;
+  };
+  const auto note_unserved = [&](const std::string& gateway, const model::EipStatus& eip) {
+    if (eip.unserved_since_ms == 0) return;
+    const std::int64_t age = std::max<std::int64_t>(0, input.wall_ms - eip.unserved_since_ms);
+    const std::pair key{gateway, eip.id};
+    unserved[key] = since(input.unserved, key, input.now_ms - age);
   };
   std::unordered_map<std::string, std::uint64_t> calm;
   for (const auto& [name, gateway] : world.gateways) {
@@ -134,22 +140,22 @@ void observe(PlanInput& input) {
     }
     bool is_calm = gateway.meta.revision != 0;
     for (const model::GatewayNode& node : gateway.status.node_list) {
-      if (node.status != to_string(model::TunnelPhase::kReady)) {
-        not_ready[node.name] = since(input.not_ready, node.name);
-        is_calm = false;
-      }
       for (const model::EipStatus& eip : node.eips) {
+        note_unserved(name, eip);
+        is_calm = is_calm && eip.unserved_since_ms == 0;
         if (eip.moving_from.empty()) continue;
         const MovingEip key{name, eip.id, eip.epoch};
-        moving[key] = since(input.moving, key);
+        moving[key] = since(input.moving, key, input.now_ms);
         is_calm = false;
       }
     }
+    for (const model::EipStatus& eip : gateway.status.unplaced) note_unserved(name, eip);
+    is_calm = is_calm && gateway.status.unplaced.empty();
     if (is_calm) calm.emplace(name, gateway.meta.revision);
   }
   input.calm = std::move(calm);
   input.moving = std::move(moving);
-  input.not_ready = std::move(not_ready);
+  input.unserved = std::move(unserved);
 }
 
 Plan plan(const PlanInput& input, PlanMemory* memory) {
@@ -163,6 +169,7 @@ Plan plan(const PlanInput& input, PlanMemory* memory) {
   parts::look_at_nodes(d);
   if (d.info !=
       nullptr) {  // ids have no memory without it: created first, gateways in the next plan
+    parts::look_at_prefixes(d);
     parts::recall(d);
     d.ids.load(d.world, *d.info, d.min_realised);
     parts::draft_gateways(d);

@@ -45,8 +45,9 @@ struct PlanInput {
   const model::Settings* settings = nullptr;
   std::map<std::string, HeartbeatSeen> heartbeats;  // by node; kept by observe()
   std::map<MovingEip, std::int64_t> moving;  // when first seen here, steady ms; kept by observe()
-  // Nodes that a gateway's status calls not Ready: since when, steady ms; kept by observe().
-  std::map<std::string, std::int64_t> not_ready;
+  // EIPs (gateway, id) that a gateway's status calls unserved: since when, steady ms; kept by
+  // observe(). A new leader goes by the time in the status, and by its own clock from then on.
+  std::map<std::pair<std::string, std::uint32_t>, std::int64_t> unserved;
   // Revisions of gateways that are in neither of the two; kept by observe().
   std::unordered_map<std::string, std::uint64_t> calm;
   // Gateways whose status is not to be written before that time (steady ms) unless an EIP of theirs
@@ -116,10 +117,11 @@ struct Notice {
 
 // An EIP that changes its owner, for history and metrics.
 struct Move {
-  std::string gateway, eip, from, to, why;
+  std::string gateway, eip, from, to, why;  // to: empty when no node can take it
   std::uint64_t epoch = 0;
-  bool planned = false;        // the former owner hands over
-  std::int64_t silent_ms = 0;  // since the former owner was heard last; -1: never
+  bool planned = false;          // the former owner hands over
+  std::int64_t silent_ms = 0;    // since the former owner was heard last; -1: never
+  std::int64_t unserved_ms = 0;  // no Ready node had it, as far as leaders saw
 };
 
 struct Plan {

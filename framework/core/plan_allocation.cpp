@@ -101,7 +101,10 @@ void Allocator::read_entry(const EipStatus& eip, std::string_view owner,
   e.owner_before = owner;
   e.eip.epoch = eip.epoch;
   e.eip.moving_from = eip.moving_from;
+  e.eip.unserved_since_ms = eip.unserved_since_ms;
   e.eip.unserved = eip.unserved;
+  e.eip.left_node = eip.left_node;
+  e.eip.left_why = eip.left_why;
   e.eip.use_node_ip = eip.use_node_ip;
   const int index = static_cast<int>(g_.entries.size());
   if (eip.use_node_ip) {

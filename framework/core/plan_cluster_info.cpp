@@ -37,7 +37,7 @@ std::string shard_name(int n) {
 
 // ---- prefixes --------------------------------------------------------------------------------
 
-// Sorted into families, canonical; what does not parse is left out (admission refuses it).
+// Sorted into families, canonical; what does not parse is left out.
 Addresses sort_prefixes(const std::vector<std::string>& texts) {
   Addresses out;
   for (const std::string& text : texts) {
@@ -58,8 +58,34 @@ Addresses sort_addresses(const std::vector<std::string>& texts) {
   return out;
 }
 
-void find_prefixes(const Draft& d, EgressClusterInfo& info) {
-  EgressClusterInfo::Status& s = info.status;
+// Of Calico's pools those that name no prefix: Calico gives no pod an address of theirs.
+std::vector<std::string> unusable_pools(const model::World& world) {
+  std::vector<std::string> out;
+  for (const auto& [name, pool] : world.ip_pools) {
+    if (sort_prefixes(pool.cidrs) == Addresses{}) out.push_back(name);
+  }
+  return out;
+}
+
+std::string why_unknown(const Draft& d) {
+  if (d.own.prefixes_known()) return {};
+  const std::vector<std::string> unusable = unusable_pools(d.world);
+  return fmt::format(
+      "podCidrMode is calico and {}: which addresses are pods' is not known, and policies with an "
+      "empty destSubnet wait; {}, or set spec.autoDetect.podCidrMode of EgressClusterInfo default "
+      "to k8s",
+      unusable.empty() ? "no IPPool is there"
+                       : fmt::format("no IPPool has a valid spec.cidr ({})", some_of(unusable)),
+      unusable.empty() ? "make Calico's IPPools readable" : "mend spec.cidr");
+}
+
+void find_prefixes(Draft& d) {
+  const EgressClusterInfo& info = *d.info;
+  EgressClusterInfo::Status& s = d.own;
+  s.present = true;
+  s.pod_cidr_mode = info.status.pod_cidr_mode;
+  s.pod_cidr = info.status.pod_cidr;
+  s.cluster_ip = info.status.cluster_ip;
   const std::string& mode = info.spec.pod_cidr_mode;
   const model::World& w = d.world;
   // Until the pools are read, a new leader goes on with what its predecessor has found: nothing
@@ -72,7 +98,6 @@ void find_prefixes(const Draft& d, EgressClusterInfo& info) {
   if (s.pod_cidr_mode == "calico") {
     for (const auto& [name, pool] : w.ip_pools) s.pod_cidr[name] = sort_prefixes(pool.cidrs);
   }
-  s.node_ip.clear();
   for (const auto& [name, node] : d.world.nodes) {
     if (s.pod_cidr_mode == "k8s" && !node.pod_cidrs.empty()) {
       s.pod_cidr.emplace(name, sort_prefixes(node.pod_cidrs));
@@ -167,7 +192,27 @@ void make_shards(Draft& d, const Shards& shards) {
 
 // ---- the object "default" --------------------------------------------------------------------
 
+void tell_of_pools(Draft& d, model::Conditions& conditions) {
+  const model::Key key{"", std::string(model::kClusterInfoName)};
+  const auto tell = [&](const char* type, const char* reason, std::string message) {
+    if (message.empty()) {
+      remove_condition(conditions, type);
+    } else if (set_condition(conditions, {type, true, reason, message, 0}, d.in.wall_ms)) {
+      d.notice(Notice::Level::kWarning, Kind::kEgressClusterInfo, key, type, std::move(message));
+    }
+  };
+  tell("ClusterPrefixesUnknown", "NoUsableIPPool", d.prefixes_unknown);
+  const std::vector<std::string> unusable = unusable_pools(d.world);
+  const bool some = d.own.pod_cidr_mode == "calico" && d.prefixes_unknown.empty();
+  tell("InvalidIPPool", "InvalidCIDR",
+       !some || unusable.empty()
+           ? std::string()
+           : fmt::format("left out, because spec.cidr is no prefix: IPPool {}; mend or delete them",
+                         some_of(unusable)));
+}
+
 void set_conditions(Draft& d, model::Conditions& conditions) {
+  tell_of_pools(d, conditions);
   if (d.suspect) {
     set_condition(conditions, {"StoreSuspect", true, "HeartbeatsStopped", d.suspect_message, 0},
                   d.in.wall_ms);
@@ -201,7 +246,11 @@ void finish_default(Draft& d, std::vector<PeerInfo> peers) {
   info.status.term = d.in.term;
   info.status.leader = d.in.identity;
   info.status.peers = std::move(peers);
-  find_prefixes(d, info);
+  info.status.pod_cidr_mode = d.own.pod_cidr_mode;
+  info.status.cluster_ip = d.own.cluster_ip;
+  info.status.node_ip = d.own.node_ip;
+  info.status.pod_cidr = d.own.pod_cidr;
+  info.status.extra_cidr = d.own.extra_cidr;
   set_conditions(d, info.status.conditions);
   d.ids.store(info.status, d.ids.exhausted());
   if (info.status == d.info->status && !info.status_damaged) return;
@@ -210,6 +259,11 @@ void finish_default(Draft& d, std::vector<PeerInfo> peers) {
 }
 
 }  // namespace
+
+void look_at_prefixes(Draft& d) {
+  find_prefixes(d);
+  d.prefixes_unknown = why_unknown(d);
+}
 
 void finish_cluster_infos(Draft& d) {
   if (d.info == nullptr) {

@@ -32,7 +32,7 @@ std::uint64_t nodes_fingerprint(const Draft& d) {
                   (n.stale ? 2U : 0U) | (n.unreachable ? 4U : 0U) | (n.draining ? 8U : 0U) |
                   (n.lost ? 16U : 0U) | (n.tunnel == nullptr ? 32U : 0U));
   }
-  add(hash, d.suspect ? 1 : 0);
+  add(hash, (d.suspect ? 1U : 0U) | (d.prefixes_unknown.empty() ? 0U : 2U));
   add(hash, d.in.term);
   return hash;
 }

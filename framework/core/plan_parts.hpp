@@ -1,7 +1,7 @@
 // What the parts of plan() share: the draft of everything that the leader decides in one pass.
-// Included by plan*.cpp only. Order of the passes: look_at_nodes, recall, draft_gateways, allocate,
-// read_requests, place, finish_gateways, finish_policies, remember, finish_tunnels,
-// finish_cluster_infos.
+// Included by plan*.cpp only. Order of the passes: look_at_nodes, look_at_prefixes, recall,
+// draft_gateways, allocate, read_requests, place, finish_gateways, finish_policies, remember,
+// finish_tunnels, finish_cluster_infos.
 #pragma once
 
 #include <array>
@@ -125,6 +125,8 @@ struct Draft {
   const model::Settings& settings;
   PlanMemory* memory;                              // may be null
   const model::EgressClusterInfo* info = nullptr;  // "default"; null: not there yet
+  model::EgressClusterInfo::Status own;  // its status to be, the cluster's own prefixes only
+  std::string prefixes_unknown;          // why they are not all known; empty: they are
 
   std::vector<NodeView> nodes;  // sorted by name
   std::unordered_map<std::string_view, int> node_index;
@@ -159,6 +161,7 @@ struct Draft {
 
 // ---- the passes ------------------------------------------------------------------------------
 void look_at_nodes(Draft& d);         // plan_tunnels.cpp
+void look_at_prefixes(Draft& d);      // plan_cluster_info.cpp; needs info
 void recall(Draft& d);                // plan_memory.cpp: gateways, who uses them, who is quiet
 void draft_gateways(Draft& d);        // plan_pools.cpp
 void read_requests(Draft& d);         // plan_requests.cpp

@@ -71,22 +71,50 @@ std::int64_t silence_of(const Draft& d, const std::string& node) {
   return seen == d.in.heartbeats.end() ? -1 : d.in.now_ms - seen->second.changed_ms;
 }
 
+std::int64_t unserved_for(const Draft& d, const GatewayDraft& g, const Entry& e) {
+  const auto since = d.in.unserved.find({g.gateway->meta.name, e.eip.id});
+  return since == d.in.unserved.end() ? 0 : d.in.now_ms - since->second;
+}
+
+void record(Draft& d, GatewayDraft& g, Move move) {
+  const bool placed = !move.to.empty();
+  std::string text =
+      placed ? fmt::format("{} moves from {} to {}: {}", move.eip, move.from, move.to, move.why)
+             : fmt::format("{} leaves {}: {}; no other Ready node can take it", move.eip, move.from,
+                           move.why);
+  d.notice(placed ? Notice::Level::kInfo : Notice::Level::kWarning, model::Kind::kEgressGateway,
+           g.gateway->meta.key(), placed ? "EipMoved" : "EipUnplaced", std::move(text));
+  g.moves.push_back(d.out.moves.size());
+  d.out.moves.push_back(std::move(move));
+}
+
+// Nobody owns it from now on.
+void unplace(Draft& d, GatewayDraft& g, Entry& e) {
+  e.owner = kNobody;
+  e.eip.moving_from.clear();
+  if (e.owner_before.empty()) return;
+  e.eip.left_node = e.owner_before;
+  e.eip.left_why = e.why;
+  record(d, g,
+         {g.gateway->meta.name, eip_text(e.eip), e.eip.left_node, "", e.eip.left_why, e.eip.epoch,
+          false, silence_of(d, e.eip.left_node), unserved_for(d, g, e)});
+}
+
 void settle(Draft& d, GatewayDraft& g, Entry& e, int target) {
-  const std::string from(e.owner_before);
+  // Of one that was unplaced the last owner counts.
+  const std::string from(e.owner_before.empty() ? e.eip.left_node : e.owner_before);
+  const std::string why(e.owner_before.empty() ? e.eip.left_why : e.why);
+  e.eip.left_node.clear();
+  e.eip.left_why.clear();
   e.owner = target;
   ++d.node(target).load;
   ++e.eip.epoch;
   e.eip.moving_from = e.planned ? from : std::string();
-  e.eip.unserved = false;
   g.moved = true;
-  if (from.empty()) return;  // placed for the first time, or again: not a move
-  const std::string& to = d.node(target).name();
-  Move move{g.gateway->meta.name, eip_text(e.eip), from,      to,
-            std::string(e.why),   e.eip.epoch,     e.planned, silence_of(d, from)};
-  d.notice(Notice::Level::kInfo, model::Kind::kEgressGateway, g.gateway->meta.key(), "EipMoved",
-           fmt::format("{} moves from {} to {}: {}", move.eip, from, to, move.why));
-  g.moves.push_back(d.out.moves.size());
-  d.out.moves.push_back(std::move(move));
+  if (from.empty()) return;  // placed for the first time: not a move
+  record(d, g,
+         {g.gateway->meta.name, eip_text(e.eip), from, d.node(target).name(), why, e.eip.epoch,
+          e.planned, silence_of(d, from), unserved_for(d, g, e)});
 }
 
 struct Mover {
@@ -105,29 +133,30 @@ void move(Draft& d, const Mover& m) {
     return;
   }
   if (m.verdict != Verdict::kMoveIfPossible) {
-    e.owner = kNobody;  // unplaced
-    e.eip.moving_from.clear();
-    e.eip.unserved = false;
+    unplace(d, *m.gateway, e);
     return;
   }
   ++d.node(e.owner).load;
   end_planned_move(d, *m.gateway, e);
 }
 
-// Decision 18: failurePolicy NodeIP acts when the owner has not been Ready for one timeout and
-// nobody else can take the EIP. Agents read it in the gateway's status.
+// Decision 18: failurePolicy NodeIP acts when the EIP has had no Ready owner for one timeout and
+// nobody else can take it, whether it has an owner or never had one. Agents read it in the
+// gateway's status; the time stands there for the next leader.
 void judge_service(Draft& d, const GatewayDraft& g, Entry& e) {
-  if (e.owner == kNobody || d.suspect) return;
-  const NodeView& owner = d.node(e.owner);
-  if (owner.ready || best_node(d, g) != kNobody) {
+  if (d.suspect) return;
+  if ((e.owner != kNobody && d.node(e.owner).ready) || best_node(d, g) != kNobody) {
     e.eip.unserved = false;
-  } else if (!e.eip.unserved) {
-    const auto since = d.in.not_ready.find(owner.name());
-    const std::int64_t acts_at = (since == d.in.not_ready.end() ? d.in.now_ms : since->second) +
-                                 d.settings.eip_eviction_timeout.count();
-    e.eip.unserved = d.in.now_ms >= acts_at;
-    if (!e.eip.unserved) d.wake_at(acts_at);
+    e.eip.unserved_since_ms = 0;
+    return;
   }
+  if (e.eip.unserved_since_ms == 0) e.eip.unserved_since_ms = d.in.wall_ms;
+  if (e.eip.unserved) return;
+  const auto since = d.in.unserved.find({g.gateway->meta.name, e.eip.id});
+  const std::int64_t acts_at = (since == d.in.unserved.end() ? d.in.now_ms : since->second) +
+                               d.settings.eip_eviction_timeout.count();
+  e.eip.unserved = d.in.now_ms >= acts_at;
+  if (!e.eip.unserved) d.wake_at(acts_at);
 }
 
 }  // namespace

@@ -30,6 +30,7 @@ struct Wanted {
   Condition allocated, placed;
   std::string degraded;  // why; empty: it is not so
   Uncovered uncovered;
+  std::string waits;  // for the cluster's own prefixes: why they are not known
 };
 
 // Conditions that are there only while there is something to say.
@@ -43,6 +44,7 @@ void set_troubles(model::Conditions& conditions, const Wanted& wanted, std::int6
   };
   set("Degraded", wanted.placed.reason, wanted.degraded);
   set("FamilyNotCovered", wanted.uncovered.reason, wanted.uncovered.message);
+  set("ClusterPrefixesUnknown", "NoUsableIPPool", wanted.waits);
 }
 
 // Destinations of a family that is switched off, if they are named, or of which the gateway has no
@@ -124,6 +126,7 @@ void finish(Draft& d, const GatewayDraft* g, const Outcome& o) {
                   {"Allocated", false, std::string(o.reason), o.message, 0},
                   {"Placed", false, "NotAllocated", "", 0},
                   {},
+                  {},
                   {}});
   }
   const Entry& e = g->entries[static_cast<std::size_t>(o.entry)];
@@ -133,7 +136,8 @@ void finish(Draft& d, const GatewayDraft* g, const Outcome& o) {
                 {"Allocated", true, "Allocated", "", 0},
                 {"Placed", true, "Placed", "", 0},
                 {},
-                uncovered(d, *g->gateway, *o.policy, e)};
+                uncovered(d, *g->gateway, *o.policy, e),
+                o.policy->spec.dest_subnet.empty() ? d.prefixes_unknown : std::string()};
   if (e.owner == kNobody) {
     wanted.placed = {"Placed", false, "NoReadyNode", "no node of the gateway can take the EIP", 0};
   } else {
@@ -150,8 +154,8 @@ void finish(Draft& d, const GatewayDraft* g, const Outcome& o) {
                       : e.eip.unserved
                           ? "its packets leave with their node's address "
                             "(failurePolicy NodeIP)"
-                          : "its packets are dropped until the node has not been Ready "
-                            "for one eipEvictionTimeout; then failurePolicy NodeIP acts";
+                          : "its packets are dropped until no Ready node has had the EIP for one "
+                            "eipEvictionTimeout; then failurePolicy NodeIP acts";
   }
   write(d, *o.policy, std::move(wanted));
 }

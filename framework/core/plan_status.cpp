@@ -148,15 +148,24 @@ std::string holders(const GatewayDraft& g) {
 }
 
 void record_moves(const Draft& d, const GatewayDraft& g, Conditions& conditions) {
-  std::map<std::string, std::vector<std::string>> by_way;
+  struct Way {
+    std::vector<std::string> eips;
+    std::int64_t unserved_ms = 0;  // the longest
+  };
+  std::map<std::string, Way> by_way;
   for (const std::size_t i : g.moves) {
     const Move& m = d.out.moves[i];
-    by_way[fmt::format("from {} to {} ({})", m.from, m.to, m.why)].push_back(m.eip);
+    const std::string to = m.to.empty() ? "no node" : m.to;
+    Way& way = by_way[fmt::format("from {} to {} ({}", m.from, to, m.why)];
+    way.eips.push_back(m.eip);
+    way.unserved_ms = std::max(way.unserved_ms, m.unserved_ms);
   }
   std::string message;
-  for (const auto& [way, eips] : by_way) {
+  for (const auto& [text, way] : by_way) {
     if (!message.empty()) message += "; ";
-    message += some_of(eips) + " " + way;
+    message += some_of(way.eips) + " " + text;
+    if (way.unserved_ms > 0) message += fmt::format(", unserved for {} ms", way.unserved_ms);
+    message += ")";
     if (message.size() > 1000) break;
   }
   if (message.empty()) return;

@@ -50,8 +50,9 @@ constexpr Field kCondition[] = {
     {"type", {}}, {"status", {}}, {"reason", {}}, {"message", {}}, {"lastTransitionTime", {}}};
 constexpr Field kPolicyRef[] = {{"name", {}}, {"namespace", {}}, {"uid", {}}};
 constexpr Field kEip[] = {
-    {"ipv4", {}},  {"ipv6", {}},       {"useNodeIP", {}}, {"id", {}},
-    {"epoch", {}}, {"movingFrom", {}}, {"unserved", {}},  {"policies", kPolicyRef}};
+    {"ipv4", {}},     {"ipv6", {}},       {"useNodeIP", {}},       {"id", {}},
+    {"epoch", {}},    {"movingFrom", {}}, {"unservedSince", {}},   {"unserved", {}},
+    {"leftNode", {}}, {"leftWhy", {}},    {"policies", kPolicyRef}};
 constexpr Field kGatewayNode[] = {{"name", {}}, {"status", {}}, {"eips", kEip}};
 constexpr Field kUsage[] = {
     {"ipv4Total", {}}, {"ipv4Free", {}}, {"ipv6Total", {}}, {"ipv6Free", {}}};

@@ -15,7 +15,10 @@ void read_eip(const Cursor& c, EipStatus& out) {
   c["id"].get_uint(out.id, detail::kMaxEgressId);
   c["epoch"].get_uint(out.epoch);
   c["movingFrom"].get(out.moving_from);
+  c["unservedSince"].get_time(out.unserved_since_ms);
   c["unserved"].get(out.unserved);
+  c["leftNode"].get(out.left_node);
+  c["leftWhy"].get(out.left_why);
   c["policies"].each([&out](const Cursor& p) {
     PolicyRef& ref = out.policies.emplace_back();
     p["name"].get(ref.name);
@@ -38,7 +41,10 @@ json eips_json(const std::vector<EipStatus>& eips) {
     put(j, "id", std::uint64_t{e.id});
     put(j, "epoch", e.epoch);
     put(j, "movingFrom", e.moving_from);
+    if (e.unserved_since_ms != 0) j["unservedSince"] = format_micro_time(e.unserved_since_ms);
     put(j, "unserved", e.unserved);
+    put(j, "leftNode", e.left_node);
+    put(j, "leftWhy", e.left_why);
     for (const PolicyRef& p : e.policies) {
       json ref{{"name", p.name}};
       put(ref, "namespace", p.ns);

@@ -2,6 +2,7 @@
 // JSON in and out: codec.hpp.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -43,8 +44,12 @@ struct EipStatus {
   std::uint32_t id = 0;     // 1..16383
   std::uint64_t epoch = 0;  // grows with every change of owner
   std::string moving_from;  // planned move in progress: the former owner
-  bool unserved = false;    // new: the owner has not been Ready for one eviction timeout and
-                            // nobody else can take it: failurePolicy NodeIP acts
+  // new: since when no Ready node has it and none can take it, Unix time by the leader that saw it;
+  // 0: it is served. And that this has lasted for one eviction timeout: failurePolicy NodeIP acts.
+  std::int64_t unserved_since_ms = 0;
+  bool unserved = false;
+  // new: while it is unplaced: the node that had it last, and why it left it ("NodeNotSelected").
+  std::string left_node, left_why;
   std::vector<PolicyRef> policies;  // sorted
   friend bool operator==(const EipStatus&, const EipStatus&) = default;
 };
@@ -204,11 +209,11 @@ struct EgressClusterInfo {
     friend bool operator==(const Addresses&, const Addresses&) = default;
   };
   struct Status {
-    bool present = false;  // the controller has written it once: cluster prefixes are known
+    bool present = false;  // the controller has written it once
     std::string pod_cidr_mode;
     Addresses cluster_ip;
     std::map<std::string, Addresses> node_ip;   // by node
-    std::map<std::string, Addresses> pod_cidr;  // by node
+    std::map<std::string, Addresses> pod_cidr;  // by node; mode calico: by IPPool
     std::vector<std::string> extra_cidr;
     std::uint32_t next_egress_id = 1;
     std::vector<RetiredId> retired;
@@ -216,6 +221,13 @@ struct EgressClusterInfo {
     std::string leader;  // identity of the leader of that term; "default" only, for `egw status`
     std::vector<PeerInfo> peers;  // sorted by name
     Conditions conditions;
+    // Until then nothing outside the cluster can be told from what is inside.
+    [[nodiscard]] bool prefixes_known() const {
+      return present && (pod_cidr_mode != "calico" ||
+                         std::any_of(pod_cidr.begin(), pod_cidr.end(), [](const auto& pool) {
+                           return !pool.second.ipv4.empty() || !pool.second.ipv6.empty();
+                         }));
+    }
     friend bool operator==(const Status&, const Status&) = default;
   } status;
   std::string unknown_status;   // see codec.hpp

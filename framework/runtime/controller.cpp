@@ -376,21 +376,25 @@ void Controller::Impl::tell_moves(const core::Plan& plan, const std::string& gat
   struct Way {
     std::vector<std::string> eips;
     const core::Move* move = nullptr;
+    std::int64_t unserved_ms = 0;  // the longest
   };
   std::map<std::string, Way> ways;
   for (const auto& move : plan.moves) {
     if (move.gateway != gateway) continue;
+    moves.push_front({clock.wall_ms(), move, took_ms});
+    if (moves.size() > kMovesKept) moves.pop_back();
+    if (move.to.empty()) continue;  // EipUnplaced has said it
     Way& way = ways[move.from + "\n" + move.to + "\n" + move.why];
     way.eips.push_back(move.eip);
+    way.unserved_ms = std::max(way.unserved_ms, move.unserved_ms);
     way.move = &move;
     log.info("EIP moved", {{"gateway", move.gateway},
                            {"eip", move.eip},
                            {"from", move.from},
                            {"to", move.to},
-                           {"why", move.why}});
+                           {"why", move.why},
+                           {"unservedMs", std::to_string(move.unserved_ms)}});
     metrics.moved(move.why);
-    moves.push_front({clock.wall_ms(), move, took_ms});
-    if (moves.size() > kMovesKept) moves.pop_back();
   }
   for (const auto& [key, way] : ways) {
     const core::Move& move = *way.move;
@@ -401,6 +405,7 @@ void Controller::Impl::tell_moves(const core::Plan& plan, const std::string& gat
       detail +=
           ", " + std::to_string(move.silent_ms) + " ms after " + move.from + " was heard last";
     }
+    if (way.unserved_ms > 0) detail += ", unserved for " + std::to_string(way.unserved_ms) + " ms";
     events.record(
         {Kind::kEgressGateway,
          {"", gateway},
@@ -476,6 +481,7 @@ nlohmann::json Controller::state() const {
                      {"epoch", past.move.epoch},
                      {"planned", past.move.planned},
                      {"silentMs", past.move.silent_ms},
+                     {"unservedMs", past.move.unserved_ms},
                      {"tookMs", past.took_ms}});
   }
   return {{"role", "controller"},

@@ -41,7 +41,8 @@ json sample(const json& schema, const std::string& name) {
   if (type == "integer") return schema.value("maximum", 7);
   if (type == "boolean") return !schema.value("default", false);
   if (schema.value("format", "") == "date-time") {
-    return name == "lastHeartbeatTime" ? "2026-01-02T03:04:05.678000Z" : "2026-01-02T03:04:05Z";
+    const bool fine = name == "lastHeartbeatTime" || name == "unservedSince";
+    return fine ? "2026-01-02T03:04:05.678000Z" : "2026-01-02T03:04:05Z";
   }
   if (!schema.contains("enum")) return "text";
   // Not what absence means, and not In of one value, which the model writes as a label.

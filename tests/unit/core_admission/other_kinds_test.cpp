@@ -146,6 +146,26 @@ TEST(ClusterInfo, DefaultCannotBeDeleted) {
   EXPECT_TRUE(store.remove(cluster_info(R"({"metadata": {"name": "peers-2"}})")).admitted);
 }
 
+TEST(ForeignKinds, PrefixesOfTheClusterAreRead) {
+  Store store;
+  const auto denials = [&store](const char* text) {
+    return store.create(json::parse(text)).denials;
+  };
+  EXPECT_THAT(
+      denials(
+          R"({"kind": "IPPool", "metadata": {"name": "pool"}, "spec": {"cidr": "10.244.0.0/16"}})"),
+      IsEmpty());
+  EXPECT_THAT(denials(R"({"kind": "IPPool", "metadata": {"name": "pool"}, "spec": {"cidr": "x"}})"),
+              ElementsAre(HasSubstr("spec.cidr: \"x\" is not a prefix")));
+  EXPECT_THAT(
+      denials(R"({"kind": "IPPool", "metadata": {"name": "pool"}, "spec": {"disabled": true}})"),
+      ElementsAre(HasSubstr("spec.cidr")));
+  EXPECT_THAT(
+      denials(
+          R"({"kind": "ServiceCIDR", "metadata": {"name": "k"}, "spec": {"cidrs": ["10.96.0.0/12", "y"]}})"),
+      ElementsAre(HasSubstr("spec.cidrs[1]: \"y\" is not a prefix")));
+}
+
 TEST(Tunnel, SpecKnowsNoField) {
   Store store;
   const json tunnel = json::parse(R"({"kind": "EgressTunnel", "metadata": {"name": "n1"},

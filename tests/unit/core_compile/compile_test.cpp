@@ -365,6 +365,22 @@ TEST_F(CompileTest, EmptyDestinationWaitsForTheClustersPrefixes) {
   EXPECT_THAT(reasons(), IsEmpty());
 }
 
+TEST_F(CompileTest, CalicoWithoutAPoolIsNotKnowingThePrefixes) {
+  auto& status = world.cluster_infos["default"].status;
+  status.pod_cidr_mode = "calico";
+  status.pod_cidr = {{"pool2", {}}};
+  add_policy("app", "all", 1);
+  put(world, pod("app", "a", {"10.244.1.1"}, {{"app", "all"}}));
+  EXPECT_THAT(endpoints(), IsEmpty());
+  EXPECT_THAT(reasons(), ElementsAre("all:ClusterPrefixesUnknown"));
+  status.pod_cidr["pool"].ipv4 = {"10.244.0.0/16"};
+  model::Changes changes;
+  changes.cluster_infos = true;
+  compiler.update(world, changes);
+  EXPECT_EQ(look_up(compiler.state(), "10.244.1.1", "203.0.113.1"), to(1));
+  EXPECT_THAT(reasons(), IsEmpty());
+}
+
 TEST_F(CompileTest, WithoutPlaceThePolicyFollowsItsFailurePolicy) {
   for (const auto* name : {"drop", "node"}) {
     auto p = policy("app", name, "gw");
@@ -378,7 +394,12 @@ TEST_F(CompileTest, WithoutPlaceThePolicyFollowsItsFailurePolicy) {
   put(world, pod("app", "b", {"10.244.1.2", "fd00:244::2"}, {{"app", "node"}}));
   EXPECT_EQ(look_up(state(), "10.244.1.1", "203.0.113.1"), kDropped);
   EXPECT_EQ(look_up(state(), "fd00:244::1", "2001:db8::1"), kDropped);
+  EXPECT_EQ(look_up(state(), "10.244.1.2", "203.0.113.1"), kDropped)
+      << "the leader has not said that NodeIP acts";
+  world.gateways["gw"].status.unplaced[0].unserved = true;
+  EXPECT_EQ(look_up(state(), "10.244.1.1", "203.0.113.1"), kDropped);
   EXPECT_EQ(look_up(state(), "10.244.1.2", "203.0.113.1"), kNodeIp);
+  EXPECT_EQ(look_up(state(), "fd00:244::2", "2001:db8::1"), kNodeIp);
   world.gateways.clear();
   EXPECT_EQ(look_up(state(), "10.244.1.1", "203.0.113.1"), kDropped) << "no gateway: no leak";
   EXPECT_EQ(look_up(state(), "fd00:244::1", "2001:db8::1"), kDropped);

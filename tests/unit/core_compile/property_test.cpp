@@ -199,6 +199,15 @@ void change_gateway(model::World& world, model::Changes& changes) {
     }
     gateway.status.node_list.push_back(std::move(entry));
   }
+  gateway.status.unplaced.clear();
+  if (one_in(2)) return;
+  auto e = eip(9, one_in(4) ? "" : "10.6.1.9", one_in(3) ? "" : "fd00:6:1::9", {});
+  e.use_node_ip = one_in(5);
+  e.unserved = one_in(2);
+  for (const auto& [key, p] : world.policies) {
+    if (one_in(3)) e.policies.push_back({key.name, key.ns});
+  }
+  gateway.status.unplaced.push_back(std::move(e));
 }
 
 void change_something(model::World& world, model::Changes& changes) {
@@ -288,6 +297,14 @@ std::pair<model::ActionKind, std::uint32_t> decision(const model::World& world,
     return {model::ActionKind::kEgress, e->id};
   }
   const auto gateway = world.gateways.find(p.spec.gateway);
+  if (e == nullptr && gateway != world.gateways.end()) {
+    for (const auto& waiting : gateway->second.status.unplaced) {
+      if (std::count(waiting.policies.begin(), waiting.policies.end(), p.ref()) == 0) continue;
+      if (!waiting.use_node_ip && (v4 ? waiting.ipv4 : waiting.ipv6).empty()) continue;
+      return {node_ip && waiting.unserved ? model::ActionKind::kNodeIp : model::ActionKind::kDrop,
+              0};
+    }
+  }
   if (gateway == world.gateways.end() || p.spec.egress_ip.use_node_ip) return failure;
   const auto& pools = gateway->second.spec.ippools;
   if (!(v4 ? pools.ipv4 : pools.ipv6).empty()) return failure;

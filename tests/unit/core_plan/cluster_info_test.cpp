@@ -1,4 +1,6 @@
 // EgressClusterInfo: the cluster's own prefixes.
+#include <gmock/gmock.h>
+
 #include "unit/core_plan/cluster.hpp"
 
 namespace egw::test {
@@ -70,6 +72,66 @@ TEST(PlanClusterInfo, CalicosPoolsWhereTheStoreHasThem) {
   c.world.ip_pools_known = true;  // Calico is gone
   c.settle();
   EXPECT_EQ(c.info().pod_cidr_mode, "k8s");
+}
+
+// Decision 13: until the cluster's own prefixes are known, an empty destSubnet waits and says so.
+TEST(PlanClusterInfo, CalicoWithoutAPoolIsNotKnowingThePrefixes) {
+  Cluster c;
+  c.nodes(1);
+  c.world.nodes["n1"].pod_cidrs = {"10.244.1.0/24"};
+  c.gateway("g", {"10.0.0.1"});
+  c.policy("ns", "all", "g");
+  c.policy("ns", "some", "g").spec.dest_subnet = {"203.0.113.0/24"};
+  c.remembers = true;
+  c.start();
+  const auto told = [&c](const model::Conditions& conditions) {
+    const auto* found = find_condition(conditions, "ClusterPrefixesUnknown");
+    return found == nullptr ? "" : found->message;
+  };
+  EXPECT_TRUE(c.info().prefixes_known());
+  EXPECT_EQ(told(c.info().conditions), "");
+  c.world.cluster_infos["default"].spec.pod_cidr_mode = "calico";
+  touch(c.world, c.world.cluster_infos["default"].meta);
+  c.settle();
+  EXPECT_FALSE(c.info().prefixes_known());
+  EXPECT_THAT(told(c.info().conditions), testing::HasSubstr("no IPPool is there"));
+  EXPECT_EQ(told(c.status("all").conditions), told(c.info().conditions));
+  EXPECT_EQ(told(c.status("some").conditions), "");
+  EXPECT_EQ(c.count("ClusterPrefixesUnknown"), 1);
+  c.world.ip_pools["bad"].cidrs = {"x"};
+  c.world.ip_pools_known = true;
+  c.settle();
+  EXPECT_FALSE(c.info().prefixes_known());
+  EXPECT_THAT(told(c.status("all").conditions),
+              testing::HasSubstr("no IPPool has a valid spec.cidr (bad)"));
+  c.world.ip_pools["good"].cidrs = {"192.168.0.0/16"};
+  c.settle();
+  EXPECT_TRUE(c.info().prefixes_known());
+  EXPECT_EQ(told(c.info().conditions), "");
+  EXPECT_EQ(told(c.status("all").conditions), "");
+  EXPECT_EQ(c.reason("all"), "Allocated");
+  const auto* left_out = find_condition(c.info().conditions, "InvalidIPPool");
+  ASSERT_NE(left_out, nullptr);
+  EXPECT_THAT(left_out->message, testing::HasSubstr("IPPool bad"));
+  c.world.ip_pools.erase("bad");
+  c.settle();
+  EXPECT_EQ(find_condition(c.info().conditions, "InvalidIPPool"), nullptr);
+}
+
+TEST(PlanClusterInfo, AutoWithAnUnusablePoolWaits) {
+  Cluster c;
+  c.nodes(1);
+  c.world.nodes["n1"].pod_cidrs = {"10.244.1.0/24"};
+  c.start();
+  ASSERT_TRUE(c.info().prefixes_known());
+  c.world.ip_pools["pool2"].cidrs = {};
+  c.world.ip_pools_known = true;
+  c.settle();
+  EXPECT_EQ(c.info().pod_cidr_mode, "calico");
+  EXPECT_FALSE(c.info().prefixes_known());
+  c.world.ip_pools.clear();
+  c.settle();
+  EXPECT_TRUE(c.info().prefixes_known());
 }
 
 TEST(PlanClusterInfo, TheRangeOfServicesFollowsTheStoreAndTheSwitch) {

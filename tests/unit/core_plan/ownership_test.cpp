@@ -215,7 +215,7 @@ TEST(PlanDecision18, NodeIpActsAfterOneTimeoutWithoutAnybody) {
   EXPECT_THAT(c.condition("g", "OwnerNotReady")->message, HasSubstr("NodeIP"));
   // A new leader does not take that back.
   c.input.term = 2;
-  c.input.not_ready.clear();
+  c.input.unserved.clear();
   c.input.heartbeats.clear();
   c.input.watching_since_ms = c.input.now_ms;
   c.settle();
@@ -241,6 +241,125 @@ TEST(PlanDecision18, NodeIpDoesNotActForAnOwnerThatComesBackInTime) {
     c.beat("n1");
     c.settle();
   }
+}
+
+// The same where there is no owner any more, or never was one.
+TEST(PlanDecision18, NodeIpActsForAnUnplacedEipAfterOneTimeout) {
+  Cluster c;
+  c.nodes(1);
+  c.gateway("g", {"10.0.0.1-10.0.0.2"});
+  c.named("a", "g", "10.0.0.1").spec.failure_policy = model::FailurePolicy::kNodeIp;
+  c.start();
+  const auto degraded = [&c](const char* policy) {
+    const auto* found = find_condition(c.status(policy).conditions, "Degraded");
+    return found == nullptr ? "" : found->message;
+  };
+  EXPECT_EQ(c.eip("g", "10.0.0.1")->unserved_since_ms, 0);
+  c.world.nodes["n1"].meta.labels.clear();
+  touch(c.world, c.world.nodes["n1"].meta);
+  c.step();
+  ASSERT_EQ(c.owner("g", "10.0.0.1"), "");
+  const std::int64_t since = c.input.wall_ms;
+  EXPECT_EQ(c.eip("g", "10.0.0.1")->unserved_since_ms, since);
+  EXPECT_EQ(c.last.wake_ms, c.input.now_ms + 15000);
+  c.settle();
+  EXPECT_THAT(degraded("a"), HasSubstr("dropped until"));
+  c.pass(5000);
+  c.named("new", "g", "10.0.0.2").spec.failure_policy = model::FailurePolicy::kNodeIp;
+  c.settle();
+  c.pass(9999);
+  c.settle();
+  EXPECT_FALSE(c.eip("g", "10.0.0.1")->unserved);
+  // Another leader, whose steady clock is another one, goes on counting.
+  c.input.term = 2;
+  c.input.unserved.clear();
+  c.input.heartbeats.clear();
+  c.input.now_ms += 777'000'000;
+  c.input.watching_since_ms = c.input.now_ms;
+  c.settle();
+  EXPECT_FALSE(c.eip("g", "10.0.0.1")->unserved);
+  EXPECT_EQ(c.eip("g", "10.0.0.1")->unserved_since_ms, since);
+  EXPECT_EQ(c.last.wake_ms, c.input.now_ms + 1);
+  c.pass(1);
+  c.settle();
+  EXPECT_TRUE(c.eip("g", "10.0.0.1")->unserved);
+  EXPECT_THAT(degraded("a"), HasSubstr("leave with their node's address"));
+  EXPECT_FALSE(c.eip("g", "10.0.0.2")->unserved) << "its time began when it was made";
+  EXPECT_THAT(degraded("new"), HasSubstr("dropped until"));
+  c.pass(5000);
+  c.settle();
+  EXPECT_TRUE(c.eip("g", "10.0.0.2")->unserved);
+  c.node("n2");
+  c.settle();
+  c.beat("n2");
+  c.settle();
+  EXPECT_EQ(c.owner("g", "10.0.0.1"), "n2");
+  EXPECT_FALSE(c.eip("g", "10.0.0.1")->unserved);
+  EXPECT_EQ(c.eip("g", "10.0.0.1")->unserved_since_ms, 0);
+  EXPECT_EQ(degraded("a"), "");
+}
+
+TEST(PlanDecision18, AnEipThatIsPlacedAgainHasMoved) {
+  Cluster c;
+  c.nodes(1);
+  c.gateway("g", {"10.0.0.1"});
+  c.policy("ns", "a", "g");
+  c.start();
+  EXPECT_TRUE(c.moves.empty()) << "placed for the first time";
+  const auto last_move = [&c] { return c.condition("g", "LastMove")->message; };
+  c.world.nodes["n1"].meta.labels.clear();
+  c.settle();
+  ASSERT_EQ(c.moves.size(), 1U);
+  EXPECT_EQ(c.moves[0].from + " " + c.moves[0].to + " " + c.moves[0].why, "n1  NodeNotSelected");
+  EXPECT_EQ(c.count("EipUnplaced"), 1);
+  EXPECT_EQ(last_move(), "10.0.0.1 from n1 to no node (NodeNotSelected)");
+  c.pass(3000);
+  c.input.term = 2;  // the next leader tells the same
+  c.input.unserved.clear();
+  c.settle();
+  EXPECT_EQ(c.moves.size(), 1U);
+  c.node("n2");
+  c.settle();
+  c.beat("n2");
+  c.pass(500);
+  c.settle();
+  ASSERT_EQ(c.moves.size(), 2U);
+  EXPECT_EQ(c.moves[1].from, "n1");
+  EXPECT_EQ(c.moves[1].to, "n2");
+  EXPECT_EQ(c.moves[1].why, "NodeNotSelected");
+  EXPECT_EQ(c.moves[1].unserved_ms, 3500);
+  EXPECT_EQ(last_move(), "10.0.0.1 from n1 to n2 (NodeNotSelected, unserved for 3500 ms)");
+  EXPECT_EQ(c.count("EipMoved"), 1);
+  EXPECT_EQ(c.eip("g", "10.0.0.1")->left_node, "");
+  // An owner that is not Ready for a while, too.
+  c.tunnel("n2").status.phase = model::TunnelPhase::kFailed;
+  c.settle();
+  c.pass(2000);
+  c.node("n3");
+  c.settle();
+  c.beat("n3");
+  c.settle();
+  EXPECT_EQ(last_move(), "10.0.0.1 from n2 to n3 (Failed, unserved for 2000 ms)");
+}
+
+TEST(PlanDecision18, AnOwnerThatIsNotReadyAndThenLeavesCountsAsOneTime) {
+  Cluster c;
+  c.nodes(1);
+  c.gateway("g", {"10.0.0.1"});
+  c.policy("ns", "a", "g");
+  c.start();
+  c.tunnel("n1").status.phase = model::TunnelPhase::kFailed;
+  c.settle();
+  c.pass(10'000);
+  c.world.nodes.erase("n1");
+  c.settle();
+  ASSERT_EQ(c.owner("g", "10.0.0.1"), "");
+  c.pass(4'999);
+  c.settle();
+  EXPECT_FALSE(c.eip("g", "10.0.0.1")->unserved);
+  c.pass(1);
+  c.settle();
+  EXPECT_TRUE(c.eip("g", "10.0.0.1")->unserved);
 }
 
 TEST(PlanDecision18, LongDeadTunnelsSayNothingAboutTheStore) {

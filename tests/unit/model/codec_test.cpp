@@ -29,7 +29,9 @@ TEST(Codec, GatewayOfTheDocumentation) {
         {"ipv4": "10.6.1.56", "ipv6": "fd00::55", "id": 7, "epoch": 2, "movingFrom": "node2",
          "policies": [{"name": "all"}, {"name": "web", "namespace": "default"}]},
         {"useNodeIP": true, "id": 8, "epoch": 1, "unserved": true}]}],
-      "unplaced": [{"ipv4": "10.6.1.55", "ipv6": "fd00::56", "id": 9}],
+      "unplaced": [{"ipv4": "10.6.1.55", "ipv6": "fd00::56", "id": 9,
+                    "unservedSince": "2024-05-01T12:00:04.250000Z",
+                    "leftNode": "node3", "leftWhy": "NodeDeleted"}],
       "ipUsage": {"ipv4Total": 2, "ipv4Free": 1, "ipv6Total": 2, "ipv6Free": 1},
       "conditions": [{"type": "Ready", "status": "True", "reason": "Served", "message": "m",
                       "lastTransitionTime": "2024-05-01T12:00:05Z"}]}})");
@@ -50,6 +52,7 @@ TEST(Codec, GatewayOfTheDocumentation) {
   EXPECT_FALSE(eip.unserved);
   EXPECT_TRUE(g.status.node_list[0].eips[1].use_node_ip);
   EXPECT_TRUE(g.status.node_list[0].eips[1].unserved);
+  EXPECT_EQ(g.status.unplaced[0].unserved_since_ms, 1714564804250);
   EXPECT_EQ(g.status.conditions[0].transition_ms, 1714564805000);
   EXPECT_EQ(encode(g), doc);
   EXPECT_EQ(encode_status(g), doc["status"]);
