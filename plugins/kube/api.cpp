@@ -5,6 +5,7 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <random>
 
 namespace egw::kube {
 
@@ -18,6 +19,20 @@ namespace {
 constexpr auto kQuiet = 10s;
 constexpr auto kLook = 2500ms;
 constexpr auto kAskDeadline = 3000ms;
+// Of a request that is repeated: the first pause, and what the last attempt must have left.
+constexpr auto kFirstPause = 50ms, kLastAttempt = 100ms;
+// While somebody rests: one question for all of them, about every 0.75 s.
+constexpr std::int64_t kProbeMs[] = {500, 1000};
+// For so long after an outage the API server may refuse what it takes in a moment: 403 before it
+// has read its roles, 429 before it has read a kind's objects.
+constexpr auto kSettling = 30s;
+constexpr auto kLongestSettling = 500ms;
+
+milliseconds until_probe() {
+  thread_local std::minstd_rand random(std::random_device{}());
+  return milliseconds(
+      std::uniform_int_distribution<std::int64_t>(kProbeMs[0], kProbeMs[1])(random));
+}
 
 bool worth_repeating(const HttpAnswer& answer) {
   if (answer.stopped) return false;
@@ -61,22 +76,37 @@ HttpAnswer Api::once(HttpClient& client, const HttpRequest& request, const Stop*
     if (answer.code != 401) break;
     credentials_.refused();
   }
-  if (!answer.stopped) failed_ = answer.code == 0 || answer.code == 401;
+  if (answer.stopped) return answer;
+  failed_ = answer.code == 0 || answer.code == 401;
+  // The end of a stream says nothing about now.
+  if (!request.on_data || answer.code / 100 != 2) outage_.note(answer.code);
   return answer;
 }
 
 HttpAnswer Api::call(HttpRequest request, Stop* stop) {
   const auto until = steady_clock::now() + request.deadline;
-  BackOff back_off(50ms, 2000ms);
+  BackOff back_off(kFirstPause, 2000ms);
   for (;;) {
+    const auto began = steady_clock::now();
     HttpAnswer answer = once(request, stop);
     if (!worth_repeating(answer)) return answer;
-    const milliseconds pause = back_off.next(answer.retry_after);
     const auto left = std::chrono::floor<milliseconds>(until - steady_clock::now());
-    if (pause + 10ms >= left) return answer;
-    if (stop != nullptr ? stop->wait(pause) : stop_.wait(pause)) return answer;
-    request.deadline = left - pause;
+    const milliseconds longest = left - answer.retry_after - kLastAttempt;
+    if (longest < kFirstPause) return answer;
+    Refusal refusal{true, answer.retry_after, kFirstPause, began};
+    back_off.limit(longest);
+    if (rest(refusal, back_off, stop != nullptr ? *stop : stop_)) return answer;
+    request.deadline =
+        std::max<milliseconds>(10ms, std::chrono::floor<milliseconds>(until - steady_clock::now()));
   }
+}
+
+bool Api::rest(const Refusal& refusal, BackOff& back_off, Stop& stop) {
+  if (outage_.back_within(kSettling)) back_off.limit(kLongestSettling);
+  const milliseconds pause = back_off.next(refusal.retry_after);
+  if (!refusal.by_outage) return stop.wait(pause);
+  const milliseconds least = refusal.retry_after + refusal.least;
+  return outage_.rest(std::min(least, pause), pause, refusal.attempt, stop);
 }
 
 sdk::Outcome<nlohmann::json> Api::object(HttpRequest request, const Asked& asked, Stop* stop) {
@@ -103,12 +133,16 @@ void Api::keep_watch() {
   sigset_t all;
   ::sigfillset(&all);
   ::pthread_sigmask(SIG_BLOCK, &all, nullptr);
-  while (!stop_.wait(kLook)) {
+  while (!stop_.wait(outage_.awaited() ? until_probe() : milliseconds(kLook))) {
+    HttpRequest request;
+    request.deadline = kAskDeadline;
+    if (outage_.awaited()) {
+      request.path = "/readyz";
+      (void)once(requests_, request, &stop_);  // whoever rests goes on when it is good
+    }
     if (streams_.streams() == 0 || steady_clock::now() - streams_.last_received() < kQuiet)
       continue;
-    HttpRequest request;
     request.path = "/livez";
-    request.deadline = kAskDeadline;
     (void)once(streams_, request, &stop_);  // without an answer, the client gives the connection up
   }
 }

@@ -11,6 +11,7 @@
 #include "credentials.hpp"
 #include "egw/sdk/plugin.hpp"
 #include "http.hpp"
+#include "outage.hpp"
 
 namespace egw::kube {
 
@@ -41,6 +42,15 @@ class Api {
     const auto last = std::max(requests_.last_received(), streams_.last_received());
     return !failed_ && std::chrono::steady_clock::now() - last < time;
   }
+  // What somebody pauses for who is going to ask again.
+  struct Refusal {
+    bool by_outage = false;  // the server was not there, or not able to serve
+    std::chrono::milliseconds retry_after{0}, least{0};
+    std::chrono::steady_clock::time_point attempt;  // when it began
+  };
+  // The pause: back_off's, shorter for a while after an outage. After an outage itself it ends, not
+  // before `least`, when the server serves again, for whomever it was. True when `stop` ended it.
+  bool rest(const Refusal& refusal, BackOff& back_off, Stop& stop);
   // ok() when the server answers.
   [[nodiscard]] sdk::Status alive(std::chrono::milliseconds deadline);
 
@@ -54,6 +64,7 @@ class Api {
   HttpClient streams_;
   HttpClient requests_;              // goes first: it tells the other one
   std::atomic<bool> failed_{false};  // the last request got no answer, or was not let in
+  Outage outage_;
   Stop stop_;
   std::thread keeper_;
 };

@@ -15,6 +15,8 @@ class BackOff {
       : first_(first), longest_(longest), bound_(first), random_(std::random_device{}()) {}
 
   void reset() { bound_ = first_; }
+  // No pause that is longer than this for now.
+  void limit(Milliseconds longest) { bound_ = std::min(bound_, longest); }
   // Between half of the bound and the bound, which doubles. at_least: what the server asked for;
   // on top of it comes the same jitter.
   Milliseconds next(Milliseconds at_least = Milliseconds(0)) {

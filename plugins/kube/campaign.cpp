@@ -105,11 +105,17 @@ sdk::Outcome<json> Campaign::store(const json& lease, Pause deadline, Stop* stop
 
 Campaign::Pause Campaign::stand() {
   const Pause patience = std::max<Pause>(kShortestRequest, config_.renew_deadline / 2);
+  const Time asked = steady_clock::now();
   sdk::Outcome<json> lease = read(patience, &stop_);
   trouble(lease.status());
   // The observation goes on, as client-go's does: who has renewed meanwhile is seen to have done so
   // by the next read that succeeds, and until then nothing is taken.
-  if (!lease.ok()) return jittered(config_.retry_period);
+  if (!lease.ok()) {
+    const bool by_outage = lease.status().code == Code::kUnavailable;
+    BackOff pause(config_.retry_period, config_.retry_period);
+    api_.rest({by_outage, Pause(0), kShortestRequest, asked}, pause, stop_);
+    return Pause(0);
+  }
   const LeaseRecord record = lease->is_null() ? LeaseRecord{} : read_lease(*lease);
   observe(record);
   const Time runs_out = seen_since_ + record.duration;

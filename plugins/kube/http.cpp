@@ -122,7 +122,9 @@ void HttpClient::Transfer::set_up() {
   ::curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
   ::curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
   if (client.speaks_ == Speaks::kHttp2) {
-    ::curl_easy_setopt(easy, CURLOPT_PIPEWAIT, 1L);  // for the one HTTP/2 connection
+    // For the one HTTP/2 connection. Where there will be none, libcurl 7.88 may forget one of
+    // several that have begun to wait for it.
+    if (client.multiplexes_) ::curl_easy_setopt(easy, CURLOPT_PIPEWAIT, 1L);
     ::curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, kStreamBuffer);
   } else {
     ::curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
@@ -192,6 +194,7 @@ std::string HttpClient::Transfer::reason(int result) const {
 HttpClient::HttpClient(Server server, Speaks speaks)
     : server_(std::move(server)),
       speaks_(speaks),
+      multiplexes_(server_.url.rfind("https://", 0) == 0),
       received_(steady_clock::now().time_since_epoch().count()) {
   init_curl();
   multi_ = ::curl_multi_init();
@@ -349,6 +352,9 @@ void HttpClient::end(Transfer& transfer, const std::string& error) {
   HttpAnswer& answer = transfer.answer;
   answer.code = transfer.code();
   answer.error = error;
+  long version = 0;
+  ::curl_easy_getinfo(transfer.easy, CURLINFO_HTTP_VERSION, &version);
+  if (version == CURL_HTTP_VERSION_1_0 || version == CURL_HTTP_VERSION_1_1) multiplexes_ = false;
   curl_off_t before_sending = 0;
   ::curl_easy_getinfo(transfer.easy, CURLINFO_PRETRANSFER_TIME_T, &before_sending);
   answer.sent = before_sending > 0;

@@ -111,6 +111,7 @@ class HttpClient {
 
   const Server server_;
   const Speaks speaks_;
+  std::atomic<bool> multiplexes_;         // as far as is known: the server speaks HTTP/2
   void* multi_ = nullptr;                 // CURLM, the thread's own but for wake()
   std::list<Transfer*> active_;           // the thread's own
   std::function<void(Time)> tell_;        // of a death

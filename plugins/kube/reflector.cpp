@@ -42,6 +42,9 @@ std::string accept(bool metadata_only, const char* kind) {
   return metadata_only ? plain + ";as=" + kind + ";g=meta.k8s.io;v=v1," + plain : plain;
 }
 
+// Answers of a server that cannot serve now, whoever asks; 0: there was none.
+bool is_away(int code) { return code == 0 || code == 429 || (code >= 500 && code <= 504); }
+
 std::string field_selector(std::string_view name, std::string_view fields) {
   std::string out(fields);
   if (!name.empty()) {
@@ -124,7 +127,7 @@ void Reflector::settle(const End& how, steady_clock::time_point began, BackOff& 
   }
   const bool patient = connected_ && now - lost_since_ < kOverloadGrace;
   if (!how.expired && !(how.overloaded && patient)) disconnect(how.status.text());
-  stop_.wait(back_off.next(how.retry_after));
+  api_.rest({how.away, how.retry_after, kBackOffFirst / 2, began}, back_off, stop_);
 }
 
 void Reflector::disconnect(const std::string& why) {
@@ -208,6 +211,7 @@ Reflector::End Reflector::page(std::string& more, bool& complete) {
   End how;
   how.retry_after = answer.retry_after;
   how.overloaded = answer.code == 429;
+  how.away = is_away(answer.code);
   how.expired = answer.code == 410;  // the pages took too long: from the beginning
   how.status = status_of(answer, {"list", resource_.text(), ""});
   if (!how.status.ok()) return how;
@@ -266,6 +270,7 @@ Reflector::End Reflector::watch(bool initial) {
   const HttpAnswer answer = api_.once(request, &stop_);
   how.retry_after = answer.retry_after;
   how.overloaded = answer.code == 429;
+  how.away = is_away(answer.code);
   how.expired = how.expired || answer.code == 410;
   // 1.31 and older, or the feature is off: sendInitialEvents is refused as an invalid option.
   how.unsupported = initial && !how.established && (answer.code == 422 || answer.code == 400);
@@ -300,6 +305,7 @@ bool Reflector::on_event(WatchEvent event, End& how) {
       code != event.object.end() && code->is_number_integer() ? code->get<int>() : 500;
   how.expired = number == 410;
   how.overloaded = number == 429;
+  how.away = is_away(number);
   if (!how.expired) how.status = status_of(number, event.object, asked_);
   return false;
 }

@@ -53,6 +53,7 @@ class Reflector {
     bool expired = false;      // 410
     bool unsupported = false;  // the server does no streaming lists
     bool overloaded = false;   // 429
+    bool away = false;         // the server cannot serve, whoever asks
     std::chrono::milliseconds retry_after{0};
   };
 

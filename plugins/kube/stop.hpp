@@ -5,6 +5,7 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <functional>
 #include <mutex>
 
 namespace egw::kube {
@@ -24,6 +25,16 @@ class Stop {
   bool wait(std::chrono::milliseconds pause) {
     std::unique_lock lock(mutex_);
     return wake_.wait_for(lock, pause, [this] { return requested_.load(); });
+  }
+  // The same, and early when `over` says so, which whoever makes it true tells by look_again().
+  bool wait(std::chrono::milliseconds pause, const std::function<bool()>& over) {
+    std::unique_lock lock(mutex_);
+    wake_.wait_for(lock, pause, [&] { return requested_ || over(); });
+    return requested_;
+  }
+  void look_again() {
+    { const std::lock_guard lock(mutex_); }  // whoever has just asked `over` waits now
+    wake_.notify_all();
   }
 
  private:

@@ -388,6 +388,28 @@ def test_no_packet_is_lost_while_the_api_is_away(cluster, fault):
     steady_terms(cluster)
 
 
+CONNECTED = "connected to the state store"
+
+
+def test_everybody_is_back_soon_after_the_server(cluster):
+    """Longer than the longest pause between attempts, and several times: the pauses are drawn at random."""
+    slowest = []
+    for _ in range(3):
+        seen = {d.who: d.log_text().count(CONNECTED) for d in daemons(cluster)}
+        die(cluster)
+        time.sleep(22)
+        cluster.store.start_server()  # until /readyz is good
+        begin = time.monotonic()
+        while any(d.log_text().count(CONNECTED) == seen[d.who] for d in daemons(cluster)):
+            assert time.monotonic() < begin + 30, [d.who for d in daemons(cluster) if d.log_text().count(CONNECTED) == seen[d.who]]
+            time.sleep(0.05)
+        connected = time.monotonic() - begin
+        settled_leader(cluster)
+        slowest.append((round(connected, 2), round(time.monotonic() - begin, 2)))
+    result_line("kube_back_after_22_s", connected_and_led_s=slowest)
+    assert max(led for _, led in slowest) <= CONVERGED_S, slowest
+
+
 def result_line(name, **figures):
     """A machine-readable figure for docs/test-results.md."""
     print("figure " + json.dumps({"test": name, **figures}))

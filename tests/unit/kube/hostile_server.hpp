@@ -37,11 +37,13 @@ class HostileServer {
   // answers false.
   using Script = std::function<bool(Exchange&)>;
 
-  explicit HostileServer(Script script);
+  // port: of one that was there before; 0: any.
+  explicit HostileServer(Script script, int port = 0);
   ~HostileServer();
   HostileServer(const HostileServer&) = delete;
   HostileServer& operator=(const HostileServer&) = delete;
   [[nodiscard]] std::string url() const { return "http://127.0.0.1:" + std::to_string(port_); }
+  [[nodiscard]] int port() const { return port_; }
   [[nodiscard]] int requests() const { return requests_; }
 
  private:
