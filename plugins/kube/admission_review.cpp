@@ -153,8 +153,8 @@ Verdict judge(AdmissionRequest request, bool defaulting, const sdk::StoreHost& h
   const sdk::Admission answer = host.admit(request.op, kind, before, after, reader);
   verdict.warnings = answer.warnings;
   verdict.denied = !answer.admitted;
-  if (defaulting) {
-    if (answer.admitted && !after.empty()) verdict.patch = patch_by(request, answer.object);
+  if (defaulting && answer.admitted) {
+    if (!after.empty()) verdict.patch = patch_by(request, answer.object);
     return verdict;
   }
   for (const std::string& denial : answer.denials) {

@@ -35,8 +35,9 @@ struct Verdict {
 };
 [[nodiscard]] std::string write_review(const std::string& uid, const Verdict& verdict);
 
-// Asks the host. defaulting: what is refused is let through, since the validating question follows,
-// and the answer has the patch; else the answer is the verdict. Other objects are read by `reader`.
+// Asks the host. defaulting: what is admitted is answered with the patch. What is refused is
+// refused there already: the rules of the CRDs, which come before the validating question, know
+// less and say less. Other objects are read by `reader`.
 [[nodiscard]] Verdict judge(AdmissionRequest request, bool defaulting, const sdk::StoreHost& host,
                             sdk::Reader& reader);
 
