@@ -84,7 +84,7 @@ bool is_address(const std::string& text) {
          ::inet_pton(AF_INET6, text.c_str(), binary.data()) == 1;
 }
 
-// A DNS name or an IP address: what may stand in a certificate.
+// A DNS name or an IP address.
 bool is_name(const std::string& text) {
   constexpr std::string_view kPlain = "abcdefghijklmnopqrstuvwxyz0123456789.-";
   return is_address(text) || (!text.empty() && text.size() <= 253 &&
@@ -94,11 +94,15 @@ bool is_name(const std::string& text) {
 
 std::vector<std::string> read_names(const json& names) {
   std::vector<std::string> out;
-  const char* wanted = "a list of at most 50 lower-case DNS names and IP addresses";
+  const char* wanted = "a list of at most 50 lower-case DNS names (*.NAME, too) and IP addresses";
   if (!names.is_array() || names.size() > 50) refuse("webhook.names", wanted);
   for (const json& name : names) {
-    if (!name.is_string() || !is_name(name.get<std::string>())) refuse("webhook.names", wanted);
-    out.push_back(name.get<std::string>());
+    if (!name.is_string()) refuse("webhook.names", wanted);
+    const std::string text = name;
+    const bool wild = text.starts_with("*.");
+    const std::string plain = text.substr(wild ? 2 : 0);
+    if (!is_name(plain) || (wild && is_address(plain))) refuse("webhook.names", wanted);
+    out.push_back(text);
   }
   return out;
 }
@@ -154,10 +158,10 @@ WebhookConfig read_webhook(const json& all) {
 
 }  // namespace
 
-StoreConfig parse_store_config(std::string_view text) {
+StoreConfig parse_store_config(std::string_view text, bool serves_admission) {
   const json config = parse(text, {"termLease", "webhook"});
   StoreConfig out;
-  out.webhook = read_webhook(config);
+  if (serves_admission) out.webhook = read_webhook(config);
   out.connection = read_connection(config);
   read_text(config, "termLease", false, out.term_lease);
   return out;

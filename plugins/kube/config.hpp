@@ -46,7 +46,8 @@ struct ElectionConfig {
 };
 
 // Empty text: all defaults. Throw sdk::Failure (kInvalid) naming the key.
-[[nodiscard]] StoreConfig parse_store_config(std::string_view json);
+// serves_admission: of a process that never does, the section webhook is not looked at.
+[[nodiscard]] StoreConfig parse_store_config(std::string_view json, bool serves_admission);
 [[nodiscard]] ElectionConfig parse_election_config(std::string_view json);
 
 }  // namespace egw::kube

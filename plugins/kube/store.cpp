@@ -144,13 +144,13 @@ sdk::Status KubeStore::Step::conflict(const json& before) const {
 }
 
 KubeStore::KubeStore(std::string_view config_json, sdk::StoreHost host)
-    : config_(parse_store_config(config_json)),
+    : config_(parse_store_config(config_json, host.serves_admission())),
       host_(host),
       api_(find_access(config_.connection.access), host),
       terms_(api_, config_.connection.ns.empty() ? api_.access().ns : config_.connection.ns,
              config_.term_lease, host) {
   host_.info("API server " + api_.access().server.url + ", by " + api_.access().origin);
-  if (config_.webhook.enabled && host_.serves_admission()) {
+  if (config_.webhook.enabled) {
     webhook_ = std::make_unique<Webhook>(
         api_, config_.webhook,
         config_.connection.ns.empty() ? api_.access().ns : config_.connection.ns, host_);

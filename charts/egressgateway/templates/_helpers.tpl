@@ -23,10 +23,17 @@ labels:
   {{- with $root.Values.global.commonLabels }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
-{{- with merge (dict) (.annotations | default dict) $root.Values.global.commonAnnotations }}
+{{- with merge (dict) (.annotations | default dict) ($root.Values.global.commonAnnotations | default dict) }}
 annotations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- end }}
+
+{{/* Where a role listens. Without an address of its own, "::", which is both families, on a cluster that is IPv6. */}}
+{{- define "egw.bindAddress" -}}
+{{- $feature := .root.Values.feature -}}
+{{- $six := or (eq (toString $feature.tunnelUnderlay) "ipv6") (eq (toString $feature.enableIPv4) "false") -}}
+{{- .values.bindAddress | default (ternary "::" "0.0.0.0" $six) -}}
 {{- end }}
 
 {{- define "egw.image" -}}
@@ -100,11 +107,11 @@ change, so that an upgrade to another method would fail on one that is there. */
 {{- end -}}
 {{- $name := include "egw.webhookName" . -}}
 {{- $tls := .Values.controller.tls -}}
-{{- $address := ternary "::" "0.0.0.0" (contains ":" .Values.controller.bindAddress) -}}
+{{- $address := ternary "::" "0.0.0.0" (contains ":" (include "egw.bindAddress" (dict "root" $ "values" .Values.controller))) -}}
 {{- $webhook := dict "enabled" true "address" $address "port" .Values.controller.webhookPort "service" $name "configuration" $name -}}
 {{- if eq $tls.method "auto" -}}
 {{- $domain := .Values.global.clusterDnsDomain -}}
-{{- $names := concat $tls.auto.extraDnsNames $tls.auto.extraIpAddresses -}}
+{{- $names := concat ($tls.auto.extraDnsNames | default list) ($tls.auto.extraIpAddresses | default list) -}}
 {{- if ne $domain "cluster.local" }}{{ $names = append $names (printf "%s.%s.svc.%s" $name .Release.Namespace $domain) }}{{ end -}}
 {{- $_ := merge $webhook (dict "certificate" "selfSigned" "secret" (include "egw.webhookSecret" .)) -}}
 {{- with $names }}{{ $_ := set $webhook "names" . }}{{ end -}}
@@ -137,8 +144,9 @@ change, so that an upgrade to another method would fail on one that is there. */
 {{- if eq .Values.agent.name $controller.name -}}
 {{- fail (printf "agent.name and controller.name are both %s; service accounts and roles have these names, so give different ones" $controller.name) -}}
 {{- end -}}
-{{- if and (not $controller.hostNetwork) (regexMatch "^(127\\.|::ffff:127\\.|[0:]*:0*1$)" $controller.bindAddress) -}}
-{{- fail (printf "controller.bindAddress is %s, where no kubelet and no API server reaches a pod with a network of its own: give 0.0.0.0 or ::, or set controller.hostNetwork to true" $controller.bindAddress) -}}
+{{- $address := include "egw.bindAddress" (dict "root" $ "values" $controller) -}}
+{{- if and (not $controller.hostNetwork) (regexMatch "^(127\\.|::ffff:127\\.|[0:]*:0*1$)" $address) -}}
+{{- fail (printf "controller.bindAddress is %s, where no kubelet and no API server reaches a pod with a network of its own: give 0.0.0.0 or ::, or set controller.hostNetwork to true" $address) -}}
 {{- end -}}
 {{- /* Ports of one network: each role's pod has its own, unless both are the node's. */ -}}
 {{- $taken := dict -}}
@@ -165,10 +173,51 @@ change, so that an upgrade to another method would fail on one that is there. */
 {{- fail (printf "plugins.leaderElection.name is local, which elects among the processes of one machine, but controller.replicas is %d: each pod would lead. Leave it at kube, or set controller.replicas to 1" (int $controller.replicas)) -}}
 {{- end -}}
 {{- $disruption := $controller.podDisruptionBudget -}}
-{{- if and $disruption.enabled (not (kindIs "string" $disruption.minAvailable)) (ge (int $disruption.minAvailable) (int $controller.replicas)) -}}
-{{- fail (printf "controller.podDisruptionBudget.minAvailable is %d and controller.replicas %d: no node with a controller could ever be drained" (int $disruption.minAvailable) (int $controller.replicas)) -}}
+{{- $least := toString $disruption.minAvailable -}}
+{{- /* As the API server counts it: a part is rounded up. */ -}}
+{{- $count := ternary (divf (mulf (trimSuffix "%" $least | float64) $controller.replicas) 100 | ceil) (float64 $least) (hasSuffix "%" $least) -}}
+{{- if and $disruption.enabled (ge $count (float64 $controller.replicas)) -}}
+{{- fail (printf "controller.podDisruptionBudget.minAvailable is %s and controller.replicas %d: no node with a controller could ever be drained" $least (int $controller.replicas)) -}}
 {{- end -}}
-{{- if not (or $.Values.feature.enableIPv4 $.Values.feature.enableIPv6) -}}
+{{- /* What the chart writes itself. */ -}}
+{{- range $path := list "global.commonLabels" "agent.podLabels" "controller.podLabels" -}}
+{{- range $key, $_ := get (get $.Values (splitList "." $path | first)) (splitList "." $path | last) | default dict -}}
+{{- if has $key (list "app.kubernetes.io/name" "app.kubernetes.io/instance" "app.kubernetes.io/component" "app.kubernetes.io/version" "app.kubernetes.io/managed-by" "helm.sh/chart") -}}
+{{- fail (printf "%s has %s, a label that the chart sets itself%s: leave it out" $path $key (ternary " (from global.name)" "" (eq $key "app.kubernetes.io/name"))) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- range $path := list "global.commonAnnotations" "agent.podAnnotations" "controller.podAnnotations" -}}
+{{- range $key, $_ := get (get $.Values (splitList "." $path | first)) (splitList "." $path | last) | default dict -}}
+{{- if or (eq $key "egressgateway.spidernet.io/config") (regexMatch "^helm[.]sh/(hook|resource-policy)" $key) -}}
+{{- fail (printf "%s has %s, an annotation that the chart sets itself: leave it out" $path $key) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- /* A parent chart's switch and globals arrive here, too; of a release of its own they would mean nothing. */ -}}
+{{- if .Chart.IsRoot -}}
+{{- range $key, $_ := .Values.global -}}
+{{- if not (has $key (list "imageRegistryOverride" "imageTagOverride" "name" "clusterDnsDomain" "commonAnnotations" "commonLabels" "configName")) -}}
+{{- fail (printf "global.%s: unknown key; global has imageRegistryOverride, imageTagOverride, name, clusterDnsDomain, commonAnnotations, commonLabels and configName" $key) -}}
+{{- end -}}
+{{- end -}}
+{{- if hasKey .Values "enabled" -}}
+{{- fail "enabled: is for a chart that has this one as a dependency; leave it out" -}}
+{{- end -}}
+{{- end -}}
+{{- /* Lookaheads are egw's alone to judge: helm knows none. */ -}}
+{{- range $pattern := $.Values.feature.announcedInterfacesToExclude -}}
+{{- if not (or (contains "(?" $pattern) (regexMatch (printf "(%s)|^$" $pattern) "")) -}}
+{{- fail (printf "feature.announcedInterfacesToExclude has %q, which is no regular expression; a name that begins with br- is matched by ^br-.*" $pattern) -}}
+{{- end -}}
+{{- end -}}
+{{- /* A folder has one place in a pod, and these are taken. */ -}}
+{{- range $place := list "/etc" "/etc/egw" "/etc/egw-webhook" "/host/proc/sys/net" "/proc" "/sys" "/dev" "/run/xtables.lock" "/usr" "/usr/local" "/usr/bin" "/usr/lib" "/bin" "/lib" "/var" "/run" "/tmp" -}}
+{{- if eq (trimSuffix "/" $.Values.stateDir) $place -}}
+{{- fail (printf "stateDir is %s, which is something else in egw's pods: give a folder of its own, e.g. /var/lib/egw" $.Values.stateDir) -}}
+{{- end -}}
+{{- end -}}
+{{- if not (or (dig "enableIPv4" true $.Values.feature) $.Values.feature.enableIPv6) -}}
 {{- fail "feature.enableIPv4 and feature.enableIPv6 are both false: nothing would be left to do" -}}
 {{- end -}}
 {{- $given := list -}}
@@ -186,7 +235,7 @@ change, so that an upgrade to another method would fail on one that is there. */
 
 {{/* Of a role: what egw's configuration says of it. */}}
 {{- define "egw.roleConfig" -}}
-bindAddress: {{ .values.bindAddress | quote }}
+bindAddress: {{ include "egw.bindAddress" . | quote }}
 healthPort: {{ .values.healthServer.port }}
 metricsPort: {{ ternary .values.prometheus.port 0 .values.prometheus.enabled }}
 debug:
@@ -225,10 +274,10 @@ marks:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 agent:
-  {{- include "egw.roleConfig" (dict "values" .Values.agent) | nindent 2 }}
+  {{- include "egw.roleConfig" (dict "root" $ "values" .Values.agent) | nindent 2 }}
 controller:
-  {{- include "egw.roleConfig" (dict "values" .Values.controller) | nindent 2 }}
-stateDir: {{ .Values.stateDir }}
+  {{- include "egw.roleConfig" (dict "root" $ "values" .Values.controller) | nindent 2 }}
+stateDir: {{ .Values.stateDir | quote }}
 {{- with .Values.log }}
 log:
   {{- toYaml . | nindent 2 }}
@@ -239,13 +288,13 @@ log:
 {{- define "egw.podMetadata" -}}
 labels:
   {{- include "egw.selector" . | nindent 2 }}
-  {{- with merge (dict) .values.podLabels .root.Values.global.commonLabels }}
+  {{- with merge (dict) (.values.podLabels | default dict) (.root.Values.global.commonLabels | default dict) }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
 annotations:
   # A changed configuration starts the pods anew.
   egressgateway.spidernet.io/config: {{ include "egw.config" .root | sha256sum }}
-  {{- with merge (dict) .values.podAnnotations .root.Values.global.commonAnnotations }}
+  {{- with merge (dict) (.values.podAnnotations | default dict) (.root.Values.global.commonAnnotations | default dict) }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
 {{- end }}
@@ -253,7 +302,7 @@ annotations:
 {{- define "egw.podSpec" -}}
 serviceAccountName: {{ .values.name }}
 {{- with .values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- if .values.hostNetwork }}
 hostNetwork: true
@@ -269,6 +318,19 @@ dnsPolicy: ClusterFirstWithHostNet
 imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- end }}
+
+{{/* A container's securityContext: {security, given}. The API server refuses what forbids and allows the same. */}}
+{{- define "egw.security" -}}
+{{- $given := .given | default dict -}}
+{{- $added := dig "capabilities" "add" list $given | default list -}}
+{{- $security := .security -}}
+{{- if $given.privileged -}}
+{{- $security = omit $security "allowPrivilegeEscalation" "capabilities" "seccompProfile" -}}
+{{- else if or (has "CAP_SYS_ADMIN" $added) (has "SYS_ADMIN" $added) -}}
+{{- $security = omit $security "allowPrivilegeEscalation" -}}
+{{- end -}}
+{{- toYaml (mergeOverwrite $security $given) -}}
 {{- end }}
 
 {{/* A role's container: everything but args, env, securityContext and volumeMounts. */}}
@@ -304,7 +366,7 @@ resources:
 httpGet:
   path: {{ .path }}
   port: health
-  {{- $address := .role.values.bindAddress }}
+  {{- $address := include "egw.bindAddress" .role }}
   {{- if not (has $address (list "0.0.0.0" "::")) }}
   host: {{ $address | quote }}
   {{- end }}

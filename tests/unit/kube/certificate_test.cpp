@@ -73,6 +73,14 @@ TEST(KubeCertificate, AFreshOneIsTrustedUnderItsNamesAlone) {
   EXPECT_EQ(certificates(material.authorities).size(), 1U);
 }
 
+TEST(KubeCertificate, AWildcardIsGoodForWhatItStandsForAndComesToRest) {
+  Material material;
+  const std::vector<std::string> names = {kNames[0], "*.example.org"};
+  renew(material, names, kStart);
+  EXPECT_EQ(verified(material, "a.example.org", kStart), "ok");
+  EXPECT_FALSE(renew(material, names, kStart)) << "made anew at each look";
+}
+
 TEST(KubeCertificate, NothingIsDoneWhileAllIsWell) {
   Material material;
   renew(material, kNames, kStart);

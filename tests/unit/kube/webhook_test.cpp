@@ -112,7 +112,7 @@ class Bench {
 struct Alone {
   explicit Alone(Bench& bench)
       : api(read_kubeconfig(bench.config["kubeconfig"], ""), bench.host.services()),
-        webhook(api, parse_store_config(bench.config.dump()).webhook, "egw",
+        webhook(api, parse_store_config(bench.config.dump(), true).webhook, "egw",
                 bench.host.services()) {}
   std::string well_within(std::chrono::milliseconds time) {
     const auto until = steady_clock::now() + time;
@@ -318,9 +318,9 @@ TEST(KubeWebhook, APortThatIsTakenIsTriedAgain) {
 }
 
 TEST(KubeWebhook, ItsConfigurationIsCheckedByKey) {
-  const auto refused = [](const json& webhook) {
+  const auto refused = [](const json& webhook, bool serves = true) {
     try {
-      (void)parse_store_config(json{{"webhook", webhook}}.dump());
+      (void)parse_store_config(json{{"webhook", webhook}}.dump(), serves);
       return std::string("taken");
     } catch (const sdk::Failure& failure) {
       return failure.status().text();
@@ -334,10 +334,14 @@ TEST(KubeWebhook, ItsConfigurationIsCheckedByKey) {
   EXPECT_THAT(refused({{"port", 0}}), HasSubstr("config.webhook.port"));
   EXPECT_THAT(refused({{"service", "a,b"}}), HasSubstr("config.webhook.service"));
   // Text that would be more than a name inside a certificate.
-  for (const char* name : {"a,DNS:evil", "a b", "", "*", "1.2.3", "UPPER"}) {
+  for (const char* name :
+       {"a,DNS:evil", "a b", "", "*", "*.", "*.1.2.3.4", "a.*.b", "1.2.3", "UPPER"}) {
     EXPECT_THAT(refused({{"names", {name}}}), HasSubstr("config.webhook.names")) << name;
   }
   EXPECT_THAT(refused({{"prot", 5}}), HasSubstr("config.webhook.prot"));
+  EXPECT_EQ(refused({{"names", {"*.example.org"}}}), "taken");
+  // An agent, or a verb, does not end over what it does not do.
+  EXPECT_EQ(refused({{"names", {"UPPER"}}}, false), "taken");
 }
 
 }  // namespace
