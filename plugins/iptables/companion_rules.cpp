@@ -77,8 +77,7 @@ class Builder {
   CompanionTable out_;
 };
 
-// What EGW-PRE has found worth a look, and nothing else, is kPending (a pod's packet, with its id)
-// or kAnswer.
+// A pod's packet that EGW-PRE has found worth a look, and nothing else, is kPending, with its id.
 void Builder::late() {
   Chain first = companion_first_chain();
   first.rules = {is(Kind::kPending) + " goto save_id"};
@@ -93,23 +92,27 @@ void Builder::late() {
   restore.store_meta(NFT_META_MARK, 2).constant(0, 0).store_meta(NFT_META_PRIORITY, 0);
   chain("restore_id", restore);
 
-  chain("late",
-        {"meta mark & " + mark_text(marks_.slot_mask()) + " == 0 accept",
-         is(Kind::kSaved) + " jump restore_id", is(Kind::kSaved) + " goto pod",
-         is(Kind::kPending) + " goto pod", is(Kind::kAnswer) + " goto answer"},
-        Hook{"filter", "prerouting", NF_INET_PRE_ROUTING, kLatePriority, {}});
+  const std::string unmarked = "meta mark & " + mark_text(marks_.slot_mask()) + " == 0 ";
+  const std::string peer = "ct mark & " + mark_text(marks_.ct_mask());
+  chain(
+      "late",
+      {unmarked + peer + " == 0 accept", is(Kind::kSaved) + " jump restore_id",
+       is(Kind::kSaved) + " goto pod", is(Kind::kPending) + " goto pod", unmarked + "goto answer"},
+      Hook{"filter", "prerouting", NF_INET_PRE_ROUTING, kLatePriority, {}});
   // What a service has turned elsewhere is left alone, with nothing of ours for rules of others to
   // take for theirs. No id: this node's address.
   const std::uint32_t own = marks_.value(Slot::kOwn);
   std::vector<std::string> pod{"ct status dnat " + set(marks_.slot_mask() | kIdMask, 0) + " accept",
                                id() + " == 0 " + set(marks_.slot_mask(), own) + " accept"};
-  if (in_.egress) pod.push_back(id() + " @owned " + set(marks_.slot_mask(), own) + " accept");
+  if (in_.egress && in_.plan.serves())
+    pod.push_back(id() + " @owned " + set(marks_.slot_mask(), own) + " accept");
   pod.push_back(set(marks_.slot_mask(), marks_.value(Slot::kSteer)));
   chain("pod", std::move(pod));
-  std::string number = "ct mark & " + mark_text(marks_.ct_mask());
+  std::string number = peer;
   if (marks_.ct_shift() != 0) number = "(" + number + ") >> " + std::to_string(marks_.ct_shift());
-  chain("answer", std::vector<std::string>{"meta mark set " + number + " | " +
-                                           mark_text(marks_.value(Slot::kBack))});
+  chain("answer",
+        {"ct direction original accept", peer + " == " + mark_text(marks_.ct_mask()) + " accept",
+         "meta mark set " + number + " | " + mark_text(marks_.value(Slot::kBack))});
 }
 
 // First packets only.

@@ -24,8 +24,7 @@ enum class Kind : std::uint32_t {
   kClass = 0x3,    // the low 14 bits are the number of a class with prefixes
   // From iptables' chains to the nftables tables beside them (companion_rules.hpp), where there are
   // such; until then none of the above.
-  kSaved = 0x1,   // kPending, with the id in the packet's priority
-  kAnswer = 0x3,  // goes to the peer that the connection's mark names
+  kSaved = 0x1,  // kPending, with the id in the packet's priority
 };
 [[nodiscard]] inline std::uint32_t value(const Marks& marks, Kind kind) {
   return static_cast<std::uint32_t>(kind) << std::countr_zero(marks.slot_mask());

@@ -36,16 +36,15 @@ class Rules {
     const std::uint32_t tree = in_.config.tree_preference;
     const std::string& device = in_.plan.node().tunnel_device;
     const std::uint32_t inner = marks_.value(Slot::kInner);
-    // Everybody else's packets: one comparison.
-    go(first, 0, slot, end);
-    // Out of the tunnel: without an id as the host routes; with one, to the outside. No other rule
-    // than ours sees the id. The third is for reverse path checks of what goes into the tunnel.
+    // (`first` was a rule of earlier versions.) Out of the tunnel: without an id as the host
+    // routes; with one, to the outside. No other rule than ours sees the id. The third is for
+    // reverse path checks of what goes into the tunnel.
     add(first + 1, inner, slot | kIdMask, device, FR_ACT_GOTO, end);
     add(first + 2, inner, slot, device, FR_ACT_TO_TBL, RT_TABLE_MAIN);
     add(first + 3, 0, 0, device, FR_ACT_GOTO, end);
     look(first + 4, unit_ << 2, unit_ << 2, RT_TABLE_MAIN);
     if (!in_.companion) look(first + 5, value(marks_, Kind::kPending), slot, RT_TABLE_MAIN);
-    add(end, 0, 0, {}, FR_ACT_NOP, 0);
+    add(end, 0, 0, device, FR_ACT_NOP, 0);
     if (in_.egress) {
       look(first + 6, unit_ << 3, unit_ << 3, in_.config.route_table);
       return std::move(out_);

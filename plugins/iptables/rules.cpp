@@ -45,8 +45,9 @@ class Builder {
   std::vector<std::string>& chain(Xt x, const std::string& name) {
     return table(x).chains[std::string(kChainPrefix) + name];
   }
-  void jump(Xt x, const std::string& builtin, const std::string& rule, bool last = false) {
-    table(x).jumps.push_back({builtin, rule, last});
+  void jump(Xt x, const std::string& builtin, const std::string& rule, bool last = false,
+            bool again = false) {
+    table(x).jumps.push_back({builtin, rule, last, again});
   }
   static std::string to(const std::string& name) {
     return "-j " + std::string(kChainPrefix) + name;
@@ -54,11 +55,6 @@ class Builder {
   static std::string go(const std::string& name) {
     return "-g " + std::string(kChainPrefix) + name;
   }
-  // A jump carries the comment by which it is known again.
-  static std::string comes(const std::string& match, const std::string& target) {
-    return match + (match.empty() ? "" : " ") + std::string(kJumpComment) + " " + target;
-  }
-
   [[nodiscard]] std::uint32_t slot() const { return marks_.slot_mask(); }
   [[nodiscard]] std::string is(std::uint32_t value) const {
     return "-m mark --mark " + hex(value) + "/" + hex(slot());
@@ -120,18 +116,20 @@ class Builder {
 void Builder::raw() {
   const bool enabled = common::enables(in_.node, t_);
   const bool carries = common::carries(in_.node, t_);
-  auto& in = chain(Xt::kRaw, "RAW");
-  jump(Xt::kRaw, "PREROUTING", comes("", to("RAW")));
-  in.push_back(enabled ? "-i " + device() + " " + go("UNWRAP") : drop("-i " + device(), "family"));
+  // Every packet of the node comes by here: no chain is entered that has nothing to do.
+  jump(Xt::kRaw, "PREROUTING", "-i " + device() + " " + to("UNWRAP"));
   if (carries) {
-    in.push_back("-p udp -m udp --dport " + port() + " " + go("WIRE"));
+    jump(Xt::kRaw, "PREROUTING", "-p udp -m udp --dport " + port() + " " + to("WIRE"));
     from_wire();
     const std::string udp = "-p udp -s " + in_.node.underlay.text() + " -m udp --dport " + port();
-    jump(Xt::kRaw, "OUTPUT", comes(udp, to("RAW-OUT")));
+    jump(Xt::kRaw, "OUTPUT", udp + " " + to("RAW-OUT"));
     // The outer packet's mark is the id; it is nobody else's business.
     chain(Xt::kRaw, "RAW-OUT") = {set(0, kAll), "-j CT --notrack"};
   }
-  if (!enabled) return;
+  if (!enabled) {
+    chain(Xt::kRaw, "UNWRAP") = {drop("", "family")};
+    return;
+  }
   const std::uint32_t inner = marks_.value(Slot::kInner);
   chain(Xt::kRaw, "UNWRAP") = {"-m mark --mark 0x00000000/" + hex(kIdMask) + " " + go("UNWRAP0"),
                                // What is above the id came with the frame, not from this host.
@@ -162,7 +160,9 @@ void Builder::from_wire() {
   std::sort(leaves.begin(), leaves.end(),
             [](const auto& a, const auto& b) { return a.key < b.key; });
   auto& wire = chain(Xt::kRaw, "WIRE");
-  wire.push_back(drop("! -i " + in_.node.parent_device, "forged"));
+  wire.push_back("! -i " + in_.node.parent_device + " " + go("WIRE-ELSE"));
+  // What has come out of the tunnel has been looked at in its outer packet.
+  chain(Xt::kRaw, "WIRE-ELSE") = {"-i " + device() + " -j RETURN", drop("", "forged")};
   wire.push_back(drop("! -d " + in_.node.underlay.text(), "forged"));
   wire.push_back(go("WIRE-FROM"));
   const RadixShape shape{[this](const std::string& key, unsigned length) {
@@ -181,25 +181,34 @@ void Builder::from_wire() {
 // All that a packet without policy meets.
 void Builder::prerouting() {
   auto& pre = chain(Xt::kMangle, "PRE");
-  jump(Xt::kMangle, "PREROUTING", comes("", to("PRE")));
+  jump(Xt::kMangle, "PREROUTING", to("PRE"));
   // Others behind us may have written over the id.
+  const std::string not_inner = " ! -i " + device() + " ";
   if (!in_.companion) {
-    jump(Xt::kMangle, "PREROUTING", comes(is(Slot::kSteer) + " ! -i " + device(), to("ACT")), true);
+    jump(Xt::kMangle, "PREROUTING", is(Slot::kSteer) + not_inner + to("ACT"), true, true);
   }
-  jump(Xt::kMangle, "PREROUTING", comes(is(Kind::kPending) + " ! -i " + device(), to("FIRST")),
-       true);
+  jump(Xt::kMangle, "PREROUTING", is(Kind::kPending) + not_inner + to("FIRST"), true, true);
   pre.push_back("-i " + device() + " " + go("TUNNEL"));
-  pre.push_back(connection("--ctdir REPLY") + " " + go(in_.companion ? "ANSWER" : "REPLY"));
+  // Beside nftables, `late` sees to replies to peers, and a pod's are told apart where pods are.
+  const std::string reply = connection("--ctdir REPLY") + " ";
+  if (!in_.companion) pre.push_back(reply + go("REPLY"));
   pre.push_back(peer_is(seen()) + " " + go("KNOWN"));
-  if (common::carries(in_.node, t_)) {
+  if (common::carries(in_.node, t_) && (in_.serves || !in_.companion)) {
     pre.push_back("-d " + in_.node.underlay.text() + " -j RETURN");
   }
   pre.push_back(in_set("pods", "src") + " " + go("JUDGE"));
-  if (in_.serves) pre.push_back(drop(in_set("eips", "dst"), "to_eip"));
+  if (!in_.serves) return;
+  if (in_.companion) pre.push_back(reply + "-j RETURN");
+  pre.push_back(drop(in_set("eips", "dst"), "to_eip"));
 }
 
 void Builder::judgement() {
   auto& judge = chain(Xt::kMangle, "JUDGE");
+  auto& known = chain(Xt::kMangle, "KNOWN");
+  if (in_.companion) {
+    judge.push_back(connection("--ctdir REPLY") + " -j RETURN");
+    known.push_back(judge.back());
+  }
   if (in_.serves) judge.push_back(drop(in_set("eips", "dst"), "to_eip"));
   judge.push_back("-m addrtype " +
                   std::string(t_ == Table::kIp ? "! --dst-type UNICAST" : "--dst-type LOCAL") +
@@ -216,7 +225,6 @@ void Builder::judgement() {
   // A connection keeps its translation until its entry is deleted, and goes by the way that fits
   // it. On a node that serves nothing only others can have translated it: to the tunnel's address.
   const std::uint32_t own = marks_.value(Slot::kOwn);
-  auto& known = chain(Xt::kMangle, "KNOWN");
   if (in_.serves) known.push_back(kTranslated + " " + in_set("pods", "src") + " " + go("OWN"));
   chain(Xt::kMangle, "OWN") = {set(own, slot())};
   if (in_.companion) {
@@ -268,14 +276,21 @@ void Builder::class_group(std::uint32_t group) {
 
 void Builder::from_tunnel() {
   auto& tunnel = chain(Xt::kMangle, "TUNNEL");
-  tunnel.push_back(connection("--ctdir REPLY --ctstate RELATED,ESTABLISHED") + " -j RETURN");
-  tunnel.push_back(drop(connection("--ctstate INVALID,UNTRACKED"), "invalid"));
+  const std::string answer = connection("--ctdir REPLY --ctstate RELATED,ESTABLISHED");
+  const std::string invalid = drop(connection("--ctstate INVALID,UNTRACKED"), "invalid");
   tunnel.push_back("-m mark --mark 0x00000000/" + hex(kIdMask) + " " + go("NO-ID"));
+  // All but the first packet of a connection, in one look.
+  tunnel.push_back(connection("--ctdir ORIGINAL --ctstate SNAT --ctstatus CONFIRMED") + " " +
+                   go("GO-ON"));
+  tunnel.push_back(answer + " -j RETURN");
+  tunnel.push_back(invalid);
   tunnel.push_back(kFirst + " " + go("ARRIVE"));
-  tunnel.push_back(drop(connection("! --ctstate SNAT"), "not_translated"));
+  tunnel.push_back(drop("", "not_translated"));
   // TCP begins anew on another node; others may go on from there.
-  tunnel.push_back("! -p tcp " + go("PEER"));
+  chain(Xt::kMangle, "GO-ON") = {"! -p tcp " + go("PEER")};
   auto& plain = chain(Xt::kMangle, "NO-ID");
+  plain.push_back(answer + " -j RETURN");
+  plain.push_back(invalid);
   if (tunnel_address()) {
     plain.push_back("-d " + tunnel_address().address.text() +
                     (t_ == Table::kIp ? " -p icmp -m icmp --icmp-type 8"
@@ -333,34 +348,34 @@ void Builder::to_peer() {
   std::string shift;
   if (marks_.ct_shift() != 0) shift = " --right-shift-mark " + std::to_string(marks_.ct_shift());
   const std::uint32_t back = marks_.value(Slot::kBack);
-  if (in_.companion) {
-    chain(Xt::kMangle, "ANSWER") = {peer_is(0) + " -j RETURN", peer_is(seen()) + " -j RETURN",
-                                    set(value(marks_, Kind::kAnswer), slot())};
-    if (!in_.serves) return;
-  }
+  if (in_.companion && !in_.serves) return;
   chain(Xt::kMangle, "REPLY") = {
       peer_is(0) + " -j RETURN", peer_is(seen()) + " -j RETURN",
       "-j CONNMARK --restore-mark --nfmask 0xffffffff --ctmask " + hex(marks_.ct_mask()) + shift,
       set(back, back)};
   // ICMP errors that this node itself makes for a translated connection.
   if (in_.serves) {
-    jump(Xt::kMangle, "OUTPUT", comes(connection("--ctdir REPLY"), to("REPLY")));
+    jump(Xt::kMangle, "OUTPUT", connection("--ctdir REPLY") + " " + to("REPLY"));
   }
 }
 
 void Builder::postrouting() {
   auto& post = chain(Xt::kMangle, "POST");
-  jump(Xt::kMangle, "POSTROUTING", comes("", to("POST")));
-  post.push_back("! -o " + device() + " -m mark --mark 0x00000000/" + hex(slot()) + " -j RETURN");
-  post.push_back("-o " + device() + " " + go("INTO"));
-  post.push_back(is(Slot::kInner) + " " + go("LEAVE-IN"));
+  const std::string inner = is(Slot::kInner) + " " + go("LEAVE-IN");
+  if (in_.egress) {
+    // What has no mark and enters the tunnel is dropped by the device's own hook.
+    jump(Xt::kMangle, "POSTROUTING",
+         "-m mark ! --mark 0x00000000/" + hex(slot()) + " " + to("POST"));
+    post = {inner, "-o " + device() + " " + go("INTO")};
+  } else {
+    jump(Xt::kMangle, "POSTROUTING", to("POST"));
+    post = {"! -o " + device() + " -m mark --mark 0x00000000/" + hex(slot()) + " -j RETURN",
+            "-o " + device() + " " + go("INTO"), inner};
+  }
   post.push_back(is(Slot::kOwn) + " " + go("LEAVE-OWN"));
   post.push_back(is(Slot::kSteer) + " " + go("LEAVE-ID"));
   post.push_back(is(Kind::kPending) + " " + go("LEAVE-NEW"));
-  if (in_.companion) {
-    post.push_back(is(Kind::kSaved) + " " + go("LEAVE-NEW"));
-    post.push_back(is(Kind::kAnswer) + " " + go("LEAVE-NEW"));
-  }
+  if (in_.companion) post.push_back(is(Kind::kSaved) + " " + go("LEAVE-NEW"));
   post.push_back(drop(is(Slot::kBack), "not_by_tunnel"));
   leave();
 
@@ -390,8 +405,8 @@ void Builder::postrouting() {
 // packets: so those are passed that it will translate, others if they are translated.
 void Builder::leave() {
   chain(Xt::kMangle, "CLEAR") = {set(0, slot() | kIdMask)};
-  chain(Xt::kMangle, "LEAVE-IN") = {connection("--ctdir REPLY") + " " + go("CLEAR"),
-                                    kFirst + " -j RETURN", go("CLEAR")};
+  chain(Xt::kMangle, "LEAVE-IN") = {
+      connection("--ctdir ORIGINAL ! --ctstatus CONFIRMED") + " -j RETURN", go("CLEAR")};
   auto& own = chain(Xt::kMangle, "LEAVE-OWN");
   if (in_.egress) {
     own.push_back(kFirst + " " + is_bare(marks_.value(Slot::kOwn)) + " " + go("LEAVE-NODE"));
@@ -415,21 +430,21 @@ void Builder::nat() {
   chain(Xt::kNat, "LOST") = {reason("not_translated") + kDropInNat};
   if (in_.companion) {
     // Only what the nftables tables should have translated comes here.
-    jump(Xt::kNat, "POSTROUTING", comes(others, to("LOST")));
+    jump(Xt::kNat, "POSTROUTING", others + " " + to("LOST"));
     return;
   }
   const std::uint32_t pending = value(marks_, Kind::kPending);
-  jump(Xt::kNat, "PREROUTING", comes(is(Kind::kPending), to("NEW")), true);
+  jump(Xt::kNat, "PREROUTING", is(Kind::kPending) + " " + to("NEW"), true);
   chain(Xt::kNat, "NEW") = {peer_set(seen()),
                             is_bare(pending) + " " + set(marks_.value(Slot::kOwn), slot()),
                             is(Kind::kPending) + " " + set(marks_.value(Slot::kSteer), slot())};
   // Bound to itself: no masquerade rule behind this one touches it.
-  jump(Xt::kNat, "POSTROUTING", comes("-o " + device(), to("SELF")));
+  jump(Xt::kNat, "POSTROUTING", "-o " + device() + " " + to("SELF"));
   chain(Xt::kNat,
         "SELF") = {std::string("-j NETMAP --to ") + (t_ == Table::kIp ? "0.0.0.0/0" : "::/0")};
-  jump(Xt::kNat, "POSTROUTING", comes(others, to("SNAT")));
+  jump(Xt::kNat, "POSTROUTING", others + " " + to("SNAT"));
   // Only what EGW-SNAT should have taken comes here.
-  jump(Xt::kNat, "POSTROUTING", comes(others, to("LOST")));
+  jump(Xt::kNat, "POSTROUTING", others + " " + to("LOST"));
   translate();
 }
 

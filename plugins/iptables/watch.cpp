@@ -38,6 +38,10 @@ std::string legacy_sizes() {
     const int fd = ::socket(common::address_family(t), SOCK_RAW | SOCK_CLOEXEC, IPPROTO_RAW);
     if (fd < 0) return {};
     for (const Xt table : kXtTables) {
+      if (!legacy_table_exists(t, table)) {
+        out += "- ";
+        continue;
+      }
       // The same layout in both families.
       static_assert(sizeof(ipt_getinfo) == sizeof(ip6t_getinfo));
       ipt_getinfo info{};

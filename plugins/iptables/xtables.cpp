@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <fstream>
 #include <thread>
 
 namespace egw::iptables {
@@ -139,7 +140,8 @@ std::array<XtSaved, 3> parse_saved(std::string_view text) {
       return;
     }
     const std::size_t position = ++table->rules[name];
-    if (rule.find(kJumpComment) != std::string_view::npos) {
+    const auto target = rule.rfind("-j ");
+    if (target != std::string_view::npos && ours(rule.substr(target + 3))) {
       table->jumps[name].push_back({std::string(rule), position});
     }
   });
@@ -154,28 +156,62 @@ std::map<std::string, std::uint64_t> parse_drops(std::string_view text) {
     if (line.empty() || line[0] != '[' || at == std::string_view::npos) return;
     const std::string_view reason = line.substr(at + kMark.size());
     const std::string name(reason.substr(0, reason.find(' ')));
-    if (name == "jump") return;
     out[name] += std::strtoull(std::string(line.substr(1, 24)).c_str(), nullptr, 10);
   });
   return out;
 }
 
+bool legacy_table_exists(Table t, Xt table) {
+  std::ifstream names(std::string("/proc/thread-self/net/") +
+                      (t == Table::kIp ? "ip_tables_names" : "ip6_tables_names"));
+  for (std::string name; std::getline(names, name);) {
+    if (name == word(table)) return true;
+  }
+  return false;
+}
+
+namespace {
+
+std::size_t rules_of_others(const XtSaved& saved, const std::string& chain) {
+  const auto all = saved.rules.find(chain);
+  const auto ours = saved.jumps.find(chain);
+  return (all == saved.rules.end() ? 0 : all->second) -
+         (ours == saved.jumps.end() ? 0 : ours->second.size());
+}
+
+// The chain that a rule of the kernel's own chains leads to.
+std::string target_of(const std::string& rule) {
+  const auto at = rule.rfind("-j ");
+  return at == std::string::npos ? rule : rule.substr(at);
+}
+
+}  // namespace
+
 bool jumps_in_place(const XtRules& wanted, const XtSaved& saved) {
-  std::map<std::string, std::size_t> first, last;
-  std::size_t count = 0;
-  for (const Jump& j : wanted.jumps) ++(j.last ? last : first)[j.chain];
-  for (const auto& [chain, places] : saved.jumps) {
-    count += places.size();
-    const auto rules = saved.rules.find(chain);
-    const std::size_t total = rules == saved.rules.end() ? 0 : rules->second;
-    for (std::size_t i = 0; i < places.size(); ++i) {
-      const bool front = i < first[chain] && places[i].position == i + 1;
-      const bool back =
-          places[i].position + places.size() - i == total + 1 && places.size() - i <= last[chain];
-      if (!front && !back) return false;
+  std::map<std::string, std::vector<const Jump*>> chains;
+  for (const bool last : {false, true}) {
+    for (const Jump& j : wanted.jumps) {
+      if (j.last == last) chains[j.chain].push_back(&j);
     }
   }
-  return count == wanted.jumps.size();
+  for (const auto& [chain, places] : saved.jumps) chains[chain];
+  for (auto& [chain, jumps] : chains) {
+    const auto at = saved.jumps.find(chain);
+    const std::size_t ours = at == saved.jumps.end() ? 0 : at->second.size();
+    const std::size_t others = rules_of_others(saved, chain);
+    if (ours != jumps.size() && others == 0) {
+      jumps.erase(
+          std::remove_if(jumps.begin(), jumps.end(), [](const Jump* j) { return j->again; }),
+          jumps.end());
+    }
+    if (ours != jumps.size()) return false;
+    for (std::size_t i = 0; i < ours; ++i) {
+      const XtSaved::Place& is = at->second[i];
+      if (is.position != i + 1 + (jumps[i]->last ? others : 0)) return false;
+      if (target_of(is.rule) != target_of(jumps[i]->rule)) return false;
+    }
+  }
+  return true;
 }
 
 std::string text_of(Xt table, const XtRules& wanted, const XtSaved& saved, const XtChange& change) {
@@ -190,6 +226,7 @@ std::string text_of(Xt table, const XtRules& wanted, const XtSaved& saved, const
     }
     std::map<std::string, std::size_t> next;
     for (const Jump& j : wanted.jumps) {
+      if (j.again && rules_of_others(saved, j.chain) == 0) continue;
       if (j.last) {
         out += "-A " + j.chain + " " + j.rule + "\n";
       } else {
@@ -225,6 +262,7 @@ sdk::Outcome<Choice> Xtables::choose(Backend wanted) {
 }
 
 std::string Xtables::save(Table t, Xt table, bool counters) const {
+  if (choice_.backend == Backend::kLegacy && !legacy_table_exists(t, table)) return {};
   std::vector<std::string> arguments{choice_.programs.save[index(t)], "-t",
                                      std::string(word(table))};
   if (counters) arguments.emplace_back("-c");

@@ -25,10 +25,11 @@ inline constexpr std::array<Xt, 3> kXtTables{Xt::kRaw, Xt::kMangle, Xt::kNat};
 // A rule of ours in one of the kernel's own chains.
 struct Jump {
   std::string chain;  // "PREROUTING"
-  std::string rule;   // without "-A CHAIN"; carries kJumpComment
+  std::string rule;   // without "-A CHAIN"; leads to a chain of ours, by which it is known
   bool last = false;  // behind everybody else's; otherwise before
+  // Repairs what rules of others may have done: needed only where there are any.
+  bool again = false;
 };
-inline constexpr std::string_view kJumpComment = "-m comment --comment egw-jump";
 
 // What one table of one family shall hold of ours.
 struct XtRules {
@@ -40,7 +41,7 @@ struct XtRules {
 // One table as iptables-save prints it: our chains, and the kernel's own as far as we need them.
 struct XtSaved {
   Chains chains;  // ours
-  // Rules of the kernel's own chains with our comment, and where they stand (1 is the first).
+  // Rules of the kernel's own chains that lead to ours, and where they stand (1 is the first).
   struct Place {
     std::string rule;
     std::size_t position = 0;
@@ -49,6 +50,9 @@ struct XtSaved {
   std::map<std::string, std::size_t> rules;  // how many, by the kernel's own chain
 };
 [[nodiscard]] std::array<XtSaved, 3> parse_saved(std::string_view text);
+// Asking the legacy backend for a table that is not there would make it, and with it hooks that
+// every packet passes.
+[[nodiscard]] bool legacy_table_exists(Table t, Xt table);
 // "egw-REASON" of a rule that drops -> packets, from a text saved with counters.
 [[nodiscard]] std::map<std::string, std::uint64_t> parse_drops(std::string_view text);
 

@@ -172,13 +172,14 @@ void NftDatapath::program_routes(const Desired& desired, Repairs& repairs) {
                           std::string iif, std::uint8_t action, std::uint32_t target) {
       rules.insert(Rule{af, preference, mark, mask, std::move(iif), action, target, false});
     };
-    // Packets without slot bits jump over the rest; packets from the tunnel are routed as the host
-    // routes; what carries bit 2 goes by the main table, what carries bit 3 by the tunnel's.
-    rule(first, 0, marks.slot_mask(), {}, FR_ACT_GOTO, last);
+    // Packets from the tunnel are routed as the host routes; what carries bit 2 goes by the main
+    // table, what carries bit 3 by the tunnel's. Every other packet of the host passes them twice:
+    // all differ from it in what the kernel compares first. (`first` was a rule of earlier
+    // versions.)
     rule(first + 1, 0, 0, desired.node().tunnel_device, FR_ACT_GOTO, last);
     rule(first + 2, unit << 2, unit << 2, {}, FR_ACT_TO_TBL, RT_TABLE_MAIN);
     rule(first + 3, unit << 3, unit << 3, {}, FR_ACT_TO_TBL, numbers_.route_table);
-    rule(last, 0, 0, {}, FR_ACT_NOP, 0);
+    rule(last, 0, 0, desired.node().tunnel_device, FR_ACT_NOP, 0);
     if (device_ != 0 && desired.enabled(t)) {
       routes.insert(Route{af,
                           numbers_.route_table,
@@ -288,6 +289,7 @@ sdk::Status NftDatapath::apply_all(const sdk::Change& change, sdk::ApplyReport& 
     desired.build(state, mtu_, numbering_, again);
   }
   desired.set_device(device_ != 0);
+  desired.set_ingress(device_ != 0 && find_link(route_, state.node.parent_device).has_value());
   watch(state, desired);
   program_routes(desired, repairs);
 

@@ -59,6 +59,7 @@ class Desired : public Plan {
 
   // Without the tunnel device the netdev table has no chain; the rest stays, and drops.
   void set_device(bool present) { ruleset_.set_device(present); }
+  void set_ingress(bool possible) { ruleset_.set_ingress(possible); }
 
   [[nodiscard]] const Ruleset& ruleset() const { return ruleset_; }
   // Of every set but kSource.

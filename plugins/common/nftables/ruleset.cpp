@@ -7,6 +7,7 @@
 #include <bit>
 
 #include "expressions.hpp"
+#include "text.hpp"
 
 namespace egw::common {
 namespace {
@@ -24,10 +25,6 @@ constexpr std::int32_t kRoutePriority = -150;
 
 std::string address_type(Table t) { return t == Table::kIp ? "ipv4_addr" : "ipv6_addr"; }
 std::uint32_t address_length(Table t) { return t == Table::kIp ? 4U : 16U; }
-std::string quoted(const std::string& s) { return '"' + s + '"'; }
-std::string counted(const std::string& counter, const std::string& verdict) {
-  return "counter name " + quoted(counter) + " " + verdict;
-}
 
 }  // namespace
 
@@ -59,8 +56,19 @@ std::string Ruleset::set_mark(std::uint32_t cleared, std::uint32_t value) const 
 }
 
 std::vector<Chain> Ruleset::fixed_chains(Table t) const {
-  if (t == Table::kNetdev) return device_ && !programs_ ? netdev_chains() : std::vector<Chain>();
-  return ip_chains(t);
+  if (t != Table::kNetdev) return ip_chains(t);
+  std::vector<Chain> out;
+  if (device_ && !programs_) add_tunnel_egress(out);
+  if (ingress()) add_ingress(out);
+  return out;
+}
+
+std::string Ruleset::set_inner() const {
+  return "meta mark set " + mark_text(marks_.value(Slot::kInner));
+}
+
+std::string Ruleset::to_tunnel_port() const {
+  return "udp dport " + std::to_string(node_.tunnel_port) + " goto from_wire";
 }
 
 std::vector<Chain> Ruleset::ip_chains(Table t) const {
@@ -81,10 +89,19 @@ std::vector<Chain> Ruleset::ip_chains(Table t) const {
 void Ruleset::add_prerouting(Table t, std::vector<Chain>& out) const {
   const std::string f(keyword(t));
   const std::string device = quoted(node_.tunnel_device);
+  const bool raw_in = !ingress() || !enabled(t);
+  const std::string inner = set_inner() + " accept";
+  const std::string id = "meta mark & " + mark_text(kIdMask);
+  if (enabled(t) && raw_in) {
+    out.push_back({"unwrap",
+                   {},
+                   {"ct original zone set " + id + " map @zone " + inner, id + " == 0 " + inner,
+                    counted("unknown_id", "drop")}});
+  }
   Chain raw{"raw_in", Hook{"filter", "prerouting", NF_INET_PRE_ROUTING, kRawPriority, {}}, {}};
   raw.rules.push_back("iifname " + device + (enabled(t) ? " goto unwrap" : " drop"));
   if (carries(t)) {
-    raw.rules.push_back("udp dport " + std::to_string(node_.tunnel_port) + " goto from_wire");
+    raw.rules.push_back(to_tunnel_port());
     // The inner source MAC stands 22 bytes behind the start of the UDP header: 8 UDP, 8 VXLAN, 6
     // destination MAC.
     out.push_back({"from_wire",
@@ -94,19 +111,20 @@ void Ruleset::add_prerouting(Table t, std::vector<Chain>& out) const {
                     f + " saddr . @th,176,48 @outer meta mark set 0 notrack accept",
                     counted("forged", "drop")}});
   }
-  out.push_back(std::move(raw));
+  if (raw_in) out.push_back(std::move(raw));
   if (!enabled(t)) return;
 
-  const std::string inner = "meta mark set " + mark_text(marks_.value(Slot::kInner)) + " accept";
-  const std::string id = "meta mark & " + mark_text(kIdMask);
-  out.push_back({"unwrap",
-                 {},
-                 {"ct original zone set " + id + " map @zone " + inner, id + " == 0 " + inner,
-                  counted("unknown_id", "drop")}});
   out.push_back(classify(t));
   if (programs_) add_marked(out);
 
   Chain tunnel{"from_tunnel", {}, {}};
+  if (ingress()) {
+    // Nobody has unwrapped it in time: the device is new, or somebody has written over the mark.
+    out.push_back(
+        {"unwrap_late", {}, {id + " != 0 " + counted("unknown_id", "drop"), set_inner()}});
+    tunnel.rules.push_back("meta mark & " + mark_text(marks_.slot_mask()) +
+                           " != " + mark_text(marks_.value(Slot::kInner)) + " jump unwrap_late");
+  }
   tunnel.rules.push_back("ct direction reply ct state established,related accept");
   // All but the first packet of a connection that still comes from the same peer.
   tunnel.rules.push_back("ct state established ether saddr . ( ct mark & " +
@@ -149,12 +167,13 @@ Chain Ruleset::classify(Table t) const {
   const std::string f(keyword(t));
   Chain out{"classify",
             Hook{"filter", "prerouting", NF_INET_PRE_ROUTING, kClassifyPriority, {}},
-            {"iifname " + quoted(node_.tunnel_device) + " goto from_tunnel",
-             "ct direction reply goto to_peer"}};
+            {"iifname " + quoted(node_.tunnel_device) + " goto from_tunnel"}};
+  if (ingress() && carries(t)) out.rules.push_back(to_tunnel_port());
+  out.rules.emplace_back("ct direction reply goto to_peer");
   // The tunnel's outer packets, and what else is for this node: judged by nobody below.
   const std::string here = f + " daddr " + node_.underlay.text() + " accept";
   if (!programs_) {
-    if (carries(t)) out.rules.push_back(here);
+    if (carries(t) && !ingress()) out.rules.push_back(here);
     out.rules.push_back("meta priority set " + f + " saddr map @endpoints goto judge");
     if (serves_) out.rules.push_back(to_eip(t));
     return out;
@@ -344,41 +363,6 @@ void Ruleset::add_postrouting(Table t, std::vector<Chain>& out) const {
                  {},
                  {f + " saddr != @own " + counted("not_translated", "drop"),
                   "ct state new " + set_mark(slot | kIdMask, 0) + " accept", set_mark(slot, 0)}});
-}
-
-std::vector<Chain> Ruleset::netdev_chains() const {
-  const std::string id = "meta mark & " + mark_text(kIdMask);
-  Chain into{"into_tunnel",
-             Hook{"filter", "egress", NF_NETDEV_EGRESS, 0, node_.tunnel_device},
-             {"meta l4proto tcp jump clamp", mark_is(Slot::kSteer) + " goto to_owner",
-              mark_is(Slot::kBack) + " goto to_client"}};
-  if (node_.tunnel_v4) {
-    into.rules.push_back("ip saddr " + node_.tunnel_v4.address.text() + " meta mark set 0 accept");
-  }
-  if (node_.tunnel_v6) {
-    into.rules.push_back("ip6 saddr " + node_.tunnel_v6.address.text() + " meta mark set 0 accept");
-  }
-  into.rules.push_back(counted("not_steered", "drop"));
-  std::vector<Chain> out;
-  out.push_back(std::move(into));
-  out.push_back({"clamp",
-                 {},
-                 {"tcp flags & (syn|rst) != syn return",
-                  "meta protocol ip tcp option maxseg size set " + std::to_string(mtu_ - 40),
-                  "meta protocol ip6 tcp option maxseg size set " + std::to_string(mtu_ - 60)}});
-  out.push_back({"to_owner",
-                 {},
-                 {"ether daddr set " + id + " map @owner meta mark set " + id + " | " +
-                      mark_text(marks_.value(Slot::kOuter)) + " accept",
-                  counted("no_owner", "drop")}});
-  // As what goes to an owner: the program of the ebpf datapath, which may still be or be again at
-  // the device, knows by it that the packet has been directed.
-  out.push_back({"to_client",
-                 {},
-                 {"ether daddr set " + id + " map @back meta mark set " +
-                      mark_text(marks_.value(Slot::kOuter)) + " accept",
-                  counted("no_peer", "drop")}});
-  return out;
 }
 
 Chain Ruleset::lengths_chain(Table t, const std::string& name, const Lengths& lengths) const {

@@ -73,6 +73,9 @@ class Ruleset {
   // datapath.hpp): then there is no map of endpoints and nothing at the tunnel device.
   [[nodiscard]] bool programs() const { return programs_; }
   void set_device(bool present) { device_ = present; }
+  // Whether chains can stand at the ingress of the tunnel device and of its parent. On a node that
+  // may serve nothing they take the place of a hook that every packet passes.
+  void set_ingress(bool possible) { can_ingress_ = possible; }
   // Whether there is an egress id that this node may serve: only then do packets meet the guard of
   // the EIPs and the chain for ICMP errors.
   void set_serves(bool any) { serves_ = any; }
@@ -94,7 +97,11 @@ class Ruleset {
 
  private:
   [[nodiscard]] std::vector<Chain> ip_chains(Table t) const;
-  [[nodiscard]] std::vector<Chain> netdev_chains() const;
+  [[nodiscard]] bool ingress() const { return can_ingress_ && !serves_; }
+  void add_tunnel_egress(std::vector<Chain>& out) const;
+  void add_ingress(std::vector<Chain>& out) const;
+  [[nodiscard]] std::string set_inner() const;
+  [[nodiscard]] std::string to_tunnel_port() const;
   void add_prerouting(Table t, std::vector<Chain>& out) const;
   void add_postrouting(Table t, std::vector<Chain>& out) const;
   [[nodiscard]] std::string mark_is(Slot s) const;
@@ -115,6 +122,7 @@ class Ruleset {
   Marks marks_;
   std::uint32_t mtu_ = 1450;
   bool device_ = true;
+  bool can_ingress_ = false;
   bool serves_ = false;
   bool programs_ = false;
 };

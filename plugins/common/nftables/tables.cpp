@@ -359,8 +359,8 @@ sdk::Status Tables::step(const Desired& before, const Desired& desired,
   const Desired::Changed lists = Desired::changed(before, desired);
   for (const Table t : kTables) {
     Difference& out = all[index(t)];
+    if (t == Table::kNetdev || desired.ruleset().enabled(t)) step_chains(t, before, desired, out);
     if (t != Table::kNetdev && desired.ruleset().enabled(t)) {
-      step_chains(t, before, desired, out);
       step_classes(t, before, desired, out);
       if (!desired.ruleset().programs()) add_sources(changes, t, desired, out.put, out.drop);
     }

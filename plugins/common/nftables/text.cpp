@@ -40,6 +40,12 @@ std::string rules_text(Table t, const Chain& c, std::string_view table) {
   return out;
 }
 
+std::string quoted(const std::string& s) { return '"' + s + '"'; }
+
+std::string counted(const std::string& counter, const std::string& verdict) {
+  return "counter name " + quoted(counter) + " " + verdict;
+}
+
 std::string elements_text(const AddressRanges& ranges) {
   std::string out = "{ ";
   for (std::size_t i = 0; i < ranges.size(); ++i) {

@@ -15,6 +15,9 @@ namespace egw::common {
 [[nodiscard]] std::string declare(Table t, const Chain& c, std::string_view table = kTable);
 [[nodiscard]] std::string declare(Table t, const SetSpec& s, std::string_view table = kTable);
 [[nodiscard]] std::string rules_text(Table t, const Chain& c, std::string_view table = kTable);
+[[nodiscard]] std::string quoted(const std::string& s);
+// "counter name ... VERDICT"
+[[nodiscard]] std::string counted(const std::string& counter, const std::string& verdict);
 // "{ a, b-c }"
 [[nodiscard]] std::string elements_text(const AddressRanges& ranges);
 // The comment of rule i of n: what a restarted agent recognises its own chains by.

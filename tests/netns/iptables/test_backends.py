@@ -137,6 +137,30 @@ def test_another_backend_takes_over(rig, pod, backend):
     assert sources(pod) == [EIP4, EIP6]
 
 
+def test_the_other_backend_gets_no_tables(rig, pod, backend):
+    """Looked at is whether our chains are there. A program of the legacy backend that is asked for a table makes it,
+    and every packet of the node then passes its hooks."""
+    assert sources(pod) == [EIP4, EIP6]
+    names = rig.sh("n1", "cat /proc/net/ip_tables_names /proc/net/ip6_tables_names").split()
+    assert sorted(names) == ([] if backend == "nft" else sorted(2 * ["raw", "mangle", "nat"]))
+    nft = rig.sh("n1", "nft list tables").split("\n")
+    assert not [line for line in nft if backend == "legacy" and line.split()[-1:] in (["raw"], ["mangle"], ["nat"])]
+    assert rig.driver("n1").must("purge")["ok"]
+    assert backend == "legacy" or rig.sh("n1", "cat /proc/net/ip_tables_names") == ""
+
+
+@BESIDE
+def test_an_id_that_a_rule_of_others_has_written_over_is_written_again(rig, pod, backend):
+    for tool in tools(backend):
+        rig.sh("n1", f"{tool} -w -t mangle -A PREROUTING -j MARK --set-xmark 0x5/0x3fff")
+    assert rig.driver("n1").ask("drift", timeoutMs=5000)["ok"]
+    rig.apply("n1")
+    assert sources(pod) == [EIP4, EIP6]
+    for tool in tools(backend):
+        jumps = [line for line in rig.sh("n1", f"{tool}-save -t mangle").splitlines() if line.startswith("-A PREROUTING")]
+        assert "EGW-PRE" in jumps[0] and "EGW-FIRST" in jumps[-1]
+
+
 MASQUERADE = ("nft add table ip cni; nft add chain ip cni post '{ type nat hook postrouting priority 100; }'; "
               "nft add rule ip cni post ip saddr 10.244.0.0/16 masquerade")
 

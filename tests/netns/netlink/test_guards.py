@@ -5,7 +5,7 @@ import time
 import pytest
 import sockets
 from guard import PORT, forged_udp, leaked
-from rig import EIP4, EIP6, net
+from rig import EIP4, EIP6, SERVER4, net
 
 
 def dropped(rig, node, reason):
@@ -32,15 +32,78 @@ def test_drops_are_counted_by_reason(rig, pod):
         s.close()
 
 
+@pytest.mark.parametrize("intact", [True, False], ids=["intact", "without ingress"])
+def test_a_client_guards_the_tunnel_port(rig, pod, intact):
+    """What its pods send to the tunnel port, of this node and of others, whether the chains at the ingress are there or
+    not; also what goes to the port of another address by way of this node."""
+    assert pod.source(4) == EIP4
+    if not intact:
+        net.enter(rig.ns("n1"), "nft", "flush table netdev egw")
+    bystander = rig.pod("n1")
+    server = sockets.udp(rig.ns("srv"), bind=(SERVER4, PORT))
+    frame = forged_udp(7, rig.mac("n1"), rig.mac("n2"), pod.ipv4)
+    for sender in (pod, bystander):
+        for to in (rig.address("n1"), rig.address("n2"), SERVER4):
+            before = dropped(rig, "n1", "forged")[0]
+            s = sockets.udp(sender.ns, to=(to, PORT))
+            assert leaked(rig, lambda sock=s: sock.send(frame)) == {}
+            s.close()
+            assert dropped(rig, "n1", "forged")[0] == before + 1, (sender.name, to)
+    server.settimeout(0.1)
+    with pytest.raises(TimeoutError):
+        server.recv(100)
+    server.close()
+
+
+def answered(rig, pod, size):
+    """The size of the answer that a pod gets from outside, None without."""
+    server = sockets.udp(rig.ns("srv"), bind=(SERVER4, 7100))
+    client = sockets.udp(pod.ns, to=(SERVER4, 7100))
+    try:
+        client.settimeout(1)
+        server.settimeout(1)
+        client.send(b"x")
+        server.sendto(b"y" * size, server.recvfrom(10)[1])
+        return len(client.recv(2000))
+    except TimeoutError:
+        return None
+    finally:
+        client.close()
+        server.close()
+
+
+def test_a_client_takes_an_outer_packet_in_fragments(rig, pod):
+    assert pod.source(4) == EIP4
+    net.batch(rig.ns("n2"), f"route add {rig.address('n1')} dev eth0 mtu 1000")
+    assert answered(rig, pod, 1380) == 1380
+    fragments = net.enter(rig.ns("n2"), "nstat", "-asz", "IpFragCreates").split()[-2]
+    assert int(fragments) >= 2
+
+
+def test_a_client_takes_answers_without_the_ingress(rig, pod):
+    """Somebody writes over the mark between the ingress and our judgement; then the chains there are empty."""
+    others = ("add table ip others; add chain ip others pre { type filter hook prerouting priority -200; }; "
+              "add rule ip others pre iifname egress.vxlan meta mark set 0x05000000")
+    net.enter(rig.ns("n1"), "nft", others)
+    assert answered(rig, pod, 100) == 100
+    net.enter(rig.ns("n1"), "nft", "delete table ip others; flush chain netdev egw from_wire; flush chain netdev egw unwrap")
+    assert answered(rig, pod, 100) == 100
+
+
+GATEWAYS_ONLY = {f"{t} {chain}" for t in ("ip", "ip6") for chain in ("errors", "raw_in", "unwrap")}
+CLIENTS_ONLY = {"ip unwrap_late", "ip6 unwrap_late", "netdev from_wire", "netdev unwrap"}
+
+
 def chains(rig, node):
-    return {word for t in ("ip", "ip6") for line in net.enter(rig.ns(node), "nft", "-t", "list", "table", t, "egw").splitlines()
+    return {word for t in ("ip", "ip6", "netdev") for line in net.enter(rig.ns(node), "nft", "-t", "list", "table", t, "egw").splitlines()
             if line.strip().startswith("chain") for word in (f"{t} {line.split()[1]}",)}
 
 
 def test_a_node_becomes_a_gateway_and_ceases_to_be_one_by_a_step(rig, pod):
-    """Only a gateway has the guard of the EIPs and the chain for ICMP errors; both come with the first id that the
-    node may serve, and go with the last."""
-    assert chains(rig, "n2") - chains(rig, "n1") == {"ip errors", "ip6 errors"}
+    """Only a gateway has the guard of the EIPs and the chain for ICMP errors, and a hook for all packets before their
+    connection is known; all come with the first id that the node may serve, and go with the last."""
+    assert chains(rig, "n2") - chains(rig, "n1") == GATEWAYS_ONLY
+    assert chains(rig, "n1") - chains(rig, "n2") == CLIENTS_ONLY
     eips = {"ipv4": "10.6.1.99", "ipv6": "fd00::99"}
     assert rig.delta("n1", egresses=[{"id": 9, "owner": "self", "mayServe": True, **eips}])["ok"]
     assert chains(rig, "n1") == chains(rig, "n2")
@@ -60,7 +123,8 @@ def test_a_node_becomes_a_gateway_and_ceases_to_be_one_by_a_step(rig, pod):
     assert (after["dropped_packets_total{table=ip,reason=to_eip}"] >
             counters["dropped_packets_total{table=ip,reason=to_eip}"])
     assert rig.delta("n1", deleted={"egresses": [9]})["ok"]
-    assert chains(rig, "n2") - chains(rig, "n1") == {"ip errors", "ip6 errors"}
+    assert chains(rig, "n2") - chains(rig, "n1") == GATEWAYS_ONLY
+    assert chains(rig, "n1") - chains(rig, "n2") == CLIENTS_ONLY
     assert rig.apply("n1")["n1"]["repaired"] == {}
     assert pod.source(4) == EIP4 and pod.source(6) == EIP6
 
@@ -70,8 +134,9 @@ BREAKAGES = {
     "device": "ip link del egress.vxlan",
     "link down": "ip link set egress.vxlan down",
     "rules": "ip rule del pref 4; ip -6 rule del pref 4",
-    "all rules": "for p in 1 2 3 4 5; do ip rule del pref $p; ip -6 rule del pref $p; done",
-    "goto": "ip rule del pref 1; ip -6 rule del pref 1",
+    "all rules": "for p in 2 3 4 5; do ip rule del pref $p; ip -6 rule del pref $p; done",
+    "goto": "ip rule del pref 2; ip -6 rule del pref 2",
+    "landing place": "ip rule del pref 5; ip -6 rule del pref 5",
     "route": "ip route flush proto 119 table 6645623; ip -6 route flush proto 119 table 6645623",
     "default route": "ip route del default dev egress.vxlan table 6645623; "
                      "ip -6 route del default dev egress.vxlan table 6645623",
@@ -80,6 +145,7 @@ BREAKAGES = {
     "owner map": "nft flush map netdev egw owner",
     "egress chain": "nft flush chain netdev egw into_tunnel",
     "netdev table": "nft delete table netdev egw",
+    "ingress chains": "nft flush chain netdev egw from_wire; nft flush chain netdev egw unwrap",
     "translation": "nft flush chain ip egw translate; nft flush chain ip6 egw translate",
 }
 
