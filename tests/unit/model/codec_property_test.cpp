@@ -66,14 +66,17 @@ Condition condition() {
 }
 
 EipStatus eip() {
-  EipStatus e{maybe_word(),
-              maybe_word(),
-              number(2) == 1,
-              static_cast<std::uint32_t>(number(16384)),
-              *rc::gen::arbitrary<std::uint64_t>(),
-              maybe_word(),
-              number(2) == 1,
-              {}};
+  EipStatus e;
+  e.ipv4 = maybe_word();
+  e.ipv6 = maybe_word();
+  e.use_node_ip = number(2) == 1;
+  e.id = static_cast<std::uint32_t>(number(16384));
+  e.epoch = *rc::gen::arbitrary<std::uint64_t>();
+  e.moving_from = maybe_word();
+  e.unserved_since_ms = number(2) == 1 ? second() : 0;
+  e.unserved = number(2) == 1;
+  e.left_node = maybe_word();
+  e.left_why = maybe_word();
   e.policies = list([] { return PolicyRef{word(), maybe_word()}; });
   return e;
 }
