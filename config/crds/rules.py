@@ -241,7 +241,8 @@ def policy(cluster_wide):
 
 def stays(field, was, now):
     """A field that cannot be changed. was, now: expressions for its two values."""
-    return rule(f"{was} == {now}", says=f"'\"' + {now} + '\": cannot be changed, it is \"' + {was} + '\"; delete the policy and create it anew'", at=field)
+    return rule(f"{was} == {now}", at=field,
+                says=f"'\"' + {now} + '\": cannot be changed, it is \"' + {was} + '\"; delete the policy and create it anew'")
 
 
 def optional(text, otherwise="''"):

@@ -352,9 +352,9 @@ def test_the_policy_holds_where_the_roles_would_not(tunnels):
         token = tunnels.token("egressgateway-agent", "n1")
         wait_for("right", lambda: tunnels.kubectl("get", "secrets", "-A", token=token).returncode == 0)
         for words in (("delete", "egt", "n2"), ("delete", "egt", "n1"),
-                      ("patch", "egci", "x", "--type=merge", "-p", '{"spec": {"extraCidr": ["10.0.0.0/8"]}}')):
+                      ("patch", "egci", "default", "--type=merge", "-p", '{"spec": {"extraCidr": ["10.0.0.0/8"]}}')):
             if words[1] == "egci":
-                tunnels.create({"apiVersion": GROUP + "/v1beta1", "kind": "EgressClusterInfo", "metadata": {"name": "x"}})
+                tunnels.create({"apiVersion": GROUP + "/v1beta1", "kind": "EgressClusterInfo", "metadata": {"name": "default"}})
             done = tunnels.kubectl(*words, token=token)
             assert done.returncode != 0 and "nothing but the EgressTunnel of its node" in done.stderr, done.stderr
         older = {"apiVersion": "v1", "kind": "Event", "metadata": {"name": "n", "namespace": "default"}, "type": "Normal",
