@@ -92,6 +92,7 @@ struct Controller::Impl {
   std::int64_t leading_since = 0;
   std::int64_t look_at_ms = 0;   // at the latest
   std::int64_t retry_at_ms = 0;  // not before, after a failure; 0: no failure
+  std::int64_t connected_since = 0;
   int rounds = 0;
   bool heartbeats = false;  // arrived since the last observe()
   bool stopping = false;
@@ -215,6 +216,9 @@ asio::awaitable<void> Controller::Impl::run(std::shared_ptr<Impl> self) {
       continue;
     }
     const std::int64_t now = me.clock.steady_ms();
+    const std::int64_t since = me.sync.connected_since_ms();
+    // The pause was for a store that was away.
+    if (std::exchange(me.connected_since, since) != since) me.retry_at_ms = 0;
     if (me.heartbeats) {
       me.heartbeats = false;
       me.input.now_ms = now;
@@ -281,7 +285,7 @@ asio::awaitable<void> Controller::Impl::round() {
   const BatchEnd end = co_await writer.run(plan, term, std::move(may_go_on), std::move(written));
   events.busy(false);
   slices.busy(false);
-  finish(end, plan.wake_ms, plan.writes.size());
+  finish(end, plan.wake_ms, writer.made());
 }
 
 void Controller::Impl::finish(BatchEnd end, std::int64_t wake_ms, std::size_t writes) {
@@ -293,9 +297,11 @@ void Controller::Impl::finish(BatchEnd end, std::int64_t wake_ms, std::size_t wr
     case BatchEnd::kDone:
       back_off.reset();
       rounds = writes == 0 ? 0 : rounds + 1;
+      if (writer.retry_at_ms() != 0) {
+        look_at_ms = std::clamp(writer.retry_at_ms(), now + 1, look_at_ms);
+      }
       // What was just made may need a second step: its metadata, the status of a new object.
       if (writes != 0) look_at_ms = now;
-      // What stays refused must not keep the slices off for ever.
       if (writes == 0 || rounds >= kRoundsToSettle) slices.lead(input.term);
       if (rounds >= kRoundsToSettle) {
         log.error("plans do not settle: each writes something again",

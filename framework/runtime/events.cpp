@@ -146,11 +146,16 @@ asio::awaitable<void> EventRecorder::run() {
     waiting_.pop_front();
     Event copy = event;
     const auto written = co_await write(std::move(copy));
-    if (written) continue;
+    if (written) {
+      refused_ = false;
+      continue;
+    }
     const Errc code = written.error().code;
     if (code != Errc::kUnavailable && code != Errc::kTimeout) {
       metrics_.event_dropped();
-      log_.debug("an event could not be stored", {{"error", written.error().to_string()}});
+      const auto level = std::exchange(refused_, true) ? LogLevel::kDebug : LogLevel::kWarn;
+      log_.log(level, "events are refused and left out, as egw_events_dropped_total counts",
+               {{"error", written.error().to_string()}});
       continue;
     }
     waiting_.push_front(std::move(event));

@@ -73,6 +73,7 @@ class EventRecorder {
   std::string component_, host_;
   Wakeup wakeup_;
   std::deque<model::Event> waiting_;
+  bool refused_ = false;  // the last one was, and it is told
   std::map<std::string, Series> series_;
   double tokens_ = kBurst;
   std::int64_t tokens_at_ms_;

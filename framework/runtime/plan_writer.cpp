@@ -1,6 +1,8 @@
 // Plan to store writes (plan_writer.hpp).
 #include "egw/runtime/plan_writer.hpp"
 
+#include <functional>
+#include <set>
 #include <utility>
 
 #include "egw/model/codec.hpp"
@@ -86,7 +88,45 @@ bool is_creation(const core::Write& write) {
          std::holds_alternative<core::CreateClusterInfo>(write);
 }
 
+// As the API's verbs are called, for people.
+std::string_view verb_of(const core::Write& write) {
+  const auto name = Overloaded{[](const core::CreateTunnel&) { return "create"; },
+                               [](const core::CreateClusterInfo&) { return "create"; },
+                               [](const core::DeleteTunnel&) { return "delete"; },
+                               [](const core::DeleteClusterInfo&) { return "delete"; },
+                               [](const core::SetMeta&) { return "update"; },
+                               [](const auto&) { return "update status"; }};
+  return std::visit(name, write);
+}
+
+void add_content(const nlohmann::json& value, std::size_t& hash) {
+  const auto add = [&hash](const std::string& text) {
+    hash = hash * 31 + std::hash<std::string>{}(text);
+  };
+  if (!value.is_structured()) return add(value.dump());
+  for (const auto& [key, below] : value.items()) {
+    if (value.is_object() && (key.ends_with("Time") || key == "resourceVersion")) continue;
+    add(key);
+    add_content(below, hash);
+  }
+}
+
 }  // namespace
+
+std::size_t content_of(const nlohmann::json& document) {
+  std::size_t hash = 0;
+  add_content(document, hash);
+  return hash;
+}
+
+std::size_t PlanWriter::content(const core::Write& write) {
+  WriteRequest request;
+  fill_request(request, write);
+  if (const auto* meta = std::get_if<core::SetMeta>(&write)) {
+    request.document = {meta->finalizers, meta->annotations};
+  }
+  return content_of(request.document);
+}
 
 WriteTarget target_of(const core::Write& write) {
   const auto find = Overloaded{
@@ -166,8 +206,12 @@ asio::awaitable<BatchEnd> PlanWriter::run(const core::Plan& plan, std::uint64_t 
                                           std::function<bool()> may_go_on, Written written) {
   const std::uint64_t events_before = sync_.external_changes();
   int policies = 0;
+  made_ = 0;
+  retry_at_ms_ = 0;
+  forget_refusals(plan);
   for (const auto& write : plan.writes) {
     if (!may_go_on()) co_return BatchEnd::kInterrupted;
+    if (held_back(write)) continue;
     if (std::holds_alternative<core::WritePolicy>(write) && ++policies > kPoliciesPerBatch &&
         sync_.external_changes() != events_before) {
       co_return BatchEnd::kInterrupted;
@@ -175,33 +219,88 @@ asio::awaitable<BatchEnd> PlanWriter::run(const core::Plan& plan, std::uint64_t 
     const std::int64_t began = clock_.steady_ms();
     const auto made = co_await make(write, term);
     if (made) {
+      ++made_;
+      if (refusals_.any() && refusals_.taken(write_of(write))) {
+        tell(LogLevel::kInfo, "what was refused has been written", write);
+      }
       written(write, clock_.steady_ms() - began);
-      continue;
+    } else if (const auto end = failed(write, made.error())) {
+      co_return *end;
     }
-    const WriteTarget target = target_of(write);
-    const Error& error = made.error();
-    if (error.code == Errc::kConflict) co_return BatchEnd::kConflict;
-    // Deleted since the plan was made, with an event that is still on its way: as it should be.
-    if (error.code == Errc::kNotFound && !is_creation(write) && !others_depend_on(write)) {
-      log_.debug("what was to be written has gone",
-                 {{"kind", model::info(target.kind).kind}, {"object", target.key.to_string()}});
-      continue;
-    }
-    if (error.code == Errc::kStaleTerm) {
-      log_.warn("a write was refused because of its term", {{"error", error.to_string()}});
-      co_return BatchEnd::kStaleTerm;
-    }
-    const std::string text = error.to_string();
-    if (text != last_refusal_) {
-      log_.error("a write failed", {{"kind", model::info(target.kind).kind},
-                                    {"object", target.key.to_string()},
-                                    {"error", text}});
-      last_refusal_ = text;
-    }
-    const bool refused = error.code == Errc::kDenied || error.code == Errc::kInvalid;
-    if (!refused || others_depend_on(write)) co_return BatchEnd::kUnavailable;
   }
   co_return BatchEnd::kDone;
+}
+
+// ---- what the store does not take --------------------------------------------------------------
+
+PlanWriter::OneWrite PlanWriter::write_of(const core::Write& write) {
+  return {target_of(write), write.index()};
+}
+
+void PlanWriter::tell(LogLevel level, std::string_view message, const core::Write& write,
+                      std::string_view error) {
+  const WriteTarget target = target_of(write);
+  const std::string_view kind = model::info(target.kind).kind;
+  const std::string object = target.key.to_string();
+  if (error.empty()) {
+    log_.log(level, message, {{"kind", kind}, {"object", object}, {"verb", verb_of(write)}});
+  } else {
+    log_.log(level, message,
+             {{"kind", kind}, {"object", object}, {"verb", verb_of(write)}, {"error", error}});
+  }
+}
+
+void PlanWriter::forget_refusals(const core::Plan& plan) {
+  if (!refusals_.any()) return;
+  std::set<OneWrite> wanted;
+  for (const auto& write : plan.writes) wanted.insert(write_of(write));
+  refusals_.keep([&](const OneWrite& write) { return wanted.contains(write); });
+}
+
+bool PlanWriter::held_back(const core::Write& write) {
+  if (!refusals_.any()) return false;
+  const OneWrite one = write_of(write);
+  if (!refusals_.contains(one)) return false;
+  const std::int64_t until = refusals_.held_until(one, content(write));
+  if (until <= clock_.steady_ms()) return false;
+  look_again(until);
+  return true;
+}
+
+void PlanWriter::look_again(std::int64_t at_ms) {
+  retry_at_ms_ = retry_at_ms_ == 0 ? at_ms : std::min(retry_at_ms_, at_ms);
+}
+
+// How the batch ends; nothing: it goes on.
+std::optional<BatchEnd> PlanWriter::failed(const core::Write& write, const Error& error) {
+  if (error.code == Errc::kConflict) return BatchEnd::kConflict;
+  const bool others_wait = others_depend_on(write);
+  // Deleted since the plan was made, with an event that is still on its way: as it should be.
+  if (error.code == Errc::kNotFound && !is_creation(write) && !others_wait) {
+    tell(LogLevel::kDebug, "what was to be written has gone", write);
+    return std::nullopt;
+  }
+  const std::string text = error.to_string();
+  if (error.code == Errc::kStaleTerm) {
+    tell(LogLevel::kWarn, "a write was refused because of its term", write, text);
+    return BatchEnd::kStaleTerm;
+  }
+  const bool refused = error.code == Errc::kDenied || error.code == Errc::kInvalid;
+  if (!refused || others_wait) {
+    if (text != last_failure_) {
+      tell(LogLevel::kError, "a write failed; the others wait for it", write, text);
+    }
+    last_failure_ = text;
+    return BatchEnd::kUnavailable;
+  }
+  const OneWrite one = write_of(write);
+  const std::size_t what = content(write);
+  if (refusals_.refused(one, what, text, clock_.steady_ms())) {
+    tell(LogLevel::kError, "a write was refused and is tried again later; other objects go on",
+         write, text);
+  }
+  look_again(refusals_.held_until(one, what));
+  return std::nullopt;
 }
 
 }  // namespace egw::runtime

@@ -4,13 +4,16 @@
 #include <boost/asio/awaitable.hpp>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
+#include <utility>
 
 #include "egw/core/plan.hpp"
 #include "egw/host/state_store.hpp"
 #include "egw/runtime/clock.hpp"
 #include "egw/runtime/logging.hpp"
 #include "egw/runtime/metrics.hpp"
+#include "egw/runtime/refusals.hpp"
 #include "egw/runtime/world_sync.hpp"
 
 namespace egw::runtime {
@@ -24,7 +27,7 @@ struct WriteTarget {
 [[nodiscard]] WriteTarget target_of(const core::Write& write);
 
 enum class BatchEnd {
-  kDone,         // every write was made (or needs no making any more)
+  kDone,         // every write was made (or needs no making any more, or was refused)
   kInterrupted,  // may_go_on() said no, or something more urgent has arrived
   kConflict,     // an object has changed meanwhile: its event brings the next plan
   kStaleTerm,    // somebody with a higher term has led
@@ -44,8 +47,21 @@ class PlanWriter {
   // milliseconds that it took.
   boost::asio::awaitable<BatchEnd> run(const core::Plan& plan, std::uint64_t term,
                                        std::function<bool()> may_go_on, Written written);
+  // Of the last batch: how many writes were made, and the steady time at which one that the store
+  // has refused is to be tried again (0: none).
+  [[nodiscard]] std::size_t made() const { return made_; }
+  [[nodiscard]] std::int64_t retry_at_ms() const { return retry_at_ms_; }
 
  private:
+  using OneWrite = std::pair<WriteTarget, std::size_t>;  // with the alternative of core::Write
+  [[nodiscard]] static OneWrite write_of(const core::Write& write);
+  void tell(LogLevel level, std::string_view message, const core::Write& write,
+            std::string_view error = {});
+  [[nodiscard]] static std::size_t content(const core::Write& write);
+  void forget_refusals(const core::Plan& plan);
+  bool held_back(const core::Write& write);
+  void look_again(std::int64_t at_ms);
+  std::optional<BatchEnd> failed(const core::Write& write, const Error& error);
   boost::asio::awaitable<Result<void>> make(const core::Write& write, std::uint64_t term);
   boost::asio::awaitable<Result<host::WriteRequest>> request_for(const core::Write& write);
 
@@ -54,7 +70,10 @@ class PlanWriter {
   Metrics& metrics_;
   WorldSync& sync_;
   host::StateStore& store_;
-  std::string last_refusal_;
+  std::string last_failure_;
+  Refusals<OneWrite> refusals_;
+  std::size_t made_ = 0;
+  std::int64_t retry_at_ms_ = 0;
 };
 
 }  // namespace egw::runtime

@@ -311,13 +311,15 @@ void SliceKeeper::failed(Office& office, const EndpointSlices::Job& job, const E
   if (error.code == Errc::kConflict || error.code == Errc::kExists) {
     return office.slices.again(job.slice);
   }
-  const std::string text = error.to_string();
-  if (text != last_refusal_) {
-    log_.warn("an endpoint slice could not be written",
+  // Thousands may be refused for one reason: told of the first, and now and then.
+  const std::int64_t now = clock_.steady_ms();
+  if (error.code != told_code_ || now >= tell_again_ms_) {
+    log_.warn("endpoint slices cannot be written, one of them",
               {{"kind", model::info(kind_of(job.slice)).kind},
                {"object", job.slice.to_string()},
-               {"error", text}});
-    last_refusal_ = text;
+               {"error", error.to_string()}});
+    told_code_ = error.code;
+    tell_again_ms_ = now + kToldMs;
   }
   if (error.code == Errc::kUnavailable || error.code == Errc::kTimeout) {
     office.slices.again(job.slice);

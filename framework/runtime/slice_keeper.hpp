@@ -27,6 +27,7 @@ class SliceKeeper {
  public:
   static constexpr std::int64_t kGatherMs = 300;
   static constexpr std::int64_t kRefusedMs = 60'000;  // until a refused write is tried again
+  static constexpr std::int64_t kToldMs = 600'000;    // until the same trouble is told again
 
   SliceKeeper(const boost::asio::any_io_executor& executor, Clock& clock, Logger& log,
               Metrics& metrics, host::StateStore& store, const model::Settings& settings,
@@ -67,7 +68,8 @@ class SliceKeeper {
   std::uint64_t term_ = 0;
   bool busy_ = false;
   bool stopping_ = false;
-  std::string last_refusal_;
+  Errc told_code_ = Errc::kConflict;  // of the failure that was told last; this one never is
+  std::int64_t tell_again_ms_ = 0;
 };
 
 }  // namespace egw::runtime

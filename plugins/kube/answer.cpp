@@ -19,19 +19,23 @@ std::string what_of(const Asked& asked) {
   return asked.object.empty() ? asked.resource : asked.object;
 }
 
+bool is_ours(const Asked& asked) {
+  return asked.resource.find(".egressgateway.spidernet.io/") != std::string::npos;
+}
+
 sdk::Status not_found(const std::string& said, const json& status, const Asked& asked) {
   // Only an answer about an object names it; for an unknown path there is no name.
   if (!asked.object.empty() && !text_of(member_of(status, "details"), "name").empty()) {
     return sdk::fail(Code::kNotFound, said.empty() ? "there is no such object" : said,
                      what_of(asked));
   }
-  const bool ours = asked.resource.find(".egressgateway.spidernet.io/") != std::string::npos;
-  return sdk::fail(Code::kUnavailable,
-                   "the API server does not serve " + asked.resource + " (404)" +
-                       (ours ? ": the CustomResourceDefinition is missing or has another version; "
-                               "install those of this egw (kubectl apply -f config/crds)"
-                             : ""),
-                   what_of(asked));
+  return sdk::fail(
+      Code::kUnavailable,
+      "the API server does not serve " + asked.resource + " (404)" +
+          (is_ours(asked) ? ": the CustomResourceDefinition is missing or has another version; "
+                            "install those of this egw (kubectl apply -f config/crds)"
+                          : ""),
+      what_of(asked));
 }
 
 sdk::Status unexpected(int code, const std::string& said, const Asked& asked) {
@@ -112,7 +116,15 @@ sdk::Status status_of(int code, const json& status, const Asked& asked) {
       if (said.find("must not fall") != std::string::npos && asked.verb == "update status") {
         return sdk::fail(Code::kStaleTerm, said, what);
       }
-      return sdk::fail(Code::kInvalid, said.empty() ? "refused by the API server" : said, what);
+      return sdk::fail(
+          Code::kInvalid,
+          (said.empty() ? "refused by the API server" : said) +
+              // Nobody but egw writes it: the schema must be another one.
+              (code == 422 && asked.verb == "update status" && is_ours(asked)
+                   ? "; install the CustomResourceDefinitions of this egw (kubectl apply "
+                     "-f config/crds)"
+                   : ""),
+          what);
     case 401:
       return sdk::fail(Code::kUnavailable,
                        "the API server does not accept the credentials (401 Unauthorized): the "
@@ -120,10 +132,12 @@ sdk::Status status_of(int code, const json& status, const Asked& asked) {
                        what);
     case 403:
       if (said.rfind("admission webhook ", 0) == 0) return sdk::fail(Code::kDenied, said, what);
-      return sdk::fail(
-          Code::kDenied,
-          "no permission to " + asked.verb + " " + asked.resource + " (403 Forbidden): " + said,
-          what);
+      return sdk::fail(Code::kDenied,
+                       "no permission to " + asked.verb + " " + asked.resource +
+                           " (403 Forbidden), which a role "
+                           "of the chart's or the user's own must give: " +
+                           said,
+                       what);
     case 404:
       return not_found(said, status, asked);
     case 409:

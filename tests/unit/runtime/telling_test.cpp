@@ -97,7 +97,14 @@ TEST_F(TellingTest, EventsThatAreRefusedHoldUpNothing) {
   };
   const std::string node = owner();
   kill_agent(node);
+  testing::internal::CaptureStderr();
+  log.set_level(runtime::LogLevel::kWarn);
   loop.advance(4000);
+  log.set_level(runtime::LogLevel::kError);
+  const std::string told = testing::internal::GetCapturedStderr();
+  const auto line = told.find("events are refused");
+  EXPECT_NE(line, std::string::npos) << told;
+  EXPECT_EQ(told.find("events are refused", line + 1), std::string::npos) << "once: " << told;
   EXPECT_EQ(owner(), other(node));
   EXPECT_TRUE(events("EipMoved").empty());
   EXPECT_THAT(controllers["c1"]->metrics.text(), HasSubstr("egw_events_dropped_total"));

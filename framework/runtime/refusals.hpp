@@ -1,0 +1,60 @@
+// Refusals: writes that the store does not take, each object by itself: a verb that is forbidden, a
+// schema that does not allow it. They are made again with growing pauses, or when what is to be
+// written has changed; each is told once. Called by plan_writer.cpp.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <map>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <utility>
+
+namespace egw::runtime {
+
+template <class Key>  // object and what is done to it
+class Refusals {
+ public:
+  static constexpr std::int64_t kFirstMs = 1000;  // also the shortest when the content has changed
+  static constexpr std::int64_t kMostMs = 60'000;
+
+  [[nodiscard]] bool any() const { return !refused_.empty(); }
+  [[nodiscard]] bool contains(const Key& key) const { return refused_.contains(key); }
+  // The steady time before which the write is not to be made; content: as content_of gives it.
+  [[nodiscard]] std::int64_t held_until(const Key& key, std::size_t content) const {
+    const auto found = refused_.find(key);
+    if (found == refused_.end()) return 0;
+    const Refused& refused = found->second;
+    return refused.tried_ms + (refused.content == content ? refused.pause_ms : kFirstMs);
+  }
+  // True when this is to be told.
+  bool refused(const Key& key, std::size_t content, const std::string& why, std::int64_t now_ms) {
+    const auto [it, is_new] = refused_.try_emplace(key);
+    Refused& refused = it->second;
+    refused.pause_ms = is_new ? kFirstMs : std::min(kMostMs, refused.pause_ms * 2);
+    refused.tried_ms = now_ms;
+    refused.content = content;
+    return std::exchange(refused.why, why) != why;
+  }
+  // True when it was refused before.
+  bool taken(const Key& key) { return refused_.erase(key) != 0; }
+  // Forgets those that are not wanted any more.
+  template <class Wanted>
+  void keep(const Wanted& wanted) {
+    std::erase_if(refused_, [&](const auto& entry) { return !wanted(entry.first); });
+  }
+
+ private:
+  struct Refused {
+    std::int64_t tried_ms = 0, pause_ms = 0;
+    std::size_t content = 0;
+    std::string why;
+  };
+  std::map<Key, Refused> refused_;
+};
+
+// What a document says, as a number; but for the times in it and its revision, which are others
+// with every plan.
+[[nodiscard]] std::size_t content_of(const nlohmann::json& document);
+
+}  // namespace egw::runtime

@@ -1,0 +1,124 @@
+// Objects that the store does not take: each is told once and tried again now and then, and holds
+// nobody else up.
+#include "egw/runtime/refusals.hpp"
+
+#include <algorithm>
+
+#include "cluster.hpp"
+
+namespace egw::test {
+namespace {
+
+using testing::HasSubstr;
+using testing::Not;
+
+class RefusalsTest : public ClusterTest {
+ protected:
+  // What the log says meanwhile.
+  std::string log_of(std::int64_t ms) {
+    testing::internal::CaptureStderr();
+    loop.advance(ms);
+    return testing::internal::GetCapturedStderr();
+  }
+  static long count(const std::string& text, const std::string& words) {
+    long found = 0;
+    for (auto at = text.find(words); at != std::string::npos; at = text.find(words, at + 1)) {
+      ++found;
+    }
+    return found;
+  }
+  [[nodiscard]] bool has_eip(const std::string& policy) const {
+    const json stored = content->read(Kind::kEgressPolicy, {"default", policy});
+    return !stored.value("/status/eip/ipv4"_json_pointer, "").empty();
+  }
+  // From now on what `is` names is refused; counts.
+  void refuse(std::function<bool(const host::WriteRequest&)> is, Errc code) {
+    controllers["c1"]->store.refuse =
+        [this, is = std::move(is),
+         code](const host::WriteRequest& request) -> std::optional<Error> {
+      if (!is(request)) return std::nullopt;
+      ++refused;
+      return Error{code, request.key.to_string(), "not this one", 0};
+    };
+  }
+  int refused = 0;
+};
+
+TEST_F(RefusalsTest, AnObjectThatTheSchemaRefusesIsToldOnceAndTriedLessAndLess) {
+  start_cluster();
+  refuse(
+      [](const host::WriteRequest& request) {
+        return request.kind == Kind::kEgressPolicy && request.key.name.starts_with("bad");
+      },
+      Errc::kInvalid);
+  add_policy("bad-1");
+  add_policy("bad-2");
+  const std::string first = log_of(10'000);
+  EXPECT_EQ(count(first, "a write was refused"), 2) << first;
+  EXPECT_THAT(first, HasSubstr("object=default/bad-1 verb=\"update status\""));
+  EXPECT_THAT(first, Not(HasSubstr("plans do not settle")));
+  EXPECT_LE(refused, 2 * 5) << "at 0, 1, 3 and 7 s";
+  add_policy("good");
+  loop.advance(1000);
+  EXPECT_TRUE(has_eip("good")) << "nobody else waits";
+  refused = 0;
+  EXPECT_EQ(log_of(600'000), "");
+  EXPECT_LE(refused, 2 * 12) << "once a minute";
+  EXPECT_GE(refused, 2 * 8);
+  // What would be written is another thing now: at once.
+  controllers["c1"]->store.refuse = nullptr;
+  loop.advance(61'000);
+  EXPECT_TRUE(has_eip("bad-1") && has_eip("bad-2"));
+}
+
+TEST_F(RefusalsTest, AnotherContentIsTriedAtOnce) {
+  start_cluster();
+  refuse(
+      [](const host::WriteRequest& request) {
+        return request.kind == Kind::kEgressPolicy &&
+               request.document.dump().find("GatewayNotFound") != std::string::npos;
+      },
+      Errc::kInvalid);
+  json policy = make(kApi, "EgressPolicy", "bad", {{"egressGatewayName", "nowhere"}});
+  policy["metadata"]["namespace"] = "default";
+  content->put(Kind::kEgressPolicy, policy);
+  loop.advance(300'000);
+  EXPECT_GE(refused, 5);
+  policy["spec"]["egressGatewayName"] = "egw";
+  policy["spec"]["appliedTo"] = {{"podSelector", {{"matchLabels", {{"app", "web"}}}}}};
+  content->put(Kind::kEgressPolicy, policy);
+  loop.advance(500);
+  EXPECT_TRUE(has_eip("bad"));
+}
+
+TEST_F(RefusalsTest, AForbiddenVerbIsToldOnce) {
+  start_cluster();
+  refuse(
+      [](const host::WriteRequest& request) {
+        return request.kind == Kind::kEgressTunnel && request.op == host::WriteRequest::Op::kCreate;
+      },
+      Errc::kDenied);
+  add_node("n3", false);
+  const std::string told = log_of(20'000);
+  EXPECT_EQ(count(told, "ERROR"), 1) << told;
+  EXPECT_THAT(told, HasSubstr("kind=EgressTunnel object=n3 verb=create"));
+  EXPECT_LE(refused, 6);
+  controllers["c1"]->store.refuse = nullptr;
+  loop.advance(61'000);
+  EXPECT_FALSE(tunnel("n3").is_null());
+}
+
+TEST(RefusedContent, TimesAndRevisionsAreNoOtherContent) {
+  const json before = {
+      {"metadata", {{"resourceVersion", "1"}, {"name", "a"}}},
+      {"status", {{"conditions", {{{"lastTransitionTime", "x"}, {"type", "t"}}}}}}};
+  json after = before;
+  after["metadata"]["resourceVersion"] = "2";
+  after["status"]["conditions"][0]["lastTransitionTime"] = "y";
+  EXPECT_EQ(runtime::content_of(before), runtime::content_of(after));
+  after["status"]["conditions"][0]["type"] = "u";
+  EXPECT_NE(runtime::content_of(before), runtime::content_of(after));
+}
+
+}  // namespace
+}  // namespace egw::test
