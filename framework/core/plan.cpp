@@ -170,6 +170,7 @@ Plan plan(const PlanInput& input, PlanMemory* memory) {
   if (d.info !=
       nullptr) {  // ids have no memory without it: created first, gateways in the next plan
     parts::look_at_prefixes(d);
+    parts::look_at_taken(d);
     parts::recall(d);
     d.ids.load(d.world, *d.info, d.min_realised);
     parts::draft_gateways(d);

@@ -112,8 +112,13 @@ void Allocator::read_entry(const EipStatus& eip, std::string_view owner,
     e.v4 = e.v6 = {};
     node_entry_ = index;
   } else {
-    const bool fits = (e.v4 || e.v6) && (!e.v4 || g_.v4.contains(e.v4)) &&
-                      (!e.v6 || g_.v6.contains(e.v6)) && find(e.v4) == kNobody &&
+    e.taken = g_.taken_v4.contains(e.v4) || g_.taken_v6.contains(e.v6);
+    const auto of_pool = [](const Address& a, const model::IpPool& free,
+                            const model::IpPool& taken) {
+      return !a || free.contains(a) || taken.contains(a);
+    };
+    const bool fits = (e.v4 || e.v6) && of_pool(e.v4, g_.v4, g_.taken_v4) &&
+                      of_pool(e.v6, g_.v6, g_.taken_v6) && find(e.v4) == kNobody &&
                       find(e.v6) == kNobody;
     if (!fits) return drop();
     if (e.v4) by_address_.emplace(e.v4, index);
@@ -205,6 +210,8 @@ Allocator::Answer Allocator::not_in_pool(const Address& a, const std::string& te
 }
 
 Allocator::Answer Allocator::make(const Pair& pair, bool use_node_ip) {
+  const bool half = !use_node_ip && (!pair.v4 || !pair.v6) && g_.total_v4 > 0 && g_.total_v6 > 0;
+  if (half && !g_.pool_conflict.empty()) return no("PoolConflict", g_.pool_conflict);
   Entry e;
   e.eip.id = d_.ids.take();
   if (e.eip.id == 0) {
@@ -264,12 +271,16 @@ Allocator::Answer Allocator::empty_pool() const {
 }
 
 Allocator::Answer Allocator::by_default() {
+  const model::IpPools& pools = g_.gateway->spec.ippools;
+  for (const std::string& text : {pools.ipv4_default_eip, pools.ipv6_default_eip}) {
+    const Address half = parse_or_none(text);
+    if (g_.taken_v4.contains(half) || g_.taken_v6.contains(half)) return not_in_pool(half, text);
+  }
   const Pair& pair = pairs_.default_pair();
   for (const Address& a : {pair.v4, pair.v6}) {
     if (a && find(a) != kNobody) return {find(a), {}, {}};
   }
   if (pair) return make(pair, false);
-  const model::IpPools& pools = g_.gateway->spec.ippools;
   if (pools.ipv4.empty() && pools.ipv6.empty()) return empty_pool();
   const std::string& text =
       pools.ipv4_default_eip.empty() ? pools.ipv6_default_eip : pools.ipv4_default_eip;
@@ -312,7 +323,9 @@ Allocator::Answer Allocator::round_robin() {
 
 void Allocator::free_vacant() {
   for (const Entry& e : g_.entries) {
-    if (e.eip.policies.empty()) pairs_.give_back({e.v4, e.v6});
+    if (!e.eip.policies.empty()) continue;
+    pairs_.give_back(
+        {g_.v4.contains(e.v4) ? e.v4 : Address{}, g_.v6.contains(e.v6) ? e.v6 : Address{}});
   }
 }
 

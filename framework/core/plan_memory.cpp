@@ -34,6 +34,12 @@ std::uint64_t nodes_fingerprint(const Draft& d) {
   }
   add(hash, (d.suspect ? 1U : 0U) | (d.prefixes_unknown.empty() ? 0U : 2U));
   add(hash, d.in.term);
+  for (const model::IpPool* taken : {&d.taken_v4, &d.taken_v6}) {
+    for (const model::Range& r : taken->ranges()) {
+      add(hash, std::hash<model::Address>{}(r.first));
+      add(hash, std::hash<model::Address>{}(r.last));
+    }
+  }
   return hash;
 }
 

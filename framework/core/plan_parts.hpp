@@ -1,7 +1,7 @@
 // What the parts of plan() share: the draft of everything that the leader decides in one pass.
-// Included by plan*.cpp only. Order of the passes: look_at_nodes, look_at_prefixes, recall,
-// draft_gateways, allocate, read_requests, place, finish_gateways, finish_policies, remember,
-// finish_tunnels, finish_cluster_infos.
+// Included by plan*.cpp only. Order of the passes: look_at_nodes, look_at_prefixes,
+// look_at_taken, recall, draft_gateways, allocate, read_requests, place, finish_gateways,
+// finish_policies, remember, finish_tunnels, finish_cluster_infos.
 #pragma once
 
 #include <array>
@@ -76,6 +76,7 @@ struct Entry {
   int owner = kNobody;            // index into Draft::nodes
   bool recorded = false;          // was in the status
   bool bad_id = false;            // recorded without a valid id of its own
+  bool taken = false;             // somebody else in the cluster has an address of it: not placed
   int request = kNobody;          // a person wants it on this node
   std::string_view why;           // of the move, when it moves
   bool planned = false;
@@ -92,9 +93,10 @@ struct Outcome {
 struct GatewayDraft {
   const model::EgressGateway* gateway = nullptr;
   model::IpPool v4, v6;                     // what it may give
+  model::IpPool taken_v4, taken_v6;         // what it lists although the cluster itself uses it
   std::int64_t total_v4 = 0, total_v6 = 0;  // what it lists
   std::string pool_problem;                 // InvalidPool: bad entries
-  std::string pool_conflict;                // PoolConflict: addresses that another gateway has
+  std::string pool_conflict;                // PoolConflict: who else has addresses of the pool
   std::string default_conflict;             // DefaultConflict: another one is the default
   std::vector<int> nodes;                   // matched by the selector, by name
   std::vector<Entry> entries;
@@ -127,6 +129,8 @@ struct Draft {
   const model::EgressClusterInfo* info = nullptr;  // "default"; null: not there yet
   model::EgressClusterInfo::Status own;  // its status to be, the cluster's own prefixes only
   std::string prefixes_unknown;          // why they are not all known; empty: they are
+  // What no EIP may be: addresses of nodes, of pods, of services, the tunnel's.
+  model::IpPool taken_v4{model::Family::kV4}, taken_v6{model::Family::kV6};
 
   std::vector<NodeView> nodes;  // sorted by name
   std::unordered_map<std::string_view, int> node_index;
@@ -160,8 +164,11 @@ struct Draft {
 };
 
 // ---- the passes ------------------------------------------------------------------------------
-void look_at_nodes(Draft& d);         // plan_tunnels.cpp
-void look_at_prefixes(Draft& d);      // plan_cluster_info.cpp; needs info
+void look_at_nodes(Draft& d);     // plan_tunnels.cpp
+void look_at_prefixes(Draft& d);  // plan_cluster_info.cpp; needs info
+void look_at_taken(Draft& d);     // plan_taken.cpp
+// Takes out of the gateway's pools what the cluster itself uses, and says whose it is.
+void leave_taken(const Draft& d, GatewayDraft& g);
 void recall(Draft& d);                // plan_memory.cpp: gateways, who uses them, who is quiet
 void draft_gateways(Draft& d);        // plan_pools.cpp
 void read_requests(Draft& d);         // plan_requests.cpp

@@ -28,6 +28,10 @@ Verdict judge(const Draft& d, const GatewayDraft& g, Entry& e) {
   }
   const NodeView& node = d.node(owner);
   const bool alive = node.ready && !node.stale;
+  if (e.taken) {
+    e.why = "PoolConflict";
+    return Verdict::kMustLeave;
+  }
   if (!std::binary_search(g.nodes.begin(), g.nodes.end(), owner)) {
     e.why = "NodeNotSelected";
     e.planned = alive;
@@ -80,7 +84,7 @@ void record(Draft& d, GatewayDraft& g, Move move) {
   const bool placed = !move.to.empty();
   std::string text =
       placed ? fmt::format("{} moves from {} to {}: {}", move.eip, move.from, move.to, move.why)
-             : fmt::format("{} leaves {}: {}; no other Ready node can take it", move.eip, move.from,
+             : fmt::format("{} leaves {}: {}; no other node can take it now", move.eip, move.from,
                            move.why);
   d.notice(placed ? Notice::Level::kInfo : Notice::Level::kWarning, model::Kind::kEgressGateway,
            g.gateway->meta.key(), placed ? "EipMoved" : "EipUnplaced", std::move(text));
@@ -125,7 +129,8 @@ struct Mover {
 
 void move(Draft& d, const Mover& m) {
   Entry& e = *m.entry;
-  const int target = e.request != kNobody && m.verdict == Verdict::kMoveIfPossible
+  const int target = e.taken ? kNobody
+                     : e.request != kNobody && m.verdict == Verdict::kMoveIfPossible
                          ? e.request
                          : best_node(d, *m.gateway);
   if (target != kNobody && target != e.owner) {
@@ -145,7 +150,8 @@ void move(Draft& d, const Mover& m) {
 // gateway's status; the time stands there for the next leader.
 void judge_service(Draft& d, const GatewayDraft& g, Entry& e) {
   if (d.suspect) return;
-  if ((e.owner != kNobody && d.node(e.owner).ready) || best_node(d, g) != kNobody) {
+  const bool placed = e.owner != kNobody && d.node(e.owner).ready;
+  if (placed || (!e.taken && best_node(d, g) != kNobody)) {
     e.eip.unserved = false;
     e.eip.unserved_since_ms = 0;
     return;
@@ -175,7 +181,7 @@ bool will_move(const Draft& d, GatewayDraft& g) {
   return std::any_of(g.entries.begin(), g.entries.end(), [&](Entry& e) {
     if (!e.eip.moving_from.empty()) return true;
     const Verdict verdict = judge(d, g, e);
-    return verdict == Verdict::kMustLeave || (verdict != Verdict::kStay && somebody);
+    return verdict == Verdict::kMustLeave || (verdict != Verdict::kStay && somebody && !e.taken);
   });
 }
 

@@ -138,7 +138,9 @@ void finish(Draft& d, const GatewayDraft* g, const Outcome& o) {
                 {},
                 uncovered(d, *g->gateway, *o.policy, e),
                 o.policy->spec.dest_subnet.empty() ? d.prefixes_unknown : std::string()};
-  if (e.owner == kNobody) {
+  if (e.taken) {
+    wanted.placed = {"Placed", false, "PoolConflict", g->pool_conflict, 0};
+  } else if (e.owner == kNobody) {
     wanted.placed = {"Placed", false, "NoReadyNode", "no node of the gateway can take the EIP", 0};
   } else {
     const NodeView& owner = d.node(e.owner);

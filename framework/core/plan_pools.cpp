@@ -1,6 +1,7 @@
-// The gateways' drafts: which nodes a gateway selects and which addresses it may give. Two gateways
-// with an address in common were stored at once past admission: the younger loses it, unless it is
-// the one that has already given it (decision: two writers at once cannot both pass).
+// The gateways' drafts: which nodes a gateway selects and which addresses it may give: those that
+// it lists without what others have (of the cluster itself: plan_taken.cpp). Two gateways with an
+// address in common were stored at once past admission: the younger loses it, unless it is the one
+// that has already given it (decision: two writers at once cannot both pass).
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -214,6 +215,9 @@ void draft_gateways(Draft& d) {
     g->overlaps = true;
   }
   settle_overlaps(together);
+  for (GatewayDraft& g : d.gateways) {
+    if (g.quiet == nullptr) leave_taken(d, g);
+  }
   settle_defaults(d);
 }
 

@@ -56,6 +56,7 @@ model::Condition answer(Draft& d, GatewayDraft& g, const std::string& text) {
     return refused("EipNotFound",
                    fmt::format("{} is not an EIP of this gateway now", request.eip.to_string()));
   }
+  if (entry->taken) return refused("PoolConflict", g.pool_conflict);
   const int target = d.find_node(request.to);
   if (target == kNobody || !std::binary_search(g.nodes.begin(), g.nodes.end(), target)) {
     return refused("NodeNotSelected",

@@ -57,8 +57,8 @@ void count_addresses(GatewayDraft& g) {
   std::int64_t used4 = 0;
   std::int64_t used6 = 0;
   for (const Entry& e : g.entries) {
-    used4 += e.v4 ? 1 : 0;
-    used6 += e.v6 ? 1 : 0;
+    used4 += g.v4.contains(e.v4) ? 1 : 0;
+    used6 += g.v6.contains(e.v6) ? 1 : 0;
   }
   g.status.ip_usage = {g.total_v4, left(g.v4.count(), used4), g.total_v6,
                        left(g.v6.count(), used6)};
@@ -91,6 +91,7 @@ std::string without_owner(const Draft& d, const GatewayDraft& g) {
   std::vector<std::string> eips;
   bool unserved = false;
   for (const Entry& e : g.entries) {
+    if (e.taken) continue;  // PoolConflict
     unserved = unserved || e.eip.unserved;
     if (e.owner == kNobody) {
       eips.push_back(eip_text(e.eip));
@@ -180,6 +181,11 @@ void set_conditions(Draft& d, GatewayDraft& g) {
   set_condition(c, readiness(d, g), wall);
   set_or_remove(c, "OwnerNotReady", "OwnerNotReady", without_owner(d, g), wall);
   set_or_remove(c, "InvalidPool", "InvalidPool", g.pool_problem, wall);
+  if (const Condition* told = find_condition(c, "PoolConflict");
+      !g.pool_conflict.empty() && (told == nullptr || told->message != g.pool_conflict)) {
+    d.notice(Notice::Level::kWarning, Kind::kEgressGateway, g.gateway->meta.key(), "PoolConflict",
+             g.pool_conflict);
+  }
   set_or_remove(c, "PoolConflict", "PoolConflict", g.pool_conflict, wall);
   set_or_remove(c, "DefaultConflict", "DefaultConflict", g.default_conflict, wall);
   set_or_remove(c, "NoEgressId", "NoEgressId",

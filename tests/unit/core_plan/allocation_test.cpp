@@ -284,6 +284,87 @@ TEST(PlanAllocation, AnAddressAlreadyGivenStaysWithTheGatewayThatGaveIt) {
   EXPECT_EQ(c.reason("c"), "EipNotInPool") << "the conflict is about another address";
 }
 
+// Decision 26: an EIP is never an address of the cluster itself, whoever came first.
+TEST(PlanAllocation, AnEipThatANodeTurnsOutToHaveIsNotPlacedUntilItHasNot) {
+  Cluster c;
+  c.remembers = true;
+  c.nodes(2);
+  c.gateway("g", {"10.0.0.1-10.0.0.2"}, {}, "10.0.0.1");
+  c.policy("ns", "a", "g").spec.failure_policy = model::FailurePolicy::kNodeIp;
+  c.rr("b", "g");
+  c.start();
+  c.settle();
+  ASSERT_EQ(c.status("b").ipv4, "10.0.0.2");
+  const auto id = c.eip("g", "10.0.0.1")->id;
+  const std::string owner = c.owner("g", "10.0.0.1");
+  const auto conflict = [&c] {
+    const auto* found = c.condition("g", "PoolConflict");
+    return found == nullptr ? "" : found->message;
+  };
+  EXPECT_EQ(conflict(), "");
+  c.node("n9", {});
+  c.world.nodes["n9"].internal_ips = {"10.0.0.1"};
+  c.settle();
+  EXPECT_EQ(c.owner("g", "10.0.0.1"), "");
+  EXPECT_NE(c.owner("g", "10.0.0.2"), "") << "what does not collide stays";
+  EXPECT_THAT(
+      conflict(),
+      testing::HasSubstr("10.0.0.1 of the pool belongs to the address of node n9 (10.0.0.1/32)"));
+  EXPECT_EQ(c.status("a").ipv4, "10.0.0.1") << "it is still its own";
+  const auto* placed = find_condition(c.status("a").conditions, "Placed");
+  EXPECT_EQ(placed->reason, "PoolConflict");
+  EXPECT_EQ(placed->message, conflict());
+  EXPECT_EQ(c.count("PoolConflict"), 1);
+  EXPECT_EQ(c.condition("g", "OwnerNotReady"), nullptr);
+  EXPECT_EQ(c.world.gateways["g"].status.ip_usage.ipv4_free, 0);
+  c.policy("ns", "late", "g");
+  c.named("named", "g", "10.0.0.1");
+  c.settle();
+  EXPECT_EQ(c.reason("late"), "PoolConflict");
+  EXPECT_EQ(c.reason("named"), "PoolConflict");
+  EXPECT_FALSE(c.eip("g", "10.0.0.1")->unserved);
+  c.live(15'000);
+  EXPECT_TRUE(c.eip("g", "10.0.0.1")->unserved) << "failurePolicy NodeIP acts";
+  c.world.nodes["n9"].internal_ips = {"192.0.2.99"};
+  touch(c.world, c.world.nodes["n9"].meta);
+  c.settle();
+  EXPECT_EQ(conflict(), "");
+  EXPECT_NE(c.owner("g", "10.0.0.1"), "");
+  EXPECT_EQ(c.eip("g", "10.0.0.1")->id, id);
+  EXPECT_FALSE(c.eip("g", "10.0.0.1")->unserved);
+  EXPECT_EQ(c.reason("late"), "Allocated");
+  EXPECT_EQ(c.reason("named"), "Allocated");
+  EXPECT_THAT(c.condition("g", "LastMove")->message, testing::HasSubstr("from " + owner + " to "));
+}
+
+TEST(PlanAllocation, PrefixesOfPodsAndServicesCollideToo) {
+  for (const char* what : {"pods", "calico", "services", "uplink"}) {
+    Cluster c;
+    c.remembers = true;
+    c.nodes(2);
+    c.gateway("g", {"10.0.0.1-10.0.0.9"});
+    c.gateway("h", {"10.7.0.1"});
+    c.rr("a", "g");
+    c.policy("ns", "h", "h");
+    c.start();
+    c.settle();
+    const std::string text(what);
+    if (text == "pods") c.world.nodes["n2"].pod_cidrs = {"10.0.0.0/24"};
+    if (text == "calico") c.world.ip_pools["pool"].cidrs = {"10.0.0.0/24"};
+    if (text == "services") c.world.service_cidrs["kubernetes"].cidrs = {"10.0.0.0/24"};
+    if (text == "uplink") c.tunnel("n2").status.parent.ipv4 = "10.0.0.1";
+    c.world.ip_pools_known = c.world.service_cidrs_known = true;
+    touch(c.world, c.world.nodes["n2"].meta);
+    touch(c.world, c.tunnel("n2").meta);
+    c.settle();
+    EXPECT_EQ(c.owner("g", "10.0.0.1"), "") << what;
+    EXPECT_NE(c.owner("h", "10.7.0.1"), "") << what;
+    c.rr("b", "g");
+    c.settle();
+    EXPECT_EQ(c.reason("b"), text == "uplink" ? "Allocated" : "PoolConflict") << what;
+  }
+}
+
 TEST(PlanAllocation, APolicyMadeAnewGetsWhatItsOwnSpecSays) {
   Cluster c;
   c.nodes(1);

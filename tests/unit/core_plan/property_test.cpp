@@ -56,7 +56,7 @@ class History {
     for (int i = 0; i < steps; ++i) {
       before_ = c_.world;
       requested_ = false;
-      operate(*rc::gen::inRange(0, 20));
+      operate(*rc::gen::inRange(0, 21));
       // Sometimes the batch breaks off (a conflict, the leader dies) and another leader goes on.
       const int cut = *rc::gen::inRange(0, 12);
       if (cut < 4) broken_off(cut);
@@ -99,6 +99,9 @@ class History {
         break;
       case 18:
         new_leader();
+        break;
+      case 19:
+        toggle_taken(node, gateway);
         break;
       default:
         walk_round();
@@ -197,6 +200,25 @@ class History {
     c_.input.heartbeats.clear();
     c_.input.moving.clear();
     c_.input.watching_since_ms = c_.input.now_ms;
+  }
+  // A node has an address of a pool, or no longer.
+  void toggle_taken(const std::string& node, const std::string& gateway) {
+    const auto it = c_.world.nodes.find(node);
+    if (it == c_.world.nodes.end()) return;
+    auto& own = it->second.internal_ips;
+    if (own.empty()) {
+      own = {"10." + gateway.substr(1) + ".0." + std::to_string(*rc::gen::inRange(1, 6))};
+    } else {
+      own.clear();
+    }
+    touch(c_.world, it->second.meta);
+  }
+  [[nodiscard]] static std::set<std::string> taken(const model::World& world) {
+    std::set<std::string> out;
+    for (const auto& [name, n] : world.nodes) {
+      out.insert(n.internal_ips.begin(), n.internal_ips.end());
+    }
+    return out;
   }
   void walk_round() {
     const auto info = c_.world.cluster_infos.find("default");
@@ -321,7 +343,12 @@ class History {
 
   void check_owners() {
     const bool takers = somebody_may_take();
+    const auto cluster_has = taken(c_.world);
     for (const Held& h : held(c_.world)) {
+      if (cluster_has.contains(h.eip.ipv4)) {
+        RC_ASSERT(h.owner.empty());
+        continue;
+      }
       if (h.owner.empty()) {
         RC_ASSERT(!takers);
         continue;
@@ -341,7 +368,8 @@ class History {
       if (it->second.owner != old.owner && !it->second.owner.empty()) {
         RC_ASSERT(it->second.eip.epoch > old.eip.epoch);
       }
-      const bool stayed_up = was_up(old.owner) && may_take(old.owner);
+      const bool stayed_up =
+          was_up(old.owner) && may_take(old.owner) && !taken(c_.world).contains(old.eip.ipv4);
       if (stayed_up && !requested_) RC_ASSERT(it->second.owner == old.owner);
     }
     for (const auto& [key, p] : c_.world.policies) {
@@ -366,6 +394,7 @@ class History {
       if (!h.eip.use_node_ip) ++given[h.gateway];
       for (const auto& ref : h.eip.policies) of[ref] = h;
     }
+    const auto cluster_has = taken(c_.world);
     for (const auto& [key, p] : c_.world.policies) {
       const auto mine = of.find(p.ref());
       const std::string reason = find_condition(p.status.conditions, "Allocated")->reason;
@@ -386,7 +415,17 @@ class History {
       const IpPool v6 = IpPool::parse(Family::kV6, pools.ipv6, "v6").value();
       if (reason == "NoFreeEip") {
         RC_ASSERT(want.allocator == model::AllocatorPolicy::kRoundRobin);
-        RC_ASSERT(given[p.spec.gateway] == (pools.ipv4.empty() ? v6 : v4).count());
+        std::int64_t unusable = 0;  // and nobody's
+        for (const std::string& text : cluster_has) {
+          const bool used = std::any_of(of.begin(), of.end(),
+                                        [&](const auto& h) { return h.second.eip.ipv4 == text; });
+          unusable += !used && v4.contains(model::Address::parse(text).value()) ? 1 : 0;
+        }
+        RC_ASSERT(given[p.spec.gateway] == (pools.ipv4.empty() ? v6 : v4).count() - unusable);
+      } else if (reason == "PoolConflict") {
+        RC_ASSERT(std::any_of(cluster_has.begin(), cluster_has.end(), [&](const auto& text) {
+          return v4.contains(model::Address::parse(text).value());
+        }));
       } else if (reason == "EipNotInPool") {
         const bool in4 = want.ipv4.empty() || v4.contains(model::Address::parse(want.ipv4).value());
         const bool in6 = want.ipv6.empty() || v6.contains(model::Address::parse(want.ipv6).value());
