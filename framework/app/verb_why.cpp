@@ -51,16 +51,39 @@ json programmed(const model::World& world, const model::EgressGateway& gateway) 
   return out;
 }
 
-json rule_json(const model::World& world, const model::ClassRule& rule) {
-  json out{{"destination", rule.destination.to_string()}};
+// Why a policy does not steer, in the leader's words.
+void add_trouble(json& out, const model::World& world, const model::PolicyRef& ref) {
+  out["reason"] = "NotYetPlaced";
+  out["message"] = "no leader has given it an EIP and a node yet";
+  const auto policy = world.policies.find({ref.ns, ref.name});
+  if (policy == world.policies.end()) return;
+  const model::EgressPolicy& p = policy->second;
+  out["gateway"] = p.spec.gateway;
+  out["source"] = p.status.ipv4.empty() || p.status.ipv6.empty()
+                      ? p.status.ipv4 + p.status.ipv6
+                      : p.status.ipv4 + "/" + p.status.ipv6;
+  for (const char* type : {"Degraded", "Allocated", "Placed"}) {
+    const auto* told = model::find_condition(p.status.conditions, type);
+    if (told == nullptr || (told->type != "Degraded" && told->status)) continue;
+    out["reason"] = told->reason;
+    out["message"] = told->message;
+    return;
+  }
+}
+
+json rule_json(const model::World& world, const model::ClassRule& rule,
+               const model::PolicyRef& policy) {
+  json out{{"destination", rule.destination.to_string()}, {"policy", name_of(policy)}};
   switch (rule.action) {
     case model::ActionKind::kEgress:
       break;
     case model::ActionKind::kDrop:
       out["action"] = "drop";
+      add_trouble(out, world, policy);
       return out;
     case model::ActionKind::kNodeIp:
       out["action"] = "nodeIP";
+      add_trouble(out, world, policy);
       return out;
     case model::ActionKind::kBypass:
       out["action"] = "leaveAlone";
@@ -104,7 +127,9 @@ json report(const model::World& world, const model::Pod& pod, const std::string&
     if (!p.verdict.empty()) row["verdict"] = p.verdict;
     out["policies"].push_back(std::move(row));
   }
-  for (const auto& rule : e.table) out["rules"].push_back(rule_json(world, rule));
+  for (std::size_t i = 0; i < e.table.size(); ++i) {
+    out["rules"].push_back(rule_json(world, e.table[i], e.rule_policies[i]));
+  }
   return out;
 }
 
@@ -114,13 +139,21 @@ std::string names(const json& list) {
   return out;
 }
 
+std::string trouble_text(const json& rule, const char* what) {
+  const std::string eip = rule.value("source", "");
+  return fmt::format("{}: {}: {} (EgressGateway {}{}): {}: {}\n",
+                     rule["destination"].get<std::string>(), what,
+                     rule["policy"].get<std::string>(), rule.value("gateway", ""),
+                     eip.empty() ? ", no EIP" : ", EIP " + eip + " on no Ready node",
+                     rule["reason"].get<std::string>(), rule["message"].get<std::string>());
+}
+
 std::string rule_text(const json& rule) {
   const std::string to = rule["destination"].get<std::string>();
   const std::string action = rule["action"].get<std::string>();
-  if (action == "drop")
-    return fmt::format("{}: dropped: the policy has no EIP that works now\n", to);
+  if (action == "drop") return trouble_text(rule, "dropped");
   if (action == "nodeIP") {
-    return fmt::format("{}: leaves by the pod's own node with its address (failurePolicy)\n", to);
+    return trouble_text(rule, "leaves by the pod's own node with its address (failurePolicy)");
   }
   if (action != "egress") return fmt::format("{}: left alone\n", to);
   if (!rule.contains("source")) {

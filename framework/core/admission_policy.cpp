@@ -239,8 +239,13 @@ void review_gateway_of(Review& review, const EgressPolicy& policy, const Address
   }
   const auto doc = review.reader.get(Kind::kEgressGateway, {"", name});
   if (!doc) {
+    const bool drop = policy.spec.failure_policy == model::FailurePolicy::kDrop;
     review.warn("spec.egressGatewayName",
-                fmt::format("EgressGateway {} does not exist; the policy waits for it", name));
+                fmt::format("EgressGateway {} does not exist; the policy waits for it, and until "
+                            "then the packets that it covers {}",
+                            name,
+                            drop ? "are dropped (failurePolicy Drop)"
+                                 : "leave with their node's address (failurePolicy NodeIP)"));
     return;
   }
   if (being_deleted(*doc)) {

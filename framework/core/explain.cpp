@@ -72,6 +72,24 @@ void narrow(model::ClassTable& table, const Address& destination) {
   table = best == nullptr ? model::ClassTable{} : model::ClassTable{*best};
 }
 
+// The best policy that covers all of the rule's destination and says something about it.
+model::PolicyRef policy_of(const model::ClassRule& rule, const detail::PolicyStore& store,
+                           const std::vector<std::uint32_t>& slots) {
+  for (const auto slot : slots) {
+    const Policy& policy = store.slots()[slot];
+    const auto& decision = rule.destination.address().is_v6() ? policy.v6 : policy.v4;
+    if (decision.action == model::ActionKind::kBypass) continue;
+    const auto contains = [&rule](const model::Prefix& p) {
+      return p.contains(rule.destination.first()) && p.length() <= rule.destination.length();
+    };
+    const auto& list = policy.destinations;
+    if (policy.all_destinations || std::any_of(list.begin(), list.end(), contains)) {
+      return policy.ref;
+    }
+  }
+  return {};
+}
+
 }  // namespace
 
 Explanation explain(const model::World& world, const model::Settings& settings,
@@ -118,6 +136,9 @@ Explanation explain(const model::World& world, const model::Settings& settings,
       }
     }
     out.policies.push_back(std::move(row));
+  }
+  for (const auto& rule : out.table) {
+    out.rule_policies.push_back(decides != nullptr ? decides->ref : policy_of(rule, store, slots));
   }
   if (destination && out.left_alone.empty() && decides == nullptr) {
     out.left_alone = slots.empty() ? "no policy selects the pod"

@@ -26,7 +26,8 @@ struct Explanation {
   // What the node does with the pod's packets, longest prefix wins; with a destination, the one
   // rule that counts (none: the packet is left alone).
   model::ClassTable table;
-  std::string left_alone;  // with a destination: why it is, when it is
+  std::vector<model::PolicyRef> rule_policies;  // of the same length: whose rule each is
+  std::string left_alone;                       // with a destination: why it is, when it is
 };
 
 // destination: nullopt explains all of them.

@@ -15,6 +15,8 @@ using model::Address;
 using model::EgressPolicy;
 using model::EipStatus;
 
+constexpr std::string_view kNoEgressId = "no egress id is free; see EgressClusterInfo default";
+
 // Where the status has a policy.
 struct Recorded {
   int entry = kNobody;
@@ -216,7 +218,7 @@ Allocator::Answer Allocator::make(const Pair& pair, bool use_node_ip) {
   e.eip.id = d_.ids.take();
   if (e.eip.id == 0) {
     g_.no_id = true;
-    return no("NoEgressId", "no egress id is free; see EgressClusterInfo default");
+    return no("NoEgressId", std::string(kNoEgressId));
   }
   g_.ids_changed = true;
   e.eip.use_node_ip = use_node_ip;
@@ -354,7 +356,10 @@ void Allocator::drop_vacant() {
   for (Outcome& o : g_.policies) {
     if (o.entry == kNobody) continue;
     o.entry = now_at[static_cast<std::size_t>(o.entry)];
-    if (o.entry == kNobody) o.reason = "NoEgressId";
+    if (o.entry == kNobody) {
+      o.reason = "NoEgressId";
+      o.message = kNoEgressId;
+    }
   }
   for (const std::uint32_t id : dropped_ids_) d_.ids.retire(id);
   g_.ids_changed = g_.ids_changed || !dropped_ids_.empty();

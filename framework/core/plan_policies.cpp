@@ -14,6 +14,8 @@ namespace {
 using model::Condition;
 using model::EgressPolicy;
 
+constexpr std::string_view kNoEip = "it has no EIP: see Allocated";
+
 bool same(const model::Conditions& conditions, const Condition& wanted) {
   const Condition* c = find_condition(conditions, wanted.type);
   return c != nullptr && c->status == wanted.status && c->reason == wanted.reason &&
@@ -42,25 +44,29 @@ void set_troubles(model::Conditions& conditions, const Wanted& wanted, std::int6
       set_condition(conditions, {type, true, reason, message, 0}, wall_ms);
     }
   };
-  set("Degraded", wanted.placed.reason, wanted.degraded);
+  set("Degraded", wanted.allocated.status ? wanted.placed.reason : wanted.allocated.reason,
+      wanted.degraded);
   set("FamilyNotCovered", wanted.uncovered.reason, wanted.uncovered.message);
   set("ClusterPrefixesUnknown", "NoUsableIPPool", wanted.waits);
 }
 
+// Whether the policy has destinations of the family.
+bool names(const EgressPolicy& policy, bool v6) {
+  const auto& list = policy.spec.dest_subnet;
+  return list.empty() || std::any_of(list.begin(), list.end(), [&](const std::string& text) {
+           return (text.find(':') != std::string::npos) == v6;
+         });
+}
+
 // Destinations of a family that is switched off, if they are named, or of which the gateway has no
-// addresses, or the EIP none (decision 8).
+// addresses, or the EIP none (decision 8). entry: null without EIP.
 Uncovered uncovered(const Draft& d, const model::EgressGateway& gateway, const EgressPolicy& policy,
-                    const Entry& entry) {
-  const auto names = [&](bool v6) {
-    const auto& list = policy.spec.dest_subnet;
-    return std::any_of(list.begin(), list.end(), [&](const std::string& text) {
-      return (text.find(':') != std::string::npos) == v6;
-    });
-  };
+                    const Entry* entry) {
   const auto& pools = gateway.spec.ippools;
   const auto lacks = [&](bool v6) {
-    return !policy.spec.egress_ip.use_node_ip && !(v6 ? entry.v6 : entry.v4) &&
-           (policy.spec.dest_subnet.empty() || names(v6));
+    const bool has = entry != nullptr ? static_cast<bool>(v6 ? entry->v6 : entry->v4)
+                                      : !(v6 ? pools.ipv6 : pools.ipv4).empty();
+    return !policy.spec.egress_ip.use_node_ip && !has && names(policy, v6);
   };
   constexpr std::string_view kLeft =
       "destinations are left alone and leave with the source that they have without a policy";
@@ -78,7 +84,7 @@ Uncovered uncovered(const Draft& d, const model::EgressGateway& gateway, const E
       return {"NoAddresses", fmt::format("EgressGateway {} has no {} addresses; packets to {} {}",
                                          gateway.meta.name, family, family, kLeft)};
     }
-    if (!on && names(v6)) {
+    if (!on && !policy.spec.dest_subnet.empty() && names(policy, v6)) {
       return {"SwitchedOff", fmt::format("{} is switched off (feature.enable{}); packets to {} {}",
                                          family, family, family, kLeft)};
     }
@@ -117,18 +123,40 @@ void write(Draft& d, const EgressPolicy& policy, Wanted wanted) {
   d.policies.emplace_back(WritePolicy{std::move(out)});
 }
 
-void finish(Draft& d, const GatewayDraft* g, const Outcome& o) {
-  if (o.entry == kNobody) {
-    return write(d, *o.policy,
-                 {{},
-                  {},
-                  {},
-                  {"Allocated", false, std::string(o.reason), o.message, 0},
-                  {"Placed", false, "NotAllocated", "", 0},
-                  {},
-                  {},
-                  {}});
+// What becomes of the packets of a policy without EIP, as compile has it (decision 8).
+std::string_view fate_without_eip(const Draft& d, const GatewayDraft* g,
+                                  const EgressPolicy& policy) {
+  const auto fails = [&](bool on, bool v6) {
+    if (!on || !names(policy, v6)) return false;
+    if (g == nullptr || policy.spec.egress_ip.use_node_ip) return true;
+    const model::IpPools& pools = g->gateway->spec.ippools;
+    return !(v6 ? pools.ipv6 : pools.ipv4).empty();
+  };
+  if (!fails(d.settings.enable_ipv4, false) && !fails(d.settings.enable_ipv6, true)) {
+    return "its packets are left alone and leave with the source that they have without a policy";
   }
+  return policy.spec.failure_policy == model::FailurePolicy::kDrop
+             ? "its packets are dropped (failurePolicy Drop)"
+             : "its packets leave with their node's address (failurePolicy NodeIP)";
+}
+
+void finish_without_eip(Draft& d, const GatewayDraft* g, const Outcome& o) {
+  const EgressPolicy& policy = *o.policy;
+  Wanted wanted;
+  wanted.allocated = {"Allocated", false, std::string(o.reason), o.message, 0};
+  wanted.placed = {"Placed", false, "NotAllocated", std::string(kNoEip), 0};
+  if (policy.spec.dest_subnet.empty()) wanted.waits = d.prefixes_unknown;
+  if (g != nullptr) wanted.uncovered = uncovered(d, *g->gateway, policy, nullptr);
+  wanted.degraded = fmt::format(
+      "{}; {}", o.message,
+      wanted.waits.empty()
+          ? fate_without_eip(d, g, policy)
+          : "its packets are left alone, because the cluster's own prefixes are not known");
+  write(d, policy, std::move(wanted));
+}
+
+void finish(Draft& d, const GatewayDraft* g, const Outcome& o) {
+  if (o.entry == kNobody) return finish_without_eip(d, g, o);
   const Entry& e = g->entries[static_cast<std::size_t>(o.entry)];
   Wanted wanted{e.eip.ipv4,
                 e.eip.ipv6,
@@ -136,7 +164,7 @@ void finish(Draft& d, const GatewayDraft* g, const Outcome& o) {
                 {"Allocated", true, "Allocated", "", 0},
                 {"Placed", true, "Placed", "", 0},
                 {},
-                uncovered(d, *g->gateway, *o.policy, e),
+                uncovered(d, *g->gateway, *o.policy, &e),
                 o.policy->spec.dest_subnet.empty() ? d.prefixes_unknown : std::string()};
   if (e.taken) {
     wanted.placed = {"Placed", false, "PoolConflict", g->pool_conflict, 0};
@@ -167,7 +195,8 @@ void finish(Draft& d, const GatewayDraft* g, const Outcome& o) {
 // Decision 30 on revisions: what a Ready node reports as realised includes everything up to there.
 Condition realised_now(const Draft& d, const model::Conditions& before,
                        const model::ObjectMeta& meta, bool same_as_stored, bool is_something) {
-  if (!is_something) return {"Realised", false, std::string(kNothingToProgram), "", 0};
+  if (!is_something)
+    return {"Realised", false, std::string(kNothingToProgram), std::string(kNoEip), 0};
   Condition out{"Realised", false, "Programming", "generation " + std::to_string(meta.generation),
                 0};
   const Condition* c = find_condition(before, out.type);

@@ -53,6 +53,20 @@ def test_says_why_nothing_applies(shop):
     assert shop.egw("why", "pod1", "10.6.0", check=False).returncode == 2
 
 
+def test_says_why_a_policy_does_not_steer(shop):
+    shop.add_pod("waits", "n1", {"app": "waits"})
+    shop.apply(policy("typo", labels={"app": "waits"}, egressGatewayName="egww"))
+    shop.wait("egp", "typo", lambda p: p.get("status", {}).get("conditions"), namespace="default")
+    (degraded,) = [c for c in shop.get("egp", "typo", "default")["status"]["conditions"] if c["type"] == "Degraded"]
+    assert degraded["reason"] == "GatewayNotFound" and "dropped" in degraded["message"], degraded
+    wait_source(shop, "waits", None)
+    for text in (why(shop, "waits", SERVER4), why(shop, "waits")):
+        assert "dropped: egresspolicy/default/typo (EgressGateway egww, no EIP): GatewayNotFound" in text, text
+    (rule,) = json.loads(why(shop, "waits", SERVER4, "-o", "json"))["rules"]
+    assert (rule["action"], rule["gateway"], rule["reason"]) == ("drop", "egww", "GatewayNotFound")
+    shop.egw("delete", "egp", "typo", "-n", "default")
+
+
 def test_says_that_the_owner_is_gone(make_cluster):
     cluster = make_cluster(nodes=2, gateways=1)
     cluster.apply(GATEWAY, policy())

@@ -144,7 +144,34 @@ TEST_F(Realised, UnknownBecomesWhatIsSo) {
 TEST_F(Realised, WhatHasNoEipIsNotRealised) {
   c.named("b", "g", "10.0.0.9");
   c.settle();
-  EXPECT_EQ(of(c.world.policies.at({"ns", "b"}).status.conditions), "False NothingToProgram ");
+  EXPECT_EQ(of(c.world.policies.at({"ns", "b"}).status.conditions),
+            "False NothingToProgram it has no EIP: see Allocated");
+}
+
+TEST_F(Realised, WithoutAnEipDegradedSaysWhyAndWhatBecomesOfThePackets) {
+  c.named("b", "g", "10.0.0.9");
+  c.policy("ns", "typo", "gmm").spec.failure_policy = model::FailurePolicy::kNodeIp;
+  c.gateway("none", {});
+  c.policy("ns", "empty", "none");
+  c.settle();
+  const auto degraded = [this](const char* name) {
+    return of(c.world.policies.at({"ns", name}).status.conditions, "Degraded");
+  };
+  EXPECT_EQ(degraded("b"),
+            "True EipNotInPool 10.0.0.9 is not in a pool of gateway g; its packets are dropped "
+            "(failurePolicy Drop)");
+  EXPECT_EQ(degraded("typo"),
+            "True GatewayNotFound there is no EgressGateway \"gmm\"; its packets leave with their "
+            "node's address (failurePolicy NodeIP)");
+  EXPECT_EQ(degraded("empty"),
+            "True EmptyPool gateway none has no addresses; only policies with useNodeIP can use "
+            "it; its packets are left alone and leave with the source that they have without a "
+            "policy");
+  EXPECT_NE(of(c.world.policies.at({"ns", "empty"}).status.conditions, "FamilyNotCovered"),
+            "absent");
+  c.gateway("gmm", {"10.0.1.1"});
+  c.settle();
+  EXPECT_EQ(degraded("typo"), "absent");
 }
 
 }  // namespace
