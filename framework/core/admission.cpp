@@ -340,6 +340,48 @@ void tell_of_more(Review& review) {
 }  // namespace
 
 namespace detail {
+namespace {
+
+using IndexedPrefixes = std::vector<std::pair<std::size_t, model::Prefix>>;
+
+// Prefixes that leave nothing outside the cluster.
+void warn_of_everything(Review& review, model::Family family, const IndexedPrefixes& prefixes) {
+  std::vector<model::Prefix> all;
+  for (const auto& [i, prefix] : prefixes) all.push_back(prefix);
+  if (!model::cover_everything(family, all)) return;
+  review.warn("spec.extraCidr",
+              fmt::format("covers every {} address: what is in it is left alone, so no policy "
+                          "steers any {} packet; want the networks that pods reach directly",
+                          family_name(family), family_name(family)));
+}
+
+// Policies with a destSubnet that lies in an own prefix of the cluster.
+void warn_of_swallowed(Review& review, std::size_t index, const model::Prefix& own) {
+  std::vector<std::string> swallowed;
+  for (const Kind kind : {Kind::kEgressPolicy, Kind::kEgressClusterPolicy}) {
+    review.reader.each(kind, [&](const json& policy) {
+      if (swallowed.size() > 5) return;
+      for (const std::string& text : texts_at(policy, {"spec", "destSubnet"})) {
+        const auto prefix = model::Prefix::parse(text);
+        if (!prefix || prefix->family() != own.family() || prefix->length() < own.length() ||
+            !own.contains(prefix->first())) {
+          continue;
+        }
+        swallowed.push_back(swallowed.size() < 5
+                                ? fmt::format("{} ({})", key_of(policy).to_string(), text)
+                                : "...");
+        return;
+      }
+    });
+  }
+  if (swallowed.empty()) return;
+  review.warn(fmt::format("spec.extraCidr[{}]", index),
+              fmt::format("{} is the cluster's own then: these policies no longer steer what their "
+                          "destSubnet names there: {}",
+                          own.to_string(), joined(swallowed)));
+}
+
+}  // namespace
 
 void review_cluster_info(Review& review) {
   const std::string name = text_at(review.doc, {"metadata", "name"});
@@ -360,7 +402,13 @@ void review_cluster_info(Review& review) {
   }
   std::vector<Error> told;
   const auto info = model::decode<model::EgressClusterInfo>(review.doc, told);
-  read_prefixes(review, "spec.extraCidr", info.spec.extra_cidr);
+  const auto prefixes = read_prefixes(review, "spec.extraCidr", info.spec.extra_cidr);
+  for (const auto family : {model::Family::kV4, model::Family::kV6}) {
+    warn_of_everything(review, family, prefixes);
+  }
+  for (const auto& [i, own] : prefixes) {
+    if (own.length() != 0) warn_of_swallowed(review, i, own);
+  }
   if (review.doc.contains("spec")) make_canonical(review.doc["spec"], "extraCidr");
 }
 

@@ -192,7 +192,32 @@ void make_shards(Draft& d, const Shards& shards) {
 
 // ---- the object "default" --------------------------------------------------------------------
 
-void tell_of_pools(Draft& d, model::Conditions& conditions) {
+// Families of which no address is outside the cluster, in words.
+std::string nothing_steered(const Draft& d) {
+  std::vector<model::Prefix> all;
+  const auto add = [&all](const std::vector<std::string>& texts) {
+    for (const std::string& text : texts) {
+      if (const auto prefix = model::Prefix::parse(text)) all.push_back(*prefix);
+    }
+  };
+  add(d.own.extra_cidr);
+  for (const auto& [name, a] : d.own.pod_cidr) {
+    add(a.ipv4);
+    add(a.ipv6);
+  }
+  std::string families;
+  if (d.settings.enable_ipv4 && model::cover_everything(model::Family::kV4, all)) families = "IPv4";
+  if (d.settings.enable_ipv6 && model::cover_everything(model::Family::kV6, all)) {
+    families += families.empty() ? "IPv6" : " and IPv6";
+  }
+  if (families.empty()) return {};
+  return fmt::format(
+      "the cluster's own prefixes cover every {} address, so no policy steers any such packet: "
+      "take what is too wide out of spec.extraCidr, or of feature.clusterCIDR.extraCidr",
+      families);
+}
+
+void tell_of_prefixes(Draft& d, model::Conditions& conditions) {
   const model::Key key{"", std::string(model::kClusterInfoName)};
   const auto tell = [&](const char* type, const char* reason, std::string message) {
     if (message.empty()) {
@@ -202,6 +227,7 @@ void tell_of_pools(Draft& d, model::Conditions& conditions) {
     }
   };
   tell("ClusterPrefixesUnknown", "NoUsableIPPool", d.prefixes_unknown);
+  tell("NothingSteered", "PrefixesCoverAll", nothing_steered(d));
   const std::vector<std::string> unusable = unusable_pools(d.world);
   const bool some = d.own.pod_cidr_mode == "calico" && d.prefixes_unknown.empty();
   tell("InvalidIPPool", "InvalidCIDR",
@@ -212,7 +238,7 @@ void tell_of_pools(Draft& d, model::Conditions& conditions) {
 }
 
 void set_conditions(Draft& d, model::Conditions& conditions) {
-  tell_of_pools(d, conditions);
+  tell_of_prefixes(d, conditions);
   if (d.suspect) {
     set_condition(conditions, {"StoreSuspect", true, "HeartbeatsStopped", d.suspect_message, 0},
                   d.in.wall_ms);

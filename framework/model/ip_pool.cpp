@@ -248,4 +248,12 @@ std::string IpPool::to_string() const {
   return out;
 }
 
+bool cover_everything(Family family, const std::vector<Prefix>& prefixes) {
+  std::vector<Range> ranges;
+  for (const Prefix& prefix : prefixes) ranges.push_back({prefix.first(), prefix.last()});
+  const IpPool pool = IpPool::of(family, std::move(ranges));
+  const Prefix all(family == Family::kV4 ? Address::v4({}) : Address::v6({}), 0);
+  return pool.ranges().size() == 1 && pool.ranges()[0] == Range{all.first(), all.last()};
+}
+
 }  // namespace egw::model

@@ -78,4 +78,7 @@ class IpPool {
   std::vector<Range> ranges_;
 };
 
+// Whether no address of the family is outside the prefixes.
+[[nodiscard]] bool cover_everything(Family family, const std::vector<Prefix>& prefixes);
+
 }  // namespace egw::model

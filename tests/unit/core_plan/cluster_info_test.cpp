@@ -134,6 +134,28 @@ TEST(PlanClusterInfo, AutoWithAnUnusablePoolWaits) {
   EXPECT_TRUE(c.info().prefixes_known());
 }
 
+TEST(PlanClusterInfo, PrefixesThatCoverEverythingAreTold) {
+  Cluster c;
+  c.nodes(1);
+  c.start();
+  const auto told = [&c](std::vector<std::string> extra) {
+    c.world.cluster_infos["default"].spec.extra_cidr = std::move(extra);
+    touch(c.world, c.world.cluster_infos["default"].meta);
+    c.settle();
+    const auto* found = find_condition(c.info().conditions, "NothingSteered");
+    return found == nullptr ? "" : found->message.substr(0, found->message.find(':'));
+  };
+  EXPECT_EQ(told({"10.0.0.0/8", "0.0.0.0/1"}), "");
+  EXPECT_EQ(told({"0.0.0.0/0"}),
+            "the cluster's own prefixes cover every IPv4 address, so no policy steers any such "
+            "packet");
+  EXPECT_EQ(c.count("NothingSteered"), 1);
+  EXPECT_THAT(told({"0.0.0.0/1", "128.0.0.0/1", "::/0"}), testing::HasSubstr("IPv4 and IPv6"));
+  EXPECT_EQ(told({}), "");
+  c.settings.enable_ipv6 = false;
+  EXPECT_EQ(told({"::/0"}), "");
+}
+
 TEST(PlanClusterInfo, TheRangeOfServicesFollowsTheStoreAndTheSwitch) {
   Cluster c;
   c.nodes(1);
