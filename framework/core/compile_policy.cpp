@@ -50,6 +50,7 @@ Policy parse(const model::Key& key, const model::EgressPolicy& source) {
   out.all_destinations = spec.dest_subnet.empty();
   out.by_subnet = !spec.pod_subnet.empty();
   out.failure = spec.failure_policy;
+  out.refused = out.failure == model::FailurePolicy::kNodeIp && source.is_refused();
   out.gateway = spec.gateway;
   out.priority = spec.priority;
   out.pod_selector = spec.pod_selector;
@@ -68,7 +69,8 @@ bool same_selection(const Policy& a, const Policy& b) {
 
 bool same_effect(const Policy& a, const Policy& b) {
   return a.node_ip == b.node_ip && a.all_destinations == b.all_destinations &&
-         a.failure == b.failure && a.gateway == b.gateway && a.destinations == b.destinations;
+         a.failure == b.failure && a.refused == b.refused && a.gateway == b.gateway &&
+         a.destinations == b.destinations;
 }
 
 bool selects_by_labels(const Policy& policy) {
@@ -299,7 +301,11 @@ void PolicyStore::decide_one(std::uint32_t slot, const GatewayFacts* gateway,
       return {model::ActionKind::kEgress, placement->id};
     }
     // A gateway that is not there may yet turn out to have the family: nothing leaks meanwhile.
-    if (gateway == nullptr || pool || policy.node_ip) return failure;
+    if (gateway == nullptr || pool || policy.node_ip) {
+      // NodeIP waits for the leader's word: it may be about to place it.
+      const bool judged = placement != nullptr || policy.refused || policy.gateway_full;
+      return judged ? failure : Decision{model::ActionKind::kDrop, 0};
+    }
     policy.uncovered = static_cast<std::uint8_t>(policy.uncovered | family);
     return {};
   };

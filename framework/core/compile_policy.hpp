@@ -31,6 +31,7 @@ struct Policy {
   bool all_destinations = false;  // spec.destSubnet is empty
   bool by_subnet = false;         // spec.podSubnet is given
   model::FailurePolicy failure = model::FailurePolicy::kDrop;
+  bool refused = false;  // failurePolicy NodeIP, and the leader gives it no EIP
   // Findings; the texts are made when somebody asks.
   bool gateway_full = false, waits_for_prefixes = false;
   std::uint8_t uncovered = 0;  // families (kHasV4, kHasV6) that the gateway does not cover

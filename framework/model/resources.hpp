@@ -125,6 +125,11 @@ struct EgressPolicy {
   std::string unknown_status;   // see codec.hpp
   bool status_damaged = false;  // see decode_stored() there
   [[nodiscard]] PolicyRef ref() const { return {meta.name, meta.ns, meta.uid}; }
+  // The leader has looked at it and gives it no EIP.
+  [[nodiscard]] bool is_refused() const {
+    const Condition* allocated = find_condition(status.conditions, "Allocated");
+    return allocated != nullptr && allocated->status == false;
+  }
 };
 
 struct EgressClusterPolicy : EgressPolicy {

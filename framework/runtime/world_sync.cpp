@@ -62,7 +62,8 @@ bool mend(R& now, const Known* known) {
 // The same but for the status.
 bool same_policy(const model::EgressPolicy& a, const model::EgressPolicy& b) {
   return a.meta.uid == b.meta.uid && a.meta.created_ms == b.meta.created_ms &&
-         a.meta.deleted_ms == b.meta.deleted_ms && a.spec == b.spec;
+         a.meta.deleted_ms == b.meta.deleted_ms && a.spec == b.spec &&
+         a.is_refused() == b.is_refused();
 }
 
 void unique_sorted(std::vector<Key>& keys) {
@@ -371,7 +372,11 @@ void WorldSync::Impl::put(Map& map, Kind kind, const Key& key, const nlohmann::j
   }
   if constexpr (std::is_base_of_v<model::EgressPolicy, R>) {
     if (!options.policy_statuses) {
+      // Of the status the agent needs one word, and that for NodeIP alone.
+      const bool refused =
+          decoded->spec.failure_policy == model::FailurePolicy::kNodeIp && decoded->is_refused();
       decoded->status = {};
+      if (refused) decoded->status.conditions.push_back({"Allocated", false, "", "", 0});
       decoded->unknown_status.clear();
       decoded->status_damaged = false;
       decoded->meta.annotations.clear();  // kubectl keeps a copy of the spec there

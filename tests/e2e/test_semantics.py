@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import time
 
 from conftest import EIP4, EIP6, GATEWAY, placed, policy, wait_source
 from lab.cluster import SERVER4, SERVER6
@@ -189,6 +190,68 @@ def test_without_any_gateway(make_cluster):
     sees(cluster, "nodeip", OTHER4, OTHER6)
     seen = set(cluster.server_stop()["sources"])
     assert not seen & {own(cluster, p, f) for p in ("drop", "nodeip") for f in (4, 6)}, "a pod's address leaked"
+
+
+def degraded(cluster, name):
+    conditions = cluster.get("egp", name, "default").get("status", {}).get("conditions", [])
+    return next((c["message"] for c in conditions if c["type"] == "Degraded"), "")
+
+
+def test_without_any_selected_node(make_cluster):
+    """The last gateway node is deselected: NodeIP waits for one timeout as after a failure, for an EIP never served, too."""
+    cluster = make_cluster(nodes=2, gateways=1)
+    timeout = cluster.timeouts[2]
+    cluster.apply(GATEWAY, policy("old", labels={"app": "old"}, failurePolicy="NodeIP"))
+    cluster.add_pod("old", "n1", {"app": "old"})
+    cluster.add_pod("new", "n1", {"app": "new"})
+    sees(cluster, "old", EIP4, EIP6)
+    deselected = cluster.node_manifest("n2")
+    selected = copy.deepcopy(deselected)
+    deselected["metadata"]["labels"]["egress"] = "no"
+    began = time.monotonic()
+    cluster.apply(deselected)
+    cluster.wait("egp", "old", lambda p: not p["status"].get("node"), namespace="default")
+    assert "dropped until" in degraded(cluster, "old")
+    sees(cluster, "old", cluster.address("n1"), cluster.address("n1", 6))
+    assert time.monotonic() - began >= timeout, "the node's address came out before one eipEvictionTimeout"
+    cluster.wait("egp", "old", lambda p: "leave with their node's address" in degraded(cluster, "old"), namespace="default")
+
+    # What was never served: its time begins when the policy is made.
+    began = time.monotonic()
+    cluster.apply(policy("new", labels={"app": "new"}, failurePolicy="NodeIP", egressIP={"ipv4": OTHER4, "ipv6": OTHER6}))
+    sees(cluster, "new", cluster.address("n1"), cluster.address("n1", 6))
+    assert time.monotonic() - began >= timeout, "the node's address came out before one eipEvictionTimeout"
+
+    cluster.apply(selected)
+    sees(cluster, "old", EIP4, EIP6)
+    sees(cluster, "new", OTHER4, OTHER6)
+    (move,) = [c for c in cluster.get("egw", "egw")["status"]["conditions"] if c["type"] == "LastMove"]
+    assert "from n2 to n2 (NodeNotSelected, unserved for " in move["message"], move
+    told = {e["reason"]: e["note"] for e in cluster.get("events")}
+    assert f"{EIP4}/{EIP6} leaves n2: NodeNotSelected" in told["EipUnplaced"] and "unserved for" in told["EipMoved"], told
+
+
+def test_an_eip_that_a_node_turns_out_to_have(make_cluster):
+    """It is not placed, and nobody announces it, until the node has another address."""
+    cluster = make_cluster(nodes=2, gateways=1)
+    cluster.apply(GATEWAY, policy())
+    cluster.add_pod("pod", "n1", {"app": "shop"})
+    sees(cluster, "pod", EIP4, EIP6)
+    late = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "late", "labels": {}},
+            "status": {"addresses": [{"type": "InternalIP", "address": EIP4}]}}
+    cluster.apply(late)
+    wait_source(cluster, "pod", None)
+    found, _ = cluster.wait("egp", "shop", lambda p: any(
+        c["type"] == "Placed" and c["reason"] == "PoolConflict" for c in p["status"]["conditions"]), namespace="default")
+    told = {c["type"]: c for c in found["status"]["conditions"]}
+    assert f"{EIP4} of the pool belongs to the address of node late" in told["Placed"]["message"], told
+    assert told["Degraded"]["reason"] == "PoolConflict" and "dropped" in told["Degraded"]["message"], told
+    status = cluster.egw("status", check=False)
+    assert status.returncode == 1 and "PoolConflict" in status.stdout, status.stdout
+    late["status"]["addresses"][0]["address"] = "10.6.0.99"
+    cluster.apply(late)
+    sees(cluster, "pod", EIP4, EIP6)
+    assert any("PoolConflict" in e["reason"] and "node late" in e["note"] for e in cluster.get("events"))
 
 
 def test_a_gateway_of_one_family(make_cluster):

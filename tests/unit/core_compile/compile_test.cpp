@@ -405,6 +405,22 @@ TEST_F(CompileTest, WithoutPlaceThePolicyFollowsItsFailurePolicy) {
   EXPECT_EQ(look_up(state(), "fd00:244::1", "2001:db8::1"), kDropped);
 }
 
+TEST_F(CompileTest, NodeIpWaitsForTheLeadersWord) {
+  auto p = policy("app", "node", "gw");
+  p.spec.pod_selector.emplace();
+  p.spec.failure_policy = model::FailurePolicy::kNodeIp;
+  put(world, p);
+  put(world, pod("app", "a", {"10.244.1.1", "fd00:244::1"}));
+  EXPECT_EQ(look_up(state(), "10.244.1.1", "203.0.113.1"), kDropped);
+  p.status.conditions = {{"Allocated", false, "NoFreeEip", "", 0}};
+  ++p.meta.revision;
+  put(world, p);
+  EXPECT_EQ(look_up(state(), "10.244.1.1", "203.0.113.1"), kNodeIp);
+  EXPECT_EQ(look_up(state(), "fd00:244::1", "2001:db8::1"), kNodeIp);
+  place(p.ref(), 1);
+  EXPECT_EQ(look_up(state(), "10.244.1.1", "203.0.113.1"), to(1));
+}
+
 TEST_F(CompileTest, APolicyMadeAnewDoesNotUseItsPredecessorsEip) {
   auto p = policy("app", "web", "gw");
   p.meta.uid = "first";

@@ -98,6 +98,8 @@ void set_policy_field(model::EgressPolicy& p, int field) {
     case 7:
       p.spec.failure_policy =
           one_in(2) ? model::FailurePolicy::kNodeIp : model::FailurePolicy::kDrop;
+      p.status.conditions.clear();
+      if (one_in(2)) p.status.conditions = {{"Allocated", one_in(3), "", "", 0}};
       return;
     default:
       p.spec.gateway = pick(kGateways);
@@ -297,18 +299,22 @@ std::pair<model::ActionKind, std::uint32_t> decision(const model::World& world,
     return {model::ActionKind::kEgress, e->id};
   }
   const auto gateway = world.gateways.find(p.spec.gateway);
+  bool known = e != nullptr;
   if (e == nullptr && gateway != world.gateways.end()) {
     for (const auto& waiting : gateway->second.status.unplaced) {
       if (std::count(waiting.policies.begin(), waiting.policies.end(), p.ref()) == 0) continue;
+      known = true;
       if (!waiting.use_node_ip && (v4 ? waiting.ipv4 : waiting.ipv6).empty()) continue;
       return {node_ip && waiting.unserved ? model::ActionKind::kNodeIp : model::ActionKind::kDrop,
               0};
     }
   }
-  if (gateway == world.gateways.end() || p.spec.egress_ip.use_node_ip) return failure;
-  const auto& pools = gateway->second.spec.ippools;
-  if (!(v4 ? pools.ipv4 : pools.ipv6).empty()) return failure;
-  return {model::ActionKind::kBypass, 0};
+  if (gateway != world.gateways.end() && !p.spec.egress_ip.use_node_ip) {
+    const auto& pools = gateway->second.spec.ippools;
+    if ((v4 ? pools.ipv4 : pools.ipv6).empty()) return {model::ActionKind::kBypass, 0};
+  }
+  if (!known && !p.is_refused()) return {model::ActionKind::kDrop, 0};
+  return failure;
 }
 
 bool covers(const model::World& world, const model::EgressPolicy& p,

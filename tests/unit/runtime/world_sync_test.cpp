@@ -136,6 +136,22 @@ TEST_F(WorldSyncTest, WhereNobodyLooksAtStatusesOfPoliciesTheyAreNoChange) {
   loop.settle();
   EXPECT_TRUE(sync->take_changes().policies);
   EXPECT_EQ(woken, before + 1);
+  // But for one word: that the leader gives a policy of failurePolicy NodeIP no EIP.
+  json refused = policy("", 2);
+  refused["status"]["conditions"] = {{{"type", "Allocated"}, {"status", "False"}}};
+  content->put(Kind::kEgressPolicy, refused);
+  loop.settle();
+  EXPECT_FALSE(sync->pending());
+  refused["spec"]["failurePolicy"] = "NodeIP";
+  content->put(Kind::kEgressPolicy, refused);
+  loop.settle();
+  EXPECT_TRUE(sync->take_changes().policies);
+  EXPECT_TRUE(sync->world().policies.begin()->second.is_refused());
+  refused["status"]["conditions"][0]["status"] = "True";
+  content->put(Kind::kEgressPolicy, refused);
+  loop.settle();
+  EXPECT_TRUE(sync->take_changes().policies);
+  EXPECT_FALSE(sync->world().policies.begin()->second.is_refused());
 }
 
 TEST_F(WorldSyncTest, BrokenObjectKeepsItsLastGoodVersion) {
