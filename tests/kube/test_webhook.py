@@ -109,7 +109,7 @@ def cluster():
 
 def sentences(stderr):
     """What admission says of each field, without the words around it."""
-    return set(re.findall(r"spec\.\S+: .*?(?=\s+spec\.|$)", " ".join(stderr.split())))
+    return set(re.findall(r"spec\.\S+: .*?(?=\s+spec\.|\s+Error: |$)", " ".join(stderr.split())))
 
 
 def test_defaults_are_filled_in(cluster):
