@@ -189,10 +189,11 @@ void Builder::prerouting() {
   }
   jump(Xt::kMangle, "PREROUTING", is(Kind::kPending) + not_inner + to("FIRST"), true, true);
   pre.push_back("-i " + device() + " " + go("TUNNEL"));
-  // Beside nftables, `late` sees to replies to peers, and a pod's are told apart where pods are.
+  // Beside nftables, `late` sees to replies to peers, and connections are told apart where pods
+  // are: a packet without policy meets one match of xtables, the set.
   const std::string reply = connection("--ctdir REPLY") + " ";
   if (!in_.companion) pre.push_back(reply + go("REPLY"));
-  pre.push_back(peer_is(seen()) + " " + go("KNOWN"));
+  if (!in_.companion) pre.push_back(peer_is(seen()) + " " + go("KNOWN"));
   if (common::carries(in_.node, t_) && (in_.serves || !in_.companion)) {
     pre.push_back("-d " + in_.node.underlay.text() + " -j RETURN");
   }
@@ -207,7 +208,7 @@ void Builder::judgement() {
   auto& known = chain(Xt::kMangle, "KNOWN");
   if (in_.companion) {
     judge.push_back(connection("--ctdir REPLY") + " -j RETURN");
-    known.push_back(judge.back());
+    judge.push_back(peer_is(seen()) + " " + go("KNOWN"));
   }
   if (in_.serves) judge.push_back(drop(in_set("eips", "dst"), "to_eip"));
   judge.push_back("-m addrtype " +
