@@ -35,7 +35,7 @@ milliseconds until_probe() {
 }
 
 bool worth_repeating(const HttpAnswer& answer) {
-  if (answer.stopped) return false;
+  if (answer.stopped || answer.no_credentials) return false;
   if (answer.code == 429) return true;
   if (answer.code == 503) return answer.retry_after.count() > 0;
   return answer.code == 0 && !answer.sent;
@@ -70,6 +70,7 @@ HttpAnswer Api::once(HttpClient& client, const HttpRequest& request, const Stop*
       failed_ = true;
       answer = {};
       answer.error = credentials.status().text();
+      answer.no_credentials = true;
       return answer;
     }
     answer = client.call(request, credentials.value(), stop);
@@ -126,7 +127,7 @@ sdk::Status Api::alive(milliseconds deadline) {
   const HttpAnswer answer = once(request);
   // Whatever it says about itself or about us, it is there.
   if (answer.code != 0 && answer.code != 401 && answer.code < 500) return sdk::ok();
-  return status_of(answer, {"health check", access_.server.url, ""});
+  return status_of(answer, {"health check", access_.server.shown(), ""});
 }
 
 void Api::keep_watch() {

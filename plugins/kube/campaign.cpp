@@ -107,7 +107,7 @@ Campaign::Pause Campaign::stand() {
   const Pause patience = std::max<Pause>(kShortestRequest, config_.renew_deadline / 2);
   const Time asked = steady_clock::now();
   sdk::Outcome<json> lease = read(patience, &stop_);
-  trouble(lease.status());
+  if (!lease.ok()) trouble(lease.status());
   // The observation goes on, as client-go's does: who has renewed meanwhile is seen to have done so
   // by the next read that succeeds, and until then nothing is taken.
   if (!lease.ok()) {
@@ -123,8 +123,14 @@ Campaign::Pause Campaign::stand() {
   // One that says that we hold it is left from an office that we gave up: nobody else took it.
   if (lease->is_null() || record.holder.empty() || record.holder == identity_ || time >= runs_out) {
     if (take(std::move(*lease), record)) return jittered(config_.retry_period);
-    return jittered(std::min<Pause>(config_.retry_period, 500ms));
+    // Another was faster, or it is refused.
+    const Pause again =
+        trouble_.empty() ? std::min<Pause>(config_.retry_period, 500ms) : config_.retry_period;
+    BackOff pause(again, again);
+    api_.rest({false, Pause(0), Pause(0), asked}, pause, stop_);
+    return Pause(0);
   }
+  trouble({});
   const auto left = std::chrono::ceil<Pause>(runs_out - time);
   // Not before it has run out; of several who come then, one takes it.
   return std::min<Pause>(jittered(config_.retry_period), left);
@@ -157,9 +163,11 @@ bool Campaign::take(json lease, const LeaseRecord& seen) {
   if (!stored.ok()) {
     // Another was faster: that is no trouble.
     const Code code = stored.status().code;
-    if (code != Code::kConflict && code != Code::kExists) trouble(stored.status());
+    const bool faster = code == Code::kConflict || code == Code::kExists;
+    trouble(faster ? sdk::ok() : stored.status());
     return false;
   }
+  trouble({});
   lease_ = std::move(*stored);
   leading_ = true;
   epoch_ = transitions + 1;

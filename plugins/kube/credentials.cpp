@@ -85,8 +85,16 @@ sdk::Outcome<Credentials> CredentialSource::run_program(const std::string& ca) {
   if (runs_out_ != 0 && std::time(nullptr) + kEarly < runs_out_) return made_;
   Server server = access_.server;
   if (!ca.empty()) server.ca = ca;
+  // Many ask for credentials: a program that has failed is left alone for a while.
+  const auto now = std::chrono::steady_clock::now();
+  if (!failure_.ok() && now < again_) return failure_;
   const auto answer = run_exec_plugin(*access_.exec, server);
-  if (!answer.ok()) return answer.status();
+  failure_ = answer.status();
+  if (!answer.ok()) {
+    again_ = std::chrono::steady_clock::now() + pauses_.next();
+    return failure_;
+  }
+  pauses_.reset();
   made_ = answer.value().credentials;
   made_.token = as_token(made_.token);
   const std::int64_t expires = answer.value().expires;

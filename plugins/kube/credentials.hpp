@@ -3,11 +3,13 @@
 // program is run when what it gave has run out or was refused. Used by api.cpp; any thread.
 #pragma once
 
+#include <chrono>
 #include <map>
 #include <mutex>
 #include <string>
 
 #include "access.hpp"
+#include "back_off.hpp"
 
 namespace egw::kube {
 
@@ -35,6 +37,9 @@ class CredentialSource {
   std::map<std::string, File> files_;
   Credentials made_;           // by the program
   std::int64_t runs_out_ = 0;  // Unix seconds; 0: not made yet
+  sdk::Status failure_;        // of the program, the last time
+  std::chrono::steady_clock::time_point again_{};
+  BackOff pauses_{std::chrono::seconds(1), std::chrono::seconds(30)};
 };
 
 // What an ExecPlugin printed. expires: Unix seconds, 0 where it does not say.

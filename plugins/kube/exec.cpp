@@ -11,6 +11,7 @@
 #include <cerrno>
 #include <chrono>
 #include <ctime>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "base64.hpp"
@@ -85,6 +86,21 @@ int finish(pid_t pid, Time end, bool& in_time) {
   return status;
 }
 
+// Ours, then the kubeconfig's, then what every such program gets: of one name the last counts.
+std::vector<std::string> environment_of(const ExecPlugin& plugin, const std::string& info) {
+  std::map<std::string, std::string> variables;
+  for (char** v = environ; *v != nullptr; ++v) {
+    const std::string text = *v;
+    const std::size_t end = text.find('=');
+    if (end != std::string::npos) variables[text.substr(0, end)] = text.substr(end + 1);
+  }
+  for (const auto& [name, value] : plugin.environment) variables[name] = value;
+  variables["KUBERNETES_EXEC_INFO"] = info;
+  std::vector<std::string> out;
+  for (const auto& [name, value] : variables) out.push_back(name + "=" + value);
+  return out;
+}
+
 // Standard output of the program, or why there is none.
 sdk::Outcome<std::string> output_of(const ExecPlugin& plugin, const std::string& info) {
   std::string program = plugin.command;
@@ -92,20 +108,27 @@ sdk::Outcome<std::string> output_of(const ExecPlugin& plugin, const std::string&
   if (!in_path && program.front() != '/') program = plugin.folder + "/" + program;
   std::vector<std::string> arguments = plugin.arguments;
   arguments.insert(arguments.begin(), program);
-  std::vector<std::string> variables;
-  for (char** v = environ; *v != nullptr; ++v) variables.emplace_back(*v);
-  for (const auto& [name, value] : plugin.environment) variables.push_back(name + "=" + value);
-  variables.push_back("KUBERNETES_EXEC_INFO=" + info);
+  std::vector<std::string> variables = environment_of(plugin, info);
   int out[2];
   if (::pipe2(out, O_CLOEXEC) != 0) return sdk::fail(Code::kUnavailable, "no pipe", program, errno);
   posix_spawn_file_actions_t actions;
   ::posix_spawn_file_actions_init(&actions);
   ::posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
   ::posix_spawn_file_actions_adddup2(&actions, out[1], 1);
+  // Our threads have all signals blocked, and the process ignores SIGPIPE: not so the program.
+  sigset_t none, all;
+  ::sigemptyset(&none);
+  ::sigfillset(&all);
+  posix_spawnattr_t attributes;
+  ::posix_spawnattr_init(&attributes);
+  ::posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+  ::posix_spawnattr_setsigmask(&attributes, &none);
+  ::posix_spawnattr_setsigdefault(&attributes, &all);
   pid_t pid = -1;
-  const int error = ::posix_spawnp(&pid, program.c_str(), &actions, nullptr,
+  const int error = ::posix_spawnp(&pid, program.c_str(), &actions, &attributes,
                                    pointers(arguments).data(), pointers(variables).data());
   ::posix_spawn_file_actions_destroy(&actions);
+  ::posix_spawnattr_destroy(&attributes);
   ::close(out[1]);
   if (error != 0) {
     ::close(out[0]);

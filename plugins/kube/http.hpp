@@ -34,6 +34,12 @@ struct Server {
   std::string tls_name;  // the name that the certificate must have; empty: the URL's host
   std::string proxy;     // URL; empty: by the environment, as curl does it
   bool insecure = false;
+  // The URL for people: without what stands before an '@' in it, a user's name and password.
+  [[nodiscard]] std::string shown() const {
+    const std::size_t begin = url.find("://") + 3, end = url.find('/', begin);
+    const std::size_t at = url.substr(0, end).rfind('@');
+    return at == std::string::npos || at < begin ? url : url.substr(0, begin) + url.substr(at + 1);
+  }
 };
 
 // Of one request: who we are, and whom we believe.
@@ -66,6 +72,7 @@ struct HttpAnswer {
   std::string body;   // not of a stream
   bool sent = false;  // the server may have seen the request
   bool stopped = false;
+  bool no_credentials = false;  // it was not asked
   std::chrono::milliseconds retry_after{0};
   [[nodiscard]] bool success() const { return error.empty() && code >= 200 && code < 300; }
 };

@@ -14,6 +14,8 @@ using sdk::Code;
 
 namespace {
 
+constexpr int kMaxDepth = 100;
+
 [[noreturn]] void refuse(const std::string& file, const std::string& what) {
   throw sdk::Failure(Code::kInvalid, what, "kubeconfig " + file);
 }
@@ -73,28 +75,40 @@ struct Config {
   }
 };
 
+// Of brackets and braces.
+int depth_of(const std::string& text) {
+  int depth = 0, deepest = 0;
+  for (const char c : text) {
+    if (c == '[' || c == '{') deepest = std::max(deepest, ++depth);
+    if (c == ']' || c == '}') depth = std::max(0, depth - 1);
+  }
+  return deepest;
+}
+
 Config load(const std::string& list) {
   Config out;
   out.files = list;
+  bool found = false;
   for (std::size_t begin = 0; begin <= list.size();) {
     const std::size_t end = std::min(list.find(':', begin), list.size());
     const std::string file = list.substr(begin, end - begin);
     begin = end + 1;
-    if (file.empty() || !std::filesystem::exists(file)) continue;
+    std::error_code unknown;  // of a folder that may not be searched: read_file says so
+    if (file.empty() || (!std::filesystem::exists(file, unknown) && !unknown)) continue;
     const std::string text = read_file(file);
     // yaml-cpp recurses: no kubeconfig is nested deeply.
-    const auto nested =
-        std::count_if(text.begin(), text.end(), [](char c) { return c == '[' || c == '{'; });
-    if (nested > 1000) refuse(file, "is nested too deeply");
+    if (depth_of(text) > kMaxDepth) refuse(file, "is nested too deeply");
     try {
       YAML::Node document = YAML::Load(text);
+      found = true;
+      if (document.IsNull()) continue;  // empty, or nothing but comments
       if (!document.IsMap()) refuse(file, "is no map of keys");
       out.documents.emplace_back(file, std::move(document));
     } catch (const YAML::Exception& e) {
       refuse(file, std::string("is no YAML: ") + e.what());
     }
   }
-  if (out.documents.empty()) refuse(list, "there is no such file");
+  if (!found) refuse(list, "there is no such file");
   return out;
 }
 
@@ -120,6 +134,11 @@ Server read_server(const Entry& cluster, std::string& ca_file) {
   out.tls_name = cluster.text("tls-server-name");
   out.proxy = cluster.text("proxy-url");
   out.insecure = cluster.flag("insecure-skip-tls-verify");
+  if (out.insecure && (!out.ca.empty() || !ca_file.empty())) {
+    refuse(cluster.file, cluster.path +
+                             ": a certificate authority and insecure-skip-tls-verify "
+                             "contradict each other; leave one out");
+  }
   return out;
 }
 
@@ -160,8 +179,11 @@ ExecPlugin read_exec(const Entry& user) {
 }
 
 void read_user(const Entry& user, Access& out) {
-  for (const char* key : {"auth-provider", "username", "as", "as-uid", "as-groups"}) {
-    if (user.content[key]) refuse(user.file, user.path + "." + key + " is not supported");
+  for (const char* key :
+       {"auth-provider", "username", "password", "as", "as-uid", "as-groups", "as-user-extra"}) {
+    const YAML::Node given = user.content[key];
+    const bool nothing = !given || given.IsNull() || (given.IsScalar() && given.Scalar().empty());
+    if (!nothing) refuse(user.file, user.path + "." + key + " is not supported");
   }
   out.token_file = user.file_name("tokenFile");
   if (out.token_file.empty()) out.token = user.text("token");

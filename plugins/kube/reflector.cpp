@@ -17,8 +17,11 @@ using namespace std::chrono_literals;
 
 namespace {
 
-constexpr auto kRequestDeadline = 15000ms;       // until a header, or of one page
-constexpr std::int64_t kListSilence = 30'000;    // ms between events of a list that streams
+constexpr auto kRequestDeadline = 15000ms;     // until a header, or of one page
+constexpr std::int64_t kListSilence = 30'000;  // ms between events of a list that streams
+// A list that streams must end so long after its beginning, or later by so much an object.
+constexpr auto kLongestList = 15s;
+constexpr auto kListObject = 10ms;
 constexpr std::int64_t kWatchSilence = 180'000;  // ms; bookmarks come once a minute
 constexpr std::string_view kPageSize = "500";
 constexpr std::size_t kMaxObjects = 1'000'000;
@@ -143,6 +146,7 @@ void Reflector::disconnect(const std::string& why) {
 
 void Reflector::begin_listing() {
   listing_ = true;
+  list_began_ = steady_clock::now();
   fresh_.clear();
   if (connected_) return;
   known_.clear();
@@ -265,6 +269,12 @@ Reflector::End Reflector::watch(bool initial) {
     const sdk::Status status =
         events.feed(bytes, [&](WatchEvent event) { return on_event(std::move(event), how); });
     if (!status.ok()) how.status = status;
+    if (listing_ &&
+        steady_clock::now() > list_began_ + kLongestList + kListObject * fresh_.size()) {
+      how.status =
+          sdk::fail(Code::kUnavailable, "the list does not end: " + std::to_string(fresh_.size()) +
+                                            " objects have come since it began, and it goes on");
+    }
     return how.status.ok() && !how.expired;
   };
   const HttpAnswer answer = api_.once(request, &stop_);

@@ -92,6 +92,7 @@ class Reflector {
   std::string revision_;        // to go on from
   bool connected_ = false;      // SYNCED was delivered, and DISCONNECTED not since
   bool listing_ = false;
+  std::chrono::steady_clock::time_point list_began_{};
   bool listed_ = false;  // revision_ can be watched from
   int quick_ends_ = 0;   // watches that broke at once, in a row
   bool told_trouble_ = false;

@@ -2,6 +2,8 @@
 #include "access.hpp"
 
 #include <gmock/gmock.h>
+#include <pthread.h>
+#include <signal.h>
 #include <sys/stat.h>
 
 #include <cstdlib>
@@ -157,6 +159,47 @@ TEST_F(KubeAccess, ServiceAccountOfAPod) {
       << "the system's authorities are not meant";
 }
 
+TEST_F(KubeAccess, WhatKubectlTakesIsTaken) {
+  const std::string empty = write("empty", "# nothing yet\n");
+  write("ca.pem", kAuthority);
+  const std::string config = write("config", kConfig);
+  EXPECT_EQ(read_kubeconfig(empty + ":" + config, "").server.url, "https://10.0.0.1:6443");
+  std::string many = R"({"current-context":"c9","clusters":[)";
+  for (int i = 0; i < 600; ++i) {
+    many += (i == 0 ? "" : ",") + (R"({"name":"c)" + std::to_string(i)) +
+            R"(","cluster":{"server":"https://h)" + std::to_string(i) + "\"}}";
+  }
+  many += R"(],"contexts":[{"name":"c9","context":{"cluster":"c9","user":"u"}}],)"
+          R"("users":[{"name":"u","user":{"token":"t","auth-provider":null,"username":""}}]})";
+  const Access a = read_kubeconfig(write("many", many), "");
+  EXPECT_EQ(a.server.url, "https://h9");
+  EXPECT_EQ(a.token, "t");
+}
+
+TEST_F(KubeAccess, WhatKubectlRefusesIsRefused) {
+  const std::string context = "contexts: [{name: x, context: {cluster: c, user: u}}]\n";
+  EXPECT_THAT(refusal(context + "clusters: [{name: c, cluster: {server: \"https://h\", "
+                                "insecure-skip-tls-verify: true, "
+                                "certificate-authority-data: Y2VydA==}}]",
+                      "x"),
+              HasSubstr("clusters[c].cluster: a certificate authority and insecure-skip-tls"));
+  const std::string cluster = context + "clusters: [{name: c, cluster: {server: \"https://h\"}}]\n";
+  for (const std::string key : {"password: b", "as-user-extra: {a: [b]}"}) {
+    EXPECT_THAT(refusal(cluster + "users: [{name: u, user: {" + key + "}}]", "x"),
+                HasSubstr("is not supported"));
+  }
+}
+
+TEST(KubeServerUrl, IsShownWithoutAPassword) {
+  Server server;
+  for (const char* url : {"https://h:1/p@q", "https://[fd00::1]:6443"}) {
+    server.url = url;
+    EXPECT_EQ(server.shown(), url);
+  }
+  server.url = "https://bob:top@secret@h:1/p";
+  EXPECT_EQ(server.shown(), "https://h:1/p");
+}
+
 class KubeExec : public KubeAccess {
  protected:
   Access with(const std::string& script) {
@@ -181,6 +224,33 @@ echo '{"kind":"ExecCredential","status":{"token":"tok","expirationTimestamp":"29
   source.refused();
   EXPECT_EQ(source.get().value().token, "tok");
   EXPECT_EQ(read_file(folder + "/runs"), "run\nrun\n");
+}
+
+TEST_F(KubeExec, TheKubeconfigsEnvironmentWinsAndSignalsArrive) {
+  ::setenv("ADDED", "from the shell", 1);
+  ::setenv("KUBERNETES_EXEC_INFO", "of somebody else", 1);
+  const Access a = with(R"sh([ "$ADDED" = yes ] && [ "$(env | grep -c ^ADDED=)" = 1 ] || exit 3
+case "$KUBERNETES_EXEC_INFO" in *ExecCredential*) ;; *) exit 4 ;; esac
+grep -q 'SigBlk:.0*$' /proc/self/status || exit 5
+grep -q 'SigIgn:.*0...$' /proc/self/status || exit 6  # of SIGPIPE: 13
+echo '{"kind":"ExecCredential","status":{"token":"tok"}}')sh");
+  sigset_t all, before;
+  ::sigfillset(&all);
+  ::pthread_sigmask(SIG_BLOCK, &all, &before);
+  const auto ignored = ::signal(SIGPIPE, SIG_IGN);
+  CredentialSource source(a);
+  EXPECT_EQ(source.get().status().text(), "");
+  ::signal(SIGPIPE, ignored);
+  ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  ::unsetenv("ADDED");
+  ::unsetenv("KUBERNETES_EXEC_INFO");
+}
+
+TEST_F(KubeExec, AProgramThatFailsIsLeftAloneForAWhile) {
+  const Access a = with("echo run >>" + folder + "/runs\nexit 1");
+  CredentialSource source(a);
+  for (int i = 0; i < 20; ++i) EXPECT_THAT(source.get().status().text(), HasSubstr("exit code 1"));
+  EXPECT_EQ(read_file(folder + "/runs"), "run\n");
 }
 
 TEST_F(KubeExec, WhatGoesWrongNamesTheProgram) {

@@ -1,8 +1,10 @@
 // An election at an API server that answers nonsense or fails.
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <condition_variable>
 #include <mutex>
+#include <thread>
 
 #include "election.hpp"
 #include "hostile_server.hpp"
@@ -21,14 +23,14 @@ constexpr auto kJitter = kRetry / 10;
 // A candidate that counts how often it was elected.
 class Candidate {
  public:
-  explicit Candidate(const std::string& url)
+  explicit Candidate(const std::string& url, const sdk::Host& host = {})
       : file_(url),
         election_(nlohmann::json{{"kubeconfig", file_.path()},
                                  {"retryPeriod", std::chrono::duration<double>(kRetry).count()},
                                  {"renewDeadline", 0.5},
                                  {"leaseDuration", 1}}
                       .dump(),
-                  "me", sdk::Host()) {
+                  "me", host) {
     const egw_election_sink sink{this,
                                  [](void* ctx, std::uint64_t) {
                                    auto* self = static_cast<Candidate*>(ctx);
@@ -87,6 +89,31 @@ TEST(KubeHostile, ADeadLeaderIsReplacedThoughEverySecondReadFails) {
   // Its duration, and then the reads: one that fails, one that does not.
   EXPECT_TRUE(candidate.elected_within(1s + 2 * (kRetry + kJitter) + 300ms));
   EXPECT_GE(asked, 3) << "some of the reads have failed";
+}
+
+// A right that is missing stays missing: said once, not with every attempt.
+TEST(KubeHostile, ALeaseThatMayNotBeWrittenIsOneLine) {
+  std::atomic<int> refused{0};
+  HostileServer server([&](Exchange& e) {
+    if (e.line().rfind("GET", 0) == 0) {
+      return e.send(ok(R"({"metadata":{"name":"egw-controller","resourceVersion":"7"},)"
+                       R"("spec":{"holderIdentity":"","leaseTransitions":3}})"));
+    }
+    ++refused;
+    return e.send(status(403, R"({"message":"leases is forbidden"})"));
+  });
+  store_kit::TestHost host;
+  Candidate candidate(server.url(), host.services());
+  const auto end = steady_clock::now() + 5s;
+  while (refused < 6 && steady_clock::now() < end) std::this_thread::sleep_for(10ms);
+  EXPECT_GE(refused, 6);
+  const auto lines = host.logged();
+  EXPECT_EQ(std::count_if(lines.begin(), lines.end(),
+                          [](const std::string& line) {
+                            return line.find("no permission to update leases") != std::string::npos;
+                          }),
+            1);
+  candidate.resign();
 }
 
 }  // namespace

@@ -95,5 +95,27 @@ TEST_F(KubeOutage, AnAnswerToAnybodyWakesAll) {
   EXPECT_LT(steady_clock::now() - back, 500ms);
 }
 
+// One object each second, for ever, and never the end of the list.
+TEST_F(KubeOutage, AListThatDripsIsEndedAndTold) {
+  const HostileServer server(
+      [](Exchange& e) {
+        if (!e.send(kChunkedHeader)) return false;
+        for (int i = 0; e.send(chunk(R"({"type":"ADDED","object":{"metadata":{"name":"g)" +
+                                     std::to_string(i) + R"(","resourceVersion":"9"}}})" + "\n")) &&
+                        e.pause(1s);
+             ++i) {
+        }
+        return false;
+      },
+      port);
+  recorders.emplace_back(s.store, gateway());
+  EXPECT_TRUE(recorders.front().wait(
+      [](const Recorder::Event& e) {
+        return e.type == EGW_EVENT_DISCONNECTED &&
+               e.message.find("the list does not end") != std::string::npos;
+      },
+      20s));
+}
+
 }  // namespace
 }  // namespace egw::kube::test

@@ -147,6 +147,7 @@ TEST(KubeWebhook, OnlyAControllerServes) {
   bench.open(true);
   EXPECT_THAT(bench.ask("/validate", review("CREATE")),
               AllOf(StartsWith("HTTP/1.1 200"), HasSubstr("\"allowed\":true")));
+  EXPECT_EQ(bench.store->health().text(), "") << "although the API server is away";
 }
 
 TEST(KubeWebhook, WrongQuestionsGetTheirStatus) {
