@@ -23,7 +23,7 @@ struct ExecPlugin {
 struct Access {
   Server server;
   std::string ns = "default";
-  std::string origin;  // "kubeconfig /root/.kube/config, context lab", for messages
+  std::string origin;  // "kubeconfig /etc/egw/kubeconfig, context lab", for messages
 
   // At most one kind of each; files are read again when they change.
   std::string ca_file;  // instead of server.ca
