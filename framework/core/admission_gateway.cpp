@@ -109,14 +109,12 @@ std::string some_entries(const PoolSide& side) {
 // What a gateway had before its family was switched off may stay: all else about it can change.
 void review_family_switch(Review& review, const PoolSide& side) {
   if (family_on(review.settings, side.family)) return;
-  const auto deny = [&](const std::string& path, const std::string& value) {
-    review.deny(path, fmt::format("{}: {} is switched off ({}); switch it on or leave this out",
-                                  value, family_name(side.family), family_switch(side.family)));
-  };
   const bool had = !side.old_pool.empty();
   if (had && side.added.empty()) return;
-  if (side.given()) deny(side.list_path(), some_entries(side));
-  if (!had && !side.default_eip->empty()) deny(side.default_path(), *side.default_eip);
+  if (side.given()) deny_switched_off(review, side.list_path(), some_entries(side), side.family);
+  if (!had && !side.default_eip->empty()) {
+    deny_switched_off(review, side.default_path(), *side.default_eip, side.family);
+  }
 }
 
 // While one of the families is switched off nothing is given of its pool, and nothing can come into

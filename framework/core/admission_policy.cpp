@@ -170,8 +170,7 @@ Address read_eip(Review& review, Family family, const std::string& text, const c
     return {};
   }
   if (!family_on(review.settings, family)) {
-    review.deny(path, fmt::format("{}: {} is switched off ({}); switch it on or leave this out",
-                                  text, family_name(family), family_switch(family)));
+    deny_switched_off(review, path, text, family);
     return {};
   }
   return *address;

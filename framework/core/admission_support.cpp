@@ -271,4 +271,10 @@ std::string_view family_switch(Family family) {
   return family == Family::kV6 ? "feature.enableIPv6" : "feature.enableIPv4";
 }
 
+void deny_switched_off(Review& review, const std::string& path, const std::string& value,
+                       model::Family family) {
+  review.deny(path, fmt::format("{}: {} is switched off ({}); switch it on or leave this out",
+                                value, family_name(family), family_switch(family)));
+}
+
 }  // namespace egw::core::detail

@@ -109,5 +109,8 @@ std::vector<std::pair<std::size_t, model::Prefix>> read_prefixes(
 [[nodiscard]] bool family_on(const model::Settings& settings, model::Family family);
 [[nodiscard]] std::string_view family_name(model::Family family);    // "IPv4"
 [[nodiscard]] std::string_view family_switch(model::Family family);  // "feature.enableIPv4"
+// `value` at `path` is of a family that is switched off.
+void deny_switched_off(Review& review, const std::string& path, const std::string& value,
+                       model::Family family);
 
 }  // namespace egw::core::detail

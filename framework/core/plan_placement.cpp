@@ -158,9 +158,8 @@ void judge_service(Draft& d, const GatewayDraft& g, Entry& e) {
   }
   if (e.eip.unserved_since_ms == 0) e.eip.unserved_since_ms = d.in.wall_ms;
   if (e.eip.unserved) return;
-  const auto since = d.in.unserved.find({g.gateway->meta.name, e.eip.id});
-  const std::int64_t acts_at = (since == d.in.unserved.end() ? d.in.now_ms : since->second) +
-                               d.settings.eip_eviction_timeout.count();
+  const std::int64_t acts_at =
+      d.in.now_ms - unserved_for(d, g, e) + d.settings.eip_eviction_timeout.count();
   e.eip.unserved = d.in.now_ms >= acts_at;
   if (!e.eip.unserved) d.wake_at(acts_at);
 }

@@ -58,14 +58,18 @@ bool names(const EgressPolicy& policy, bool v6) {
          });
 }
 
+bool has_pool(const model::EgressGateway& gateway, bool v6) {
+  const model::IpPools& pools = gateway.spec.ippools;
+  return !(v6 ? pools.ipv6 : pools.ipv4).empty();
+}
+
 // Destinations of a family that is switched off, if they are named, or of which the gateway has no
 // addresses, or the EIP none (decision 8). entry: null without EIP.
 Uncovered uncovered(const Draft& d, const model::EgressGateway& gateway, const EgressPolicy& policy,
                     const Entry* entry) {
-  const auto& pools = gateway.spec.ippools;
   const auto lacks = [&](bool v6) {
-    const bool has = entry != nullptr ? static_cast<bool>(v6 ? entry->v6 : entry->v4)
-                                      : !(v6 ? pools.ipv6 : pools.ipv4).empty();
+    const bool has =
+        entry != nullptr ? static_cast<bool>(v6 ? entry->v6 : entry->v4) : has_pool(gateway, v6);
     return !policy.spec.egress_ip.use_node_ip && !has && names(policy, v6);
   };
   constexpr std::string_view kLeft =
@@ -73,7 +77,7 @@ Uncovered uncovered(const Draft& d, const model::EgressGateway& gateway, const E
   for (const bool v6 : {false, true}) {
     const bool on = v6 ? d.settings.enable_ipv6 : d.settings.enable_ipv4;
     const char* family = v6 ? "IPv6" : "IPv4";
-    if (on && lacks(v6) && !(v6 ? pools.ipv6 : pools.ipv4).empty()) {
+    if (on && lacks(v6) && has_pool(gateway, v6)) {
       return {"NoPartner",
               fmt::format("the EIP has no {} address: the pools of EgressGateway {} differ and no "
                           "address is free; packets to {} follow failurePolicy: make the pools "
@@ -128,9 +132,7 @@ std::string_view fate_without_eip(const Draft& d, const GatewayDraft* g,
                                   const EgressPolicy& policy) {
   const auto fails = [&](bool on, bool v6) {
     if (!on || !names(policy, v6)) return false;
-    if (g == nullptr || policy.spec.egress_ip.use_node_ip) return true;
-    const model::IpPools& pools = g->gateway->spec.ippools;
-    return !(v6 ? pools.ipv6 : pools.ipv4).empty();
+    return g == nullptr || policy.spec.egress_ip.use_node_ip || has_pool(*g->gateway, v6);
   };
   if (!fails(d.settings.enable_ipv4, false) && !fails(d.settings.enable_ipv6, true)) {
     return "its packets are left alone and leave with the source that they have without a policy";

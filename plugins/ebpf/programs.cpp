@@ -8,6 +8,7 @@
 #include <cstring>
 #include <iterator>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "common/nftables/changes.hpp"
 
@@ -256,12 +257,13 @@ void BpfPrograms::sync(const common::Tables::Past* before, const sdk::State& sta
   const MapSet& maps = kernel_.loaded()->maps();
   sync_settings(desired, device, mtu);
   sync_arrays(before, desired, repairs);
-  std::move(prepared_.failures.begin(), prepared_.failures.end(), std::back_inserter(failures));
-  std::move(prepared_.changes.begin(), prepared_.changes.end(), std::back_inserter(changes));
+  Prepared prepared = std::exchange(prepared_, {});
+  std::move(prepared.failures.begin(), prepared.failures.end(), std::back_inserter(failures));
+  std::move(prepared.changes.begin(), prepared.changes.end(), std::back_inserter(changes));
   for (const Table t : kFamilies) {
     if (!fresh_) sync_sources(t, before, state, desired, repairs, failures, changes);
-    remove(maps.classes[index(t)], prepared_.classes[index(t)]);
-    remove(maps.cluster[index(t)], prepared_.cluster[index(t)]);
+    remove(maps.classes[index(t)], prepared.classes[index(t)]);
+    remove(maps.cluster[index(t)], prepared.cluster[index(t)]);
   }
   const std::uint64_t lost = kernel_.attach(device, desired.node().parent_device);
   if (before != nullptr && lost != 0) repairs["BPF program"] += lost;
