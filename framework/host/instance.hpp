@@ -5,8 +5,6 @@
 // while calls are under way: they end with kUnavailable.
 #pragma once
 
-#include <cxxabi.h>
-
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/steady_timer.hpp>
@@ -97,14 +95,15 @@ boost::asio::awaitable<Result<T>> call(std::shared_ptr<Instance> self, std::stri
     };
     try {
       *result = work();
-    } catch (const abi::__forced_unwind&) {
-      *result = fail(Errc::kInternal, worker->label(), "ended its thread (pthread_exit)");
-      answer();
-      throw;
     } catch (const std::exception& e) {
       *result = fail(Errc::kInternal, worker->label(),
                      "threw an exception: " + plain_text(std::string_view(e.what()), 512));
     } catch (...) {
+      if (unwinds_to_end()) {
+        *result = fail(Errc::kInternal, worker->label(), "ended its thread (pthread_exit)");
+        answer();
+        throw;
+      }
       *result = fail(Errc::kInternal, worker->label(), "threw what is no std::exception");
     }
     answer();

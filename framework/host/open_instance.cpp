@@ -1,5 +1,3 @@
-#include <cxxabi.h>
-
 #include <atomic>
 #include <future>
 
@@ -63,13 +61,14 @@ Result<void*> open_instance(const Opening& opening,
       } else {
         result = handle;
       }
-    } catch (const abi::__forced_unwind&) {
-      result = fail(Errc::kInternal, label, "open ended its thread (pthread_exit)");
-      done();
-      throw;
     } catch (const std::exception& e) {
       result = fail(Errc::kInternal, label, std::string("open threw an exception: ") + e.what());
     } catch (...) {
+      if (unwinds_to_end()) {
+        result = fail(Errc::kInternal, label, "open ended its thread (pthread_exit)");
+        done();
+        throw;
+      }
       result = fail(Errc::kInternal, label, "open threw what is no std::exception");
     }
     done();

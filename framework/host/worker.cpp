@@ -1,6 +1,5 @@
 #include "egw/host/worker.hpp"
 
-#include <cxxabi.h>
 #include <pthread.h>
 
 #include <algorithm>
@@ -129,13 +128,14 @@ void Worker::run(Job job) {
   const auto began = Clock::now();
   try {
     job.run();
-  } catch (const abi::__forced_unwind&) {
-    job.run = nullptr;
-    thread_ends(job.name);
-    throw;
   } catch (const std::exception& e) {
     log(EGW_LOG_ERROR, job.name + " failed: " + e.what());
   } catch (...) {
+    if (unwinds_to_end()) {
+      job.run = nullptr;
+      thread_ends(job.name);
+      throw;
+    }
     log(EGW_LOG_ERROR, job.name + " threw what is no std::exception");
   }
   job.run = nullptr;  // what it held goes before the next job may begin

@@ -15,6 +15,7 @@
 #include <condition_variable>
 #include <cstdint>
 #include <deque>
+#include <exception>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -27,6 +28,10 @@
 #include "egw/host/plugin_host.hpp"
 
 namespace egw::host {
+
+// Asked in a catch (...) block: is it pthread_exit() that unwinds the stack? That has no exception
+// object, so a handler of its own (abi::__forced_unwind) would bind a reference to nothing.
+inline bool unwinds_to_end() noexcept { return std::current_exception() == nullptr; }
 
 class Worker : public std::enable_shared_from_this<Worker> {
  public:

@@ -3,8 +3,6 @@
 // state_store.hpp, leader_election.hpp and datapath.hpp; authors include those.
 #pragma once
 
-#include <cxxabi.h>
-
 #include <cstdint>
 #include <exception>
 #include <new>
@@ -60,6 +58,10 @@ inline std::int32_t report(const egw_error_sink* error, const Status& status) no
   return static_cast<std::int32_t>(status.code);
 }
 
+// Asked in a catch (...) block: is it pthread_exit() that unwinds the stack? That has no exception
+// object, so that a handler of its own (abi::__forced_unwind) binds a reference to nothing.
+inline bool unwinds_to_end() noexcept { return std::current_exception() == nullptr; }
+
 // Runs `body` (-> Status) and answers for everything that it throws. Not noexcept, nor are its
 // callers: pthread_exit() unwinds the stack by what looks like an exception, which must reach the
 // thread's end, or the C library ends the process.
@@ -67,10 +69,6 @@ template <class Body>
 std::int32_t guarded(const egw_error_sink* error, Body&& body) {
   try {
     return report(error, body());
-#ifdef __GLIBCXX__
-  } catch (const ::abi::__forced_unwind&) {
-    throw;
-#endif
   } catch (const Failure& failure) {
     return report(error, failure.status());
   } catch (const std::bad_alloc&) {
@@ -82,6 +80,7 @@ std::int32_t guarded(const egw_error_sink* error, Body&& body) {
       error->set(error->ctx, 0, {}, str(std::string_view(e.what())));
     }
   } catch (...) {
+    if (unwinds_to_end()) throw;
     if (error != nullptr && error->set != nullptr) {
       error->set(error->ctx, 0, {}, str("an exception that is no std::exception"));
     }
@@ -94,10 +93,6 @@ template <class Body>
 void guarded_void(const Host& host, std::string_view operation, Body&& body) {
   try {
     body();
-#ifdef __GLIBCXX__
-  } catch (const ::abi::__forced_unwind&) {
-    throw;
-#endif
   } catch (const std::exception& e) {
     try {
       host.error(std::string(operation) + " failed: " + e.what());
@@ -105,6 +100,7 @@ void guarded_void(const Host& host, std::string_view operation, Body&& body) {
       host.error("an operation failed, and there is no memory to say which");
     }
   } catch (...) {
+    if (unwinds_to_end()) throw;
     host.error(operation);
   }
 }
