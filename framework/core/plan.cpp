@@ -42,6 +42,7 @@ bool deposed(Draft& d) {
 bool stamp_gateways(Draft& d) {
   for (const auto& [name, gateway] : d.world.gateways) {
     if (gateway.status.term == 0 || gateway.status.term >= d.in.term) continue;
+    if (d.in.refused.contains(name)) continue;  // nothing of it moves until the store takes it
     model::EgressGateway stamped = gateway;
     stamped.status.term = d.in.term;
     d.out.writes.emplace_back(WriteGateway{std::move(stamped)});
@@ -75,6 +76,16 @@ bool uninstalling(Draft& d) {
                   : *asked < d.in.started_wall_ms ? "a controller has started since"
                                                   : "it was not completed within ten minutes"));
   return true;
+}
+
+// Another controller asks whether somebody leads (runtime/dispute.hpp).
+void answer(Draft& d) {
+  if (d.info == nullptr) return;
+  const model::ObjectMeta& meta = d.info->meta;
+  SetMeta set{Kind::kEgressClusterInfo, meta.key(), meta.revision, meta.finalizers,
+              meta.annotations};
+  if (set.annotations.erase(std::string(model::kWhoLeadsAnnotation)) == 0) return;
+  d.metas.emplace_back(std::move(set));
 }
 
 void append(std::vector<Write>& to, std::vector<Write>& from) {
@@ -183,6 +194,7 @@ Plan plan(const PlanInput& input, PlanMemory* memory) {
   }
   parts::finish_tunnels(d);
   parts::finish_cluster_infos(d);
+  answer(d);
   return ordered(d);
 }
 

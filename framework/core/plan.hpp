@@ -12,6 +12,7 @@
 #include <compare>
 #include <cstdint>
 #include <map>
+#include <set>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -53,6 +54,9 @@ struct PlanInput {
   // Gateways whose status is not to be written before that time (steady ms) unless an EIP of theirs
   // moves: what changes until then is merged (decision 30). Kept by the runtime.
   std::map<std::string, std::int64_t> held;
+  // Gateways whose status the store does not take: the others do not wait for this leader's term on
+  // them. Kept by the runtime.
+  std::set<std::string> refused;
   std::int64_t now_ms = 0;             // steady clock of this process
   std::int64_t wall_ms = 0;            // Unix time, for time stamps and the age of an uninstall
   std::int64_t started_wall_ms = 0;    // Unix time at which this controller began

@@ -326,6 +326,9 @@ inline constexpr std::string_view kMoveAnnotation = "egressgateway.spidernet.io/
 inline constexpr std::string_view kDrainAnnotation = "egressgateway.spidernet.io/drain";
 // On the EgressClusterInfo "default", a time: agents take everything out of their nodes' kernels.
 inline constexpr std::string_view kUninstallAnnotation = "egressgateway.spidernet.io/uninstall";
+// Of an EgressClusterInfo: a controller that holds an office asks whether another one leads;
+// whoever leads takes it off.
+inline constexpr std::string_view kWhoLeadsAnnotation = "egressgateway.spidernet.io/who-leads";
 // Conditions of the tunnel, the agent's answer to that.
 inline constexpr std::string_view kPurgedCondition = "Purged";
 inline constexpr std::string_view kPurgeFailedCondition = "PurgeFailed";

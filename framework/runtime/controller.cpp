@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "egw/core/plan.hpp"
+#include "egw/runtime/dispute.hpp"
 #include "egw/runtime/events.hpp"
 #include "egw/runtime/leader_gate.hpp"
 #include "egw/runtime/plan_writer.hpp"
@@ -63,6 +64,7 @@ struct Controller::Impl {
         gate(the_executor, clock, log, election, [this] { on_gate(); }),
         writer(clock, log, metrics, sync, store),
         events(the_executor, clock, log, metrics, store, "egw-controller", options.identity),
+        dispute(clock, log, events, sync, store, options.identity),
         health(the_executor, clock, log, metrics, options.settings.tunnel_update_period.count(),
                [] {}),
         slices(the_executor, clock, log, metrics, store, options.settings, sync.world()),
@@ -82,6 +84,7 @@ struct Controller::Impl {
   LeaderGate gate;
   PlanWriter writer;
   EventRecorder events;
+  Dispute dispute;
   PluginHealth health;
   SliceKeeper slices;
   Wakeup wakeup;
@@ -104,11 +107,14 @@ struct Controller::Impl {
   [[nodiscard]] WorldSync::Options sync_options();
   bool tunnel_matters(const EgressTunnel* before, const EgressTunnel& after);
   void on_gate();
+  void leave_office();
   void take_office();
+  void stand_back();
   [[nodiscard]] std::uint64_t highest_stored_term() const;
   [[nodiscard]] bool in_charge() const {
     return !stopping && gate.leading() && input.term != 0 && sync.connected();
   }
+  asio::awaitable<void> wait_for_office();
   asio::awaitable<void> round();
   void finish(BatchEnd end, std::int64_t wake_ms, std::size_t writes);
   void hold_gateways();
@@ -156,11 +162,21 @@ bool Controller::Impl::tunnel_matters(const EgressTunnel* before, const EgressTu
 
 void Controller::Impl::on_gate() {
   if (!gate.leading()) {
-    input = {};  // nothing of an office outlives it
-    slices.lead(0);
-    metrics.leader(false, 0);
+    dispute.end();
+    leave_office();
   }
   wakeup.notify();
+}
+
+void Controller::Impl::leave_office() {
+  input = {};  // nothing of an office outlives it
+  slices.lead(0);
+  metrics.leader(false, 0);
+}
+
+void Controller::Impl::stand_back() {
+  dispute.begin(input.term, leading_since, highest_stored_term() > input.term);
+  leave_office();
 }
 
 std::uint64_t Controller::Impl::highest_stored_term() const {
@@ -179,7 +195,7 @@ std::uint64_t Controller::Impl::highest_stored_term() const {
 void Controller::Impl::take_office() {
   input = {};
   memory = {};
-  input.term = std::max(gate.epoch(), highest_stored_term()) + 1;
+  input.term = std::max({gate.epoch(), highest_stored_term(), dispute.floor()}) + 1;
   input.identity = options.identity;
   input.started_wall_ms = started_wall_ms;
   input.world = &sync.world();
@@ -200,6 +216,14 @@ asio::awaitable<void> Controller::Impl::beside(std::shared_ptr<Impl> self,
   self->wakeup.notify();
 }
 
+asio::awaitable<void> Controller::Impl::wait_for_office() {
+  if (dispute.on() && sync.connected()) {
+    co_await wakeup.wait(dispute.look_at_ms());
+  } else {
+    co_await wakeup.wait();
+  }
+}
+
 asio::awaitable<void> Controller::Impl::run(std::shared_ptr<Impl> self) {
   Impl& me = *self;
   me.sync.start();
@@ -208,17 +232,22 @@ asio::awaitable<void> Controller::Impl::run(std::shared_ptr<Impl> self) {
   spawn(me.executor, beside(self, me.health.run()));
   spawn(me.executor, beside(self, me.slices.run()));
   while (!me.stopping) {
-    if (me.gate.leading() && me.sync.synced() && me.sync.connected() && me.input.term == 0) {
+    if (me.dispute.on() && me.sync.connected()) co_await me.dispute.look();
+    if (me.gate.leading() && me.sync.synced() && me.sync.connected() && me.input.term == 0 &&
+        !me.dispute.on()) {
       me.take_office();
     }
     if (!me.in_charge()) {
-      co_await me.wakeup.wait();
+      co_await me.wait_for_office();
       continue;
     }
     const std::int64_t now = me.clock.steady_ms();
     const std::int64_t since = me.sync.connected_since_ms();
     // The pause was for a store that was away.
-    if (std::exchange(me.connected_since, since) != since) me.retry_at_ms = 0;
+    if (std::exchange(me.connected_since, since) != since) {
+      me.retry_at_ms = 0;
+      me.writer.store_is_back();
+    }
     if (me.heartbeats) {
       me.heartbeats = false;
       me.input.now_ms = now;
@@ -248,6 +277,7 @@ void Controller::Impl::hold_gateways() {
   for (const auto& [name, pace] : paces) {
     if (pace.next_ms() > input.now_ms) input.held[name] = pace.next_ms();
   }
+  input.refused = writer.refused_gateways();
 }
 
 asio::awaitable<void> Controller::Impl::round() {
@@ -256,8 +286,7 @@ asio::awaitable<void> Controller::Impl::round() {
     slices.world_changed();
   }
   if (highest_stored_term() > input.term) {
-    log.warn("another controller has led with a higher term: leaving office");
-    gate.depose();
+    stand_back();
     co_return;
   }
   input.now_ms = clock.steady_ms();
@@ -316,7 +345,7 @@ void Controller::Impl::finish(BatchEnd end, std::int64_t wake_ms, std::size_t wr
     case BatchEnd::kConflict:
       break;  // the event, or the next regular look
     case BatchEnd::kStaleTerm:
-      gate.depose();
+      stand_back();
       break;
     case BatchEnd::kUnavailable:
       retry_at_ms = now + back_off.next_ms();
@@ -494,6 +523,7 @@ nlohmann::json Controller::state() const {
           {"identity", in.options.identity},
           {"leading", in.in_charge()},
           {"leader", in.gate.holder()},
+          {"otherLeader", in.dispute.on() ? in.dispute.other() : ""},
           {"term", in.input.term},
           {"revision", in.sync.world().revision},
           {"store", {{"connected", in.sync.connected()}, {"trouble", in.sync.trouble()}}},

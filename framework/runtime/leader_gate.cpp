@@ -18,7 +18,6 @@ struct LeaderGate::Impl {
   std::uint64_t epoch = 0;
   std::string holder;
   bool campaigning = false;
-  bool resign_first = false;
   bool stopping = false;
 
   Impl(asio::any_io_executor the_executor, Clock& the_clock, Logger& the_log,
@@ -34,7 +33,7 @@ struct LeaderGate::Impl {
     if (on_change && !stopping) on_change();
   }
   void elected(std::uint64_t new_epoch) {
-    if (stopping || resign_first) return;
+    if (stopping) return;
     epoch = new_epoch;
     log.info("elected leader", {{"epoch", std::to_string(epoch)}});
     changed();
@@ -73,16 +72,6 @@ struct LeaderGate::Impl {
     BackOff back_off(200, 5000, static_cast<std::uint64_t>(self->clock.wall_ms()));
     std::string last_error;
     while (!self->stopping) {
-      if (self->resign_first) {
-        co_await self->election.resign();
-        self->campaigning = false;
-        const std::int64_t until = self->clock.steady_ms() + back_off.next_ms();
-        while (!self->stopping && self->clock.steady_ms() < until) {
-          co_await self->wakeup.wait(until);
-        }
-        self->resign_first = false;
-        continue;
-      }
       if (self->campaigning) {
         co_await self->wakeup.wait();
         continue;
@@ -126,14 +115,6 @@ asio::awaitable<void> LeaderGate::stop() {
   impl_->epoch = 0;
   impl_->wakeup.notify();
   return impl_->election.resign();
-}
-
-void LeaderGate::depose() {
-  if (impl_->epoch == 0) return;
-  impl_->epoch = 0;
-  impl_->resign_first = true;
-  impl_->wakeup.notify();
-  impl_->changed();
 }
 
 bool LeaderGate::leading() const { return impl_->epoch != 0; }

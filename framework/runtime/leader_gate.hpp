@@ -25,8 +25,6 @@ class LeaderGate {
   void start();
   // Gives the office up at once; no on_change afterwards.
   boost::asio::awaitable<void> stop();
-  // The store says that somebody with a higher term has led since: leave office and stand again.
-  void depose();
 
   [[nodiscard]] bool leading() const;
   [[nodiscard]] std::uint64_t epoch() const;        // of the present office, else 0

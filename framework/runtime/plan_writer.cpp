@@ -77,6 +77,9 @@ void fill_request(WriteRequest& request, const core::Write& write) {
   std::visit(fill, write);
 }
 
+// So many writes in a row that were not served, each of another object: it is the store.
+constexpr int kFailuresOfTheStore = 2;
+
 // Whether later writes of the batch may be made although this one was refused.
 bool others_depend_on(const core::Write& write) {
   return std::holds_alternative<core::WriteClusterInfo>(write) ||
@@ -208,6 +211,7 @@ asio::awaitable<BatchEnd> PlanWriter::run(const core::Plan& plan, std::uint64_t 
   int policies = 0;
   made_ = 0;
   retry_at_ms_ = 0;
+  failed_in_a_row_ = 0;
   forget_refusals(plan);
   for (const auto& write : plan.writes) {
     if (!may_go_on()) co_return BatchEnd::kInterrupted;
@@ -220,6 +224,7 @@ asio::awaitable<BatchEnd> PlanWriter::run(const core::Plan& plan, std::uint64_t 
     const auto made = co_await make(write, term);
     if (made) {
       ++made_;
+      failed_in_a_row_ = 0;
       if (refusals_.any() && refusals_.taken(write_of(write))) {
         tell(LogLevel::kInfo, "what was refused has been written", write);
       }
@@ -257,6 +262,15 @@ void PlanWriter::forget_refusals(const core::Plan& plan) {
   refusals_.keep([&](const OneWrite& write) { return wanted.contains(write); });
 }
 
+std::set<std::string> PlanWriter::refused_gateways() const {
+  const std::size_t status = core::Write(core::WriteGateway{}).index();
+  std::set<std::string> out;
+  refusals_.each([&](const OneWrite& one) {
+    if (one.second == status) out.insert(one.first.key.name);
+  });
+  return out;
+}
+
 bool PlanWriter::held_back(const core::Write& write) {
   if (!refusals_.any()) return false;
   const OneWrite one = write_of(write);
@@ -286,21 +300,32 @@ std::optional<BatchEnd> PlanWriter::failed(const core::Write& write, const Error
     return BatchEnd::kStaleTerm;
   }
   const bool refused = error.code == Errc::kDenied || error.code == Errc::kInvalid;
-  if (!refused || others_wait) {
+  if (others_wait || (!refused && ++failed_in_a_row_ >= kFailuresOfTheStore)) {
     if (text != last_failure_) {
       tell(LogLevel::kError, "a write failed; the others wait for it", write, text);
     }
     last_failure_ = text;
+    if (!others_wait) {
+      refusals_.refused(write_of(write), content(write), text, clock_.steady_ms(), true);
+    }
+    refusals_.store_failed();
     return BatchEnd::kUnavailable;
   }
+  if (refused) failed_in_a_row_ = 0;  // the store serves
+  hold_back(write, text, !refused);
+  return std::nullopt;
+}
+
+void PlanWriter::hold_back(const core::Write& write, const std::string& why, bool failed) {
   const OneWrite one = write_of(write);
   const std::size_t what = content(write);
-  if (refusals_.refused(one, what, text, clock_.steady_ms())) {
-    tell(LogLevel::kError, "a write was refused and is tried again later; other objects go on",
-         write, text);
+  if (refusals_.refused(one, what, why, clock_.steady_ms(), failed)) {
+    tell(LogLevel::kError,
+         failed ? "a write failed and is tried again later; other objects go on"
+                : "a write was refused and is tried again later; other objects go on",
+         write, why);
   }
   look_again(refusals_.held_until(one, what));
-  return std::nullopt;
 }
 
 }  // namespace egw::runtime

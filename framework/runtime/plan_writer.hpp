@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 
@@ -31,7 +32,7 @@ enum class BatchEnd {
   kInterrupted,  // may_go_on() said no, or something more urgent has arrived
   kConflict,     // an object has changed meanwhile: its event brings the next plan
   kStaleTerm,    // somebody with a higher term has led
-  kUnavailable,  // the store does not take writes now
+  kUnavailable,  // the store does not take writes now: two in a row have failed
 };
 
 class PlanWriter {
@@ -51,6 +52,10 @@ class PlanWriter {
   // has refused is to be tried again (0: none).
   [[nodiscard]] std::size_t made() const { return made_; }
   [[nodiscard]] std::int64_t retry_at_ms() const { return retry_at_ms_; }
+  // Whose status the store does not take.
+  [[nodiscard]] std::set<std::string> refused_gateways() const;
+  // The store has been away: what has failed is made again at once.
+  void store_is_back() { refusals_.store_is_back(); }
 
  private:
   using OneWrite = std::pair<WriteTarget, std::size_t>;  // with the alternative of core::Write
@@ -62,6 +67,7 @@ class PlanWriter {
   bool held_back(const core::Write& write);
   void look_again(std::int64_t at_ms);
   std::optional<BatchEnd> failed(const core::Write& write, const Error& error);
+  void hold_back(const core::Write& write, const std::string& why, bool failed);
   boost::asio::awaitable<Result<void>> make(const core::Write& write, std::uint64_t term);
   boost::asio::awaitable<Result<host::WriteRequest>> request_for(const core::Write& write);
 
@@ -73,6 +79,7 @@ class PlanWriter {
   std::string last_failure_;
   Refusals<OneWrite> refusals_;
   std::size_t made_ = 0;
+  int failed_in_a_row_ = 0;  // of the last batch
   std::int64_t retry_at_ms_ = 0;
 };
 

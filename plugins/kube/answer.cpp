@@ -38,6 +38,15 @@ sdk::Status not_found(const std::string& said, const json& status, const Asked& 
       what_of(asked));
 }
 
+// Refused by what the cluster's owner has set up, not for want of a right or because of a schema.
+bool by_admission(const std::string& said) {
+  for (const char* words : {"admission webhook ", "ValidatingAdmissionPolicy ", "exceeded quota",
+                            "because it is being terminated"}) {
+    if (said.find(words) != std::string::npos) return true;
+  }
+  return false;
+}
+
 sdk::Status unexpected(int code, const std::string& said, const Asked& asked) {
   return sdk::fail(Code::kInternal,
                    "the API server answered " + asked.verb + " with " + std::to_string(code) +
@@ -120,7 +129,7 @@ sdk::Status status_of(int code, const json& status, const Asked& asked) {
           Code::kInvalid,
           (said.empty() ? "refused by the API server" : said) +
               // Nobody but egw writes it: the schema must be another one.
-              (code == 422 && asked.verb == "update status" && is_ours(asked)
+              (code == 422 && asked.verb == "update status" && is_ours(asked) && !by_admission(said)
                    ? "; install the CustomResourceDefinitions of this egw (kubectl apply "
                      "-f config/crds)"
                    : ""),
@@ -131,7 +140,7 @@ sdk::Status status_of(int code, const json& status, const Asked& asked) {
                        "token or certificate has expired or belongs to another cluster",
                        what);
     case 403:
-      if (said.rfind("admission webhook ", 0) == 0) return sdk::fail(Code::kDenied, said, what);
+      if (by_admission(said)) return sdk::fail(Code::kDenied, said, what);
       return sdk::fail(Code::kDenied,
                        "no permission to " + asked.verb + " " + asked.resource +
                            " (403 Forbidden), which a role "

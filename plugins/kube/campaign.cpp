@@ -172,7 +172,13 @@ bool Campaign::take(json lease, const LeaseRecord& seen) {
   leading_ = true;
   epoch_ = transitions + 1;
   confirmed_ = begun;
+  if (transitions >= kMostTransitions && !std::exchange(told_end_, true)) {
+    host_.warn("leader election: leaseTransitions of " + what_ + " has come to its end (" +
+               std::to_string(kMostTransitions) + "): its annotation " + kTransitionsAnnotation +
+               " counts on; delete the Lease when no controller runs to begin anew");
+  }
   host_.info("leader election: " + identity_ + " leads with epoch " + std::to_string(epoch_) +
+             " by " + what_ +
              (seen.holder.empty()
                   ? ""
                   : ", after the holder " + seen.holder + " did not renew its lease"));

@@ -7,8 +7,8 @@
 // deadline has succeeded, which is before any other may take it. Every write expects the
 // resourceVersion that was read, so of two that reach for it one gets it. Two things are stricter
 // than client-go: taking the office again raises leaseTransitions also for the same holder, so that
-// an epoch (leaseTransitions + 1) never comes twice; and a candidate looks again just when the
-// Lease runs out.
+// an epoch (leaseTransitions + 1; beyond 2^31-1 an annotation counts) never comes twice; and a
+// candidate looks again just when the Lease runs out.
 #pragma once
 
 #include <chrono>
@@ -67,6 +67,7 @@ class Campaign {
   Time seen_since_{};        // since when it has been like that; epoch of the clock: not yet
   std::string told_holder_;  // what was observed last
   std::uint64_t told_epoch_ = 0;
+  bool told_end_ = false;  // of leaseTransitions
   std::string trouble_;
   std::thread thread_;  // last: begins when all else is there
 };

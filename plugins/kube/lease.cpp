@@ -2,6 +2,7 @@
 #include "lease.hpp"
 
 #include <algorithm>
+#include <charconv>
 #include <cstdio>
 #include <ctime>
 
@@ -17,6 +18,16 @@ std::uint64_t number_of(const json& object, const char* key) {
   const auto it = object.find(key);
   if (it == object.end() || !it->is_number_integer() || *it < 0) return 0;
   return it->get<std::uint64_t>();
+}
+
+// What is in the annotation; 0 for what cannot be a count of elections.
+std::uint64_t further_transitions(const json& lease) {
+  constexpr std::uint64_t kMost = std::uint64_t{1} << 62U;
+  const std::string text =
+      text_of(member_of(member_of(lease, "metadata"), "annotations"), kTransitionsAnnotation);
+  std::uint64_t out = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), out);
+  return error == std::errc() && end == text.data() + text.size() && out < kMost ? out : 0;
 }
 
 json& spec_of(json& lease) {
@@ -36,7 +47,8 @@ LeaseRecord read_lease(const json& lease) {
   const json& spec = member_of(lease, "spec");
   LeaseRecord out;
   out.holder = text_of(spec, "holderIdentity");
-  out.transitions = number_of(spec, "leaseTransitions");
+  out.transitions = std::max(std::min(number_of(spec, "leaseTransitions"), kMostTransitions),
+                             further_transitions(lease));
   out.duration = std::chrono::seconds(
       std::min<std::uint64_t>(number_of(spec, "leaseDurationSeconds"), 86'400));
   out.revision = text_of(member_of(lease, "metadata"), "resourceVersion");
@@ -49,7 +61,12 @@ json taken(json lease, const std::string& holder, std::uint64_t transitions,
   spec["holderIdentity"] = holder;
   spec["leaseDurationSeconds"] = duration.count() / 1000;
   spec["acquireTime"] = spec["renewTime"] = now;
-  spec["leaseTransitions"] = transitions;
+  spec["leaseTransitions"] = std::min(transitions, kMostTransitions);
+  if (transitions > kMostTransitions) {
+    json& annotations = lease["metadata"]["annotations"];
+    if (!annotations.is_object()) annotations = json::object();
+    annotations[kTransitionsAnnotation] = std::to_string(transitions);
+  }
   return lease;
 }
 

@@ -13,9 +13,14 @@ namespace egw::kube {
 
 [[nodiscard]] const Resource& lease_resource();
 
+// The API's leaseTransitions ends here (int32). Beyond it an annotation of the Lease counts, so
+// that an epoch goes on growing.
+inline constexpr std::uint64_t kMostTransitions = 2'147'483'647;
+inline constexpr const char* kTransitionsAnnotation = "egressgateway.spidernet.io/transitions";
+
 struct LeaseRecord {
-  std::string holder;  // empty: nobody
-  std::uint64_t transitions = 0;
+  std::string holder;             // empty: nobody
+  std::uint64_t transitions = 0;  // of the two the greater
   std::chrono::milliseconds duration{0};
   std::string revision;  // changes with every renewal
   friend bool operator==(const LeaseRecord&, const LeaseRecord&) = default;

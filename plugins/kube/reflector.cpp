@@ -31,6 +31,8 @@ constexpr auto kQuick = 1s;           // a watch that lasts less is none
 constexpr int kMaxQuickEnds = 3;      // in a row, that a subscriber is not told of
 constexpr auto kBackOffFirst = 200ms;
 constexpr auto kBackOffLongest = 5000ms;
+constexpr auto kAbsentFirst = 1000ms;  // of a kind that is not served
+constexpr auto kAbsentLongest = 60'000ms;
 
 // Spread, so that the watches of many nodes do not end together.
 std::string watch_seconds() {
@@ -47,6 +49,19 @@ std::string accept(bool metadata_only, const char* kind) {
 
 // Answers of a server that cannot serve now, whoever asks; 0: there was none.
 bool is_away(int code) { return code == 0 || code == 429 || (code >= 500 && code <= 504); }
+
+// egw's own kinds come with its installation, nodes and pods are everywhere: they are worth asking
+// for every few seconds. A cluster may well lack another's kind, or one of a newer Kubernetes.
+bool may_be_absent(const sdk::ObjectKind& kind) {
+  return !kind.group.empty() && kind.group != "egressgateway.spidernet.io";
+}
+
+// The name of the CustomResourceDefinition whose coming is worth waiting for; empty: there is none.
+std::string definition_of(const sdk::ObjectKind& kind) {
+  const std::string group(kind.group);
+  const bool own = group.find('.') == std::string::npos || group.ends_with(".k8s.io");
+  return may_be_absent(kind) && !own ? std::string(kind.plural) + "." + group : std::string();
+}
 
 std::string field_selector(std::string_view name, std::string_view fields) {
   std::string out(fields);
@@ -66,8 +81,11 @@ Reflector::Reflector(Api& api, const sdk::Query& query, sdk::EventSink sink, con
       labels_(query.labels),
       metadata_only_(query.metadata_only),
       asked_{"watch", resource_.text(), ""},
+      patient_(may_be_absent(query.kind)),
+      definition_name_(definition_of(query.kind)),
       sink_(sink),
       host_(host),
+      absent_(kAbsentFirst, kAbsentLongest),
       thread_([this] { run(); }) {}
 
 Reflector::~Reflector() {
@@ -103,6 +121,7 @@ void Reflector::run() {
     }
     if (!stop_.requested()) settle(how, began, back_off);
   }
+  definition_.reset();
   finished_ = true;
 }
 
@@ -116,6 +135,8 @@ void Reflector::settle(const End& how, steady_clock::time_point began, BackOff& 
   const bool quick = how.watched && now - began < kQuick;
   if (how.established) {
     if (!quick) back_off.reset();
+    absent_.reset();
+    definition_.reset();
     lost_since_ = now;
   }
   if (how.expired) listed_ = false;
@@ -130,7 +151,32 @@ void Reflector::settle(const End& how, steady_clock::time_point began, BackOff& 
   }
   const bool patient = connected_ && now - lost_since_ < kOverloadGrace;
   if (!how.expired && !(how.overloaded && patient)) disconnect(how.status.text());
+  if (how.absent && patient_) return await_definition();
   api_.rest({how.away, how.retry_after, kBackOffFirst / 2, began}, back_off, stop_);
+}
+
+// Until it is worth asking for the kind again.
+void Reflector::await_definition() {
+  if (definition_ == nullptr && !definition_name_.empty()) {
+    sdk::Query query;
+    query.kind.group = "apiextensions.k8s.io";
+    query.kind.version = "v1";
+    query.kind.kind = "CustomResourceDefinition";
+    query.kind.plural = "customresourcedefinitions";
+    query.name = definition_name_;
+    query.metadata_only = true;
+    definition_ = std::make_unique<Reflector>(api_, query, sdk::EventSink({this, on_definition}),
+                                              sdk::Host());
+  }
+  if (definition_changed_.exchange(false)) absent_.reset();  // it is served in a moment
+  stop_.wait(absent_.next(), [this] { return definition_changed_.load(); });
+}
+
+void Reflector::on_definition(void* ctx, const egw_event* event) {
+  auto* self = static_cast<Reflector*>(ctx);
+  if (event->type != EGW_EVENT_UPSERT) return;
+  self->definition_changed_ = true;
+  self->stop_.look_again();
 }
 
 void Reflector::disconnect(const std::string& why) {
@@ -216,6 +262,7 @@ Reflector::End Reflector::page(std::string& more, bool& complete) {
   how.retry_after = answer.retry_after;
   how.overloaded = answer.code == 429;
   how.away = is_away(answer.code);
+  how.absent = answer.code == 403 || answer.code == 404;
   how.expired = answer.code == 410;  // the pages took too long: from the beginning
   how.status = status_of(answer, {"list", resource_.text(), ""});
   if (!how.status.ok()) return how;
@@ -281,6 +328,7 @@ Reflector::End Reflector::watch(bool initial) {
   how.retry_after = answer.retry_after;
   how.overloaded = answer.code == 429;
   how.away = is_away(answer.code);
+  how.absent = answer.code == 403 || answer.code == 404;
   how.expired = how.expired || answer.code == 410;
   // 1.31 and older, or the feature is off: sendInitialEvents is refused as an invalid option.
   how.unsupported = initial && !how.established && (answer.code == 422 || answer.code == 400);

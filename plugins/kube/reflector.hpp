@@ -8,12 +8,17 @@
 // deletes. When the server cannot be reached, the subscriber is told DISCONNECTED, and gets a
 // snapshot afterwards.
 //
+// A kind of somebody else's that the server does not serve or not to us (Calico's) is asked for
+// once a minute in the end. Its CustomResourceDefinition is watched meanwhile, by its name alone:
+// when it comes, the kind is asked for at once.
+//
 // Threads: one of its own that asks and waits; events of a stream are delivered on the client's.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <set>
 #include <string>
@@ -54,11 +59,14 @@ class Reflector {
     bool unsupported = false;  // the server does no streaming lists
     bool overloaded = false;   // 429
     bool away = false;         // the server cannot serve, whoever asks
+    bool absent = false;       // 403, 404: it has no such kind, or not for us
     std::chrono::milliseconds retry_after{0};
   };
 
   void run();
   void settle(const End& how, std::chrono::steady_clock::time_point began, BackOff& back_off);
+  void await_definition();
+  static void on_definition(void* ctx, const egw_event* event);
   End list();
   End page(std::string& more, bool& complete);
   End watch(bool initial);
@@ -78,6 +86,8 @@ class Reflector {
   const std::string ns_, fields_, labels_;
   const bool metadata_only_;
   const Asked asked_;
+  const bool patient_;                 // a kind of somebody else's
+  const std::string definition_name_;  // empty: the kind is Kubernetes' own, or egw's
   const sdk::EventSink sink_;
   const sdk::Host host_;
   Stop stop_;
@@ -100,6 +110,11 @@ class Reflector {
   std::string trouble_;
   std::chrono::steady_clock::time_point lost_since_{};
   std::atomic<std::int64_t> silence_ms_{0};
+
+  // Of a kind that is not served:
+  BackOff absent_;
+  std::atomic<bool> definition_changed_{false};
+  std::unique_ptr<Reflector> definition_;
 
   std::atomic<bool> finished_{false};
   std::thread thread_;  // last: begins when all else is there

@@ -142,6 +142,30 @@ TEST_F(KubeElectionTest, ARemovedLeaseDoesNotBringAnEpochBack) {
   EXPECT_EQ(a.wait("elected", 8s), "elected 2");
 }
 
+// leaseTransitions is an int32. Whoever wrote its last value there stops nobody.
+TEST_F(KubeElectionTest, AfterTheLastTransitionTheEpochGoesOnGrowing) {
+  json lease = taken(new_lease("d", "egw-controller"), "gone", kMostTransitions, 1s,
+                     micro_time(std::chrono::system_clock::now()));
+  lease["metadata"]["annotations"] = {{kTransitionsAnnotation, "18446744073709551615"}};
+  server.request("POST", "/apis/coordination.k8s.io/v1/namespaces/d/leases", lease);
+  Candidate a("a");
+  EXPECT_EQ(a.wait("observed"), "observed gone 2147483648");
+  EXPECT_EQ(a.wait("elected"), "elected 2147483649");
+  Candidate b("b");
+  EXPECT_EQ(b.wait("observed"), "observed a 2147483649");
+  a.election().resign();
+  EXPECT_EQ(b.wait("elected"), "elected 2147483650");
+  lease = server.request("GET", kLease);
+  EXPECT_EQ(lease["spec"]["leaseTransitions"], kMostTransitions);
+  EXPECT_EQ(lease["metadata"]["annotations"][kTransitionsAnnotation], "2147483649");
+  // Removed, or mended by hand, while somebody leads: he goes on from what he has seen.
+  server.request("PATCH", kLease,
+                 {{"spec", {{"leaseTransitions", 0}, {"holderIdentity", ""}}},
+                  {"metadata", {{"annotations", nullptr}}}});
+  EXPECT_NE(b.wait("lost"), "");
+  EXPECT_EQ(b.wait("elected", 8s), "elected 2147483651");
+}
+
 TEST_F(KubeElectionTest, OfManyExactlyOneLeads) {
   std::vector<std::unique_ptr<Candidate>> all;
   for (int i = 0; i < 5; ++i) all.push_back(std::make_unique<Candidate>("c" + std::to_string(i)));

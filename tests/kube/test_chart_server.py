@@ -267,6 +267,14 @@ def test_the_controller_has_its_two_leases(release):
     assert release.kubectl("get", "secrets", "-n", NAMESPACE, token=token).returncode != 0
 
 
+def test_the_controller_sees_the_definition_of_calicos_kind_alone(release):
+    token = release.token("egressgateway-controller")
+    for name, allowed in (("ippools.crd.projectcalico.org", True), ("egressgateways.egressgateway.spidernet.io", False)):
+        for verb in ("list", "watch"):
+            what = f"customresourcedefinitions.apiextensions.k8s.io/{name}"
+            assert can(release, token, verb, what, NAMESPACE) == allowed, (verb, name)
+
+
 EVENTS = "events.events.k8s.io"
 
 

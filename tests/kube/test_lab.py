@@ -398,6 +398,8 @@ def test_everybody_is_back_soon_after_the_server(cluster):
         seen = {d.who: d.log_text().count(CONNECTED) for d in daemons(cluster)}
         die(cluster)
         time.sleep(22)
+        for i in range(cluster.controllers):
+            cluster.store.probe("controller", f"ctl{i}", "readinessProbe")  # its webhook serves
         cluster.store.start_server()  # until /readyz is good
         begin = time.monotonic()
         while any(d.log_text().count(CONNECTED) == seen[d.who] for d in daemons(cluster)):

@@ -261,7 +261,10 @@ class ClusterTest : public testing::Test {
   // As kill -9: no stop, no last word.
   void kill_agent(const std::string& name) { dead_.push_back(freeze(name)); }
   ControllerRig& start_controller(const std::string& identity) {
-    auto rig = std::make_unique<ControllerRig>(loop, content, office, identity, log, settings);
+    return start_controller(identity, office);
+  }
+  ControllerRig& start_controller(const std::string& identity, Office& election) {
+    auto rig = std::make_unique<ControllerRig>(loop, content, election, identity, log, settings);
     ControllerRig& controller = *rig;
     controllers[identity] = std::move(rig);
     runtime::spawn(loop.executor(), ControllerRig::live(controller));

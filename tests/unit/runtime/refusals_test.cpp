@@ -108,6 +108,77 @@ TEST_F(RefusalsTest, AForbiddenVerbIsToldOnce) {
   EXPECT_FALSE(tunnel("n3").is_null());
 }
 
+// As an API server does that fails at one object alone (500), or does not answer for it.
+TEST_F(RefusalsTest, ObjectsThatTheStoreFailsAtHoldNobodyUp) {
+  start_cluster();
+  refuse(
+      [](const host::WriteRequest& request) {
+        return request.kind == Kind::kEgressPolicy && request.key.name.starts_with("bad");
+      },
+      Errc::kUnavailable);
+  add_policy("bad-1");
+  const std::string one = log_of(10'000);
+  EXPECT_EQ(count(one, "a write failed and is tried again later; other objects go on"), 1) << one;
+  EXPECT_LE(refused, 7) << "at 0, 0.2, 0.6, 1.4, 3 and 6.2 s";
+  add_policy("bad-2");
+  add_policy("bad-3");
+  add_policy("good");
+  loop.advance(2000);
+  EXPECT_TRUE(has_eip("good")) << "three that fail, one after the other, before it";
+  refused = 0;
+  loop.advance(60'000);
+  EXPECT_LE(refused, 3 * 60);
+  controllers["c1"]->store.refuse = nullptr;
+  loop.advance(61'000);
+  EXPECT_TRUE(has_eip("bad-1") && has_eip("bad-2") && has_eip("bad-3"));
+}
+
+// What failed because the store was away does not wait for longer when it is back.
+TEST_F(RefusalsTest, AStoreThatIsBackIsWrittenToAtOnce) {
+  start_cluster();
+  refuse([](const host::WriteRequest& request) { return request.key.name == "late"; },
+         Errc::kUnavailable);
+  add_policy("late");
+  loop.advance(40'000);
+  controllers["c1"]->store.disconnect();
+  loop.advance(1000);
+  controllers["c1"]->store.refuse = nullptr;
+  controllers["c1"]->store.reconnect();
+  loop.advance(500);
+  EXPECT_TRUE(has_eip("late"));
+}
+
+// A new leader's term comes to every gateway before anything moves; one that cannot be written is
+// not waited for.
+TEST_F(RefusalsTest, ANewLeaderServesTheOthersThoughAGatewaysStatusIsRefused) {
+  start_cluster();
+  json second = content->read(Kind::kEgressGateway, {"", "egw"});
+  second = make(kApi, "EgressGateway", "other", second["spec"]);
+  second["spec"]["clusterDefault"] = false;
+  second["spec"]["ippools"] = {{"ipv4", {"10.6.1.70"}}, {"ipv4DefaultEIP", "10.6.1.70"}};
+  content->put(Kind::kEgressGateway, second);
+  loop.advance(2000);
+  for (const Errc code : {Errc::kInvalid, Errc::kUnavailable}) {
+    const std::string name = "c2-" + std::to_string(static_cast<int>(code));
+    start_controller(name).store.refuse =
+        [code](const host::WriteRequest& request) -> std::optional<Error> {
+      if (request.key.name != "egw") return std::nullopt;
+      return Error{code, "egw", "not this one", 0};
+    };
+    controllers[office.holder]->controller->stop();
+    loop.settle();
+    ASSERT_EQ(office.holder, name);
+    json policy = make(kApi, "EgressPolicy", "after-" + name,
+                       {{"egressGatewayName", "other"},
+                        {"appliedTo", {{"podSelector", {{"matchLabels", {{"app", "web"}}}}}}}});
+    policy["metadata"]["namespace"] = "default";
+    policy["spec"]["destSubnet"] = {"203.0.113.0/24"};
+    content->put(Kind::kEgressPolicy, policy);
+    loop.advance(3000);
+    EXPECT_TRUE(has_eip("after-" + name)) << static_cast<int>(code);
+  }
+}
+
 TEST(RefusedContent, TimesAndRevisionsAreNoOtherContent) {
   const json before = {
       {"metadata", {{"resourceVersion", "1"}, {"name", "a"}}},
