@@ -71,7 +71,7 @@ class WorldSync {
   [[nodiscard]] std::uint64_t external_changes() const;
 
   // Takes the answer to a write or read of ours before its event arrives. Ignored if older than
-  // what is known.
+  // what is known, and before the first snapshot of the kind.
   void adopt(model::Kind kind, const host::StoredObject& object);
 
  private:
