@@ -523,19 +523,6 @@ model::Changes WorldSync::take_changes() {
   return taken;
 }
 
-void WorldSync::put_back(model::Changes changes) {
-  auto& into = impl_->changes;
-  into.everything |= changes.everything;
-  into.gateways |= changes.gateways;
-  into.policies |= changes.policies;
-  into.cluster_infos |= changes.cluster_infos;
-  into.nodes |= changes.nodes;
-  into.tunnels |= changes.tunnels;
-  into.pods.insert(into.pods.end(), changes.pods.begin(), changes.pods.end());
-  into.namespaces.insert(into.namespaces.end(), changes.namespaces.begin(),
-                         changes.namespaces.end());
-}
-
 bool WorldSync::synced() const {
   return std::all_of(impl_->subs.begin(), impl_->subs.end(),
                      [](const Sub& sub) { return sub.synced_once || sub.optional; });

@@ -53,8 +53,6 @@ class WorldSync {
   [[nodiscard]] const model::World& world() const;
   [[nodiscard]] bool pending() const;  // take_changes() would return something
   [[nodiscard]] model::Changes take_changes();
-  // Puts changes back that could not be worked on yet.
-  void put_back(model::Changes changes);
 
   // Every subscription has completed a snapshot at least once.
   [[nodiscard]] bool synced() const;
