@@ -1,6 +1,8 @@
 // A state store plugin as host::StateStore.
 #include <atomic>
 #include <mutex>
+#include <utility>
+#include <vector>
 
 #include "egw/host/convert.hpp"
 #include "egw/host/descriptor.hpp"
@@ -73,6 +75,9 @@ struct Feed {
   std::weak_ptr<Listener> listener;
   std::atomic<bool> over{false};
   std::atomic<std::uint64_t> unreadable{0};
+  std::mutex mutex;  // of the two below
+  std::vector<StoreEvent> waiting;
+  bool in_snapshot = false;
   // Worker's thread only.
   bool subscribed = false;
   std::uint64_t number = 0;
@@ -127,6 +132,26 @@ std::optional<StoreEvent> read_event(const egw_event& e, std::string& reason) {
   return out;
 }
 
+// Of a snapshot many at once: nobody acts on it before its end, which goes out with all before it.
+void hand_over(Feed& feed, StoreEvent event) {
+  constexpr std::size_t kAtOnce = 64;
+  const std::lock_guard lock(feed.mutex);
+  const auto type = event.type;
+  if (type == StoreEvent::Type::kSnapshot) feed.in_snapshot = true;
+  if (type == StoreEvent::Type::kSynced || type == StoreEvent::Type::kDisconnected) {
+    feed.in_snapshot = false;
+  }
+  feed.waiting.push_back(std::move(event));
+  if (feed.in_snapshot && feed.waiting.size() < kAtOnce) return;
+  feed.worker->post([weak = feed.listener, events = std::exchange(feed.waiting, {})]() mutable {
+    const auto listener = weak.lock();
+    for (StoreEvent& each : events) {
+      if (!listener || !listener->alive) return;
+      listener->on_event(std::move(each));
+    }
+  });
+}
+
 void on_event(void* ctx, const egw_event* raw) noexcept {
   auto* feed = static_cast<Feed*>(ctx);
   if (feed->over || raw == nullptr) return;
@@ -143,10 +168,7 @@ void on_event(void* ctx, const egw_event* raw) noexcept {
       }
       return;
     }
-    feed->worker->post([weak = feed->listener, event = std::move(*event)]() mutable {
-      const auto listener = weak.lock();
-      if (listener && listener->alive) listener->on_event(std::move(event));
-    });
+    hand_over(*feed, std::move(*event));
   } catch (const std::exception& ex) {
     feed->worker->log(EGW_LOG_ERROR, std::string("an event was lost: ") + ex.what());
   }

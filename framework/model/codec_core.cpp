@@ -58,9 +58,10 @@ void read_pod(const Cursor& c, Pod& out) {
   status["phase"].get(phase);
   out.finished = phase == "Succeeded" || phase == "Failed";
   read_ips(status, out.ips);
-  out.meta.uid = {};
-  out.meta.annotations = {};
-  out.meta.finalizers = {};
+  // Assigning what is empty would keep their memory.
+  std::string().swap(out.meta.uid);
+  Labels().swap(out.meta.annotations);
+  std::vector<std::string>().swap(out.meta.finalizers);
 }
 
 void read_prefixes(const Cursor& c, ClusterPrefixes& out) {

@@ -154,7 +154,7 @@ asio::awaitable<bool> Programmer::probe() {
   auto changes = sync_.take_changes();
   changes.everything = true;
   compiler_->update(sync_.world(), changes);
-  sync_.put_back(std::move(changes));  // the first step compiles again and applies everything
+  owners_touched_ = need_full_ = true;  // the first step applies everything
   model::NodeConfig node = compiler_->state().node;
   const auto lock = co_await mutex_.lock();
   auto findings = co_await datapath_.probe(std::move(node));

@@ -22,9 +22,11 @@ struct Sub {
   host::Query query;
   std::unique_ptr<host::Subscription> handle;
   std::unique_ptr<Wakeup> wakeup;
-  std::set<Key> seen;  // named by the snapshot in progress
+  std::set<Key> seen;  // named by the snapshot in progress; empty in the first
   bool optional = false;
   bool in_snapshot = false;
+  bool had_snapshot = false;  // one has begun: something may be known that the next does not name
+  bool prunes = false;        // the snapshot in progress
   bool synced_once = false;
   bool connected = false;
   std::uint64_t revision = 0;
@@ -112,6 +114,11 @@ struct WorldSync::Impl : std::enable_shared_from_this<Impl> {
     }
   }
 
+  [[nodiscard]] bool synced_once(Kind kind) const {
+    return std::any_of(subs.begin(), subs.end(), [kind](const Sub& sub) {
+      return sub.query.kind == kind && sub.synced_once;
+    });
+  }
   [[nodiscard]] bool connected() const {
     return std::all_of(subs.begin(), subs.end(),
                        [](const Sub& sub) { return sub.connected || sub.optional; });
@@ -125,7 +132,7 @@ struct WorldSync::Impl : std::enable_shared_from_this<Impl> {
   void upsert(Kind kind, const Key& key, const nlohmann::json& document, std::uint64_t revision,
               bool in_snapshot);
   void erase(Kind kind, const Key& key, std::uint64_t revision, bool pruned);
-  void mark(Kind kind, const Key& key);
+  void mark(Kind kind, const Key& key, bool in_snapshot = false);
 
   template <class R, class Map>
   void put(Map& map, Kind kind, const Key& key, const nlohmann::json& document,
@@ -170,11 +177,12 @@ void WorldSync::Impl::on_event(std::size_t index, StoreEvent event) {
   switch (event.type) {
     case StoreEvent::Type::kSnapshot:
       sub.in_snapshot = true;
+      sub.prunes = std::exchange(sub.had_snapshot, true);
       sub.seen.clear();
       return;
     case StoreEvent::Type::kUpsert:
       metrics.store_event(kind);
-      if (sub.in_snapshot) sub.seen.insert(event.key);
+      if (sub.in_snapshot && sub.prunes) sub.seen.insert(event.key);
       upsert(kind, event.key, event.document, event.revision, sub.in_snapshot);
       break;
     case StoreEvent::Type::kDelete:
@@ -187,6 +195,7 @@ void WorldSync::Impl::on_event(std::size_t index, StoreEvent event) {
       break;
     case StoreEvent::Type::kDisconnected:
       sub.connected = false;
+      changes.everything |= sub.in_snapshot;  // whose end would have said so
       sub.in_snapshot = false;
       sub.seen.clear();
       sub.trouble = event.message.empty() ? "the state store cannot be reached" : event.message;
@@ -204,7 +213,7 @@ void WorldSync::Impl::on_event(std::size_t index, StoreEvent event) {
 }
 
 void WorldSync::Impl::synced(Sub& sub, std::uint64_t revision) {
-  if (sub.in_snapshot) prune(sub);
+  if (sub.in_snapshot && sub.prunes) prune(sub);
   sub.in_snapshot = false;
   sub.seen.clear();
   sub.synced_once = true;
@@ -288,8 +297,10 @@ void WorldSync::Impl::connection_changed(const std::string& why) {
 
 // ---- objects -----------------------------------------------------------------------------------
 
-void WorldSync::Impl::mark(Kind kind, const Key& key) {
+// What a snapshot brings is not named: at its end everything counts as changed.
+void WorldSync::Impl::mark(Kind kind, const Key& key, bool in_snapshot) {
   if (!adopting) ++external;
+  if (in_snapshot) return;
   switch (kind) {
     case Kind::kEgressGateway:
       changes.gateways = true;
@@ -347,7 +358,7 @@ void WorldSync::Impl::put(Map& map, Kind kind, const Key& key, const nlohmann::j
     } else if (known == map.end()) {
       std::vector<Error> told;
       world.unreadable_gateways[name] = model::decode<R>(document, told);
-      mark(kind, key);
+      mark(kind, key, in_snapshot);
     }
   }
   if (!decoded) {
@@ -379,7 +390,7 @@ void WorldSync::Impl::put(Map& map, Kind kind, const Key& key, const nlohmann::j
       if (refused) decoded->status.conditions.push_back({"Allocated", false, "", "", 0});
       decoded->unknown_status.clear();
       decoded->status_damaged = false;
-      decoded->meta.annotations.clear();  // kubectl keeps a copy of the spec there
+      decoded->meta.annotations = model::Labels();  // kubectl keeps a copy of the spec there
       matters = known == map.end() || !same_policy(known->second, *decoded);
     }
   }
@@ -388,7 +399,7 @@ void WorldSync::Impl::put(Map& map, Kind kind, const Key& key, const nlohmann::j
   } else {
     known->second = std::move(*decoded);
   }
-  if (matters) mark(kind, key);
+  if (matters) mark(kind, key, in_snapshot);
 }
 
 template <class Map>
@@ -512,19 +523,6 @@ model::Changes WorldSync::take_changes() {
   return taken;
 }
 
-void WorldSync::put_back(model::Changes changes) {
-  auto& into = impl_->changes;
-  into.everything |= changes.everything;
-  into.gateways |= changes.gateways;
-  into.policies |= changes.policies;
-  into.cluster_infos |= changes.cluster_infos;
-  into.nodes |= changes.nodes;
-  into.tunnels |= changes.tunnels;
-  into.pods.insert(into.pods.end(), changes.pods.begin(), changes.pods.end());
-  into.namespaces.insert(into.namespaces.end(), changes.namespaces.begin(),
-                         changes.namespaces.end());
-}
-
 bool WorldSync::synced() const {
   return std::all_of(impl_->subs.begin(), impl_->subs.end(),
                      [](const Sub& sub) { return sub.synced_once || sub.optional; });
@@ -549,6 +547,7 @@ std::uint64_t WorldSync::revision(Kind kind) const {
 void WorldSync::adopt(Kind kind, const host::StoredObject& object) {
   const auto meta = model::decode_meta(object.document);
   if (!meta) return;
+  if (!impl_->synced_once(kind)) return;  // the first snapshot says what is true of it
   // Events may have overtaken the answer: what they said of this revision stands, a deletion above
   // all, which leaves nothing to compare with. A document on its way out needs its last event.
   if (object.revision <= revision(kind)) return;

@@ -53,8 +53,6 @@ class WorldSync {
   [[nodiscard]] const model::World& world() const;
   [[nodiscard]] bool pending() const;  // take_changes() would return something
   [[nodiscard]] model::Changes take_changes();
-  // Puts changes back that could not be worked on yet.
-  void put_back(model::Changes changes);
 
   // Every subscription has completed a snapshot at least once.
   [[nodiscard]] bool synced() const;
@@ -71,7 +69,7 @@ class WorldSync {
   [[nodiscard]] std::uint64_t external_changes() const;
 
   // Takes the answer to a write or read of ours before its event arrives. Ignored if older than
-  // what is known.
+  // what is known, and before the first snapshot of the kind.
   void adopt(model::Kind kind, const host::StoredObject& object);
 
  private:

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+#include "member_text.hpp"
+
 namespace egw::local {
 
 using nlohmann::json;
@@ -183,8 +185,19 @@ bool Filter::matches(std::string_view document) const {
   for (const std::string& needle : needles_) {
     if (document.find(needle) == std::string_view::npos) return false;
   }
+  if (const auto judged = judge_text(document)) return *judged;
   const json parsed = json::parse(document, nullptr, false);
   return parsed.is_object() && matches(parsed);
+}
+
+std::optional<bool> Filter::judge_text(std::string_view document) const {
+  if (!labels_.empty()) return std::nullopt;
+  for (const FieldTerm& term : fields_) {
+    const MemberText found = member_text(document, term.path);
+    if (!found.readable) return std::nullopt;
+    if ((found.string == term.value) != term.equal) return false;
+  }
+  return true;
 }
 
 bool Filter::matches(const json& document) const {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <nlohmann/json_fwd.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -24,6 +25,8 @@ class Filter {
   [[nodiscard]] bool matches(const nlohmann::json& document) const;
 
  private:
+  // By the text alone; nullopt: it has to be parsed.
+  [[nodiscard]] std::optional<bool> judge_text(std::string_view document) const;
   struct FieldTerm {
     std::vector<std::string> path;
     std::string value;

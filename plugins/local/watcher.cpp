@@ -5,6 +5,8 @@
 
 #include <utility>
 
+#include "name_set.hpp"
+
 namespace egw::local {
 
 using namespace std::chrono_literals;
@@ -30,7 +32,7 @@ struct Watcher::Subscription {
   bool told_trouble = false;  // DISCONNECTED was delivered since
   std::uint64_t last_revision = 0;
   std::chrono::steady_clock::time_point last_event{};
-  std::set<std::pair<std::string, std::string>> matched;  // namespace, name; with a filter only
+  NameSet matched;  // with a filter only
 
   template <class Send>
   void send(Send&& how) {
@@ -163,11 +165,10 @@ void Watcher::deliver_change(const ChangeLog::Change& change, Subscription& to) 
   if (!to.name.empty() && key.name != to.name) return;
   bool upsert = change.op == ChangeOp::kUpsert;
   if (!to.filter.empty()) {
-    std::pair<std::string, std::string> id(key.ns, key.name);
     upsert = upsert && to.filter.matches(change.document);
     if (upsert) {
-      to.matched.insert(std::move(id));
-    } else if (to.matched.erase(id) == 0) {
+      to.matched.insert(key.ns, key.name);
+    } else if (!to.matched.erase(key.ns, key.name)) {
       return;  // it never matched, so there is nothing to take back
     }
   }
@@ -190,9 +191,10 @@ void Watcher::deliver_snapshot(Session& session, std::uint64_t revision, Subscri
                                                                  std::string_view name,
                                                                  std::string_view document) {
     if (!to.filter.matches(document)) return;
-    if (!to.filter.empty()) to.matched.emplace(ns, name);
+    if (!to.filter.empty()) to.matched.insert(ns, name);
     to.send([&](const sdk::EventSink& sink) { sink.upsert(object_revision, ns, name, document); });
   });
+  to.matched.shrink();
   to.synced = true;
   to.told_trouble = false;
   to.last_revision = revision;

@@ -62,6 +62,43 @@ TEST(Filter, DocumentsWithoutLabels) {
   EXPECT_FALSE(Filter::parse("", "a").value().matches(std::string_view(R"({"metadata":{}})")));
 }
 
+// Texts that the quick look must leave to the parser, and ends of all kinds.
+TEST(Filter, TheTextIsJudgedAsTheParserWould) {
+  const char* const queries[] = {"spec.nodeName=n1", "spec.nodeName!=n1", "spec.nodeName=",
+                                 "spec.nodeName!=",  "spec=n1",           "a.b.c=n1"};
+  const char* const documents[] = {
+      R"({"spec":{"nodeName":"n1"}})",
+      R"({ "spec" : { "nodeName" : "n1" } })",
+      R"({"metadata":{"annotations":{"x":"{\"spec\":{\"nodeName\":\"n2\"}}"}},"spec":{"nodeName":"n1"}})",
+      R"({"metadata":{"q\"":1},"spec":{"nodeName":"n1"}})",
+      R"({"list":[{"spec":{}},"]}",[[]],{}],"spec":{"containers":[{"nodeName":"n2"}],"nodeName":"n1"}})",
+      R"({"spec":{"nodeName":null}})",
+      R"({"spec":{"nodeName":["n1"]}})",
+      R"({"spec":{"nodeName":{"n1":"n1"}}})",
+      R"({"spec":{}})",
+      R"({"spec":"n1"})",
+      R"({"a":{"b":{"c":"n1"}},"spec":[]})",
+      R"({"a":{"b":"c"}})",
+      R"({})",
+      R"([])",
+      R"("n1")",
+  };
+  for (const char* query : queries) {
+    const Filter filter = Filter::parse(query, "").value();
+    for (const char* text : documents) {
+      const auto parsed = nlohmann::json::parse(text);
+      EXPECT_EQ(filter.matches(std::string_view(text)),
+                parsed.is_object() && filter.matches(parsed))
+          << query << " of " << text;
+    }
+  }
+  const std::string whole = documents[2];
+  const Filter filter = Filter::parse("spec.nodeName=n1", "").value();
+  for (std::size_t size = 0; size + 4 < whole.size(); ++size) {
+    EXPECT_FALSE(filter.matches(std::string_view(whole).substr(0, size))) << size;
+  }
+}
+
 TEST(Filter, WhatCannotBeReadIsNamed) {
   for (const char* bad : {"novalue", "=x", "a..b=c", "a=b,,c=d"}) {
     const auto f = Filter::parse(bad, "");

@@ -189,6 +189,17 @@ TEST(Codec, NodeReadsReadyAddressesAndCidrs) {
       node(R"({"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}})").ready);
 }
 
+// A node has thousands: what is not kept must leave no memory behind either.
+TEST(Codec, WhatIsNotKeptOfAPodTakesNoMemory) {
+  const Pod pod = decode<Pod>(json::parse(R"({"metadata": {"name": "a", "namespace": "b",
+      "uid": "378ff0fd-2aae-4044-a409-768bd5409c9e", "finalizers": ["example.com/hold"],
+      "annotations": {"example.com/a": "b"}}})"))
+                      .value();
+  EXPECT_EQ(pod.meta.uid.capacity(), std::string().capacity());
+  EXPECT_EQ(pod.meta.annotations.capacity(), 0U);
+  EXPECT_EQ(pod.meta.finalizers.capacity(), 0U);
+}
+
 TEST(Codec, PodReadsWhatSelectsAndPlacesIt) {
   const auto pod = [](const char* text) { return decode<Pod>(json::parse(text)).value(); };
   const Pod p = pod(R"({"metadata": {"name": "a", "namespace": "b", "uid": "u",
