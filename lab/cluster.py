@@ -5,27 +5,24 @@ server, one agent per node, one or more controllers, and a store that they share
     server     10.6.0.100 fd00::100   the outside; the nodes' default route
     pod k of node i   10.244.i.k  fd00:244:i::k   behind a veth, as a plain CNI does it
 
-Used by up, down, cut, quickstart and the end-to-end tests. Everything a cluster leaves on the machine
-is named after it: namespaces NAME-*, and its folder below the run folder.
+Used by up, down, cut, quickstart and the end-to-end tests. What a cluster leaves on the machine is its folder below the
+run folder, and namespaces NAME-*, which are recorded there: other clusters' names may begin like its own.
 """
 
-import fcntl
 import json
 import os
 import select
-import shutil
 import signal
 import subprocess
 import time
 
-from lab import net
+from lab import folder, net
 from lab.kube import KubeStore
 from lab.local_store import LocalStore
 from lab.pod import clear as clear_pods
 from lab.process import Process
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-RUN = "/run/egw-lab"
 SERVER4, SERVER6 = "10.6.0.100", "fd00::100"
 PORT = 7000
 STORES = {store.name: store for store in (LocalStore, KubeStore)}
@@ -40,13 +37,13 @@ class Cluster:
                  settings=None, store="local"):
         """timeouts: tunnelMonitorPeriod, tunnelUpdatePeriod, eipEvictionTimeout in seconds. The last
         `gateways` nodes carry the label egress=true. settings: further configuration, merged in."""
+        self.dir = folder.path_of(name)
         self.name, self.count, self.controllers, self.timeouts = name, nodes, controllers, timeouts
         self.ipv6, self.settings = ipv6, settings or {}
         self.own_settings = {}  # of one node or controller alone, by name: the last word
         self.nodes = [f"n{i}" for i in range(1, nodes + 1)]
         self.gateways = self.nodes[nodes - gateways:]
-        self.dir = os.path.join(RUN, name)
-        self.pods, self._traffic = {}, []
+        self.pods, self.namespaces, self._traffic = {}, [], []
         self.bin = os.path.join(build_dir(), "bin")
         self.store = STORES[store](self)
 
@@ -55,38 +52,38 @@ class Cluster:
     @classmethod
     def claim(cls, prefix="lab", **kwargs):
         """A cluster under a name that no other one holds now: prefix, prefix2, prefix3 ..."""
-        os.makedirs(RUN, mode=0o755, exist_ok=True)
-        with open(os.path.join(RUN, "lock"), "w", encoding="ascii") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        folder.checked(prefix)
+        with folder.locked():
             for i in range(1, 1000):
-                name = prefix if i == 1 else f"{prefix}{i}"
-                if not os.path.exists(os.path.join(RUN, name)) and not net.named(f"{name}-"):
-                    os.makedirs(os.path.join(RUN, name), mode=0o700)
-                    return cls(name, **kwargs)
-        raise RuntimeError("no free cluster name")
+                self = cls(prefix if i == 1 else f"{prefix}{i}", **kwargs)
+                if not os.path.lexists(self.dir) and not any(map(net.exists, self._first_namespaces())):
+                    folder.make(self.name, self._record())
+                    return self
+        raise RuntimeError(f"no free cluster name: {prefix}, {prefix}2 and so on to {prefix}999 are taken")
 
     @classmethod
     def load(cls, name):
         """The running cluster of that name, from its folder."""
-        path = os.path.join(RUN, name, "cluster.json")
-        if not os.path.exists(path):
-            raise RuntimeError(f"no cluster named {name!r} runs here (lab/up starts one)")
-        with open(path, encoding="utf-8") as f:
-            saved = json.load(f)
-        self = cls(name, **saved["args"])
-        self.pods = saved["pods"]
+        record = folder.read(name)
+        try:
+            self = cls(name, **record["args"])
+            self.pods = record["pods"]
+            # Without: one that runs since before its namespaces were recorded.
+            self.namespaces = record.get("namespaces", self._first_namespaces() + [self.ns(p) for p in self.pods])
+        except (KeyError, TypeError) as e:
+            raise RuntimeError(f"{folder.path_of(name)}: its record cannot be understood: {e!r}") from e
         return self
 
-    def save(self):
+    def _record(self):
         args = {"nodes": self.count, "gateways": len(self.gateways), "controllers": self.controllers,
                 "timeouts": list(self.timeouts), "ipv6": self.ipv6, "settings": self.settings,
                 "store": self.store.name}
-        with open(os.path.join(self.dir, "cluster.json"), "w", encoding="utf-8") as f:
-            json.dump({"args": args, "pods": self.pods}, f)
+        return {"name": self.name, "args": args, "pods": self.pods, "namespaces": self.namespaces}
+
+    def save(self):
+        folder.write(self.dir, self._record())
 
     def up(self, start=True):
-        os.makedirs(self.dir, mode=0o700, exist_ok=True)
-        self.save()
         self._underlay()
         self.store.start()
         self.apply(*[self.node_manifest(n) for n in self.nodes])
@@ -110,10 +107,13 @@ class Cluster:
                 p.signal(signal.SIGKILL)
             for p in running:
                 p.wait(5)
-        for ns in net.named(f"{self.name}-"):
+        for ns in self.namespaces:
             net.remove(ns)
+        left = [ns for ns in self.namespaces if net.exists(ns)]
+        if left:
+            raise RuntimeError(f"network namespaces that do not go: {' '.join(left)}; lab/down {self.name} tries again")
         clear_pods(os.path.join(self.dir, "kube", "pods"))
-        shutil.rmtree(self.dir, ignore_errors=True)
+        folder.remove(self.name)
 
     def __enter__(self):
         return self.up()
@@ -126,15 +126,31 @@ class Cluster:
     def ns(self, what):
         return f"{self.name}-{what}"
 
+    def _first_namespaces(self):
+        """The names of those that it has from its beginning."""
+        return [self.ns(w) for w in ("ul", "srv", "api", *self.nodes, *(f"ctl{i}" for i in range(self.controllers)))]
+
+    def make_ns(self, what, *commands):
+        """Makes a namespace that goes with the cluster; recorded before it is there, so that nothing is left."""
+        ns = self.ns(what)
+        with folder.locked():
+            if net.exists(ns):
+                raise RuntimeError(f"there is a network namespace {ns} already: take another name for the cluster, or "
+                                   f"`ip netns del {ns}` if nobody uses it")
+            if ns not in self.namespaces:
+                self.namespaces.append(ns)
+                self.save()
+            net.add(ns, *commands)
+
     def address(self, node, family=4):
         i = 10 + self.nodes.index(node) + 1
         return f"10.6.0.{i}" if family == 4 else f"fd00::{i}"
 
     def _underlay(self):
-        net.add(self.ns("ul"), "link add br0 type bridge mcast_snooping 0", "link set br0 up")
+        self.make_ns("ul", "link add br0 type bridge mcast_snooping 0", "link set br0 up")
         self.attach("srv", SERVER4, SERVER6, make=True)
         for i, node in enumerate(self.nodes, 1):
-            net.add(self.ns(node))
+            self.make_ns(node)
             net.sysctl(self.ns(node), net__ipv4__ip_forward=1, net__ipv6__conf__all__forwarding=1)
             self.attach(node, self.address(node), self.address(node, 6))
             net.batch(self.ns(node), f"route add default via {SERVER4}", f"route add default via {SERVER6}")
@@ -146,12 +162,12 @@ class Cluster:
                     net.batch(self.ns(node), f"route add 10.244.{i}.0/24 via {self.address(other)}",
                               f"route add fd00:244:{i}::/64 via {self.address(other, 6)}")
         for i in range(self.controllers):
-            net.add(self.ns(f"ctl{i}"))
+            self.make_ns(f"ctl{i}")
 
     def attach(self, who, v4, v6, make=False):
         """Puts a namespace on the bridge; make: it does not exist yet."""
         if make:
-            net.add(self.ns(who))
+            self.make_ns(who)
         port = f"{who}p"
         net.veth(self.ns(who), "eth0", self.ns("ul"), port)
         net.batch(self.ns("ul"), f"link set {port} master br0", f"link set {port} up")
@@ -181,7 +197,7 @@ class Cluster:
         k = 10 + sum(1 for p in self.pods.values() if p["node"] == node)
         v4, v6 = f"10.244.{i}.{k}", f"fd00:244:{i}::{k:x}"
         host = f"pod{k}"
-        net.add(self.ns(name))
+        self.make_ns(name)
         net.veth(self.ns(name), "eth0", self.ns(node), host)
         net.batch(self.ns(node), f"link set {host} up", f"addr add 10.244.{i}.1/32 dev {host}",
                   f"route add {v4}/32 dev {host}", f"addr add fe80::1/64 dev {host} nodad",

@@ -5,8 +5,9 @@ import os
 import signal
 import sys
 
-from lab import net, quickstart
-from lab.cluster import RUN, STORES, Cluster
+from lab import folder, quickstart
+from lab.cluster import STORES, Cluster
+from lab.process import undisturbed
 
 
 def timeouts(text):
@@ -18,6 +19,8 @@ def timeouts(text):
 
 
 def up(args):
+    if args.gateways > args.nodes:
+        raise RuntimeError(f"--gateways {args.gateways}: there are only {args.nodes} nodes (--nodes)")
     cluster = Cluster.claim(args.name, nodes=args.nodes, gateways=args.gateways,
                             controllers=args.controllers, timeouts=args.timeouts, store=args.store,
                             settings=quickstart.settings_of(args))
@@ -26,7 +29,8 @@ def up(args):
         for i, node in enumerate(cluster.nodes):
             cluster.add_pod(f"pod{i + 1}", node, {"app": "demo"})
     except BaseException:
-        cluster.down()
+        with undisturbed():
+            cluster.down()
         raise
     print(f"cluster {cluster.name}: nodes {' '.join(cluster.nodes)}, gateways {' '.join(cluster.gateways)}, "
           f"one pod labelled app=demo on each node")
@@ -39,18 +43,18 @@ def up(args):
 
 
 def down(args):
-    names = sorted(os.listdir(RUN)) if os.path.isdir(RUN) else []
-    names = [n for n in names if os.path.isdir(os.path.join(RUN, n))]
-    if args.names:
-        names = args.names
-    elif not args.all:
-        names = [n for n in names if n == "lab"] or sys.exit(
-            "lab/down: which cluster? " + (" ".join(names) or "none runs") + " (or --all)")
+    there = folder.names()
+    names = args.names or (there if args.all else ["lab"] if "lab" in there else sys.exit(
+        f"lab/down: which cluster? {' '.join(there) or 'none runs'} (or --all)"))
+    failed = False
     for name in names:
-        if not os.path.isdir(os.path.join(RUN, name)) and not net.named(f"{name}-"):
-            sys.exit(f"lab/down: no cluster named {name!r} runs here")
-        Cluster(name).down()
-        print(f"cluster {name} is gone")
+        try:
+            Cluster.load(name).down()
+            print(f"cluster {name} is gone", flush=True)
+        except RuntimeError as e:
+            print(f"lab/down: {e}", file=sys.stderr)
+            failed = True
+    sys.exit(1 if failed else 0)
 
 
 def cut(args):
@@ -77,7 +81,7 @@ def main():
     parser = argparse.ArgumentParser(prog="lab")
     verbs = parser.add_subparsers(dest="verb", required=True)
     p = verbs.add_parser("up", help="start a cluster")
-    p.add_argument("--name", default="lab")
+    p.add_argument("--name", default="lab", help="lab (default); a number is added when the name is taken")
     p.add_argument("--nodes", type=int, default=3, choices=range(1, 10), metavar="1..9")
     p.add_argument("--gateways", type=int, default=2, choices=range(0, 10), metavar="0..9", help="of the nodes, the last ones")
     p.add_argument("--controllers", type=int, default=2, choices=range(1, 21), metavar="1..20")
@@ -103,6 +107,8 @@ def main():
     store_option(p)
     p.set_defaults(run=quickstart.main)
     args = parser.parse_args()
+    if os.geteuid() != 0:
+        sys.exit(f"lab/{args.verb}: network namespaces need root: run it as root")
     # A closed terminal or a kill is an exception like ctrl-C, so that everything is taken down.
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda n, _: sys.exit(128 + n))
@@ -110,8 +116,8 @@ def main():
         args.run(args)
     except KeyboardInterrupt:
         sys.exit(130)
-    except (RuntimeError, TimeoutError) as e:
-        sys.exit(f"lab: {e}")
+    except (RuntimeError, OSError) as e:
+        sys.exit(f"lab/{args.verb}: {e}")
 
 
 if __name__ == "__main__":

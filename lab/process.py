@@ -3,14 +3,30 @@
 A pid alone may have been reused by the time it is signalled; the start time in /proc/PID/stat tells.
 """
 
+import contextlib
 import json
 import os
 import select
-from signal import SIGKILL, SIGSTOP, SIGTERM
+import signal
+from signal import SIGHUP, SIGINT, SIGKILL, SIGSTOP, SIGTERM
 import subprocess
 import time
 
 from lab import net
+
+
+ENDING = (SIGINT, SIGTERM, SIGHUP)  # ctrl-C, a kill, a closed terminal
+
+
+@contextlib.contextmanager
+def undisturbed():
+    """What is done here is not ended by another ctrl-C, nor are the programs that it runs."""
+    before = [signal.signal(number, signal.SIG_IGN) for number in ENDING]
+    try:
+        yield
+    finally:
+        for number, handler in zip(ENDING, before):
+            signal.signal(number, handler)
 
 
 def start_time(pid, dead=False):

@@ -7,6 +7,7 @@ import sys
 import time
 
 from lab.cluster import ROOT, Cluster
+from lab.process import undisturbed
 
 MANIFESTS = os.path.join(ROOT, "config", "manifests")
 EIP4, EIP6 = "10.6.1.56", "fd00::55"
@@ -129,7 +130,8 @@ def main(args):
         if args.keep:
             story.say(f"the cluster goes on: lab/down {cluster.name} ends it")
         else:
-            cluster.down()
+            with undisturbed():
+                cluster.down()
 
 
 def keep_logs(cluster):

@@ -8,7 +8,7 @@ import time
 
 from conftest import ROOT
 from lab import net
-from lab.cluster import RUN
+from lab.folder import RUN
 
 
 def quickstart():
