@@ -76,6 +76,24 @@ def test_the_notes_name_what_has_no_effect(release):
     assert "webhook.enabled is false" in off and "egresstunnels" in off
 
 
+def test_there_is_one_release_in_a_cluster(release):
+    """Two would share ports, folders and kernels, and the uninstall of one would purge the nodes of both."""
+    more = ["--create-namespace", "--set", "agent.name=a2,controller.name=c2,crds.install=false"]
+    done = release.helm("install", "two", CHART, "-n", "other", *more)
+    assert done.returncode != 0 and f"is of another release of this chart ({NAMESPACE}/egw)" in done.stderr, done.stderr
+
+
+def test_the_name_may_change(release):
+    for name in ("foo", "egressgateway"):
+        done = release.helm("upgrade", "egw", CHART, "-f", release.values, "--set",
+                            "webhook.enabled=true,global.name=" + name)
+        assert done.returncode == 0, done.stderr
+        deployment = release.get("deployment", "egressgateway-controller", "-n", NAMESPACE)
+        services = [s["spec"]["selector"] for s in release.get("services", "-n", NAMESPACE)["items"]]
+        assert services and all(s.items() <= deployment["spec"]["template"]["metadata"]["labels"].items() for s in services)
+    assert release.helm("upgrade", "egw", CHART, "-f", release.values).returncode == 0
+
+
 def test_the_certificates_method_may_change(release):
     """A Secret's type cannot, and one that Helm has not made it does not take over."""
     provided = "controller.tls.method=provided," + ",".join(

@@ -51,6 +51,15 @@ REFUSED = [
     ({"stateDir": "/"}, "stateDir"),
     ({"stateDir": "/var/lib/e g: w"}, "stateDir"),
     ({"stateDir": "/etc/egw"}, "stateDir is /etc/egw, which is something else in egw's pods"),
+    ({"agent": {"image": {"digest": "abc"}}}, "agent/image/digest"),
+    ({"controller": {"image": {"repository": "Foo/bar"}}}, "controller/image/repository"),
+    ({"agent": {"image": {"registry": "registry.example/"}}}, "agent/image/registry"),
+    ({"global": {"imageRegistryOverride": "registry.example/"}}, "global/imageRegistryOverride"),
+    ({"agent": {"updateStrategy": {"type": "Foo"}}}, "agent/updateStrategy/type"),
+    ({"controller": {"extraVolumes": [{"name": "config", "emptyDir": {}}]}}, "controller.extraVolumes has config, a volume"),
+    ({"agent": {"extraVolumeMounts": [{"name": "x", "mountPath": "/etc/egw/"}]}}, "agent.extraVolumeMounts has /etc/egw/, where"),
+    ({"agent": {"extraVolumeMounts": [{"name": "x", "mountPath": "/var/lib/egw"}]}}, "agent.extraVolumeMounts has /var/lib/egw, where"),
+    ({"agent": {"extraEnv": [{"name": "NODE_NAME", "value": "n1"}]}}, "agent.extraEnv has NODE_NAME, a variable"),
     # Mistakes in what a parent chart may hand down.
     ({"global": {"imageRegistry": "r"}}, "global.imageRegistry: unknown key"),
     ({"enabled": True}, "enabled: is for a chart that has this one as a dependency"),
@@ -74,6 +83,10 @@ TAKEN = [
     {"agent": {"bindAddress": "::", "priorityClassName": ""}, "controller": {"bindAddress": "10.0.0.1"}},
     {"stateDir": "/srv/data/egw-1.state"},
     {"agent": {"podLabels": {"app.kubernetes.io/part-of": "net"}}, "global": {"commonLabels": {"team": "net"}}},
+    {"agent": {"image": {"registry": "registry.example:5000/team", "repository": "net/egw_x", "digest": "sha256:" + "0" * 64},
+               "updateStrategy": {"type": "OnDelete"}, "extraEnv": [{"name": "MALLOC_ARENA_MAX", "value": "1"}],
+               "extraVolumes": [{"name": "certs", "emptyDir": {}}], "extraVolumeMounts": [{"name": "certs", "mountPath": "/etc/certs"}]}},
+    {"global": {"imageRegistryOverride": "[fd00::1]:5000"}, "controller": {"image": {"registry": ""}}},
     disruption("50%"), disruption("0%"), disruption("34%", 3), disruption(1),
 ]
 
@@ -81,6 +94,29 @@ TAKEN = [
 @pytest.mark.parametrize("values", TAKEN, ids=range(len(TAKEN)))
 def test_taken(values):
     Rendered(values)
+
+
+def test_no_value_stands_in_a_selector():
+    """An upgrade cannot change it."""
+    def selectors(objects):
+        out = {}
+        for (kind, name), o in objects.items():
+            spec = o.get("spec", {})
+            if kind in ("DaemonSet", "Deployment", "PodDisruptionBudget"):
+                out[kind, name] = spec["selector"]["matchLabels"]
+                pod = spec.get("template", {}).get("metadata", {}).get("labels")
+                assert pod is None or spec["selector"]["matchLabels"].items() <= pod.items()
+            elif kind == "Service":
+                out[kind, name] = spec["selector"]
+        return out
+
+    def of(**more):
+        given = {"controller": {"replicas": 2, "podDisruptionBudget": {"enabled": True, "minAvailable": 1}}, **more}
+        return selectors({(o["kind"], o["metadata"]["name"]): o for o in Rendered(given).objects})
+
+    first = of()
+    assert {kind for kind, _ in first} == {"DaemonSet", "Deployment", "PodDisruptionBudget", "Service"}
+    assert of(**{"global": {"name": "foo", "commonLabels": {"team": "net"}}}) == first
 
 
 SECTIONS = ["webhook", "cleanup", "global", "crds", "plugins", "feature", "agent.image", "agent.debug", "agent.prometheus",

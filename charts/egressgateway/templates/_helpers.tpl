@@ -2,10 +2,15 @@
 What several templates share. A "role" is the dict {root: $, name: "agent"|"controller", values: .Values.<name>}.
 */}}
 
+{{/* Selectors of workloads can never be changed: nothing of the values stands in them. */}}
 {{- define "egw.selector" -}}
-app.kubernetes.io/name: {{ .root.Values.global.name | quote }}
 app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: {{ .name }}
+{{- end }}
+
+{{- define "egw.labels" -}}
+app.kubernetes.io/name: {{ .root.Values.global.name | quote }}
+{{ include "egw.selector" . }}
 {{- end }}
 
 {{/* metadata of an object of a role: {role, name, namespaced} */}}
@@ -16,7 +21,7 @@ name: {{ .name }}
 namespace: {{ $root.Release.Namespace }}
 {{- end }}
 labels:
-  {{- include "egw.selector" .role | nindent 2 }}
+  {{- include "egw.labels" .role | nindent 2 }}
   app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
   app.kubernetes.io/managed-by: {{ $root.Release.Service }}
   helm.sh/chart: {{ $root.Chart.Name }}-{{ $root.Chart.Version }}
@@ -220,6 +225,34 @@ change, so that an upgrade to another method would fail on one that is there. */
 {{- if not (or (dig "enableIPv4" true $.Values.feature) $.Values.feature.enableIPv6) -}}
 {{- fail "feature.enableIPv4 and feature.enableIPv6 are both false: nothing would be left to do" -}}
 {{- end -}}
+{{- /* What the chart writes itself into a pod. */ -}}
+{{- range $role := list "agent" "controller" -}}
+{{- $values := get $.Values $role -}}
+{{- range $variable := $values.extraEnv -}}
+{{- if and (eq $role "agent") (eq (toString (dig "name" "" $variable)) "NODE_NAME") -}}
+{{- fail "agent.extraEnv has NODE_NAME, a variable that the chart sets itself: each agent would take that node. Leave it out" -}}
+{{- end -}}
+{{- end -}}
+{{- range $volume := $values.extraVolumes -}}
+{{- if has (toString (dig "name" "" $volume)) (list "config" "state" "sysctl" "certificate") -}}
+{{- fail (printf "%s.extraVolumes has %s, a volume that the chart makes itself: give it another name" $role $volume.name) -}}
+{{- end -}}
+{{- end -}}
+{{- range $mount := $values.extraVolumeMounts -}}
+{{- if has (trimSuffix "/" (toString (dig "mountPath" "" $mount))) (list "/etc/egw" "/etc/egw-webhook" "/host/proc/sys/net" (trimSuffix "/" $.Values.stateDir)) -}}
+{{- fail (printf "%s.extraVolumeMounts has %s, where the chart mounts something itself: choose another place" $role $mount.mountPath) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- /* Two releases' agents would share ports, state folder and kernel of each node, and the uninstall of one would purge both. */ -}}
+{{- range $set := (lookup "apps/v1" "DaemonSet" "" "").items -}}
+{{- $labels := dig "metadata" "labels" (dict) $set -}}
+{{- $notes := dig "metadata" "annotations" (dict) $set -}}
+{{- $of := printf "%s/%s" (get $notes "meta.helm.sh/release-namespace") (get $notes "meta.helm.sh/release-name") -}}
+{{- if and (hasPrefix "egressgateway-" (toString (get $labels "helm.sh/chart"))) (ne $of (printf "%s/%s" $.Release.Namespace $.Release.Name)) -}}
+{{- fail (printf "DaemonSet %s/%s is of another release of this chart (%s), and there can be one in a cluster: upgrade that one, or uninstall it first" $set.metadata.namespace $set.metadata.name $of) -}}
+{{- end -}}
+{{- end -}}
 {{- $given := list -}}
 {{- $missing := list -}}
 {{- range $key := list "tlsCert" "tlsKey" "tlsCa" -}}
@@ -287,7 +320,7 @@ log:
 {{/* A role's pod template up to its containers. */}}
 {{- define "egw.podMetadata" -}}
 labels:
-  {{- include "egw.selector" . | nindent 2 }}
+  {{- include "egw.labels" . | nindent 2 }}
   {{- with merge (dict) (.values.podLabels | default dict) (.root.Values.global.commonLabels | default dict) }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
