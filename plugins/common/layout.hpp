@@ -16,6 +16,9 @@ inline constexpr std::string_view kTable = "egw";
 // Of the iptables datapath, beside its chains.
 inline constexpr std::string_view kTableBesideIptables = "egw-iptables";
 inline constexpr std::uint32_t kIdMask = 0x3fff;
+// The device group of the tunnel device: rules know the device by it, which is cheaper than to
+// compare names. No other device may have it.
+inline constexpr std::uint32_t kTunnelGroup = 0x00656777;  // "egw"
 
 // What a packet's priority holds on its way through our chains: an egress id, one of these, or the
 // number of a class with prefixes: kClassBit, its shape in the next seven bits, its own number.

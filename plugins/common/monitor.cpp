@@ -17,6 +17,8 @@
 #include <cstring>
 #include <vector>
 
+#include "layout.hpp"
+
 namespace egw::common {
 namespace {
 
@@ -180,6 +182,8 @@ void Monitor::judge_route(const nlmsghdr* h, std::string& what) {
         what = "tunnel device " + watched_.device + " removed";
       } else if ((i->ifi_flags & IFF_UP) == 0) {
         what = "tunnel device " + watched_.device + " set down";
+      } else if (Attributes(h, sizeof(ifinfomsg), IFLA_MAX).u32(IFLA_GROUP) != kTunnelGroup) {
+        what = "tunnel device " + watched_.device + " put into another group";
       }
       return;
     }

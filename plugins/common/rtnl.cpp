@@ -33,6 +33,7 @@ Link parse_link(const nlmsghdr* h) {
   out.name = a.text(IFLA_IFNAME);
   out.alias = a.text(IFLA_IFALIAS);
   out.mtu = a.u32(IFLA_MTU);
+  out.group = a.u32(IFLA_GROUP);
   out.mac = mac_of(a.bytes(IFLA_ADDRESS));
   const Attributes linkinfo(a[IFLA_LINKINFO], IFLA_INFO_MAX);
   out.kind = linkinfo.text(IFLA_INFO_KIND);

@@ -30,7 +30,7 @@ inline constexpr std::uint8_t kRouteProtocol = 119;
 struct Link {
   int index = 0;
   std::string name, kind, alias;
-  std::uint32_t mtu = 0;
+  std::uint32_t mtu = 0, group = 0;
   bool up = false;
   sdk::Mac mac{};
   // kind "vxlan"

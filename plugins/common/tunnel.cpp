@@ -13,6 +13,8 @@
 #include <cstring>
 #include <map>
 
+#include "layout.hpp"
+
 namespace egw::common {
 namespace {
 
@@ -108,7 +110,8 @@ Link Tunnel::create(const TunnelSpec& spec, std::uint32_t mtu) {
   m.header(h)
       .text(IFLA_IFNAME, spec.name)
       .attr(IFLA_ADDRESS, spec.mac.data(), spec.mac.size())
-      .u32(IFLA_MTU, mtu);
+      .u32(IFLA_MTU, mtu)
+      .u32(IFLA_GROUP, kTunnelGroup);
   nlattr* info = m.begin(IFLA_LINKINFO);
   m.text(IFLA_INFO_KIND, "vxlan");
   nlattr* data = m.begin(IFLA_INFO_DATA);
@@ -160,7 +163,7 @@ Link Tunnel::ensure_device(const TunnelSpec& spec, Result& result, Repairs& repa
   return *link;
 }
 
-// MTU, MAC, alias, addresses, state: what can be changed on a device that stays.
+// MTU, MAC, group, alias, addresses, state: what can be changed on a device that stays.
 void Tunnel::settle(const TunnelSpec& spec, const Link& link, std::uint32_t mtu, Repairs& repairs) {
   const std::string v6 = "net/ipv6/conf/" + spec.name + "/";
   const std::string v4 = "net/ipv4/conf/" + spec.name + "/";
@@ -171,7 +174,8 @@ void Tunnel::settle(const TunnelSpec& spec, const Link& link, std::uint32_t mtu,
   write_sysctl(v4 + "send_redirects", "0");
   // Packets from the tunnel carry a mark with which the reverse path leads back into it.
   write_sysctl(v4 + "src_valid_mark", "1");
-  const bool differs = link.mtu != mtu || link.mac != spec.mac || link.alias != kAlias || !link.up;
+  const bool differs = link.mtu != mtu || link.mac != spec.mac || link.group != kTunnelGroup ||
+                       link.alias != kAlias || !link.up;
   if (differs) {
     const bool settled = before_ == spec && index_before_ == link.index && link.alias == kAlias;
     if (settled && link.mtu == mtu) ++repairs["tunnel device"];
@@ -180,9 +184,9 @@ void Tunnel::settle(const TunnelSpec& spec, const Link& link, std::uint32_t mtu,
     h.ifi_flags = IFF_UP;
     h.ifi_change = IFF_UP;
     Message m(RTM_NEWLINK, 0);
-    m.header(h).u32(IFLA_MTU, mtu).text(IFLA_IFALIAS, kAlias);
+    m.header(h).u32(IFLA_MTU, mtu).u32(IFLA_GROUP, kTunnelGroup).text(IFLA_IFALIAS, kAlias);
     if (link.mac != spec.mac) m.attr(IFLA_ADDRESS, spec.mac.data(), spec.mac.size());
-    must(socket_.request(m), "MTU, MAC or state cannot be set", spec.name);
+    must(socket_.request(m), "MTU, MAC, group or state cannot be set", spec.name);
   }
   if (const int err = set_checksum_offload(spec.name, spec.checksum_offload); err != 0) {
     host_.warn("tunnel device " + spec.name +

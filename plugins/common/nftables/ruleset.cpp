@@ -26,6 +26,15 @@ constexpr std::int32_t kRoutePriority = -150;
 std::string address_type(Table t) { return t == Table::kIp ? "ipv4_addr" : "ipv6_addr"; }
 std::uint32_t address_length(Table t) { return t == Table::kIp ? 4U : 16U; }
 
+// Of the sets that each packet is looked up in. With a size the kernel takes a hash that does not
+// grow, which is found faster; more elements than that it refuses.
+constexpr std::string_view kEndpointsSize = "; size 131072";
+constexpr std::string_view kIdsSize = "; size 16384";  // kIdMask and one
+constexpr std::string_view kOwnSize = "; size 32768";
+std::string sized(const std::string& type, std::string_view size) {
+  return type + std::string(size);
+}
+
 }  // namespace
 
 std::uint64_t Chain::fingerprint() const {
@@ -68,7 +77,8 @@ std::string Ruleset::set_inner() const {
 }
 
 std::string Ruleset::to_tunnel_port() const {
-  return "udp dport " + std::to_string(node_.tunnel_port) + " goto from_wire";
+  // Most packets have another number there: it is compared before the protocol.
+  return "@th,16,16 " + std::to_string(node_.tunnel_port) + " meta l4proto udp goto from_wire";
 }
 
 std::vector<Chain> Ruleset::ip_chains(Table t) const {
@@ -88,7 +98,6 @@ std::vector<Chain> Ruleset::ip_chains(Table t) const {
 
 void Ruleset::add_prerouting(Table t, std::vector<Chain>& out) const {
   const std::string f(keyword(t));
-  const std::string device = quoted(node_.tunnel_device);
   const bool raw_in = !ingress() || !enabled(t);
   const std::string inner = set_inner() + " accept";
   const std::string id = "meta mark & " + mark_text(kIdMask);
@@ -99,7 +108,8 @@ void Ruleset::add_prerouting(Table t, std::vector<Chain>& out) const {
                     counted("unknown_id", "drop")}});
   }
   Chain raw{"raw_in", Hook{"filter", "prerouting", NF_INET_PRE_ROUTING, kRawPriority, {}}, {}};
-  raw.rules.push_back("iifname " + device + (enabled(t) ? " goto unwrap" : " drop"));
+  raw.rules.push_back(enabled(t) ? "iifgroup " + mark_text(kTunnelGroup) + " goto unwrap"
+                                 : "iifname " + quoted(node_.tunnel_device) + " drop");
   if (carries(t)) {
     raw.rules.push_back(to_tunnel_port());
     // The inner source MAC stands 22 bytes behind the start of the UDP header: 8 UDP, 8 VXLAN, 6
@@ -167,20 +177,27 @@ Chain Ruleset::classify(Table t) const {
   const std::string f(keyword(t));
   Chain out{"classify",
             Hook{"filter", "prerouting", NF_INET_PRE_ROUTING, kClassifyPriority, {}},
-            {"iifname " + quoted(node_.tunnel_device) + " goto from_tunnel"}};
+            {"iifgroup " + mark_text(kTunnelGroup) + " goto from_tunnel"}};
   if (ingress() && carries(t)) out.rules.push_back(to_tunnel_port());
   out.rules.emplace_back("ct direction reply goto to_peer");
   // The tunnel's outer packets, and what else is for this node: judged by nobody below.
   const std::string here = f + " daddr " + node_.underlay.text() + " accept";
+  // Somebody has taken the tunnel device out of its group: nothing may leave here untranslated.
+  const std::string no_group =
+      "iifname " + quoted(node_.tunnel_device) + " " + counted("forged", "drop");
   if (!programs_) {
     if (carries(t) && !ingress()) out.rules.push_back(here);
     out.rules.push_back("meta priority set " + f + " saddr map @endpoints goto judge");
-    if (serves_) out.rules.push_back(to_eip(t));
+    if (serves_) {
+      out.rules.push_back(to_eip(t));
+      out.rules.push_back(no_group);
+    }
     return out;
   }
   if (serves_) {
     if (carries(t)) out.rules.push_back(here);
     out.rules.push_back(to_eip(t));
+    out.rules.push_back(no_group);
   }
   out.rules.push_back("meta mark & " + mark_text(marks_.slot_mask()) + " == 0 accept");
   // Looked at before (judge), neither DNAT nor a translation of its own, no mark bits of others:
@@ -353,7 +370,9 @@ void Ruleset::add_postrouting(Table t, std::vector<Chain>& out) const {
                  {},
                  {"ct status snat " + counted("other_source", "drop"), "goto leave_tunnel"}});
   out.push_back(
-      {"leave_tunnel", {}, {"oifname " + device + " accept", counted("not_by_tunnel", "drop")}});
+      {"leave_tunnel",
+       {},
+       {"oifgroup " + mark_text(kTunnelGroup) + " accept", counted("not_by_tunnel", "drop")}});
   out.push_back(
       {"leave_inner",
        {},
@@ -416,8 +435,10 @@ std::vector<std::pair<Dyn, SetSpec>> Ruleset::sets(Table t) const {
   std::vector<std::pair<Dyn, SetSpec>> out;
   if (t == Table::kNetdev) {
     if (programs_) return out;
-    out.push_back({Dyn::kOwnerMac, {"owner", true, "type mark : ether_addr", 4, 6, false, false}});
-    out.push_back({Dyn::kBackMac, {"back", true, "type mark : ether_addr", 4, 6, false, false}});
+    out.push_back({Dyn::kOwnerMac,
+                   {"owner", true, sized("type mark : ether_addr", kIdsSize), 4, 6, false, false}});
+    out.push_back({Dyn::kBackMac,
+                   {"back", true, sized("type mark : ether_addr", kIdsSize), 4, 6, false, false}});
     return out;
   }
   const std::string f(keyword(t));
@@ -430,28 +451,34 @@ std::vector<std::pair<Dyn, SetSpec>> Ruleset::sets(Table t) const {
   }
   if (!enabled(t)) return out;
   if (!programs_)
-    out.push_back(
-        {Dyn::kSource, {"endpoints", true, "type " + address + " : classid", n, 4, false, false}});
+    out.push_back({Dyn::kSource,
+                   {"endpoints", true, sized("type " + address + " : classid", kEndpointsSize), n,
+                    4, false, false}});
   if (programs_) {
     out.push_back({Dyn::kNumber, {"numbers", true, "type classid : classid", 4, 4, false, false}});
   }
   out.push_back({Dyn::kShape, {"shapes", true, "type classid : verdict", 4, 0, true, false}});
   if (programs_) {
-    out.push_back({Dyn::kDropped, {"dropped", false, "type classid", 4, 0, false, false}});
+    out.push_back(
+        {Dyn::kDropped, {"dropped", false, sized("type classid", kIdsSize), 4, 0, false, false}});
   } else {
-    out.push_back({Dyn::kSteered, {"steered", false, "type classid", 4, 0, false, false}});
+    out.push_back(
+        {Dyn::kSteered, {"steered", false, sized("type classid", kIdsSize), 4, 0, false, false}});
   }
-  out.push_back({Dyn::kOwned, {"owned", false, "type classid", 4, 0, false, false}});
+  out.push_back(
+      {Dyn::kOwned, {"owned", false, sized("type classid", kIdsSize), 4, 0, false, false}});
   out.push_back(
       {Dyn::kServed, {"served", false, "type " + address + " . classid", n + 4, 0, false, false}});
   out.push_back({Dyn::kGuarded, {"eips", false, "type " + address, n, 0, false, false}});
-  out.push_back({Dyn::kOwn, {"own", false, "type " + address, n, 0, false, false}});
+  out.push_back(
+      {Dyn::kOwn, {"own", false, sized("type " + address, kOwnSize), n, 0, false, false}});
   out.push_back({Dyn::kIdNat, {"idnat", true, "type mark : " + address, 4, n, false, false}});
   out.push_back(
       {Dyn::kZoneNat,
        {"zonenat", true, "typeof ct original zone : " + f + " saddr", 2, n, false, false}});
   out.push_back(
-      {Dyn::kZone, {"zone", true, "typeof meta mark : ct original zone", 4, 2, false, false}});
+      {Dyn::kZone,
+       {"zone", true, sized("typeof meta mark : ct original zone", kIdsSize), 4, 2, false, false}});
   out.push_back({Dyn::kKnown, {"known", false, "type ether_addr . mark", 12, 0, false, false}});
   out.push_back({Dyn::kPeer, {"peers", true, "type ether_addr : mark", 6, 4, false, false}});
   return out;

@@ -90,6 +90,18 @@ def test_a_client_takes_answers_without_the_ingress(rig, pod):
     assert answered(rig, pod, 100) == 100
 
 
+def test_nothing_leaves_untranslated_when_the_tunnel_device_is_in_no_group(rig, pod):
+    """The rules know the device by its group: on a gateway it is a guard that finds it by its name, on a client what goes
+    into the tunnel is dropped."""
+    for node in ("n2", "n1"):
+        assert pod.source(4) == EIP4 and pod.source(6) == EIP6
+        net.enter(rig.ns(node), "ip", "link", "set", "egress.vxlan", "group", "default")
+        before = [n for reason in ("forged", "not_by_tunnel") for n in dropped(rig, node, reason)]
+        assert pod.source(4, timeout=0.3) is None and pod.source(6, timeout=0.3) is None
+        assert sum(n for reason in ("forged", "not_by_tunnel") for n in dropped(rig, node, reason)) >= sum(before) + 2
+        rig.apply(node)
+
+
 GATEWAYS_ONLY = {f"{t} {chain}" for t in ("ip", "ip6") for chain in ("errors", "raw_in", "unwrap")}
 CLIENTS_ONLY = {"ip unwrap_late", "ip6 unwrap_late", "netdev from_wire", "netdev unwrap"}
 

@@ -109,6 +109,8 @@ DRIFT = {
     "neighbour removed": ("n1", "ip neigh del 172.31.0.2 dev egress.vxlan", "neighbour"),
     "neighbour changed": ("n1", "ip neigh replace 169.254.119.1 lladdr 02:00:00:00:00:09 dev egress.vxlan", "neighbour"),
     "device removed": ("n1", "ip link del egress.vxlan", "tunnel device"),
+    "device in no group": ("n1", "ip link set egress.vxlan group default", "tunnel device"),
+    "device in no group, on the gateway": ("n2", "ip link set egress.vxlan group default", "tunnel device"),
     "device down": ("n1", "ip link set egress.vxlan down", "tunnel device"),
     "device with another id": ("n1", "ip link del egress.vxlan; ip link add egress.vxlan type vxlan id 7 dstport 7789 "
                                      "local 10.6.0.11 nolearning gbp", "tunnel device"),

@@ -62,8 +62,9 @@ TEST(Ruleset, TheTunnelsPortIsJudgedBeforeAnythingIsAccepted) {
     for (const Table t : kFamilies) {
       for (const Chain& c : r.fixed_chains(t)) {
         if (c.name != "classify") continue;
-        EXPECT_EQ(c.rules.at(0), "iifname \"egress.vxlan\" goto from_tunnel");
-        EXPECT_EQ(c.rules.at(1) == "udp dport 7789 goto from_wire", r.carries(t)) << underlay;
+        EXPECT_EQ(c.rules.at(0), "iifgroup 0x00656777 goto from_tunnel");
+        EXPECT_EQ(c.rules.at(1) == "@th,16,16 7789 meta l4proto udp goto from_wire", r.carries(t))
+            << underlay;
       }
     }
     for (const Chain& c : r.fixed_chains(Table::kNetdev)) {
