@@ -91,6 +91,7 @@ def volume(described, folder, config_map):
         if on_host.startswith("/proc/"):
             return on_host
         if on_host == BPFFS:
+            made(folder)  # first: clear() goes by it
             return made(bpffs_of(folder))
         return made(path) if described["hostPath"]["type"] != "FileOrCreate" else made_file(path)
     raise RuntimeError(f"volume {described['name']}: lab/pod.py knows configMap, emptyDir and hostPath only: {described}")
@@ -103,10 +104,8 @@ def bpffs_of(folder):
 
 def clear(folders):
     """Removes what containers have left outside the folders of their pods, which stand below `folders`."""
-    beginning = bpffs_of(folders) + "-"
-    for name in os.listdir(BPFFS) if os.path.isdir(BPFFS) else []:
-        if os.path.join(BPFFS, name).startswith(beginning):
-            shutil.rmtree(os.path.join(BPFFS, name), ignore_errors=True)
+    for name in os.listdir(folders) if os.path.isdir(folders) else []:
+        shutil.rmtree(bpffs_of(os.path.join(folders, name)), ignore_errors=True)
 
 
 def made_file(path):
