@@ -58,6 +58,17 @@ def plain(rig):
     return rig.pod("n1")
 
 
+def tracked(rig):
+    """Plain routing on a node as kube-proxy or a usual CNI leaves it: connection tracking, a NAT chain, an `ip rule`. What a
+    pod without policy pays there before egw comes."""
+    pod = rig.pod("n1")
+    net.enter(rig.ns("n1"), "nft", "-f", "-", stdin="table ip t {\nchain f {\ntype filter hook forward priority 0\n"
+                                                    "ct state established accept\n}\nchain p {\n"
+                                                    "type nat hook postrouting priority 100\nip daddr 192.0.2.255 masquerade\n}\n}\n")
+    net.batch(rig.ns("n1"), "rule add pref 90 fwmark 0x1000000/0xff000000 lookup main")
+    return pod
+
+
 def tunnel(rig, nat=False):
     """A VXLAN device with fixed entries, the pod's default route through it; with `nat` also conntrack on both ends,
     SNAT on the gateway, and as many `ip rule`s as egw has."""

@@ -56,7 +56,7 @@ def build(stack, datapaths, sizes):
 
     def rig(name="netlink"):
         return stack.enter_context(layouts.datapath_rig(name))
-    for name, make in (("plain", layouts.plain), ("tunnel", layouts.tunnel),
+    for name, make in (("plain", layouts.plain), ("tracked", layouts.tracked), ("tunnel", layouts.tunnel),
                        ("tunnel with NAT", lambda r: layouts.tunnel(r, nat=True))):
         r = rig()
         out[name, None] = r, make(r)

@@ -9,7 +9,7 @@ import time
 from judge import interval, median, ratios
 
 BEGIN, END = "<!-- begin: written by tests/bench/performance.py -->", "<!-- end -->"
-NAMES = {"plain": "plain routing", "tunnel": "bare tunnel"}
+NAMES = {"plain": "plain routing", "tracked": "routing with conntrack", "tunnel": "bare tunnel"}
 
 
 def name(key):
@@ -43,7 +43,7 @@ def rate_rows(results):
     order = list(dict.fromkeys(layout for layout, _ in keys))
     rows = []
     for key in sorted(keys, key=lambda k: (order.index(k[0]), k[1] or 0)):
-        base = ("plain" if "no policy" in key[0] else "tunnel", None)
+        base = ("plain" if "no policy" in key[0] or key[0] == "tracked" else "tunnel", None)
         own = pps.get(key, {}).get("pps", [])
         added = {f: [t - p for t, p in zip(trips[key][f], trips["plain", None][f], strict=True)] if trips else []
                  for f in ("p50_us", "p99_us")}
@@ -54,6 +54,14 @@ def rate_rows(results):
     return rows
 
 
+def bystander_rows(pps):
+    """Pods without policy beside the two kinds of node that they may have had before."""
+    bases = [pps[base, None]["pps"] for base in ("plain", "tracked")]
+    return [[name(key), *(cell(ratios(figures["pps"], base)) for base in bases)]
+            for key, figures in pps.items() if "no policy" in key[0] or key == ("tracked", None)]
+
+
+BYSTANDERS = ("layout, policies", "of plain routing", "of routing with conntrack")
 RATES = ("layout, policies", "1,000 packets/s", "of the base", "added round trip p50, us", "added p99, us",
          "1,000 new flows/s", "TCP, Gbit/s")
 TIMES = {"first_ms": "from nothing", "cold_ms": "all policies at once", "again_ms": "the same again", "flip_ms": "1,000 ids move, client",
@@ -86,6 +94,8 @@ def document(results, verdicts, rounds, seconds):
                    v.word if v.met else f"**{v.word}**"] for v in verdicts])
     if any(m in results for m in ("packets", "latency", "flows", "stream")):
         out += ["", "### Rates", "", *table(RATES, rate_rows(results))]
+    if "packets" in results:
+        out += ["", "### Pods without policy", "", *table(BYSTANDERS, sorted(bystander_rows(results["packets"])))]
     if "program" in results:
         out += ["", "### Programming, ms", "", *table(("datapath, policies", *TIMES.values()), [
             [name(key), *(cell(figures[f]) for f in TIMES)] for key, figures in results["program"].items()])]
