@@ -23,8 +23,8 @@ _LOOKS = {
     "fdb": "bridge fdb show | grep -v -e ' dev pod' -e ' dev eth0'",
     "neighbour": "ip neigh show nud permanent",
     # A program that is loaded anew has another number, and the same tag.
-    "tc": "for d in $(ls /sys/class/net); do tc qdisc show dev $d | sed \"s/^/$d /; s/ refcnt [0-9]*//\" | grep -v -e noqueue -e noop; "
-          "tc filter show dev $d ingress; tc filter show dev $d egress; done 2>/dev/null | "
+    "tc": "for d in $(ls /sys/class/net); do tc qdisc show dev $d | sed \"s/^/$d /; s/ refcnt [0-9]*//\" | "
+          "grep -v -e noqueue -e noop; tc filter show dev $d ingress; tc filter show dev $d egress; done 2>/dev/null | "
           "sed 's/:\\[[0-9]*\\]//; s/ id [0-9]*//'",
     # Pins of one device carry its number, and a device that comes back has another one.
     "bpf": "find /sys/fs/bpf -mindepth 1 | sed 's/[0-9]*$//'",
