@@ -1,7 +1,8 @@
 // egw-datapath-driver: holds one datapath plugin open through the real plugin host and does what it
 // is told, a JSON document per line on stdin, an answer per line on stdout. It runs inside the
 // namespaces of the node that it stands for. Used by the conformance kit (rig.py), by tests/netns
-// and tests/bench.
+// and tests/bench. What the plugin itself writes to stdout goes to stderr: the answers have a
+// descriptor of their own.
 //
 // usage: egw-datapath-driver PLUGIN_DIR NAME STATE_DIR [CONFIG_JSON]
 // {"op": "apply", "change": {...}} | {"op": "apply", "file": PATH}
@@ -12,6 +13,9 @@
 // {"op": "hand_over", "node": {...}}: another datapath goes on with what both share
 // {"op": "drift", "timeoutMs": n}: waits for the plugin's next word that somebody changed the
 // kernel
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/io_context.hpp>
@@ -171,14 +175,23 @@ class Driver {
   asio::steady_timer* waiting_ = nullptr;
 };
 
-asio::awaitable<void> answer_line(Driver& driver, const json& request) {
+asio::awaitable<void> answer_line(Driver& driver, const json& request, std::FILE* answers) {
   json answer;
   try {
     answer = co_await driver.handle(request);
   } catch (const std::exception& e) {
     answer = {{"ok", false}, {"error", e.what()}};
   }
-  std::cout << answer.dump() << std::endl;
+  std::fprintf(answers, "%s\n", answer.dump().c_str());
+  std::fflush(answers);
+}
+
+// Where the answers go: what stdout was. From here on stdout is stderr, for everybody in the
+// process; children that a plugin executes do not get it.
+std::FILE* own_answers() {
+  const int fd = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3);
+  if (fd < 0 || dup2(STDERR_FILENO, STDOUT_FILENO) < 0) return nullptr;
+  return fdopen(fd, "w");
 }
 
 }  // namespace
@@ -186,6 +199,11 @@ asio::awaitable<void> answer_line(Driver& driver, const json& request) {
 int main(int argc, char** argv) {
   if (argc < 4) {
     std::fprintf(stderr, "usage: egw-datapath-driver PLUGIN_DIR NAME STATE_DIR [CONFIG_JSON]\n");
+    return 2;
+  }
+  std::FILE* const answers = own_answers();
+  if (answers == nullptr) {
+    std::perror("egw-datapath-driver: stdout");
     return 2;
   }
   asio::io_context io;
@@ -207,7 +225,7 @@ int main(int argc, char** argv) {
   Driver driver(**datapath, std::move(*info));
   for (std::string line; std::getline(std::cin, line);) {
     const json request = json::parse(line);
-    asio::co_spawn(io, answer_line(driver, request), asio::detached);
+    asio::co_spawn(io, answer_line(driver, request, answers), asio::detached);
     io.restart();
     io.run();
   }

@@ -10,7 +10,11 @@ from rig import net
 _MARK = "===== "  # begins the part of one kind
 # Each prints nothing, rather than failing, where a kernel or a machine has no such thing.
 _LOOKS = {
-    "link": "ip -o link | sed 's/ state .*//; s/^[0-9]*: //; s/<.*//'",
+    # Name, PROMISC, MTU, XDP, qdisc, alias.
+    "link": "ip -o link | sed -E 's/^[0-9]*: //; s/<[^>]*PROMISC[^>]*>/PROMISC/; s/<[^>]*>//; s/ state .*( alias .*)$/\\1/; "
+            "s/ state .*//; s/id:[0-9]*//'",
+    "nexthop": "ip nexthop",
+    "xfrm": "ip xfrm policy",
     "address": "ip -o addr | sed 's/^[0-9]*: //; s/valid_lft.*//'",
     "rule": "ip rule; ip -6 rule",
     # A device that has just come up is told to be down for a moment.
@@ -19,8 +23,8 @@ _LOOKS = {
     "fdb": "bridge fdb show | grep -v -e ' dev pod' -e ' dev eth0'",
     "neighbour": "ip neigh show nud permanent",
     # A program that is loaded anew has another number, and the same tag.
-    "tc": "for d in $(ls /sys/class/net); do tc qdisc show dev $d | sed \"s/^/$d /\" | grep -e clsact -e ingress; "
-          "tc filter show dev $d ingress; tc filter show dev $d egress; done 2>/dev/null | "
+    "tc": "for d in $(ls /sys/class/net); do tc qdisc show dev $d | sed \"s/^/$d /; s/ refcnt [0-9]*//\" | "
+          "grep -v -e noqueue -e noop; tc filter show dev $d ingress; tc filter show dev $d egress; done 2>/dev/null | "
           "sed 's/:\\[[0-9]*\\]//; s/ id [0-9]*//'",
     # Pins of one device carry its number, and a device that comes back has another one.
     "bpf": "find /sys/fs/bpf -mindepth 1 | sed 's/[0-9]*$//'",

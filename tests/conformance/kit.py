@@ -36,6 +36,12 @@ def end(message):
     sys.exit(2)
 
 
+def count(text):
+    if not text.isdecimal() or not 1 <= int(text) <= 1000:
+        raise argparse.ArgumentTypeError(f"'{text}' is no number from 1 to 1000")
+    return int(text)
+
+
 def arguments():
     parser = argparse.ArgumentParser(prog="egw plugin check", description="conformance kit for datapath plugins")
     parser.add_argument("library")
@@ -46,7 +52,7 @@ def arguments():
     parser.add_argument("--without", action="append", default=[])
     parser.add_argument("--json")
     parser.add_argument("--junitxml")
-    parser.add_argument("--jobs", type=int, default=0)
+    parser.add_argument("--jobs", type=count, default=2 * (os.cpu_count() or 1))
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--shortfalls", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -62,11 +68,11 @@ def chosen(only, without, pair):
     cases = [c for c in suite.CASES.values() if not (pair and c.solo)]
 
     def words(options):
-        out = [w for o in options for w in o.split(",") if w]
+        out = [w for o in options for w in o.split(",")]
         for w in out:
             if not any(w in (c.id, c.group) for c in cases):
                 groups = list(dict.fromkeys(c.group for c in cases))
-                end(f"{w}: there is no such case or group{' for a pair' if pair else ''}; groups: {', '.join(groups)}; --list "
+                end(f"'{w}': there is no such case or group{' for a pair' if pair else ''}; groups: {', '.join(groups)}; --list "
                     "shows the cases")
         return out
     wanted, unwanted = words(only), words(without)
@@ -159,6 +165,31 @@ def print_table(document, seconds):
           f"failed, {document['skipped']} skipped{short}, in {seconds:.0f} s")
 
 
+def no_result(reason):
+    """What the file of --json holds where a result is none."""
+    return {"version": 1, "error": reason, "plugins": [], "kernel": os.uname().release, "passed": 0, "failed": 0,
+            "skipped": 0, "requirements": []}
+
+
+def write_json(path, document):
+    """All of it or nothing: a file is replaced by a new one beside it. A pipe or a terminal gets results alone."""
+    if not path:
+        return
+    place = os.path.realpath(path)
+    ordinary = os.path.isfile(place) or not os.path.exists(place)
+    if not ordinary and "error" in document:
+        return
+    new = f"{place}.new" if ordinary else place
+    try:
+        with open(new, "w", encoding="utf-8") as f:
+            json.dump(document, f, indent=1)
+            f.write("\n")
+        if ordinary:
+            os.replace(new, place)
+    except OSError as error:
+        end(f"--json {path}: {error.strerror}")
+
+
 def write_junit(path, document):
     import xml.etree.ElementTree as ElementTree  # pylint: disable=import-outside-toplevel  (only in the tree)
     root = ElementTree.Element("testsuite", name="-".join(p["name"] for p in document["plugins"]))
@@ -190,34 +221,30 @@ def main():
         for c in cases:
             print(f"{c.id}  ({len(c.variants())})  {c.sentence}")
         return 0
+    # From here on the file says that there is no result, until there is one.
+    write_json(args.json, no_result("the run has not come to its end"))
     require_host()
-    if args.json:
-        try:
-            with open(args.json, "a", encoding="utf-8"):
-                pass
-        except OSError as error:
-            end(f"--json {args.json}: {error.strerror}")
     import runner  # pylint: disable=import-outside-toplevel  (reads the environment)
-    begin = time.monotonic()
+    begin, known = time.monotonic(), runner.children()
+    runner.adopt_orphans()
     for signo in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(signo, lambda *_: sys.exit(128 + signo))
     try:
         plugins = runner.introduce(sorted({args.library, args.pair or args.library}, key=[args.library, args.pair].index))
-        results = runner.run(cases, args.jobs or 2 * (os.cpu_count() or 1))
+        results = runner.run(cases, args.jobs)
     except runner.CannotRun as error:
+        write_json(args.json, no_result(str(error)))
         end(str(error))
     except KeyboardInterrupt:
+        write_json(args.json, no_result("interrupted"))
         print("egw plugin check: interrupted", file=sys.stderr)
         return 130
     finally:
-        runner.sweep()
+        runner.sweep(known)
     excuse(results, read_shortfalls(args.shortfalls, plugins))
     document = report(cases, results, plugins)
     print_table(document, time.monotonic() - begin)
-    if args.json:
-        with open(args.json, "w", encoding="utf-8") as f:
-            json.dump(document, f, indent=1)
-            f.write("\n")
+    write_json(args.json, document)
     if args.junitxml:
         write_junit(args.junitxml, document)
     return 1 if document["failed"] else 0

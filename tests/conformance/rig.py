@@ -13,6 +13,7 @@ and /sys/fs/bpf of its own. Used by the conformance kit, by tests/netns and by t
 import itertools
 import json
 import os
+import select
 import signal
 import socket
 import struct
@@ -60,6 +61,19 @@ def folder_and_name(datapath):
     return folder, file.removeprefix("egw-datapath-").removesuffix(".so")
 
 
+def children():
+    """Processes whose parent this one is; in the kit also the orphans below it (runner.adopt_orphans)."""
+    out = set()
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as f:
+                if int(f.read().rpartition(")")[2].split()[1]) == os.getpid():
+                    out.add(int(pid))
+        except OSError:
+            pass  # it has ended
+    return out
+
+
 def end_inside(namespaces):
     """Kills every process in these network namespaces."""
     inodes = {os.stat(os.path.join(net.NETNS, ns)).st_ino for ns in namespaces}
@@ -71,8 +85,18 @@ def end_inside(namespaces):
             pass  # it has ended
 
 
+class Hangs(RuntimeError):
+    """The plugin has not come back from an operation within the time that the host gives it."""
+
+    def __init__(self, op, words, seconds):
+        super().__init__(f"{op} hangs: {words}")
+        self.op, self.seconds = op, seconds
+
+
 class Driver:
     """The datapath of one node, held open by a process in the node's namespaces."""
+
+    PATIENCE = 60  # s for any answer: longer than the host's deadlines of open and apply together
 
     def __init__(self, ns, inside, state_dir, datapath, config):
         self.ns, self.args = ns, [*inside, os.path.join(TOOLS, "egw-datapath-driver"), *folder_and_name(datapath),
@@ -88,26 +112,50 @@ class Driver:
                 self.process.kill()
             else:
                 self.process.stdin.close()
-            self.process.wait(10)
+            try:
+                self.process.wait(10)
+            except subprocess.TimeoutExpired:
+                raise Hangs("close", f"{self.ns}: the process has not ended after 10 s", 10) from None
         self.process.stdout.close()
         if not kill and self.process.returncode not in (0, -signal.SIGKILL):
-            raise RuntimeError(self.ended())
+            raise RuntimeError(self.ended("close"))
 
-    def ended(self):
-        """How the process ended, and its last words."""
+    def ended(self, op):
+        """In which operation and how the process ended, and its last words."""
+        code = self.process.wait(10)
         with open(self.log, encoding="utf-8", errors="replace") as log:
-            return f"{self.ns}: the driver ended with {self.process.wait(10)}: {log.read()[-4000:].strip()}"
+            said = log.read()[-4000:].strip()
+        how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+        return f"{self.ns}: {op}: the driver {how}: " + (
+            said or "without a word: a plugin must not end the process that it runs in")
+
+    def _line(self):
+        """The next answer; "" when the process has ended, also if a child of the plugin's holds its pipes open."""
+        process = os.pidfd_open(self.process.pid)
+        try:
+            ready = select.select([self.process.stdout, process], [], [], self.PATIENCE)[0]
+        finally:
+            os.close(process)
+        if not ready:
+            return None
+        return self.process.stdout.readline() if self.process.stdout in ready else ""
 
     def ask(self, op, **fields):
+        begin = time.monotonic()
         try:
             self.process.stdin.write(json.dumps({"op": op, **fields}) + "\n")
             self.process.stdin.flush()
         except BrokenPipeError:
-            raise RuntimeError(self.ended()) from None
-        line = self.process.stdout.readline()
+            raise RuntimeError(self.ended(op)) from None
+        line = self._line()
+        if line is None:
+            raise Hangs(op, f"{self.ns}: no answer after {self.PATIENCE} s", self.PATIENCE)
         if not line:
-            raise RuntimeError(self.ended())
-        return json.loads(line)
+            raise RuntimeError(self.ended(op))
+        answer = json.loads(line)
+        if not answer["ok"] and "did not come back within" in answer.get("error", ""):
+            raise Hangs(op, f"{self.ns}: {answer['error']}", time.monotonic() - begin)
+        return answer
 
     def must(self, op, partly=False, **fields):
         """partly: objects that fail are expected."""

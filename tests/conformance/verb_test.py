@@ -21,6 +21,13 @@ def check(*args, egw=os.path.join(BUILD, "bin", "egw"), **kwargs):
     return subprocess.run([egw, *args], capture_output=True, text=True, check=False, timeout=200, env=env, **kwargs)
 
 
+def wrong(name):
+    return os.path.join(BUILD, "lib", "egw", "wrong", f"egw-datapath-wrong-{name}.so")
+
+
+without_wrong = pytest.mark.skipif(not os.path.exists(wrong("prints")), reason="a sanitizer's build has no wrong datapaths")
+
+
 def refused(done, *words):
     """Exit code 2 and one sentence that has these words."""
     assert done.returncode == 2, (done.stdout, done.stderr)
@@ -104,6 +111,64 @@ def test_wrong_words(tmp_path):
     refused(check("--config", str(config), "plugin", "check", "netlink"), "plugins.datapath.name", "netlink")
     config.write_text("plugins: 7")
     refused(check("--config", str(config), "plugin", "check", "netlink"), "plugins")
+
+
+def test_options_that_say_nothing():
+    for jobs in ("0", "-3", "x", "", "99999999999"):
+        refused(check("plugin", "check", "netlink", "--jobs", jobs), "--jobs", "number", "plugin check --help")
+    refused(check("plugin", "check", "netlink", "--only", ""), "--only", "plugin check --help")
+    refused(check("plugin", "check", "netlink", "--only", ",abi"), "groups")
+
+
+def test_the_file_of_an_agent_that_chooses_itself(tmp_path):
+    config = tmp_path / "egw.yaml"
+    config.write_text("plugins: {datapath: {name: auto, config: {netlink: {nonsense: 1}}}}")
+    refused(check("--config", str(config), "plugin", "check", "netlink", "--only", "abi-full"), "nonsense")
+    refused(check("--config", str(config), "plugin", "check", EXAMPLE, "--pair", NETLINK, "--only", "path-source"), "nonsense")
+    done = check("--config", str(config), "plugin", "check", EXAMPLE, "--only", "abi-full")
+    assert done.returncode == 0, "the part of another plugin does not concern this one: " + done.stdout + done.stderr
+    config.write_text("plugins: {datapath: {name: netlink, config: {nonsense: 1}}}")
+    refused(check("--config", str(config), "plugin", "check", EXAMPLE, "--pair", NETLINK, "--only", "path-source"), "nonsense")
+
+
+@without_wrong
+def test_a_plugin_that_writes_to_stdout():
+    done = check("plugin", "check", wrong("prints"), "--only", "abi-full,path-source")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@without_wrong
+def test_a_plugin_that_ends_its_process(tmp_path):
+    out = tmp_path / "result.json"
+    out.write_text('{"passed": 100}')
+    refused(check("plugin", "check", wrong("exits-in-open"), "--json", str(out)), "exits-in-open", "must not end the process")
+    result = json.loads(out.read_text())
+    assert "must not end the process" in result["error"] and result["requirements"] == []
+
+
+def test_no_earlier_result_is_left(tmp_path):
+    out = tmp_path / "result.json"
+    out.write_text('{"passed": 100}')
+    refused(check("plugin", "check", str(tmp_path / "egw-datapath-none.so"), "--json", str(out)), "none")
+    assert list(tmp_path.iterdir()) == []
+    refused(check("plugin", "check", "netlink", "--json", str(tmp_path / "missing" / "result.json")), "--json")
+
+
+@without_wrong
+def test_processes_of_a_plugin_are_ended():
+    done = check("plugin", "check", wrong("leaves-a-process"), "--only", "abi-plugin,abi-close")
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout.splitlines()
+    assert [line for line in lines if "egw-datapath-driver" in line and "wrong-leaves-a-process" in line] == []
+
+
+@without_wrong
+def test_a_plugin_that_hangs_is_not_waited_for_again_and_again():
+    begin = time.monotonic()
+    done = check("plugin", "check", wrong("hangs"), "--jobs", "2")
+    assert done.returncode == 1 and time.monotonic() - begin < 90
+    assert "apply hangs: " in done.stdout and "did not come back within 30 s" in done.stdout
+    assert "scale-packet" in done.stdout and "not run: apply hangs" in done.stdout
 
 
 def test_the_list_needs_nothing():

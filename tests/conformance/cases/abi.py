@@ -5,7 +5,7 @@ import os
 import time
 
 from kernel import difference, snapshot
-from rig import ALL, EIP4, EIP6, Rig
+from rig import ALL, EIP4, EIP6, Rig, children
 from suite import case
 
 
@@ -21,6 +21,14 @@ class One:
 
     def __exit__(self, *error):
         self.rig.__exit__(*error)
+
+
+def words_of(pid):
+    try:
+        with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as f:
+            return f.read().replace("\0", " ").strip()
+    except OSError:
+        return "has ended since"
 
 
 def holds(driver, rig):
@@ -175,6 +183,19 @@ def close_leaves_the_kernel_alone():
         del rig.drivers["n1"]
         assert time.monotonic() - begin < 2
         assert difference(before, snapshot(rig, "n1")) == {}
+
+
+@case("abi-processes", "No process that the plugin has started outlives the one that it runs in", solo=True)
+def no_process_is_left():
+    with Rig(nodes=1) as rig:
+        before, driver = children(), rig.driver("n1")
+        driver.must("probe", node=rig.node_config("n1"))
+        for op in ("sysctls", "counters", "observe", "health", "purge"):
+            driver.ask(op)
+            holds(driver, rig)
+        driver.stop()
+        del rig.drivers["n1"]
+        assert {pid: words_of(pid) for pid in children() - before} == {}
 
 
 @case("abi-reopen", "A state folder of an ended process is taken over by the next one", solo=True)

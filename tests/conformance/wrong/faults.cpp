@@ -1,5 +1,8 @@
 // The faults of the deliberately wrong datapaths (wrapper.hpp). Which case is to catch which stands
 // in caught.txt.
+#include <unistd.h>
+
+#include <cstdio>
 #include <cstring>
 
 #include "wrapper.hpp"
@@ -79,6 +82,24 @@ void only_the_owner_serves(Memory&, Edited& e) {
 }
 
 bool nothing(Memory&, const egw_change&) { return true; }
+
+bool for_ever(Memory&, const egw_change&) {
+  while (true) pause();
+}
+
+bool print(Memory&, const egw_change&) {
+  std::puts("a line on stdout");
+  return false;
+}
+
+void start_a_daemon() {
+  if (fork() != 0) return;
+  setsid();
+  while (true) pause();
+}
+
+void end_the_process() { _exit(0); }
+
 bool not_the_second_time(Memory& m, const egw_change& c) { return c.full != 0 && m.applies > 0; }
 
 // The right plugin is netlink; what is taken out of its tables below is what these names stand for.
@@ -114,6 +135,11 @@ constexpr Fault kFaults[] = {
     {.name = "forgets-no-connection", .forgets_nothing = true},
     {.name = "purges-nothing", .purges_nothing = true},
     {.name = "purge-leaves-a-rule", .after_purge = "ip rule add pref 77 fwmark 0x5 lookup 77"},
+    {.name = "purge-leaves-an-mtu", .after_purge = "ip link set eth0 mtu 1400"},
+    {.name = "purge-leaves-a-qdisc", .after_purge = "tc qdisc replace dev eth0 root pfifo"},
+    {.name = "purge-leaves-a-nexthop", .after_purge = "ip nexthop replace id 77 dev eth0"},
+    {.name = "purge-leaves-a-policy",
+     .after_purge = "ip xfrm policy update src 10.0.0.0/8 dst 10.9.0.0/16 dir out action block"},
     {.name = "purges-others", .after_purge = "nft flush ruleset"},
     {.name = "one-fails-all", .one_fails_all = true},
     {.name = "hides-failures", .unnamed_failures = true},
@@ -135,6 +161,10 @@ constexpr Fault kFaults[] = {
      .after_apply = "nft delete table inet clears 2>/dev/null; nft 'add table inet clears; "
                     "add chain inet clears c { type filter hook postrouting priority 299; }; "
                     "add rule inet clears c meta mark set 0'"},
+    {.name = "hangs", .instead = for_ever},
+    {.name = "prints", .instead = print},
+    {.name = "leaves-a-process", .at_open = start_a_daemon},
+    {.name = "exits-in-open", .at_open = end_the_process},
     {.name = "writes-sysctls",
      .after_apply = "echo 1 >/proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal"},
     {.name = "linear-cost", .after_apply = kRulePerEndpoint},

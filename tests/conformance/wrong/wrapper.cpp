@@ -78,6 +78,7 @@ int32_t open(egw_str config, egw_str state_dir, const egw_datapath_host* host, v
   if (fault().tells_no_drift) own->host.drifted = [](void*, egw_str) {};
   const int32_t status = base().open(config, state_dir, &own->host, &own->right, error);
   if (status == EGW_OK) *instance = own.release();
+  if (fault().at_open != nullptr) fault().at_open();
   shell(fault().after_open);
   return status;
 }

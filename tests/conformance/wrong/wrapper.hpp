@@ -40,7 +40,8 @@ struct Fault {
   std::string_view name;
   void (*edit)(Memory&, Edited&) = nullptr;               // before the right plugin sees a change
   bool (*instead)(Memory&, const egw_change&) = nullptr;  // true: apply answers ok and does nothing
-  const char* before_apply = nullptr;                     // shell
+  void (*at_open)() = nullptr;
+  const char* before_apply = nullptr;  // shell
   const char* after_apply = nullptr;
   const char* after_probe = nullptr;
   const char* after_open = nullptr;

@@ -27,17 +27,19 @@ def lines():
 def caught(folder, name, case):
     """(problem or "", what the kit has seen)."""
     library = os.path.join(folder, f"egw-datapath-wrong-{name}.so")
-    with tempfile.NamedTemporaryFile("r", suffix=".json") as out:
-        done = subprocess.run(["/usr/bin/python3", KIT, library, "--only", case, "--jobs", "1", "--json", out.name],
+    with tempfile.TemporaryDirectory() as temporary:
+        out = os.path.join(temporary, "result.json")
+        done = subprocess.run(["/usr/bin/python3", KIT, library, "--only", case, "--jobs", "1", "--json", out],
                               capture_output=True, text=True, check=False)
         if done.returncode != 1:
             return f"exit code {done.returncode}: {(done.stdout + done.stderr)[-1000:]}", ""
-        result, = json.load(out)["requirements"]
+        with open(out, encoding="utf-8") as f:
+            result, = json.load(f)["requirements"]
     if result["id"] != case or result["result"] != "fail":
         return f"{case} did not fail", ""
     seen = result["seen"]
     # It has to fail by what it judges, not because the rig or the driver broke down.
-    return ("" if " saw " in seen or ": apply: {" in seen else f"failed otherwise: {seen}"), seen
+    return ("" if any(word in seen for word in (" saw ", ": apply: {", "did not come back within")) else f"failed otherwise: {seen}"), seen
 
 
 def main():
