@@ -27,6 +27,8 @@ typedef struct egw_leader_election_ops {
   void (*close)(void* instance); /* resigns */
   int32_t (*campaign)(void* instance, const egw_election_sink* sink, const egw_error_sink* error);
   void (*resign)(void* instance); /* gives the office up at once and stops the campaign */
+  /* Of an instance that does not stand for election: EGW_NOT_FOUND when nobody who lives holds the
+   * office, if the plugin can tell; `egw status` asks so. */
   int32_t (*health)(void* instance, const egw_error_sink* error);
 } egw_leader_election_ops;
 

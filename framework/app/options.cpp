@@ -7,6 +7,7 @@
 #include <boost/program_options.hpp>
 
 #include "egw/host/schema_check.hpp"
+#include "egw/runtime/logging.hpp"
 
 namespace egw::app {
 namespace {
@@ -153,6 +154,22 @@ Result<Args> parse(const std::vector<std::string>& words, const Verb* verb) {
   return out;
 }
 
+// What would else be taken for "not given", or be looked at by some verbs only.
+Result<void> check_values(const Args& args) {
+  for (const char* option : {"node-name", "state-dir"}) {
+    if (args.has(option) && args.get(option).empty()) {
+      return fail(Errc::kInvalid, fmt::format("--{}", option),
+                  "is empty; expected a value, or leave the option out");
+    }
+  }
+  const std::string level = args.get("log-level");
+  if (args.has("log-level") && !runtime::parse_log_level(level)) {
+    return fail(Errc::kInvalid, "--log-level",
+                fmt::format("is \"{}\"; expected debug, info, warn or error", level));
+  }
+  return {};
+}
+
 ConfigInput config_input(const Args& args, const std::string& env_config,
                          const std::string& env_plugin_dir) {
   ConfigInput input;
@@ -208,6 +225,7 @@ Result<CommandLine> parse_command_line(const std::vector<std::string>& argv,
   out.help = out.args.has("help");
   out.version = out.args.has("version");
   out.input = config_input(out.args, env_config, env_plugin_dir);
+  if (auto ok = check_values(out.args); !ok) return tl::unexpected(std::move(ok.error()));
   if (out.help || out.version) return out;
   if (out.verb == nullptr)
     return fail(Errc::kInvalid, "egw", "a command is missing; see: egw --help");

@@ -90,6 +90,15 @@ Result<std::unique_ptr<Session>> Session::open(const Config& config, Console& co
   return session;
 }
 
+Result<void> Session::led(const Config& config) {
+  const auto& choice = config.runtime.leader_election;
+  auto election = impl_->host->open_leader_election(choice.name, choice.config,
+                                                    "egw-status-" + std::to_string(::getpid()));
+  // What is missing here is no word on the office.
+  if (!election) return fail(Errc::kUnavailable, "leader election", election.error().to_string());
+  return impl_->run((*election)->health());
+}
+
 Result<host::StoredObject> Session::get(model::Kind kind, model::Key key) {
   return impl_->run(impl_->store->get(kind, std::move(key)));
 }

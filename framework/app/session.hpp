@@ -26,6 +26,9 @@ class Session {
   static Result<std::unique_ptr<Session>> open(const Config& config, Console& console);
   ~Session();
 
+  // Asks the configured election, without standing in it. kNotFound: nobody leads who lives; any
+  // other error: it does not say.
+  Result<void> led(const Config& config);
   Result<host::StoredObject> get(model::Kind kind, model::Key key);
   Result<std::vector<host::StoredObject>> list(host::Query query);
   Result<host::WriteOutcome> write(host::WriteRequest request);

@@ -83,6 +83,19 @@ bool is_draining(const model::EgressTunnel& tunnel) {
   return found != tunnel.meta.annotations.end() && found->second != "false";
 }
 
+// Why a heartbeat that is too old is not called so by the leader.
+std::string unjudged(const StatusInput& input) {
+  if (!input.leaderless.empty()) return "nobody leads who could judge it: start egw controller";
+  for (const auto& info : input.infos) {
+    const auto* suspect = model::find_condition(info.status.conditions, "StoreSuspect");
+    if (suspect != nullptr && suspect->status) {
+      return "the leader does not judge it while it suspects the store (StoreSuspect)";
+    }
+  }
+  return "the leader has not judged it yet; if this stays, compare the clocks of the node and of "
+         "this machine, and look at the controller's log";
+}
+
 void add_tunnel(json& status, const model::EgressTunnel& tunnel, const StatusInput& input) {
   const auto& s = tunnel.status;
   const std::int64_t age = input.now_ms - s.last_heartbeat_ms;
@@ -107,9 +120,7 @@ void add_tunnel(json& status, const model::EgressTunnel& tunnel, const StatusInp
                                          : fmt::format("last heartbeat {} ago", format_age(age)));
   } else if (age > limit.count()) {
     add_problem(status, object, "HeartbeatOld",
-                fmt::format("last heartbeat {} ago and no leader has judged it; is a controller "
-                            "running?",
-                            format_age(age)));
+                fmt::format("last heartbeat {} ago; {}", format_age(age), unjudged(input)));
   }
   add_conditions(status, object, s.conditions);
 }
@@ -156,6 +167,14 @@ json make_status(const StatusInput& input) {
   }
   if (status["leader"]["holder"] == "") {
     add_problem(status, "leader", "NoLeader", "no controller has led yet; start egw controller");
+  } else if (!input.leaderless.empty()) {
+    add_problem(status, "leader", "NoLeader",
+                fmt::format("{} led last and has left the office or died: no EIP moves when a node "
+                            "fails; start egw controller ({})",
+                            status["leader"]["holder"].get<std::string>(), input.leaderless));
+    status["leader"]["holder"] = "";
+  } else if (!input.untold.empty()) {
+    status["leader"]["untold"] = input.untold;
   }
   for (const auto& u : input.unreadable) add_problem(status, u.object, "Unreadable", u.message);
   for (const auto& tunnel : input.tunnels) add_tunnel(status, tunnel, input);
@@ -173,6 +192,9 @@ json make_status(const StatusInput& input) {
 std::string status_text(const json& status) {
   std::string out = fmt::format("Leader: {}, term {}\n", or_none(status["leader"]["holder"]),
                                 status["leader"]["term"].dump());
+  if (status["leader"].contains("untold")) {
+    out += fmt::format("Whether it lives is not known: {}\n", or_none(status["leader"]["untold"]));
+  }
   Table tunnels({"NODE", "PHASE", "HEARTBEAT", "IPV4", "IPV6", "DATAPATH"});
   Table chosen({"NODE", "DATAPATH", "NOT CHOSEN"});
   for (const auto& t : status["tunnels"]) {

@@ -20,6 +20,8 @@ struct StatusInput {
   std::vector<model::EgressClusterInfo> infos;
   std::vector<Unreadable> unreadable;
   model::Settings settings;
+  std::string leaderless;   // the election's word that nobody leads; empty: it has not said so
+  std::string untold;       // why the election does not say who leads; empty: it does
   std::int64_t now_ms = 0;  // Unix time
 };
 

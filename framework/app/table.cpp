@@ -54,6 +54,12 @@ Column age(const char* title, const char* pointer) {
           }};
 }
 
+// Who writes the objects by hand gives status.podIPs alone.
+std::string pod_ip(const json& document, std::int64_t) {
+  const std::string ip = text_at(document, "/status/podIP");
+  return ip == kNone ? text_at(document, "/status/podIPs/0/ip") : ip;
+}
+
 // "n2=10.6.1.56,fd00::55 n3" over the gateway's nodes.
 std::string gateway_nodes(const json& document, std::int64_t) {
   std::string out;
@@ -160,7 +166,8 @@ std::vector<Column> columns_of(Kind kind) {
     case Kind::kNode:
       return {{"status", node_ready}};
     case Kind::kPod:
-      return {defaulted("status", "/status/phase", "Unknown"), plain("ip", "/status/podIP"),
+      return {defaulted("status", "/status/phase", "Unknown"),
+              {"ip", pod_ip},
               plain("node", "/spec/nodeName")};
     case Kind::kNamespace:
       return {defaulted("status", "/status/phase", "Active")};

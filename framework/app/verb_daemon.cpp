@@ -55,7 +55,7 @@ Verb agent_verb() {
   v.options = {
       kNodeName,
       kStateDir,
-      {"drain", 0, "", "on SIGTERM hand the EIPs over first"},
+      {"drain", 0, "", "on SIGTERM, SIGINT or SIGHUP hand the EIPs over first"},
       {"drain-timeout", 0, "SECONDS", "stop even if they are not handed over (default: 30)"}};
   v.run = run_agent_verb;
   return v;

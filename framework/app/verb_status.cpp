@@ -92,6 +92,10 @@ int run(Context& context) {
   using namespace std::chrono;
   input->now_ms = duration_cast<milliseconds>(system_clock::now().time_since_epoch()).count();
   input->settings = config->runtime.settings;
+  if (const auto led = session->led(*config); !led) {
+    const bool nobody = led.error().code == Errc::kNotFound;
+    (nobody ? input->leaderless : input->untold) = led.error().to_string();
+  }
   const json status = make_status(*input);
   context.console.out(format == "json" ? write_json(status) : status_text(status));
   return finish(context, status["healthy"].get<bool>() ? kDone : kRefused);

@@ -110,7 +110,14 @@ AgentView Agent::Impl::view() const {
   v.uplink = uplink;
   v.uplink_works = uplink_works;
   v.uplink_method = uplink_method;
-  v.tunnel_mac = tunnel_mac(underlay(), options.node_name);
+  v.uplink_without_address = uplink_without_address;
+  v.lost_address = lost_address;
+  if (programmer.status().programmed) {
+    v.tunnel_mac = programmer.status().tunnel_mac;
+  } else if (underlay()) {
+    v.tunnel_mac = tunnel_mac(underlay(), options.node_name);
+  }
+  v.failing_too_long = programmer.failing_ms() >= options.settings.eip_eviction_timeout.count();
   v.conflicts = conflicts;
   if (programmer.compiler() != nullptr && programmer.status().programmed) {
     v.findings = programmer.compiler()->findings();
@@ -123,8 +130,10 @@ AgentView Agent::Impl::view() const {
   return v;
 }
 
-model::Address Agent::Impl::underlay() const {
-  return options.settings.underlay == model::Family::kV6 ? uplink.ipv6 : uplink.ipv4;
+model::Address Agent::Impl::underlay() const { return underlay_of(uplink); }
+
+model::Address Agent::Impl::underlay_of(const net::UplinkState& state) const {
+  return options.settings.underlay == model::Family::kV6 ? state.ipv6 : state.ipv4;
 }
 
 // ---- events --------------------------------------------------------------------------
@@ -231,23 +240,29 @@ void Agent::Impl::update_gateway_macs() {
 }
 
 void Agent::Impl::on_uplink(const net::UplinkState& state) {
-  const bool works = state.present && state.carrier;
+  const bool has_address = static_cast<bool>(underlay_of(state));
+  const bool works = state.present && state.carrier && has_address;
+  uplink_without_address = state.present && state.carrier && !has_address;
   if (works != uplink_works || !uplink_known) {
     ports.announcer.mute(
         !works || !uninstall_asked.empty());  // first of all: nobody must be drawn to a dead link
     if (works) {
       log.info("uplink works", {{"interface", state.name}});
     } else {
-      log.warn("uplink lost", {{"interface", state.name}});
+      log.warn("uplink lost", {{"interface", state.name},
+                               {"reason", uplink_without_address ? "it has no address of the "
+                                                                   "tunnel's underlay"
+                                                                 : "gone, down or no carrier"}});
     }
   }
   uplink_works = works;
   uplink_known = true;
   // An interface that goes away keeps its last addresses here: the kernel's state stays valid for
   // when it comes back.
-  if (works && (state.ipv4 || state.ipv6)) {
+  if (works) {
     const bool changed = state.name != uplink.name || state.ipv4 != uplink.ipv4 ||
                          state.ipv6 != uplink.ipv6 || state.mac != uplink.mac;
+    note_other_family(state);
     uplink = state;
     if (changed) {
       core::LocalNode local;
@@ -262,6 +277,20 @@ void Agent::Impl::on_uplink(const net::UplinkState& state) {
     uplink.name = state.name;
   }
   reporter.wake();
+}
+
+// The family that the tunnel does not use: EIPs of it need a way out of their own.
+void Agent::Impl::note_other_family(const net::UplinkState& state) {
+  const bool v4 = options.settings.underlay == model::Family::kV6;
+  if (!(v4 ? options.settings.enable_ipv4 : options.settings.enable_ipv6)) return;
+  const model::Address& now = v4 ? state.ipv4 : state.ipv6;
+  const model::Address& before = v4 ? uplink.ipv4 : uplink.ipv6;
+  const std::string lost = before && !now ? before.to_string() : std::string();
+  if (now || !lost.empty()) lost_address = lost;
+  if (!lost.empty()) {
+    log.warn("the uplink has lost its address of the other family",
+             {{"interface", state.name}, {"address", lost}});
+  }
 }
 
 void Agent::Impl::on_claim(const net::Claim& claim) {

@@ -50,6 +50,8 @@ struct Agent::Impl {
   int loops = 0;
   bool uplink_known = false;
   bool uplink_works = false;
+  bool uplink_without_address = false;
+  std::string lost_address;  // of the uplink, of the family that the tunnel does not use
   net::UplinkState uplink;
   std::string uplink_method;
   std::vector<model::Mac> gateway_macs;
@@ -59,6 +61,7 @@ struct Agent::Impl {
   [[nodiscard]] TunnelReporter::Options reporter_options();
   [[nodiscard]] AgentView view() const;
   [[nodiscard]] model::Address underlay() const;
+  [[nodiscard]] model::Address underlay_of(const net::UplinkState& state) const;
   [[nodiscard]] bool owns_anything() const;
   [[nodiscard]] const model::EgressTunnel* own_tunnel() const;
   [[nodiscard]] const model::Condition* nobody_takes_over() const;
@@ -70,6 +73,7 @@ struct Agent::Impl {
   boost::asio::awaitable<Result<void>> descriptors_held();
   void on_written(model::TunnelPhase before, const model::EgressTunnel& own);
   void on_uplink(const net::UplinkState& state);
+  void note_other_family(const net::UplinkState& state);
   void on_claim(const net::Claim& claim);
   void choose_uplink();
   void update_gateway_macs();

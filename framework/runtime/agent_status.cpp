@@ -44,6 +44,11 @@ std::string uplink_message(const AgentView& view) {
     return "no interface towards the outside found by tunnelDetectMethod " + view.uplink_method +
            ": check the default route or name the interface";
   }
+  if (view.uplink_without_address) {
+    return "interface " + view.uplink.name +
+           " has no address for the tunnel (feature.tunnelUnderlay): give it back its address "
+           "(DHCP lease, network configuration)";
+  }
   return "interface " + view.uplink.name + " is gone, down or has no carrier";
 }
 
@@ -56,13 +61,18 @@ std::string in_use_text(const DatapathInUse& datapath) {
 bool serious(const AgentView& view) {
   const auto& status = *view.programmer;
   return (view.uplink_known && !view.uplink_works) || !status.refused.empty() ||
-         !status.sysctls.empty() || status.missed >= kMissedDeadlinesToFail;
+         !status.sysctls.empty() || status.missed >= kMissedDeadlinesToFail ||
+         view.failing_too_long;
 }
 
 void fill_conditions(const AgentView& view, model::Conditions& conditions) {
   const auto& status = *view.programmer;
-  report(view, conditions, "UplinkDown", view.uplink_known && !view.uplink_works, "NoCarrier",
-         uplink_message(view));
+  report(view, conditions, "UplinkDown", view.uplink_known && !view.uplink_works,
+         view.uplink_without_address ? "NoAddress" : "NoCarrier", uplink_message(view));
+  report(view, conditions, "UplinkFamilyLost", !view.lost_address.empty(), "NoAddress",
+         "interface " + view.uplink.name + " has lost " + view.lost_address +
+             " and has no other address of that family: EIPs of that family may not get out "
+             "here, those of the other do; give it back, or drain this node");
   report(view, conditions, std::string(model::kDatapathInUse), !view.datapath.name.empty(),
          view.datapath.automatic ? "Automatic" : "Configured", in_use_text(view.datapath));
   report(view, conditions, "DatapathRefused", !status.refused.empty(), "ProbeFailed",
@@ -148,8 +158,8 @@ model::Mac tunnel_mac(const model::Address& underlay, const std::string& node_na
 
 void fill_status(const AgentView& view, model::EgressTunnel::Status& status) {
   status.phase = phase_of(view, status.phase);
-  if (view.uplink_known && !view.uplink.name.empty()) {
-    status.mac = model::format_mac(view.tunnel_mac);
+  if (view.tunnel_mac != model::Mac{}) status.mac = model::format_mac(view.tunnel_mac);
+  if (view.uplink_known && !view.uplink.name.empty() && (view.uplink.ipv4 || view.uplink.ipv6)) {
     status.parent.name = view.uplink.name;
     status.parent.ipv4 = view.uplink.ipv4.to_string();
     status.parent.ipv6 = view.uplink.ipv6.to_string();

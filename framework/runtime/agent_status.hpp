@@ -31,9 +31,12 @@ struct AgentView {
   std::string unwell;          // what the datapath says is wrong; empty: it is well
   bool uplink_known = false;   // the first look at the uplink has been taken
   net::UplinkState uplink;     // the last one that was there
-  bool uplink_works = false;   // it is there and has a carrier
+  bool uplink_works = false;   // there, with a carrier and an address of the tunnel's underlay
+  bool uplink_without_address = false;  // only that address is missing
+  std::string lost_address;       // of the uplink's other family, which it had before; empty: none
+  bool failing_too_long = false;  // no apply has succeeded for one eipEvictionTimeout
   std::string uplink_method;
-  model::Mac tunnel_mac{};
+  model::Mac tunnel_mac{};  // as programmed, or as it will be; zero: not known
   std::map<model::Address, Conflict> conflicts;
   std::vector<core::CompileFinding> findings;
   bool pinged = false;                   // owners have been asked through the tunnel

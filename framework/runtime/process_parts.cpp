@@ -147,6 +147,11 @@ void Process::on_stop(std::function<void(unsigned)> stop) {
   stop_ = std::move(stop);
   signals_.add(SIGTERM);
   signals_.add(SIGINT);
+  // A terminal that closes must not end a gateway without its hand-over; nohup's wish stays.
+  struct sigaction hangup {};
+  if (::sigaction(SIGHUP, nullptr, &hangup) != 0 || hangup.sa_handler != SIG_IGN) {
+    signals_.add(SIGHUP);
+  }
   wait_for_signal();
 }
 

@@ -81,7 +81,7 @@ class Process {
   // Health and metrics on the configured ports, the admin API at `socket`.
   Result<void> serve(std::shared_ptr<HttpHandler> health, std::shared_ptr<HttpHandler> metrics,
                      std::shared_ptr<HttpHandler> admin, const std::filesystem::path& socket);
-  // SIGTERM or SIGINT; `times` counts from 1.
+  // SIGTERM, SIGINT, or SIGHUP unless it is ignored (nohup); `times` counts from 1.
   void on_stop(std::function<void(unsigned times)> stop);
   // Runs the loop until it is stopped; the exit code.
   int run();

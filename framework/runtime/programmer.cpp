@@ -348,6 +348,8 @@ void Programmer::applied(const host::ApplyOutcome& outcome) {
   status_.failures = outcome.failures;
   status_.error.clear();
   status_.missed = 0;
+  status_.failing_since_ms = 0;
+  status_.tunnel_mac = compiler_->state().node.tunnel_mac;
   status_.programmed = true;
   status_.last_apply_ms = clock_.steady_ms();
   status_.last_took_us = outcome.took.count();
@@ -393,6 +395,9 @@ void Programmer::failed(const Error& error) {
     log_.error("the datapath could not be programmed, trying again", {{"error", text}});
   }
   if (!known) status_.error = text;
+  if (status_.failing_since_ms == 0) {
+    status_.failing_since_ms = std::max<std::int64_t>(1, clock_.steady_ms());
+  }
   need_full_ = true;
   retry_at_ms_ = clock_.steady_ms() + delay;
   // A plugin that hangs refuses at once: what is due must not be tried again before that, or this

@@ -34,10 +34,12 @@ struct ProgrammerStatus {
   std::vector<host::ApplyFailure> failures;  // objects that could not be programmed
   std::vector<SysctlProblem> sysctls;
   std::string settings_error;  // the plugin does not say which settings it needs; empty: it does
+  model::Mac tunnel_mac{};     // of the device, as the last apply made it
   model::Realised realised;
   bool realised_urgent = false;  // a gateway or policy change was realised: report it at once
   std::uint64_t generation = 0;
-  std::int64_t last_apply_ms = 0;  // steady; 0: never
+  std::int64_t last_apply_ms = 0;     // steady; 0: never
+  std::int64_t failing_since_ms = 0;  // steady; 0: the last apply did not fail as a whole
   std::int64_t last_took_us = 0;
 };
 
@@ -73,6 +75,10 @@ class Programmer {
   [[nodiscard]] const ProgrammerStatus& status() const { return status_; }
   // Something that the store has said is not in the kernel yet.
   [[nodiscard]] bool behind() const { return status_.programmed && (stepping_ || sync_.pending()); }
+  // For how long every apply has failed as a whole; 0: the last one did not.
+  [[nodiscard]] std::int64_t failing_ms() const {
+    return status_.failing_since_ms == 0 ? 0 : clock_.steady_ms() - status_.failing_since_ms;
+  }
   void realised_reported() { status_.realised_urgent = false; }
   [[nodiscard]] const core::Compiler* compiler() const { return compiler_.get(); }
   // The own tunnel has an address of each family that is switched on.

@@ -37,6 +37,7 @@ class LeaderElection {
   virtual Status campaign(ElectionSink sink) = 0;
   // Gives the office up at once and stops the campaign. Without a campaign: does nothing.
   virtual void resign() = 0;
+  // Without a campaign: kNotFound when nobody who lives holds the office, if that can be told.
   virtual Status health() = 0;
 };
 

@@ -21,6 +21,9 @@ class KubeElection : public sdk::LeaderElection {
   sdk::Status health() override;
 
  private:
+  [[nodiscard]] std::string ns() const;
+  [[nodiscard]] sdk::Status led();
+
   const ElectionConfig config_;
   const std::string identity_;
   const sdk::Host host_;

@@ -89,6 +89,19 @@ json new_lease(const std::string& ns, const std::string& name) {
           {"metadata", {{"name", name}, {"namespace", ns}}}};
 }
 
+bool held_at(const json& lease, std::chrono::system_clock::time_point now) {
+  const LeaseRecord record = read_lease(lease);
+  if (record.holder.empty()) return false;
+  const std::string renewed_at = text_of(member_of(lease, "spec"), "renewTime");
+  std::tm utc{};
+  const char* rest = ::strptime(renewed_at.c_str(), "%Y-%m-%dT%H:%M:%S", &utc);
+  if (rest == nullptr || record.duration.count() == 0) return true;
+  // The fraction of a second is given away.
+  const auto until = std::chrono::system_clock::from_time_t(::timegm(&utc)) +
+                     std::chrono::seconds(1) + record.duration;
+  return now <= until;
+}
+
 std::string micro_time(std::chrono::system_clock::time_point time) {
   const auto micros =
       std::chrono::duration_cast<std::chrono::microseconds>(time.time_since_epoch()).count();

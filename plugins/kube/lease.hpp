@@ -38,6 +38,10 @@ struct LeaseRecord {
 [[nodiscard]] nlohmann::json released(nlohmann::json lease, const std::string& now);
 [[nodiscard]] nlohmann::json new_lease(const std::string& ns, const std::string& name);
 
+// Somebody has the Lease at that time, by the times that it says. One without a readable time is
+// held: its holder's word stands against nothing.
+[[nodiscard]] bool held_at(const nlohmann::json& lease, std::chrono::system_clock::time_point now);
+
 // metav1.MicroTime, UTC.
 [[nodiscard]] std::string micro_time(std::chrono::system_clock::time_point time);
 

@@ -1,6 +1,8 @@
 // See election.hpp.
 #include "election.hpp"
 
+#include <thread>
+
 namespace egw::local {
 
 using namespace std::chrono_literals;
@@ -8,6 +10,7 @@ using namespace std::chrono_literals;
 namespace {
 constexpr auto kOpenPatience = 5s;
 constexpr auto kReadPatience = 2s;
+constexpr auto kStampSeen = 1200ms;  // longer than a leader's period
 }  // namespace
 
 LocalElection::LocalElection(std::string_view config_json, std::string_view identity,
@@ -34,8 +37,24 @@ sdk::Status LocalElection::campaign(sdk::ElectionSink sink) {
 
 void LocalElection::resign() { campaign_.reset(); }
 
+// A holder with the lock lives as long as the kernel keeps its lock. One without it (it took over
+// from a leader that hung, or the file was removed) is seen to live by the stamp that it raises.
+bool LocalElection::led() {
+  const auto read = [this] {
+    return database_.use(std::chrono::steady_clock::now() + kReadPatience).office->read();
+  };
+  const OfficeRow row = read();
+  if (row.holder.empty()) return false;
+  if (OfficeLock::taken(database_.leader_path())) return true;
+  std::this_thread::sleep_for(kStampSeen);
+  const OfficeRow now = read();
+  return !now.holder.empty() && !(now == row);
+}
+
 sdk::Status LocalElection::health() {
   try {
+    const bool somebody = campaign_ != nullptr || led();
+    if (!somebody) return sdk::fail(sdk::Code::kNotFound, "nobody leads", config_.path);
     (void)database_.use(std::chrono::steady_clock::now() + kReadPatience).office->read();
   } catch (const SqlError& error) {
     return database_.failed(error);

@@ -24,6 +24,8 @@ class LocalElection : public sdk::LeaderElection {
   sdk::Status health() override;
 
  private:
+  [[nodiscard]] bool led();
+
   const ElectionConfig config_;
   const std::string identity_;
   const sdk::Host host_;

@@ -25,6 +25,11 @@ void OfficeLock::open_file() {
                      errno);
 }
 
+bool OfficeLock::taken(const std::string& path) {
+  const Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+  return file && byte_is_locked(file, 0);
+}
+
 bool OfficeLock::take() {
   if (!current()) open_file();
   if (!locked_) locked_ = lock_byte(file_, 0, true);

@@ -17,6 +17,8 @@ class OfficeLock {
   OfficeLock(const OfficeLock&) = delete;
   OfficeLock& operator=(const OfficeLock&) = delete;
 
+  // Whether anybody has the lock of that file; takes nothing.
+  [[nodiscard]] static bool taken(const std::string& path);
   // Does not wait. False: somebody else has it. Throws sdk::Failure when the file cannot be made.
   bool take();
   // Whether this object has the lock and the path still leads to the file that is locked.

@@ -1,11 +1,15 @@
 """An EIP moves when its owner's node, agent or uplink fails, within the bound, without a leak."""
 
+import json
 import os
 import signal
 import time
 
 import pytest
 from conftest import EIP4, EIP6, GATEWAY, events, placed, policy, result_line, sources, wait_source
+
+from lab import net
+from lab.cluster import SERVER4
 
 RUNS = int(os.environ.get("EGW_RUNS", "1"))
 MONITOR, UPDATE, EVICT = (float(x) for x in os.environ.get("EGW_TIMEOUTS", "1/1/3").split("/"))
@@ -85,6 +89,26 @@ def test_lost_uplink_is_told_by_the_agent_itself(steady):
     result_line("gap uplink lost", v4_ms=r4["gap_ms"], v6_ms=r6["gap_ms"], moved_s=round(moved, 2), limit_ms=1000)
     assert moved <= 1.0, f"the EIP moved after {moved:.2f} s"
     assert r4["gap_ms"] <= 1000 and r6["gap_ms"] <= 1000
+    assert leaks(steady) == []
+
+
+def test_an_uplink_that_loses_its_address_is_told_by_the_agent_itself(steady):
+    """A lease that ends, `ip addr flush`: nothing reaches the node through the tunnel any more."""
+    old = steady.owner("egw", EIP4)
+    mac = steady.get("egt", old)["status"]["tunnel"]["mac"]
+    old, moved, r4, r6 = gap_run(steady, lambda n: net.batch(
+        steady.ns(n), f"addr del {steady.address(n)}/16 dev eth0"), 1.0)
+    result_line("gap uplink's address lost", v4_ms=r4["gap_ms"], v6_ms=r6["gap_ms"], moved_s=round(moved, 2),
+                limit_ms=1000)
+    assert moved <= 1.0, f"the EIP moved after {moved:.2f} s"
+    assert r4["gap_ms"] <= 1000 and r6["gap_ms"] <= 1000
+    status = steady.get("egt", old)["status"]
+    down = next(c for c in status["conditions"] if c["type"] == "UplinkDown")
+    assert status["phase"] == "Failed" and (down["status"], down["reason"]) == ("True", "NoAddress")
+    device = net.run("ip", "-n", steady.ns(old), "-j", "link", "show", "egress.vxlan")
+    assert json.loads(device)[0]["address"] == status["tunnel"]["mac"] == mac
+    net.batch(steady.ns(old), f"addr add {steady.address(old)}/16 dev eth0", f"route add default via {SERVER4}")
+    steady.wait("egt", old, lambda t: t["status"]["phase"] == "Ready")
     assert leaks(steady) == []
 
 

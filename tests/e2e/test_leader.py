@@ -34,6 +34,25 @@ def test_killed_leader_is_replaced_and_nothing_moves(shop):
     assert shop.source("pod1") == EIP4
 
 
+def test_status_says_that_no_controller_lives(shop):
+    """The row and the ClusterInfo name the last leader for ever; failover is off all the same."""
+    assert leader(shop)["holder"]
+    last = replica(shop, leader(shop)["holder"])
+    others = [i for i in range(shop.controllers) if i != last]
+    for i, number in [(i, signal.SIGTERM) for i in others] + [(last, signal.SIGKILL)]:
+        shop.controller(i).stop(number)
+    begin = time.monotonic()
+    done = shop.egw("status", "-o", "json", check=False)
+    assert time.monotonic() - begin < 3 and done.returncode == 1
+    status = json.loads(done.stdout)
+    assert [p["reason"] for p in status["problems"]] == ["NoLeader"] and status["leader"]["holder"] == ""
+    shop.controller(last).start()
+    next_leader(shop, {"holder": ""}, 10)
+    shop.controller(last).stop(signal.SIGTERM)
+    begin = time.monotonic()
+    assert shop.egw("status", check=False).returncode == 1 and time.monotonic() - begin < 3
+
+
 def test_stopped_leader_loses_its_office_and_cannot_write(shop):
     before = leader(shop)
     stopped = shop.controller(replica(shop, before["holder"]))

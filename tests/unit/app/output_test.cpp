@@ -380,8 +380,21 @@ TEST(Status, NamesEveryProblem) {
   EXPECT_EQ(problems_of(in), json::array({silent}));
 
   in = healthy();
+  in.leaderless = "nobody leads";
+  EXPECT_EQ(problems_of(in)[0]["reason"], "NoLeader");
+  EXPECT_EQ(make_status(in)["leader"]["holder"], "") << "who is dead is not named as leader";
   in.now_ms += 60000;
-  EXPECT_EQ(problems_of(in)[0]["reason"], "HeartbeatOld");
+  EXPECT_EQ(problems_of(in)[1]["reason"], "HeartbeatOld");
+  EXPECT_THAT(problems_of(in)[1]["message"], testing::HasSubstr("nobody leads"));
+
+  in = healthy();
+  in.now_ms += 60000;
+  EXPECT_THAT(problems_of(in)[0]["message"], testing::Not(testing::HasSubstr("egw controller")));
+  model::Condition suspect;
+  suspect.type = "StoreSuspect";
+  suspect.status = true;
+  model::set_condition(in.infos[0].status.conditions, std::move(suspect), 1);
+  EXPECT_THAT(problems_of(in).dump(), testing::HasSubstr("(StoreSuspect)"));
 
   in = healthy();
   in.gateways[0].status.conditions[0].status = false;

@@ -203,6 +203,25 @@ TEST_F(Election, ARemovedLockFileNeverMakesTwoLeadersOfOneEpoch) {
   EXPECT_EQ(a.line(), "observed b 2");
 }
 
+TEST_F(Election, WhoDoesNotStandIsToldWhetherSomebodyLeads) {
+  LocalElection asks(json{{"path", folder.db()}}.dump(), "asks", sdk::Host());
+  EXPECT_EQ(asks.health().code, sdk::Code::kNotFound) << "nobody has led yet";
+  Candidate a(folder.db(), "a"), b(folder.db(), "b");
+  EXPECT_EQ(a.until("elected"), "elected 1");
+  EXPECT_TRUE(asks.health().ok());
+  EXPECT_TRUE(asks.health().ok()) << "asking takes nothing";
+  a.signal(SIGKILL);
+  EXPECT_EQ(b.until("elected"), "elected 2");
+  EXPECT_TRUE(asks.health().ok());
+  b.signal(SIGKILL);
+  const auto nobody = [&] { return asks.health().code == sdk::Code::kNotFound; };
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+  while (!nobody() && std::chrono::steady_clock::now() < end) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  }
+  EXPECT_TRUE(nobody()) << "the row names b for ever";
+}
+
 TEST_F(Election, OneCampaignAtATime) {
   LocalElection e(json{{"path", folder.db()}}.dump(), "a", sdk::Host());
   std::atomic<int> elected{0};
