@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "common/nftables/changes.hpp"
+#include "folder.hpp"
 
 namespace egw::ebpf {
 namespace {
@@ -103,6 +104,11 @@ sdk::Status probe_programs(const Config& config, sdk::ProbeSink& out) {
                 : tcx                            ? "by tcx"
                       : "by clsact: this kernel has no tcx (it came with 6.6)");
     if (config.fast_path) probe_fast_path(out);
+    if (sdk::Status s = check_folder(config.pin_path); !s.ok()) {
+      out.finding(false, "Bpffs", s.text());
+      return sdk::fail(sdk::Code::kUnsupported, "the ebpf datapath cannot run here; see findings");
+    }
+    out.finding(true, "Bpffs", "maps and links can be pinned in " + config.pin_path);
     return sdk::ok();
   } catch (const sdk::Failure& failure) {
     out.finding(false, "BpfPrograms", failure.status().text());
@@ -265,8 +271,10 @@ void BpfPrograms::sync(const common::Tables::Past* before, const sdk::State& sta
     remove(maps.classes[index(t)], prepared.classes[index(t)]);
     remove(maps.cluster[index(t)], prepared.cluster[index(t)]);
   }
-  const std::uint64_t lost = kernel_.attach(device, desired.node().parent_device);
-  if (before != nullptr && lost != 0) repairs["BPF program"] += lost;
+  const Mended mended = kernel_.attach(device, desired.node().parent_device);
+  if (before == nullptr) return;
+  if (mended.programs != 0) repairs["BPF program"] += mended.programs;
+  if (mended.pins != 0) repairs["BPF pin"] += mended.pins;
 }
 
 void BpfPrograms::step_egresses(const Desired& before, const Desired& desired) {
@@ -329,10 +337,13 @@ void BpfPrograms::step(const Desired* before, const Desired& desired,
 }
 
 sdk::Status BpfPrograms::health() {
-  if (kernel_.loaded() == nullptr) return sdk::ok();
-  const std::string lost = kernel_.missing();
-  if (lost.empty()) return sdk::ok();
-  return sdk::fail(sdk::Code::kUnavailable, "has lost its BPF program", lost);
+  return kernel_.loaded() == nullptr ? sdk::ok() : kernel_.health();
+}
+
+void BpfPrograms::add_failures(std::vector<common::ObjectFailure>& out) {
+  for (auto& [where, text] : kernel_.faults()) {
+    out.push_back({sdk::ObjectType::kNode, where, text});
+  }
 }
 
 void BpfPrograms::counters(const Desired* desired, sdk::CounterSink& out) {

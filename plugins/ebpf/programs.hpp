@@ -37,6 +37,7 @@ class BpfPrograms : public common::Programs {
   void step(const common::Desired* before, const common::Desired& desired,
             const std::vector<common::SourceChange>& changes,
             std::vector<common::Nft::ElementFailure>& failures) override;
+  void add_failures(std::vector<common::ObjectFailure>& out) override;
   sdk::Status health() override;
   void counters(const common::Desired* desired, sdk::CounterSink& out) override;
   void observe(const common::Desired* desired, nlohmann::json& out) override;
