@@ -43,8 +43,8 @@ class Loaded {
   // Adds or replaces; what there is no room for is answered, the rest is written.
   std::vector<Refused> put(common::Table t, const Endpoints& endpoints);
   void remove(common::Table t, const std::vector<sdk::Address>& endpoints);
-  [[nodiscard]] const Counts& steered() const { return *steered_; }
-  [[nodiscard]] const Counts& judged() const { return *judged_; }
+  [[nodiscard]] Counts& steered() { return *steered_; }
+  [[nodiscard]] Counts& judged() { return *judged_; }
   enum class Program : std::uint8_t { kPod, kPodFast, kTunnel, kBackFast };
   [[nodiscard]] int program(Program which) const;
   [[nodiscard]] bool fast() const { return fast_; }

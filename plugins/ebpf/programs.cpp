@@ -143,6 +143,35 @@ void BpfPrograms::sync_settings(const Desired& desired, int device, std::uint32_
   }
 }
 
+void BpfPrograms::start_counts(const Desired* before, const Desired& desired) {
+  Loaded& loaded = *kernel_.loaded();
+  Counted now;
+  for (const auto& [id, plan] : desired.egresses()) now.egresses.set(id & EGW_ID_MASK);
+  for (const Table t : kFamilies) {
+    for (const auto& [name, kept] : desired.class_tables(t)) {
+      now.classes.set(kept.table->number & EGW_ID_MASK);
+    }
+  }
+  for (std::uint32_t i = 0; counted_ && i < EGW_IDS; ++i) {
+    if (now.egresses[i] && !counted_->egresses[i]) loaded.steered().clear(i);
+    if (now.classes[i] && !counted_->classes[i]) loaded.judged().clear(i);
+  }
+  counted_ = now;
+  if (before == nullptr) return;
+  // One went and another came in one change.
+  common::each_surplus(desired.egresses(), before->egresses(),
+                       [&](std::uint32_t id, const common::EgressPlan& p) {
+                         const auto was = before->egresses().find(id);
+                         if (was == before->egresses().end()) return;
+                         const auto same = [&](std::size_t f) {
+                           return p.address[f] && p.address[f] == was->second.address[f];
+                         };
+                         const bool known = was->second.address[0] || was->second.address[1];
+                         if (known && !same(0) && !same(1))
+                           loaded.steered().clear(id & EGW_ID_MASK);
+                       });
+}
+
 void BpfPrograms::sync_arrays(const common::Tables::Past* before, const Desired& desired,
                               common::Repairs& repairs) {
   Loaded& loaded = *kernel_.loaded();
@@ -262,6 +291,7 @@ void BpfPrograms::sync(const common::Tables::Past* before, const sdk::State& sta
                        std::vector<common::SourceChange>& changes) {
   const MapSet& maps = kernel_.loaded()->maps();
   sync_settings(desired, device, mtu);
+  start_counts(before != nullptr ? &before->desired : nullptr, desired);
   sync_arrays(before, desired, repairs);
   Prepared prepared = std::exchange(prepared_, {});
   std::move(prepared.failures.begin(), prepared.failures.end(), std::back_inserter(failures));
@@ -305,7 +335,10 @@ void BpfPrograms::step(const Desired* before, const Desired& desired,
                        const std::vector<common::SourceChange>& changes,
                        std::vector<common::Nft::ElementFailure>& failures) {
   const MapSet& maps = kernel_.load().maps();
-  if (before != nullptr) step_egresses(*before, desired);
+  if (before != nullptr) {
+    start_counts(before, desired);
+    step_egresses(*before, desired);
+  }
   const bool classes = before != nullptr && !before->same_classes(desired);
   const auto collect = [](Elements& out) {
     return [&out](const std::string&, const common::ClassTables& kept) {

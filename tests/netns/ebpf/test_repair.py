@@ -161,6 +161,54 @@ def test_probe_mounts_nothing():
         assert "egw" in rig.sh("n1", "ls /sys/fs/bpf").split()
 
 
+def steered(driver):
+    counters = driver.must("counters")["counters"]
+    return {k: v for k, v in counters.items() if k.startswith(("steered_packets", "class_packets"))}
+
+
+@pytest.mark.parametrize("step", [False, True], ids=["full", "steps"])
+def test_a_used_id_counts_from_zero(step):
+    """An egress IP, and a class, that get a number which others had before."""
+    with Rig(nodes=2, datapath="ebpf", config={}) as rig:
+        rig.egress(7, EIP4, EIP6, owner="n2")
+        pod = rig.pod("n1")
+        rig.steer(pod, ALL + [("10.9.0.0/16", "drop")])
+        rig.apply()
+        for _ in range(5):
+            assert pod.source(4) == EIP4
+        driver = rig.driver("n1")
+        counted = steered(driver)
+        assert counted["steered_packets_total{egress=7}"] >= 5 and len(counted) >= 2, counted
+        assert rig.apply("n1") and steered(driver) == counted, "a full apply keeps them"
+        rig.restart("n1", kill=True)
+        rig.apply("n1")
+        driver = rig.driver("n1")
+        assert steered(driver) == counted, "so does another process"
+        rules = [("0.0.0.0/0", 7), ("::/0", 7), ("10.77.0.0/16", "drop")]
+        if step:
+            rig.delta("n1", deleted={"endpoints": [pod.ipv4, pod.ipv6]})
+            rig.delta("n1", deleted={"egresses": [7], "classes": [1]})
+            assert steered(driver) == {}
+            del rig.egresses[7]
+            rig.egress(7, "10.6.1.99", "fd00::99", owner="n2")
+            new = next(e for e in rig.change("n1")["egresses"] if e["id"] == 7)
+            rig.generations["n1"] = rig.generation - 1  # that change has not been applied
+            rig.generation -= 1
+            assert rig.delta("n1", egresses=[new], classes=[{"id": 2, "rules": [
+                {"destination": d, **({"action": a} if isinstance(a, str) else {"action": "egress", "egressID": a})}
+                for d, a in rules]}])["ok"]
+        else:
+            rig.endpoints.clear()
+            rig.classes.clear()
+            del rig.egresses[7]
+            rig.apply("n1")
+            assert steered(driver) == {}
+            rig.egress(7, "10.6.1.99", "fd00::99", owner="n2")
+            rig.steer(pod, rules)
+            rig.apply("n1")
+        assert steered(driver) == {}, "no packet has been sent since"
+
+
 def test_watching_costs_little():
     """200 interfaces, each asked every second."""
     with Rig(nodes=1, datapath="ebpf", config={}) as rig:
