@@ -15,6 +15,7 @@
 
 #include "common/rtnl.hpp"
 #include "egw/sdk/status.hpp"
+#include "folder.hpp"
 
 namespace egw::ebpf {
 namespace {
@@ -150,6 +151,14 @@ bool Attachment::alive() const {
   bpf_tc_hook hook = hook_of(interface_, side_);
   bpf_tc_opts opts = options();
   return bpf_tc_query(&hook, &opts) == 0 && opts.prog_id == program_id_;
+}
+
+bool Attachment::pinned() const { return method_ != Method::kTcx || is_pinned(pin_); }
+
+bool Attachment::pin_again() const {
+  if (pinned()) return false;
+  pin(link_, pin_);
+  return true;
 }
 
 void Attachment::detach() {

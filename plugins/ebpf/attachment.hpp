@@ -29,6 +29,10 @@ class Attachment {
   [[nodiscard]] int interface() const { return interface_; }
   // The interface is there and has the program.
   [[nodiscard]] bool alive() const;
+  // A tcx link is; a classifier needs no pin.
+  [[nodiscard]] bool pinned() const;
+  // True if it was not. Throws sdk::Failure.
+  [[nodiscard]] bool pin_again() const;
   void detach();
 
  private:

@@ -3,15 +3,14 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <egw.skel.h>  // generated from bpf/egw.bpf.c
-#include <linux/magic.h>
 #include <linux/rtnetlink.h>
+#include <netlink/msg.h>
 #include <poll.h>
 #include <sys/eventfd.h>
-#include <sys/mount.h>
 #include <sys/socket.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -20,18 +19,16 @@
 #include <utility>
 
 #include "common/rtnl.hpp"
+#include "folder.hpp"
 
 namespace egw::ebpf {
 namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kBpffs = "/sys/fs/bpf";
-
-bool is_bpffs(const fs::path& path) {
-  struct statfs s {};
-  return ::statfs(path.c_str(), &s) == 0 && static_cast<std::uint64_t>(s.f_type) == BPF_FS_MAGIC;
-}
+// How long a program may be away before it is missed, in milliseconds: for each interface two calls
+// of the kernel, a microsecond each.
+constexpr int kLookPause = 1000;
 
 // The last words of what the verifier says.
 std::string last_words(const std::string& log) {
@@ -42,26 +39,6 @@ std::string last_words(const std::string& log) {
 }
 
 }  // namespace
-
-void prepare_folder(const std::string& folder) {
-  const fs::path path(folder);
-  const auto inside = path.lexically_relative(kBpffs);
-  if (!inside.empty() && *inside.begin() != ".." && !is_bpffs(kBpffs) &&
-      ::mount("bpf", std::string(kBpffs).c_str(), "bpf", MS_NOSUID | MS_NODEV | MS_NOEXEC,
-              "mode=0700") != 0) {
-    throw sdk::Failure(sdk::Code::kUnavailable,
-                       "cannot be mounted: mount bpffs there, or set "
-                       "plugins.datapath.config.pinPath to a folder of a bpffs",
-                       std::string(kBpffs), errno);
-  }
-  std::error_code error;
-  fs::create_directories(path / "links", error);
-  if (error || !is_bpffs(path)) {
-    throw sdk::Failure(sdk::Code::kUnavailable,
-                       "is no folder of a bpffs: set plugins.datapath.config.pinPath to one",
-                       folder, error.value());
-  }
-}
 
 Loaded::Loaded(const std::string& folder, bool fast) : fast_(fast) {
   std::string wrong = load(folder);
@@ -119,6 +96,29 @@ std::string Loaded::load(const std::string& folder) {
   errno = error;
   const std::string words = last_words(log);
   return words.empty() ? "no word of the verifier" : words;
+}
+
+bool Loaded::pinned() const {
+  const bpf_map* map = nullptr;
+  bpf_object__for_each_map(map, skeleton_->obj) {
+    const char* path = bpf_map__pin_path(map);
+    if (path != nullptr && !is_pinned(path)) return false;
+  }
+  return true;
+}
+
+std::uint64_t Loaded::pin_again() {
+  std::uint64_t made = 0;
+  const bpf_map* map = nullptr;
+  bpf_object__for_each_map(map, skeleton_->obj) {
+    const char* path = bpf_map__pin_path(map);
+    if (path == nullptr || is_pinned(path)) continue;
+    std::error_code ignored;  // pin() says what is wrong
+    fs::create_directories(fs::path(path).parent_path(), ignored);
+    pin(bpf_map__fd(map), path);
+    ++made;
+  }
+  return made;
 }
 
 Loaded::~Loaded() { egw_bpf__destroy(skeleton_); }
@@ -232,34 +232,34 @@ void Kernel::watch_interfaces() {
   }
 }
 
-std::string Kernel::pin(int interface, Side side) const {
+std::string Kernel::pin_of(int interface, Side side) const {
   return folder_ + "/links/" + (side == Side::kIngress ? "in" : "out") + std::to_string(interface);
 }
 
-void Kernel::attach_one(int interface, Side side, Loaded::Program program, std::uint64_t& lost) {
+sdk::Status Kernel::attach_one(int interface, Side side, Loaded::Program program) {
   const auto at = attachments_.find({interface, side});
+  bool lost = false;
   if (at != attachments_.end()) {
-    const bool alive = at->second.attachment.alive();
-    if (alive && at->second.program == program) return;
+    lost = !at->second.attachment.alive();
+    if (!lost && at->second.program == program) return sdk::ok();
     // A program in place of another one replaces it in one step. What a new interface is for is not
     // known when it comes.
-    if (!alive) {
-      ++lost;
-      at->second.attachment.detach();
-    }
+    if (lost) at->second.attachment.detach();
     attachments_.erase(at);
   }
   try {
     attachments_.emplace(std::pair(interface, side),
                          Placed{program, Attachment(method_, loaded_->program(program), interface,
-                                                    side, pin(interface, side))});
+                                                    side, pin_of(interface, side))});
+    mended_.programs += lost ? 1 : 0;
   } catch (const sdk::Failure& failure) {
-    if (failure.status().sys_errno != ENODEV) throw;
+    if (failure.status().sys_errno != ENODEV) return failure.status();
   }
+  return sdk::ok();
 }
 
-std::uint64_t Kernel::attach_locked() {
-  std::uint64_t lost = 0;
+void Kernel::attach_locked() {
+  faults_.clear();
   auto socket = common::NetlinkSocket::open(NETLINK_ROUTE);
   if (!socket) throw sdk::Failure(socket.status());
   using Program = Loaded::Program;
@@ -284,18 +284,49 @@ std::uint64_t Kernel::attach_locked() {
     at->second.attachment.detach();
     at = attachments_.erase(at);
   }
-  for (const auto& [place, program] : wanted) attach_one(place.first, place.second, program, lost);
-  return lost;
+  sdk::Status of_tunnel = sdk::ok();
+  for (const auto& [place, program] : wanted) {
+    const sdk::Status s = attach_one(place.first, place.second, program);
+    if (s.ok()) continue;
+    // The others shall have theirs; tried again at every look.
+    faults_.insert_or_assign(s.what, s.text() +
+                                         ": packets that come by it are not steered; see "
+                                         "what else is attached there (tc filter show)");
+    if (place.first == tunnel_) of_tunnel = s;
+  }
+  pin_again();
+  if (!of_tunnel.ok()) throw sdk::Failure(std::move(of_tunnel));  // nothing is steered without it
 }
 
-std::uint64_t Kernel::attach(int tunnel, const std::string& skip) {
+// Pins that somebody has removed, or a bpffs that has been unmounted: the next process would find
+// nothing to go on with, and links end with this one.
+void Kernel::pin_again() {
+  if (pinned()) return;
+  try {
+    prepare_folder(folder_);
+    mended_.pins += loaded_->pin_again();
+    for (const auto& [place, placed] : attachments_) {
+      mended_.pins += placed.attachment.pin_again() ? 1 : 0;
+    }
+  } catch (const sdk::Failure& failure) {
+    faults_.insert_or_assign(folder_, failure.status().text());
+  }
+}
+
+bool Kernel::pinned() const {
+  return loaded_->pinned() &&
+         std::all_of(attachments_.begin(), attachments_.end(),
+                     [](const auto& a) { return a.second.attachment.pinned(); });
+}
+
+Mended Kernel::attach(int tunnel, const std::string& skip) {
   const std::scoped_lock lock(mutex_);
   tunnel_ = tunnel;
   skip_ = skip;
-  const std::uint64_t lost = attach_locked();
+  attach_locked();
   if (!attached_) remove_leftovers();
   attached_ = true;
-  return lost;
+  return std::exchange(mended_, {});
 }
 
 // Of a former process: maps of another layout, links that are not wanted any more.
@@ -307,43 +338,106 @@ void Kernel::remove_leftovers() {
     if (name != ours && name != "links") fs::remove_all(entry.path(), ignored);
   }
   std::set<std::string> used;
-  for (const auto& [place, placed] : attachments_) used.insert(pin(place.first, place.second));
+  for (const auto& [place, placed] : attachments_) used.insert(pin_of(place.first, place.second));
   for (const auto& entry : fs::directory_iterator(folder_ + "/links", ignored)) {
     if (used.count(entry.path()) == 0) fs::remove(entry.path(), ignored);
   }
 }
 
-// Interfaces that come: a pod's is made before the pod has an address that anybody could steer.
-void Kernel::run() {
-  auto socket = common::NetlinkSocket::open(NETLINK_ROUTE);
-  if (!socket) return host_.error("ebpf: new interfaces cannot be seen: " + socket.status().text());
-  int group = RTNLGRP_LINK;
-  setsockopt(socket->fd(), SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof(group));
-  std::string buffer(64UL * 1024, '\0');
+namespace {
+
+// Whether interfaces have come, gone or changed, or what stood at one has gone. Reads all there is.
+bool read_events(const common::NetlinkSocket& socket, std::string& buffer) {
+  bool change = false;
   for (;;) {
-    pollfd fds[2] = {{stop_, POLLIN, 0}, {socket->fd(), POLLIN, 0}};
-    if (::poll(fds, 2, -1) < 0 && errno != EINTR) return;
-    if (fds[0].revents != 0) return;
-    if (fds[1].revents == 0) continue;
-    while (::recv(socket->fd(), buffer.data(), buffer.size(), MSG_DONTWAIT) > 0) {
+    const ssize_t n = ::recv(socket.fd(), buffer.data(), buffer.size(), MSG_DONTWAIT);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0 && errno == ENOBUFS) {
+      change = true;  // some were lost
+      continue;
     }
-    const std::scoped_lock lock(mutex_);
-    if (!attached_) continue;
-    try {
-      if (attach_locked() != 0) host_.drifted("BPF program detached");
-    } catch (const sdk::Failure& failure) {
-      host_.error("ebpf: " + failure.status().text());
-      host_.drifted("BPF programs not attached");
+    if (n <= 0) return change;
+    int rest = static_cast<int>(n);
+    for (auto* h = reinterpret_cast<nlmsghdr*>(buffer.data()); nlmsg_ok(h, rest);
+         h = nlmsg_next(h, &rest)) {
+      const auto type = h->nlmsg_type;
+      change = change || type == RTM_NEWLINK || type == RTM_DELLINK || type == RTM_DELTFILTER ||
+               type == RTM_DELQDISC || type == RTM_DELCHAIN;
     }
   }
 }
 
-std::string Kernel::missing() {
+}  // namespace
+
+// Interfaces that come: a pod's is made before the pod has an address that anybody could steer. And
+// what somebody takes away: the kernel tells of classifiers; for links and pins it is asked.
+void Kernel::run() {
+  auto socket = common::NetlinkSocket::open(NETLINK_ROUTE);
+  if (!socket) return host_.error("ebpf: new interfaces cannot be seen: " + socket.status().text());
+  for (const int group : {RTNLGRP_LINK, RTNLGRP_TC}) {
+    setsockopt(socket->fd(), SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof(group));
+  }
+  std::string buffer(64UL * 1024, '\0');
+  for (;;) {
+    pollfd fds[2] = {{stop_, POLLIN, 0}, {socket->fd(), POLLIN, 0}};
+    const int ready = ::poll(fds, 2, kLookPause);
+    if (ready < 0 && errno != EINTR) return;
+    if (fds[0].revents != 0) return;
+    const bool change = fds[1].revents != 0 && read_events(*socket, buffer);
+    if (change || ready == 0) look(change);
+  }
+}
+
+void Kernel::look(bool change) {
+  std::string what, fault;
+  {
+    const std::scoped_lock lock(mutex_);
+    if (!attached_ || (!change && intact())) return;
+    const Mended before = mended_;
+    const auto known = faults_;
+    try {
+      attach_locked();
+    } catch (const sdk::Failure& failure) {
+      faults_.insert_or_assign(failure.status().what, failure.status().text());
+    }
+    for (const auto& [where, text] : faults_) {
+      if (known.count(where) == 0) fault = text;
+    }
+    if (!fault.empty()) what = "BPF programs or pins, which could not be put back";
+    if (mended_.pins != before.pins) what = "BPF pins removed";
+    if (mended_.programs != before.programs) what = "BPF program detached";
+  }
+  if (!fault.empty()) host_.error("ebpf: " + fault);
+  if (what.empty()) return;
+  if (fault.empty()) host_.warn("changed by somebody else: " + what);
+  host_.drifted(what);
+}
+
+bool Kernel::intact() const {
+  if (!faults_.empty() || !pinned()) return false;
+  // Of classifiers the kernel tells by itself, and asking costs more.
+  return method_ != Method::kTcx ||
+         std::all_of(attachments_.begin(), attachments_.end(),
+                     [](const auto& a) { return a.second.attachment.alive(); });
+}
+
+std::map<std::string, std::string> Kernel::faults() {
+  const std::scoped_lock lock(mutex_);
+  return faults_;
+}
+
+sdk::Status Kernel::health() {
   const std::scoped_lock lock(mutex_);
   for (const auto& [place, placed] : attachments_) {
-    if (!placed.attachment.alive()) return "interface " + std::to_string(place.first);
+    if (placed.attachment.alive()) continue;
+    return sdk::fail(sdk::Code::kUnavailable, "has lost its BPF program",
+                     "interface " + std::to_string(place.first));
   }
-  return {};
+  if (!attached_ || pinned()) return sdk::ok();
+  return sdk::fail(sdk::Code::kUnavailable,
+                   "BPF maps or links are not pinned there any more: steering would end with this "
+                   "process; mount the bpffs again",
+                   folder_);
 }
 
 std::string Kernel::method_text() const { return method_ == Method::kTcx ? "tcx" : "clsact"; }
@@ -358,6 +452,8 @@ sdk::Status Kernel::purge() {
     for (const auto& [place, placed] : attachments_) remove_empty_clsact(*socket, place.first);
   }
   attachments_.clear();
+  faults_.clear();
+  mended_ = {};
   attached_ = false;
   loaded_.reset();
   detach_everywhere(*socket);

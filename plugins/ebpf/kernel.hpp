@@ -43,11 +43,15 @@ class Loaded {
   // Adds or replaces; what there is no room for is answered, the rest is written.
   std::vector<Refused> put(common::Table t, const Endpoints& endpoints);
   void remove(common::Table t, const std::vector<sdk::Address>& endpoints);
-  [[nodiscard]] const Counts& steered() const { return *steered_; }
-  [[nodiscard]] const Counts& judged() const { return *judged_; }
+  [[nodiscard]] Counts& steered() { return *steered_; }
+  [[nodiscard]] Counts& judged() { return *judged_; }
   enum class Program : std::uint8_t { kPod, kPodFast, kTunnel, kBackFast };
   [[nodiscard]] int program(Program which) const;
   [[nodiscard]] bool fast() const { return fast_; }
+  // Of the maps, by their paths.
+  [[nodiscard]] bool pinned() const;
+  // Those that have lost their pin; how many. Throws sdk::Failure.
+  std::uint64_t pin_again();
   // The maps are new, and nobody has been told so yet: they hold nothing.
   [[nodiscard]] bool take_fresh() { return std::exchange(fresh_, false); }
 
@@ -65,6 +69,11 @@ class Loaded {
 
 enum class Attach : std::uint8_t { kAuto, kTcx, kClsact };
 
+// What somebody else had taken away, and is there again.
+struct Mended {
+  std::uint64_t programs = 0, pins = 0;
+};
+
 class Kernel {
  public:
   // folder: of this node in bpffs. Changes nothing in the kernel.
@@ -76,11 +85,13 @@ class Kernel {
   // Loads at the first call, or answers what is loaded. Throws sdk::Failure.
   Loaded& load();
   [[nodiscard]] Loaded* loaded() { return loaded_.get(); }
-  // Attaches what is not attached; from now on also to interfaces that come. How many that had been
-  // attached were not any more. tunnel: the index of the tunnel device, 0: none; skip: an interface
-  // by which no pod's packets come.
-  std::uint64_t attach(int tunnel, const std::string& skip);
-  [[nodiscard]] std::string missing();  // "" or the interface that lost its program
+  // Attaches what is not attached; from now on also to interfaces that come, and whatever somebody
+  // takes away. What has been mended since the last call. tunnel: the index of the tunnel device,
+  // 0: none; skip: an interface by which no pod's packets come. Throws sdk::Failure.
+  Mended attach(int tunnel, const std::string& skip);
+  // What could not be done at the last look: an interface, or the folder, and why.
+  [[nodiscard]] std::map<std::string, std::string> faults();
+  [[nodiscard]] sdk::Status health();
   [[nodiscard]] std::string method_text() const;
   [[nodiscard]] bool fast() const { return loaded_ && loaded_->fast(); }
   sdk::Status purge();
@@ -88,10 +99,14 @@ class Kernel {
  private:
   void watch_interfaces();  // by run(), on a thread
   void run();
-  std::uint64_t attach_locked();
+  void look(bool change);
+  [[nodiscard]] bool intact() const;
+  void attach_locked();
   void remove_leftovers();
-  void attach_one(int interface, Side side, Loaded::Program program, std::uint64_t& lost);
-  [[nodiscard]] std::string pin(int interface, Side side) const;
+  sdk::Status attach_one(int interface, Side side, Loaded::Program program);
+  void pin_again();
+  [[nodiscard]] bool pinned() const;
+  [[nodiscard]] std::string pin_of(int interface, Side side) const;
 
   std::string folder_;
   Attach wish_;
@@ -108,11 +123,10 @@ class Kernel {
     Attachment attachment;
   };
   std::map<std::pair<int, Side>, Placed> attachments_;
+  std::map<std::string, std::string> faults_;
+  Mended mended_;
   int stop_ = -1;
   std::thread thread_;
 };
-
-// Makes `folder` ready to pin in; mounts bpffs where /sys/fs/bpf has none. Throws sdk::Failure.
-void prepare_folder(const std::string& folder);
 
 }  // namespace egw::ebpf

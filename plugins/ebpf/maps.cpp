@@ -142,6 +142,14 @@ egw_count Counts::get(std::uint32_t index) const {
   return sum;
 }
 
+void Counts::clear(std::uint32_t index) {
+  for (std::size_t cpu = 0; cpu < possible_cpus(); ++cpu) {
+    egw_count& c = memory_[cpu * EGW_IDS + (index & EGW_ID_MASK)];
+    __atomic_store_n(&c.packets, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&c.bytes, 0, __ATOMIC_RELAXED);
+  }
+}
+
 SharedArray::SharedArray(int map) : memory_(map_into_memory<std::uint64_t>(map, EGW_IDS)) {}
 
 SharedArray::~SharedArray() { munmap(memory_, EGW_IDS * sizeof(std::uint64_t)); }

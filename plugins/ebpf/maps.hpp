@@ -40,6 +40,8 @@ class Counts {
   Counts& operator=(const Counts&) = delete;
 
   [[nodiscard]] egw_count get(std::uint32_t index) const;
+  // From zero on: the index is somebody else's now.
+  void clear(std::uint32_t index);
 
  private:
   egw_count* memory_;

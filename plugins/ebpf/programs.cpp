@@ -11,6 +11,7 @@
 #include <utility>
 
 #include "common/nftables/changes.hpp"
+#include "folder.hpp"
 
 namespace egw::ebpf {
 namespace {
@@ -103,6 +104,11 @@ sdk::Status probe_programs(const Config& config, sdk::ProbeSink& out) {
                 : tcx                            ? "by tcx"
                       : "by clsact: this kernel has no tcx (it came with 6.6)");
     if (config.fast_path) probe_fast_path(out);
+    if (sdk::Status s = check_folder(config.pin_path); !s.ok()) {
+      out.finding(false, "Bpffs", s.text());
+      return sdk::fail(sdk::Code::kUnsupported, "the ebpf datapath cannot run here; see findings");
+    }
+    out.finding(true, "Bpffs", "maps and links can be pinned in " + config.pin_path);
     return sdk::ok();
   } catch (const sdk::Failure& failure) {
     out.finding(false, "BpfPrograms", failure.status().text());
@@ -135,6 +141,35 @@ void BpfPrograms::sync_settings(const Desired& desired, int device, std::uint32_
     throw sdk::Failure(sdk::Code::kInternal, "the kernel refuses an element", "BPF map settings",
                        errno);
   }
+}
+
+void BpfPrograms::start_counts(const Desired* before, const Desired& desired) {
+  Loaded& loaded = *kernel_.loaded();
+  Counted now;
+  for (const auto& [id, plan] : desired.egresses()) now.egresses.set(id & EGW_ID_MASK);
+  for (const Table t : kFamilies) {
+    for (const auto& [name, kept] : desired.class_tables(t)) {
+      now.classes.set(kept.table->number & EGW_ID_MASK);
+    }
+  }
+  for (std::uint32_t i = 0; counted_ && i < EGW_IDS; ++i) {
+    if (now.egresses[i] && !counted_->egresses[i]) loaded.steered().clear(i);
+    if (now.classes[i] && !counted_->classes[i]) loaded.judged().clear(i);
+  }
+  counted_ = now;
+  if (before == nullptr) return;
+  // One went and another came in one change.
+  common::each_surplus(desired.egresses(), before->egresses(),
+                       [&](std::uint32_t id, const common::EgressPlan& p) {
+                         const auto was = before->egresses().find(id);
+                         if (was == before->egresses().end()) return;
+                         const auto same = [&](std::size_t f) {
+                           return p.address[f] && p.address[f] == was->second.address[f];
+                         };
+                         const bool known = was->second.address[0] || was->second.address[1];
+                         if (known && !same(0) && !same(1))
+                           loaded.steered().clear(id & EGW_ID_MASK);
+                       });
 }
 
 void BpfPrograms::sync_arrays(const common::Tables::Past* before, const Desired& desired,
@@ -256,6 +291,7 @@ void BpfPrograms::sync(const common::Tables::Past* before, const sdk::State& sta
                        std::vector<common::SourceChange>& changes) {
   const MapSet& maps = kernel_.loaded()->maps();
   sync_settings(desired, device, mtu);
+  start_counts(before != nullptr ? &before->desired : nullptr, desired);
   sync_arrays(before, desired, repairs);
   Prepared prepared = std::exchange(prepared_, {});
   std::move(prepared.failures.begin(), prepared.failures.end(), std::back_inserter(failures));
@@ -265,8 +301,10 @@ void BpfPrograms::sync(const common::Tables::Past* before, const sdk::State& sta
     remove(maps.classes[index(t)], prepared.classes[index(t)]);
     remove(maps.cluster[index(t)], prepared.cluster[index(t)]);
   }
-  const std::uint64_t lost = kernel_.attach(device, desired.node().parent_device);
-  if (before != nullptr && lost != 0) repairs["BPF program"] += lost;
+  const Mended mended = kernel_.attach(device, desired.node().parent_device);
+  if (before == nullptr) return;
+  if (mended.programs != 0) repairs["BPF program"] += mended.programs;
+  if (mended.pins != 0) repairs["BPF pin"] += mended.pins;
 }
 
 void BpfPrograms::step_egresses(const Desired& before, const Desired& desired) {
@@ -297,7 +335,10 @@ void BpfPrograms::step(const Desired* before, const Desired& desired,
                        const std::vector<common::SourceChange>& changes,
                        std::vector<common::Nft::ElementFailure>& failures) {
   const MapSet& maps = kernel_.load().maps();
-  if (before != nullptr) step_egresses(*before, desired);
+  if (before != nullptr) {
+    start_counts(before, desired);
+    step_egresses(*before, desired);
+  }
   const bool classes = before != nullptr && !before->same_classes(desired);
   const auto collect = [](Elements& out) {
     return [&out](const std::string&, const common::ClassTables& kept) {
@@ -329,10 +370,13 @@ void BpfPrograms::step(const Desired* before, const Desired& desired,
 }
 
 sdk::Status BpfPrograms::health() {
-  if (kernel_.loaded() == nullptr) return sdk::ok();
-  const std::string lost = kernel_.missing();
-  if (lost.empty()) return sdk::ok();
-  return sdk::fail(sdk::Code::kUnavailable, "has lost its BPF program", lost);
+  return kernel_.loaded() == nullptr ? sdk::ok() : kernel_.health();
+}
+
+void BpfPrograms::add_failures(std::vector<common::ObjectFailure>& out) {
+  for (auto& [where, text] : kernel_.faults()) {
+    out.push_back({sdk::ObjectType::kNode, where, text});
+  }
 }
 
 void BpfPrograms::counters(const Desired* desired, sdk::CounterSink& out) {

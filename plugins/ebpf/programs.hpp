@@ -4,7 +4,9 @@
 #pragma once
 
 #include <array>
+#include <bitset>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -37,6 +39,7 @@ class BpfPrograms : public common::Programs {
   void step(const common::Desired* before, const common::Desired& desired,
             const std::vector<common::SourceChange>& changes,
             std::vector<common::Nft::ElementFailure>& failures) override;
+  void add_failures(std::vector<common::ObjectFailure>& out) override;
   sdk::Status health() override;
   void counters(const common::Desired* desired, sdk::CounterSink& out) override;
   void observe(const common::Desired* desired, nlohmann::json& out) override;
@@ -61,10 +64,16 @@ class BpfPrograms : public common::Programs {
   // Answers what shall go after endpoints have changed.
   common::Elements sync_prefixes(int map, std::size_t key_size, const common::Elements& want,
                                  const common::Elements& past, common::Repairs& repairs);
+  // What gets an id or a class's number that somebody had before is counted from zero.
+  void start_counts(const common::Desired* before, const common::Desired& desired);
   void step_egresses(const common::Desired& before, const common::Desired& desired);
 
   Kernel kernel_;
-  bool fresh_ = false;  // during a sync: the maps are new
+  struct Counted {
+    std::bitset<EGW_IDS> egresses, classes;
+  };
+  std::optional<Counted> counted_;  // none: whatever a former process has counted goes on
+  bool fresh_ = false;              // during a sync: the maps are new
   // From prepare() to sync(): what shall go after endpoints have changed, by family; of new maps,
   // which no attached program reads, what the endpoints that they were filled with have changed.
   struct Prepared {

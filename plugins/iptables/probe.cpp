@@ -1,7 +1,13 @@
 // probe(): whether programs and kernel can carry the datapath. Changes nothing: rules are only
-// tried
-// (--test), sets are asked for by type.
+// tried (--test), those of the legacy backend in a network namespace that goes again, because even
+// that makes its tables; sets are asked for by type.
 #include "common/probe.hpp"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <optional>
+#include <thread>
 
 #include "datapath.hpp"
 
@@ -27,6 +33,25 @@ std::string trial(Table t) {
          "\n-A EGW-TRY -j NFQUEUE --queue-num 65535\nCOMMIT\n";
 }
 
+// Every packet of a node passes a legacy table that is there, even an empty one. Without an answer:
+// this process may make no network namespace.
+std::optional<Finished> try_rules(Backend backend, const std::string& program, Table t) {
+  const auto attempt = [&] {
+    return run({program, "--test", "--noflush", "--wait", "1"}, trial(t),
+               std::chrono::milliseconds(2000));
+  };
+  const auto exists = [t](Xt table) { return legacy_table_exists(t, table); };
+  if (backend == Backend::kNft || std::all_of(kXtTables.begin(), kXtTables.end(), exists)) {
+    return attempt();
+  }
+  std::optional<Finished> out;
+  std::thread([&] {
+    // Of this thread alone, and of what it starts.
+    if (::unshare(CLONE_NEWNET) == 0) out = attempt();
+  }).join();
+  return out;
+}
+
 bool look_at_tools(const Config& config, const sdk::NodeConfig& node, sdk::ProbeSink& out) {
   const auto choice = Xtables::choose(config.backend);
   if (!choice) {
@@ -41,12 +66,13 @@ bool look_at_tools(const Config& config, const sdk::NodeConfig& node, sdk::Probe
   for (const Table t : common::kFamilies) {
     if (!common::enables(node, t)) continue;
     const std::string& program = choice.value().programs.restore[static_cast<std::size_t>(t)];
-    const Finished tried = run({program, "--test", "--noflush", "--wait", "1"}, trial(t),
-                               std::chrono::milliseconds(2000));
-    out.finding(tried.ok(), "IptablesRules",
-                tried.ok() ? program + " takes our kinds of rules"
-                           : program + ": " + tried.why() +
-                                 "; load the kernel's modules for the match or target it names");
+    const std::optional<Finished> tried = try_rules(choice.value().backend, program, t);
+    const bool taken = !tried || tried->ok();
+    out.finding(taken, "IptablesRules",
+                !tried  ? program + ": not tried, which without CAP_SYS_ADMIN would make its tables"
+                : taken ? program + " takes our kinds of rules"
+                        : program + ": " + tried->why() +
+                              "; load the kernel's modules for the match or target it names");
     for (const SetType type : {SetType::kAddresses, SetType::kPrefixes}) {
       const bool has = ipset && ipset->revision(type, t).has_value();
       const std::string name = type == SetType::kAddresses ? "hash:ip" : "hash:net";
@@ -57,7 +83,7 @@ bool look_at_tools(const Config& config, const sdk::NodeConfig& node, sdk::Probe
       }
       usable = usable && has;
     }
-    usable = usable && tried.ok();
+    usable = usable && taken;
   }
   if (usable) out.finding(true, "Ipset", "hash:ip and hash:net with skbinfo are there");
   return usable;

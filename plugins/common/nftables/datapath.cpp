@@ -301,6 +301,7 @@ sdk::Status NftDatapath::apply_all(const sdk::Change& change, sdk::ApplyReport& 
   settle_flows(before, desired, state, changes, elements, s.ok());
   if (!s.ok()) return s;
   if (tables_.missed()) host_.drifted("nftables, by somebody, while a big change was loaded");
+  if (programs_) programs_->add_failures(failures);
   report_failures(failures, elements, report);
   report_repairs(repairs, report);
   held_ = std::move(next);

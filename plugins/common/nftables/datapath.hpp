@@ -51,6 +51,8 @@ class Programs {
   virtual void step(const Desired* before, const Desired& desired,
                     const std::vector<SourceChange>& changes,
                     std::vector<Nft::ElementFailure>& failures) = 0;
+  // Of the last sync(): what failed alone.
+  virtual void add_failures(std::vector<ObjectFailure>& out) = 0;
   virtual sdk::Status health() = 0;
   virtual void counters(const Desired* desired, sdk::CounterSink& out) = 0;
   virtual void observe(const Desired* desired, nlohmann::json& out) = 0;

@@ -4,7 +4,7 @@ import time
 
 import pytest
 import sockets
-from rig import EIP4, EIP6, net
+from rig import EIP4, EIP6, Rig, net
 
 OTHERS = ("{t} -w -t nat -N KUBE-SERVICES; {t} -w -t nat -A PREROUTING -j KUBE-SERVICES; "
           "{t} -w -t nat -A POSTROUTING -m mark --mark 0x4000/0x4000 -j MASQUERADE; "
@@ -205,3 +205,14 @@ def test_a_service_connection_carries_no_id(rig, pod):
         assert server.recv(100) == b"hello"
         client.close()
         server.close()
+
+
+def test_a_probe_makes_no_legacy_tables():
+    """Every packet of the node would pass them, also when another datapath is chosen, and no purge takes them."""
+    with Rig(nodes=1, datapath="iptables", config={"backendMode": "legacy"}) as rig:
+        there = "cat /proc/net/ip_tables_names /proc/net/ip6_tables_names"
+        assert rig.sh("n1", there) == ""
+        answer = rig.driver("n1").must("probe", node=rig.node_config("n1"))
+        tried = [f for f in answer["findings"] if f["code"] == "IptablesRules"]
+        assert len(tried) == 2 and all(f["ok"] and "takes our kinds of rules" in f["message"] for f in tried), tried
+        assert rig.sh("n1", there) == ""
