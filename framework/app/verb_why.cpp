@@ -201,6 +201,28 @@ std::string text(const json& r) {
   return out + "\nPolicies that select it, best first:\n" + table.format();
 }
 
+// The pods of the node, of which another one may have the pod's address.
+void read_neighbours(Context& context, Session& session, const std::string& node,
+                     model::World& world) {
+  if (node.empty()) return;
+  host::Query query;
+  query.kind = model::Kind::kPod;
+  query.fields = "spec.nodeName=" + node;
+  const auto listed = session.list(std::move(query));
+  if (!listed) {
+    context.console.warning(fmt::format(
+        "the pods of node {} cannot be read, one of which may have this pod's address: {}", node,
+        listed.error().to_string()));
+    return;
+  }
+  for (const auto& object : *listed) {
+    if (auto pod = model::decode<model::Pod>(object.document)) {
+      model::Key key = pod->meta.key();
+      world.pods.emplace(std::move(key), *std::move(pod));
+    }
+  }
+}
+
 int run(Context& context) {
   const Args& args = context.args;
   const std::string format = args.get("output");
@@ -234,6 +256,7 @@ int run(Context& context) {
     return kRefused;
   }
   warn_of(context.console, unreadable);
+  read_neighbours(context, *session, pod->node_name, *world);
   const auto e = core::explain(*world, config->runtime.settings, *pod, destination);
   const json r = report(*world, *pod, destination ? destination->to_string() : "", e);
   context.console.out(format == "json" ? write_json(r) : text(r));

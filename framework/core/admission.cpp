@@ -385,6 +385,7 @@ void warn_of_swallowed(Review& review, std::size_t index, const model::Prefix& o
 
 void review_cluster_info(Review& review) {
   const std::string name = text_at(review.doc, {"metadata", "name"});
+  const std::string shown = name.empty() ? text_at(review.doc, {"metadata", "generateName"}) : name;
   const std::string_view prefix = "peers-";
   unsigned shard = 0;
   const bool is_shard = [&] {
@@ -396,9 +397,9 @@ void review_cluster_info(Review& review) {
   }();
   if (name != model::kClusterInfoName && !is_shard && review.clean("metadata.name")) {
     review.deny("metadata.name",
-                fmt::format("\"{}\": there is one EgressClusterInfo for people, named default; "
+                fmt::format("{}\"{}\": there is one EgressClusterInfo for people, named default; "
                             "change that one",
-                            name));
+                            name.empty() ? "generateName " : "", shown));
   }
   std::vector<Error> told;
   const auto info = model::decode<model::EgressClusterInfo>(review.doc, told);

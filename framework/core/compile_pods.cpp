@@ -2,8 +2,9 @@
 #include "egw/core/compile_pods.hpp"
 
 #include <algorithm>
-#include <tuple>
 #include <utility>
+
+#include "egw/core/pod_claims.hpp"
 
 namespace egw::core::detail {
 
@@ -26,7 +27,7 @@ std::uint64_t hash_name(std::uint32_t ns, std::string_view name) {
 }
 
 bool eligible(const model::Pod& pod, const std::string& node) {
-  return pod.node_name == node && !pod.host_network && !pod.finished && !pod.ips.empty();
+  return pod.node_name == node && may_claim(pod);
 }
 
 }  // namespace
@@ -372,15 +373,14 @@ std::vector<model::Address> PodIndex::take_touched_addresses() {
 
 std::uint32_t PodIndex::set_of(const model::Address& address) const {
   const Record* best = nullptr;
-  const auto rank = [this](const Record& pod) {
-    return std::tuple<std::int64_t, bool, std::string_view, std::string_view>(
-        pod.created_ms, !pod.terminating, namespaces_[pod.ns].name, pod.name_view());
+  const auto claim = [this](const Record& pod) {
+    return PodClaim{pod.created_ms, pod.terminating, namespaces_[pod.ns].name, pod.name_view()};
   };
   claims_.find(std::hash<model::Address>{}(address), [&](std::uint32_t pod) {
     const auto& record = pods_[pod];
     const auto addresses = record.addresses();
     if (std::find(addresses.begin(), addresses.end(), address) != addresses.end() &&
-        (best == nullptr || rank(*best) < rank(record))) {
+        (best == nullptr || outranks(claim(record), claim(*best)))) {
       best = &record;
     }
     return false;

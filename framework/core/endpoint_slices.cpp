@@ -238,6 +238,7 @@ EgressEndpointSlice EndpointSlices::document(const Slice& slice) const {
     endpoint.ns = texts_.text(row.ns);
     endpoint.node = texts_.text(row.node);
     for (const model::Address& address : row.addresses) {
+      if (!has(row, address)) continue;
       (address.is_v4() ? endpoint.ipv4 : endpoint.ipv6).push_back(address.to_string());
     }
   }

@@ -74,7 +74,9 @@ class EndpointSlices {
     bool used = false;
     bool known = false;     // as a pod; else a stored slice alone names it
     bool eligible = false;  // has a node and an address of its own, and has not ended
+    bool terminating = false;
     bool queued = false;
+    std::int64_t created_ms = 0;
     std::unique_ptr<char[]> name;
     std::vector<model::Address> addresses;
     std::vector<Member> members;  // sorted by policy
@@ -104,6 +106,9 @@ class EndpointSlices {
   void queue_all_pods();
   void queue_pod(std::uint32_t pod);
   void queue_slice(std::uint32_t slice);
+  void claim(std::uint32_t pod, bool on);
+  // No other pod of its node has it (pod_claims.hpp).
+  [[nodiscard]] bool has(const Row& row, const model::Address& address) const;
   [[nodiscard]] std::uint32_t find_pod(std::uint32_t ns, std::string_view name) const;
   std::uint32_t add_pod(std::string_view ns, std::string_view name);
   void drop_pod(std::uint32_t pod);
@@ -135,6 +140,7 @@ class EndpointSlices {
   std::deque<Row> pods_;
   std::vector<std::uint32_t> free_pods_;
   detail::HashIndex pods_by_name_;
+  detail::HashIndex claims_;  // of eligible pods, by address
   std::unordered_map<std::string, model::Labels> namespaces_;
   // Slots of the policies that select all pods of a namespace with the same labels that matter.
   std::unordered_map<std::string, std::vector<std::uint32_t>> groups_;

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "egw/core/endpoint_slices.hpp"
+#include "egw/core/pod_claims.hpp"
 #include "egw/model/names.hpp"
 
 namespace egw::core {
@@ -80,6 +81,7 @@ std::uint32_t EndpointSlices::add_pod(std::string_view ns, std::string_view name
 
 void EndpointSlices::drop_pod(std::uint32_t pod) {
   Row& row = pods_[pod];
+  claim(pod, false);
   for (const Member& member : row.members) leave(pod, member);
   pods_by_name_.erase(hash_name(row.ns, row.name_view()), pod);
   for (const std::uint32_t text : {row.ns, row.node, row.labels}) texts_.release(text);
@@ -101,6 +103,41 @@ void EndpointSlices::queue_all_pods() {
   }
 }
 
+// ---- addresses that two pods claim -------------------------------------------------------------
+
+bool EndpointSlices::has(const Row& row, const model::Address& address) const {
+  const auto as_claim = [this](const Row& r) {
+    return detail::PodClaim{r.created_ms, r.terminating, texts_.text(r.ns), r.name_view()};
+  };
+  return !claims_.find(std::hash<model::Address>{}(address), [&](std::uint32_t pod) {
+    const Row& other = pods_[pod];
+    return &other != &row && other.node == row.node &&
+           std::find(other.addresses.begin(), other.addresses.end(), address) !=
+               other.addresses.end() &&
+           detail::outranks(as_claim(other), as_claim(row));
+  });
+}
+
+// An eligible pod begins or ends to claim its addresses: looks at the others that do.
+void EndpointSlices::claim(std::uint32_t pod, bool on) {
+  const Row& row = pods_[pod];
+  if (!row.eligible) return;
+  for (const model::Address& address : row.addresses) {
+    const auto hash = std::hash<model::Address>{}(address);
+    if (on) {
+      claims_.insert(hash, pod);
+    } else {
+      claims_.erase(hash, pod);
+    }
+    claims_.find(hash, [&](std::uint32_t rival) {
+      if (rival == pod || pods_[rival].node != row.node) return false;
+      for (const Member& member : pods_[rival].members) queue_slice(member.slice);
+      queue_pod(rival);
+      return false;
+    });
+  }
+}
+
 // ---- events ------------------------------------------------------------------------------------
 
 void EndpointSlices::begin_pods() { ++round_; }
@@ -112,18 +149,24 @@ void EndpointSlices::upsert(const model::Pod& source) {
   std::vector<model::Address> addresses;
   std::copy_if(source.ips.begin(), source.ips.end(), std::back_inserter(addresses),
                [](const model::Address& address) { return static_cast<bool>(address); });
-  const bool eligible = model::is_subdomain(source.node_name) && !source.host_network &&
-                        !source.finished && !addresses.empty();
+  const bool eligible =
+      model::is_subdomain(source.node_name) && detail::may_claim(source) && !addresses.empty();
+  const bool terminating = source.meta.deleted_ms != 0;
   const std::string labels = pack(source.meta.labels);
   const bool same_selection = row.known && row.eligible == eligible &&
                               texts_.text(row.labels) == labels && row.addresses == addresses;
-  if (same_selection && texts_.text(row.node) == source.node_name) return;
+  const bool same_rank = row.created_ms == source.meta.created_ms && row.terminating == terminating;
+  if (same_selection && same_rank && texts_.text(row.node) == source.node_name) return;
+  claim(pod, false);
   row.known = true;
+  row.created_ms = source.meta.created_ms;
+  row.terminating = terminating;
   row.eligible = eligible;
   row.addresses = std::move(addresses);
   row.addresses.shrink_to_fit();
   texts_.release(std::exchange(row.labels, texts_.hold(labels)));
   texts_.release(std::exchange(row.node, texts_.hold(source.node_name)));
+  claim(pod, true);
   for (const Member& member : row.members) queue_slice(member.slice);
   queue_pod(pod);
 }
@@ -165,6 +208,8 @@ const std::vector<std::uint32_t>& EndpointSlices::slots_of_group(const Row& row,
 // Sorted.
 std::vector<std::uint32_t> EndpointSlices::policies_of(const Row& row) {
   if (!row.known || !row.eligible) return {};
+  const auto& own = row.addresses;
+  if (std::none_of(own.begin(), own.end(), [&](const auto& a) { return has(row, a); })) return {};
   model::Labels labels;
   std::vector<std::uint32_t> out = slots_of_group(row, labels);
   if (policies_.uses_subnets()) {

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "egw/core/compile_policy.hpp"
+#include "egw/core/pod_claims.hpp"
 
 namespace egw::core {
 namespace {
@@ -19,6 +20,59 @@ std::string excluded(const model::Pod& pod) {
   if (pod.node_name.empty()) return "it is on no node yet (spec.nodeName)";
   if (pod.ips.empty()) return "it has no address yet (status.podIPs)";
   return {};
+}
+
+// The best of the other pods of its node that have the address rather than this one; nullptr: none.
+const model::Pod* holder(const model::World& world, const model::Pod& pod, const Address& address) {
+  const auto claim = [](const model::Pod& p) {
+    return detail::PodClaim{p.meta.created_ms, p.meta.deleted_ms != 0, p.meta.ns, p.meta.name};
+  };
+  const model::Pod* best = &pod;
+  for (const auto& [key, other] : world.pods) {
+    if (other.node_name != pod.node_name || !detail::may_claim(other)) continue;
+    if (std::find(other.ips.begin(), other.ips.end(), address) == other.ips.end()) continue;
+    if (detail::outranks(claim(other), claim(*best))) best = &other;
+  }
+  return best == &pod ? nullptr : best;
+}
+
+// What the pod has lost to others of the addresses of a family, and whether it has one left there.
+struct Lost {
+  std::string text;
+  bool all = false;
+};
+Lost lost_addresses(const model::World& world, const model::Pod& pod, model::Family family) {
+  Lost out;
+  std::size_t left = 0;
+  for (const auto& address : pod.ips) {
+    if (address.family() != family) continue;
+    const model::Pod* other = holder(world, pod, address);
+    if (other == nullptr) {
+      ++left;
+    } else {
+      out.text +=
+          fmt::format("{}another pod ({}/{}) has this address: {}", out.text.empty() ? "" : "; ",
+                      other->meta.ns, other->meta.name, address.to_string());
+    }
+  }
+  out.all = left == 0 && !out.text.empty();
+  return out;
+}
+
+// Empty: it has an address from which it can send there, or anywhere.
+std::string excluded_by(const Lost& v4, const Lost& v6, const model::Pod& pod,
+                        const std::optional<Address>& destination) {
+  if (destination) {
+    const Lost& lost = destination->is_v6() ? v6 : v4;
+    return lost.all ? lost.text : "";
+  }
+  const auto has_any = [&pod](model::Family family) {
+    return std::any_of(pod.ips.begin(), pod.ips.end(),
+                       [&](const auto& a) { return a.family() == family; });
+  };
+  if (has_any(model::Family::kV4) && !v4.all) return {};
+  if (has_any(model::Family::kV6) && !v6.all) return {};
+  return v4.text + (v4.text.empty() || v6.text.empty() ? "" : "; ") + v6.text;
 }
 
 std::string destinations_of(const Policy& policy) {
@@ -62,6 +116,14 @@ std::vector<std::uint32_t> selecting(const detail::PolicyStore& store, const mod
   return slots;
 }
 
+// Empty: it is not.
+std::string inside_cluster(const std::vector<model::Prefix>& own, const Address& destination) {
+  const auto inside =
+      std::find_if(own.begin(), own.end(), [&](const auto& p) { return p.contains(destination); });
+  if (inside == own.end()) return {};
+  return fmt::format("it is in {}, which is the cluster's own", inside->to_string());
+}
+
 // The rule that counts for the destination.
 void narrow(model::ClassTable& table, const Address& destination) {
   const model::ClassRule* best = nullptr;
@@ -97,6 +159,10 @@ Explanation explain(const model::World& world, const model::Settings& settings,
   Explanation out;
   out.excluded = excluded(pod);
   if (!out.excluded.empty()) return out;
+  const Lost v4 = lost_addresses(world, pod, model::Family::kV4);
+  const Lost v6 = lost_addresses(world, pod, model::Family::kV6);
+  out.excluded = excluded_by(v4, v6, pod, destination);
+  if (!out.excluded.empty()) return out;
   LocalNode local;
   local.name = pod.node_name;
   detail::PolicyStore store;
@@ -106,15 +172,14 @@ Explanation explain(const model::World& world, const model::Settings& settings,
   store.decide(gateways, settings, detail::prefixes_known(world));
   const auto slots = selecting(store, world, pod);
   out.table = store.table(slots);
+  std::erase_if(out.table, [&](const model::ClassRule& rule) {
+    return rule.destination.family() == model::Family::kV6 ? v6.all : v4.all;
+  });
 
   if (destination) {
     const auto own = detail::node_config(world, settings, local).cluster_prefixes;
-    const auto inside = std::find_if(own.begin(), own.end(),
-                                     [&](const auto& p) { return p.contains(*destination); });
-    if (inside != own.end()) {
-      out.left_alone = fmt::format("it is in {}, which is the cluster's own", inside->to_string());
-      out.table.clear();
-    }
+    out.left_alone = inside_cluster(own, *destination);
+    if (!out.left_alone.empty()) out.table.clear();
     narrow(out.table, *destination);
   }
   const Policy* decides = nullptr;

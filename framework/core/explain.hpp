@@ -30,7 +30,8 @@ struct Explanation {
   std::string left_alone;                       // with a destination: why it is, when it is
 };
 
-// destination: nullopt explains all of them.
+// destination: nullopt explains all of them. world.pods: those of the pod's node, which may claim
+// its addresses (pod_claims.hpp).
 [[nodiscard]] Explanation explain(const model::World& world, const model::Settings& settings,
                                   const model::Pod& pod,
                                   const std::optional<model::Address>& destination);

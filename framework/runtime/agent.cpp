@@ -147,6 +147,7 @@ void Agent::Impl::on_world(std::optional<Kind> kind) {
   if (sync.connected() && !was_connected) reporter.reconnected();
   was_connected = sync.connected();
   look_for_uninstall();
+  look_for_node();
   choose_uplink();
   update_gateway_macs();
   programmer.withdraw();
@@ -406,7 +407,8 @@ asio::awaitable<void> Agent::Impl::reach(std::shared_ptr<Impl> self) {
   const std::int64_t period = self->options.settings.tunnel_update_period.count();
   while (!self->stopping) {
     const std::int64_t next = self->clock.steady_ms() + period;
-    if (self->programmer.status().programmed && self->uplink_works) {
+    // A node that nobody counts among his peers is not answered: that says nothing about them.
+    if (self->programmer.status().programmed && self->uplink_works && !self->node_gone) {
       const auto asked = Reachability::owners_of(self->programmer.compiler()->state());
       std::set<model::Address> answered;
       if (!asked.empty()) {
@@ -509,7 +511,7 @@ void Agent::apply_all() { impl_->programmer.apply_all(); }
 bool Agent::started() const { return impl_->programmer.status().programmed; }
 bool Agent::ready() const {
   return started() && impl_->programmer.status().missed < kMissedDeadlinesToFail &&
-         impl_->health.trouble("datapath").empty();
+         impl_->health.trouble("datapath").empty() && !impl_->node_gone;
 }
 
 asio::awaitable<Result<nlohmann::json>> Agent::observe() { return impl_->programmer.observe(); }

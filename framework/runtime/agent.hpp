@@ -79,7 +79,7 @@ class Agent {
   void apply_all();
 
   [[nodiscard]] bool started() const;  // the first apply is done
-  [[nodiscard]] bool ready() const;    // started, and the datapath keeps its deadlines
+  [[nodiscard]] bool ready() const;    // started, its Node is there, the datapath well
 
   // Admin API (docs: GET /state, /observe, /counters).
   [[nodiscard]] nlohmann::json state() const;

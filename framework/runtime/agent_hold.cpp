@@ -1,5 +1,6 @@
 // When a node is not programmed: its pods are held back after a boot (agent.bootDrop), and after
-// `egw uninstall` it is left as if egw had never run there (agent.hpp; decision 33).
+// `egw uninstall` it is left as if egw had never run there (agent.hpp; decision 33). And when its
+// Node has gone.
 #include <utility>
 
 #include "egw/runtime/agent_impl.hpp"
@@ -61,6 +62,23 @@ void Agent::Impl::look_for_uninstall() {
     told_programmed = false;
   }
   uninstall_wakeup.notify();
+}
+
+// Whoever deletes a Node whose machine goes on takes its tunnel from it, too.
+void Agent::Impl::look_for_node() {
+  if (!sync.synced()) return;
+  const bool there = sync.world().nodes.contains(options.node_name);
+  if (there && node_gone) log.info("the Node of this agent is there again");
+  if (!there && node_known && !node_gone) {
+    log.warn(
+        "the Node of this agent has been deleted: the node is no gateway and no peer of others, "
+        "and "
+        "what its pods send through a gateway is lost, until there is a Node of that name again; "
+        "stop the agent if the node is to go",
+        {{"node", options.node_name}});
+  }
+  node_known = node_known || there;
+  node_gone = node_known && !there;
 }
 
 asio::awaitable<void> Agent::Impl::uninstall(std::shared_ptr<Impl> self) {

@@ -41,6 +41,8 @@ struct Agent::Impl {
   bool stopping = false;
   bool draining = false;
   bool was_connected = false;
+  bool node_known = false;  // the store has had it
+  bool node_gone = false;
   bool told_programmed = false;
   bool pods_held = false;
   bool kernel_intact = false;
@@ -79,6 +81,7 @@ struct Agent::Impl {
   void update_gateway_macs();
   void hold_pods();
   void look_for_uninstall();
+  void look_for_node();
   std::int64_t expire_conflicts();
   void halt();
 

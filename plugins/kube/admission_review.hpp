@@ -19,6 +19,7 @@ struct AdmissionRequest {
   sdk::WriteOp op = sdk::WriteOp::kCreate;
   Resource resource;
   std::string ns, name;
+  std::string user;                   // who asks
   nlohmann::json object, old_object;  // null where the operation has none
 };
 

@@ -5,7 +5,9 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <optional>
 #include <random>
+#include <utility>
 
 namespace egw::kube {
 
@@ -27,6 +29,9 @@ constexpr std::int64_t kProbeMs[] = {500, 1000};
 // has read its roles, 429 before it has read a kind's objects.
 constexpr auto kSettling = 30s;
 constexpr auto kLongestSettling = 500ms;
+constexpr int kUnauthorized = 401;
+// Between two attempts with credentials that are refused: a heartbeat's usual period.
+constexpr milliseconds kLongestHold = 5s;
 
 milliseconds until_probe() {
   thread_local std::minstd_rand random(std::random_device{}());
@@ -64,8 +69,9 @@ HttpAnswer Api::once(const HttpRequest& request, const Stop* stop) {
 
 HttpAnswer Api::once(HttpClient& client, const HttpRequest& request, const Stop* stop) {
   HttpAnswer answer;
+  std::optional<Credentials> before;
   for (int attempt = 0; attempt < 2; ++attempt) {
-    const sdk::Outcome<Credentials> credentials = credentials_.get();
+    sdk::Outcome<Credentials> credentials = credentials_.get();
     if (!credentials.ok()) {
       failed_ = true;
       answer = {};
@@ -73,15 +79,31 @@ HttpAnswer Api::once(HttpClient& client, const HttpRequest& request, const Stop*
       answer.no_credentials = true;
       return answer;
     }
-    answer = client.call(request, credentials.value(), stop);
-    if (answer.code != 401) break;
-    credentials_.refused();
+    if (before == *credentials) break;  // there are no others
+    if (attempt == 0 && credentials_.held(*credentials, longest_hold())) {
+      failed_ = true;
+      answer.code = kUnauthorized;
+      return answer;
+    }
+    answer = client.call(request, *credentials, stop);
+    before = std::move(*credentials);
+    if (answer.code != kUnauthorized) break;
+    if (attempt == 0) credentials_.refused();
+  }
+  if (answer.code == kUnauthorized) {
+    credentials_.refused_again(*before);
+  } else if (answer.code != 0) {
+    credentials_.accepted();
   }
   if (answer.stopped) return answer;
-  failed_ = answer.code == 0 || answer.code == 401;
+  failed_ = answer.code == 0 || answer.code == kUnauthorized;
   // The end of a stream says nothing about now.
   if (!request.on_data || answer.code / 100 != 2) outage_.note(answer.code);
   return answer;
+}
+
+milliseconds Api::longest_hold() const {
+  return outage_.back_within(kSettling) ? kLongestSettling : kLongestHold;
 }
 
 HttpAnswer Api::call(HttpRequest request, Stop* stop) {
@@ -126,7 +148,7 @@ sdk::Status Api::alive(milliseconds deadline) {
   request.deadline = deadline;
   const HttpAnswer answer = once(request);
   // Whatever it says about itself or about us, it is there.
-  if (answer.code != 0 && answer.code != 401 && answer.code < 500) return sdk::ok();
+  if (answer.code != 0 && answer.code != kUnauthorized && answer.code < 500) return sdk::ok();
   return status_of(answer, {"health check", access_.server.shown(), ""});
 }
 

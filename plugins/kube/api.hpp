@@ -22,7 +22,8 @@ class Api {
   Api(const Api&) = delete;
   Api& operator=(const Api&) = delete;
 
-  // One attempt; a second one with fresh credentials after 401.
+  // One attempt; after 401 a second one, if there are other credentials by now. Those that stay
+  // refused are not sent again, by anybody, before a growing pause is over: the answer is 401 then.
   [[nodiscard]] HttpAnswer once(const HttpRequest& request, const Stop* stop = nullptr);
   // Attempts until request.deadline: again after 429, 503 with Retry-After, and when the request
   // did not reach the server.
@@ -56,6 +57,7 @@ class Api {
 
  private:
   HttpAnswer once(HttpClient& client, const HttpRequest& request, const Stop* stop);
+  [[nodiscard]] std::chrono::milliseconds longest_hold() const;
   void keep_watch();
 
   const Access access_;

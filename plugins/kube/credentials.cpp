@@ -108,4 +108,28 @@ void CredentialSource::refused() {
   files_.clear();
 }
 
+void CredentialSource::refused_again(const Credentials& credentials) {
+  const std::lock_guard lock(mutex_);
+  if (unwelcome_ == credentials) return;  // held() has begun the next pause
+  unwelcome_ = credentials;
+  held_until_ = std::chrono::steady_clock::now() + held_for_.next();
+}
+
+bool CredentialSource::held(const Credentials& credentials, std::chrono::milliseconds no_longer) {
+  const std::lock_guard lock(mutex_);
+  if (unwelcome_ != credentials) return false;
+  const auto now = std::chrono::steady_clock::now();
+  held_until_ = std::min(held_until_, now + no_longer);
+  if (now < held_until_) return true;
+  held_for_.limit(no_longer);
+  held_until_ = now + held_for_.next();
+  return false;
+}
+
+void CredentialSource::accepted() {
+  const std::lock_guard lock(mutex_);
+  unwelcome_.reset();
+  held_for_.reset();
+}
+
 }  // namespace egw::kube

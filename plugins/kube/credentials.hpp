@@ -6,6 +6,7 @@
 #include <chrono>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <string>
 
 #include "access.hpp"
@@ -18,8 +19,15 @@ class CredentialSource {
   explicit CredentialSource(const Access& access) : access_(access) {}
 
   [[nodiscard]] sdk::Outcome<Credentials> get();
-  // The server did not accept what get() gave.
+  // The server did not accept what get() gave: they are looked for anew.
   void refused();
+  // Nor the next ones, or there are no others: until a growing pause is over, held() says so of
+  // them, whoever asks; then one attempt may find out. Others pass at once.
+  void refused_again(const Credentials& credentials);
+  // no_longer: than this is the pause.
+  [[nodiscard]] bool held(const Credentials& credentials, std::chrono::milliseconds no_longer);
+  // The server knows us.
+  void accepted();
 
  private:
   // The content of the file, read again when it has changed.
@@ -40,6 +48,9 @@ class CredentialSource {
   sdk::Status failure_;        // of the program, the last time
   std::chrono::steady_clock::time_point again_{};
   BackOff pauses_{std::chrono::seconds(1), std::chrono::seconds(30)};
+  std::optional<Credentials> unwelcome_;  // those that were refused last
+  std::chrono::steady_clock::time_point held_until_{};
+  BackOff held_for_{std::chrono::milliseconds(500), std::chrono::seconds(5)};
 };
 
 // What an ExecPlugin printed. expires: Unix seconds, 0 where it does not say.

@@ -47,6 +47,7 @@ struct Credentials {
   std::string ca;  // PEM; empty: the Server's
   std::string token;
   std::string certificate, key;  // PEM
+  bool operator==(const Credentials&) const = default;
 };
 
 struct HttpRequest {

@@ -53,6 +53,23 @@ def test_says_why_nothing_applies(shop):
     assert shop.egw("why", "pod1", "10.6.0", check=False).returncode == 2
 
 
+def test_says_that_another_pod_has_the_address(shop):
+    """The kernel, `egw why` and the slices agree on an address that two pods claim."""
+    for name, app, created in (("a-dup", "shop", "2026-01-01T00:00:00Z"), ("b-dup", "none", "2026-01-01T00:00:01Z")):
+        pod = shop.pod_manifest("pod1")
+        pod["metadata"] = {"name": name, "namespace": "default", "labels": {"app": app}, "creationTimestamp": created}
+        pod["status"]["podIPs"] = [{"ip": "10.244.1.99"}]
+        pod["status"]["podIP"] = "10.244.1.99"
+        shop.apply(pod)
+    said = "No policy applies: another pod (default/b-dup) has this address: 10.244.1.99."
+    for more in ((), (SERVER4,)):
+        assert said in why(shop, "a-dup", *more)
+    assert "No policy selects it." in why(shop, "b-dup")
+    shop.egw("delete", "pod", "b-dup", "-n", "default")
+    assert f"leaves with {EIP4} " in why(shop, "a-dup", SERVER4)
+    shop.egw("delete", "pod", "a-dup", "-n", "default")
+
+
 def test_says_why_a_policy_does_not_steer(shop):
     shop.add_pod("waits", "n1", {"app": "waits"})
     shop.apply(policy("typo", labels={"app": "waits"}, egressGatewayName="egww"))

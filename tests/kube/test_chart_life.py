@@ -110,6 +110,23 @@ def test_the_certificates_method_may_change(release):
     assert release.helm("upgrade", "egw", CHART, "-f", release.values).returncode == 0
 
 
+def test_accounts_that_an_upgrade_would_take_away_stay(release):
+    """As values.yaml has it: what the chart made, and agents' tokens are signed for, is left to whoever looks after it next."""
+    def accounts():
+        return {a["metadata"]["name"]: a["metadata"]["uid"] for a in release.get("serviceaccounts", "-n", NAMESPACE)["items"]
+                if a["metadata"]["name"] != "default"}
+    before = accounts()
+    assert len(before) == 2
+    for name in before:
+        release.must("annotate", "serviceaccount", "-n", NAMESPACE, name, "helm.sh/resource-policy=keep")
+    done = release.helm("upgrade", "egw", CHART, "-f", release.values, "--set",
+                        "agent.serviceAccount.create=false,controller.serviceAccount.create=false")
+    assert done.returncode == 0, done.stderr
+    assert accounts() == before
+    assert release.helm("upgrade", "egw", CHART, "-f", release.values).returncode == 0
+    assert accounts() == before
+
+
 def test_an_uninstall_that_came_too_early_is_mended(release):
     assert release.helm("uninstall", "egw", "--no-hooks").returncode == 0
     held = {**GATEWAY, "metadata": {"name": "held", "finalizers": [GROUP + "/egressgateway"]}}

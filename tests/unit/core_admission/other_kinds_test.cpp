@@ -24,6 +24,9 @@ TEST(ClusterInfo, CreateAndUpdate) {
         ElementsAre(HasSubstr("metadata.name")))
         << name;
   }
+  EXPECT_THAT(
+      store.create(cluster_info(R"({"metadata": {"name": null, "generateName": "x-"}})")).denials,
+      ElementsAre(HasSubstr("metadata.name: generateName \"x-\": there is one")));
   EXPECT_THAT(store.create(cluster_info(R"({"spec": {"extraCidr": ["10.0.0.0/8", "x"]}})")).denials,
               ElementsAre(HasSubstr("spec.extraCidr[1]: \"x\" is not a prefix")));
   EXPECT_THAT(

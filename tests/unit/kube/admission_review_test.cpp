@@ -12,6 +12,7 @@ namespace {
 using nlohmann::json;
 using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::IsEmpty;
 
 json request_for(const std::string& operation) {
   json object = {{"apiVersion", "egressgateway.spidernet.io/v1beta1"},
@@ -104,6 +105,27 @@ TEST(KubeAdmissionReview, AStatusAndAConnectionAreNotJudged) {
   Judge judged([](const json&, const json&, const egw_admission_sink&) { return false; });
   EXPECT_TRUE(judged(read(request), false).allowed);
   EXPECT_TRUE(judged.asked.empty());
+}
+
+TEST(KubeAdmissionReview, WhoTakesANameOfTheLeadersIsWarned) {
+  Judge judged([](const json&, const json& after, const egw_admission_sink& out) {
+    store(out, after);
+    return true;
+  });
+  const auto warnings = [&](const char* name, const char* user, bool defaulting = false) {
+    json request = request_for("CREATE");
+    request["kind"]["kind"] = "EgressClusterInfo";
+    request["name"] = request["object"]["metadata"]["name"] = name;
+    request["userInfo"] = {{"username", user}};
+    const Verdict verdict = judged(read(request), defaulting);
+    EXPECT_TRUE(verdict.allowed);
+    return verdict.warnings;
+  };
+  EXPECT_THAT(warnings("peers-7", "kubernetes-admin"),
+              ElementsAre(HasSubstr("\"peers-7\": the leading controller keeps")));
+  EXPECT_THAT(warnings("peers-7", "kubernetes-admin", true), IsEmpty());
+  EXPECT_THAT(warnings("peers-7", "system:serviceaccount:egw-system:controller"), IsEmpty());
+  EXPECT_THAT(warnings("default", "kubernetes-admin"), IsEmpty());
 }
 
 TEST(KubeAdmissionReview, WhatIsNoReviewIsNamedByItsField) {

@@ -14,12 +14,14 @@ namespace egw::kube::test {
 // A file for as long as this lives.
 class Kubeconfig {
  public:
-  explicit Kubeconfig(const std::string& url) {
+  explicit Kubeconfig(const std::string& url, const std::string& user = "token: t") {
     std::string name = "/tmp/egw-hostile-XXXXXX";
     folder_ = ::mkdtemp(name.data());
     std::ofstream(path()) << "current-context: x\n"
                              "contexts: [{name: x, context: {cluster: c, user: u}}]\n"
-                             "users: [{name: u, user: {token: t}}]\n"
+                             "users: [{name: u, user: {"
+                          << user
+                          << "}}]\n"
                              "clusters: [{name: c, cluster: {server: \""
                           << url << "\"}}]\n";
   }
@@ -33,8 +35,8 @@ class Kubeconfig {
 };
 
 struct Store {
-  explicit Store(const std::string& url)
-      : file(url),
+  explicit Store(const std::string& url, const std::string& user = "token: t")
+      : file(url, user),
         store(nlohmann::json{{"kubeconfig", file.path()}, {"requestTimeout", 0.5}}.dump(),
               host.services()) {}
   Kubeconfig file;

@@ -19,9 +19,12 @@ using std::chrono::steady_clock;
 using store_kit::Answer;
 using store_kit::gateway;
 using store_kit::Recorder;
+using testing::AllOf;
 using testing::AnyOf;
 using testing::ElementsAre;
+using testing::Ge;
 using testing::HasSubstr;
+using testing::Le;
 using testing::Not;
 using Exchange = HostileServer::Exchange;
 
@@ -183,6 +186,42 @@ TEST(KubeHostile, AWriteWhoseAnswerIsLostIsNotRepeated) {
   EXPECT_EQ(s.calls.create(gateway(), "", "g", {{"spec", {{"x", 1}}}}).status.code,
             Code::kUnavailable);
   EXPECT_EQ(server.requests(), 1);
+}
+
+// Agents whose account is made anew ask the server a few times, not at each heartbeat and each look
+// at their health; a new token counts at once, and an old one that is taken again soon.
+TEST(KubeHostile, RefusedCredentialsAreSentSeldomAndOthersAtOnce) {
+  std::atomic<bool> forgiving{false};
+  HostileServer server([&](Exchange& e) {
+    const bool good = e.request().find("Bearer good") != std::string::npos;
+    return e.send(good || forgiving ? ok(kObject) : status(401, "{}"));
+  });
+  const Kubeconfig folder(server.url());
+  const std::string token = folder.path() + ".token";
+  std::ofstream(token) << "junk";
+  Store s(server.url(), "tokenFile: \"" + token + "\"");
+  const auto ask_until = [&](steady_clock::time_point end) {
+    while (steady_clock::now() < end) {
+      const Answer a = s.calls.get(gateway(), "", "g");
+      if (a.ok()) return true;
+      EXPECT_THAT(a.status.text(), HasSubstr("401"));
+      EXPECT_FALSE(s.store.health().ok());
+      std::this_thread::sleep_for(20ms);
+    }
+    return false;
+  };
+  EXPECT_FALSE(ask_until(steady_clock::now() + 3s));
+  EXPECT_THAT(server.requests(), AllOf(Ge(3), Le(6)));
+  std::ofstream(token) << "good";
+  EXPECT_TRUE(s.calls.get(gateway(), "", "g").ok());
+  EXPECT_TRUE(s.store.health().ok());
+
+  std::ofstream(token) << "junk2";
+  const int before = server.requests();
+  EXPECT_FALSE(ask_until(steady_clock::now() + 500ms));
+  EXPECT_THAT(server.requests() - before, AllOf(Ge(1), Le(3)));
+  forgiving = true;
+  EXPECT_TRUE(ask_until(steady_clock::now() + 3s));
 }
 
 // ---- watches -----------------------------------------------------------------------------------

@@ -242,6 +242,26 @@ TEST_F(AgentTest, StatusWrittenByOthersIsRespected) {
   EXPECT_EQ(phase("n1"), "NodeNotReady");
 }
 
+// Its tunnel goes with it: nobody answers this node any more, and that is not the owners' fault.
+TEST_F(AgentTest, WithoutItsNodeItIsNotReadyAndAccusesNobody) {
+  start_cluster();
+  loop.advance(5000);
+  AgentRig& rig = *agents["n1"];
+  ASSERT_TRUE(rig.agent->ready());
+  ASSERT_THAT(rig.pinger.asked, testing::SizeIs(1));
+  const json node = content->read(Kind::kNode, {"", "n1"});
+  content->remove(Kind::kNode, {"", "n1"});
+  rig.pinger.silent.insert(rig.pinger.asked[0]);
+  loop.advance(10'000);
+  EXPECT_FALSE(rig.agent->ready());
+  EXPECT_EQ(rig.agent->state()["unreachable"], json::array());
+  rig.pinger.silent.clear();
+  content->put(Kind::kNode, node);
+  loop.advance(3000);
+  EXPECT_TRUE(rig.agent->ready());
+  EXPECT_EQ(phase("n1"), "Ready");
+}
+
 TEST_F(AgentTest, ConflictingWriteIsRepeatedFromTheNewestVersion) {
   start_cluster();
   auto& store = agents["n1"]->store;
