@@ -48,6 +48,10 @@ typedef struct egw_event {
   egw_str name;
   egw_str object;  /* JSON */
   egw_str message; /* DISCONNECTED */
+  /* Since 1.2. SNAPSHOT: which store the objects come from, a text that a store is given when it is
+   * made and keeps for ever, in its backups, too. The host keeps what it has when another one answers
+   * in its place. Empty: the store does not say. */
+  egw_str store;
 } egw_event;
 
 /* A subscription delivers SNAPSHOT .. SYNCED first (again after every reconnect), then changes in
@@ -113,6 +117,10 @@ typedef struct egw_store_host {
   int32_t (*admit)(void* ctx, uint32_t op, const egw_object_kind* kind, egw_str old_json,
                    egw_str new_json, const egw_reader* reader, const egw_admission_sink* out);
   void* admit_ctx;
+  /* Since 1.2. 1: this process only looks: where there is no store yet, open fails with
+   * EGW_UNAVAILABLE and makes none. 0: a store that the plugin makes by itself may be made. */
+  uint32_t existing_only;
+  uint32_t reserved;
 } egw_store_host;
 
 typedef struct egw_state_store_ops {

@@ -24,7 +24,7 @@ extern "C" {
 #endif
 
 #define EGW_ABI_MAJOR 1
-#define EGW_ABI_MINOR 1 /* what each minor added: docs/abi.md */
+#define EGW_ABI_MINOR 2 /* what each minor added: docs/abi.md */
 
 /* UTF-8, not NUL-terminated. `data` may be NULL only when `len` is 0. */
 typedef struct egw_str {

@@ -73,7 +73,8 @@ Session::~Session() {
   impl_->host.reset();
 }
 
-Result<std::unique_ptr<Session>> Session::open(const Config& config, Console& console) {
+Result<std::unique_ptr<Session>> Session::open(const Config& config, Console& console,
+                                               host::StoreUse use) {
   std::unique_ptr<Session> session(new Session());
   Impl& impl = *session->impl_;
   const auto& rt = config.runtime;
@@ -83,8 +84,8 @@ Result<std::unique_ptr<Session>> Session::open(const Config& config, Console& co
   auto admit = [settings = rt.settings](const host::AdmitRequest& request) {
     return runtime::admit_with(settings, request);
   };
-  auto store =
-      impl.host->open_state_store(rt.state_store.name, rt.state_store.config, std::move(admit));
+  auto store = impl.host->open_state_store(rt.state_store.name, rt.state_store.config,
+                                           std::move(admit), use);
   if (!store) return tl::unexpected(std::move(store.error()));
   impl.store = *std::move(store);
   return session;

@@ -23,7 +23,8 @@ class Session {
  public:
   // Opens the configured store. Errors: the plugin or its configuration refused (kInvalid,
   // kUnsupported), the store unusable (kUnavailable).
-  static Result<std::unique_ptr<Session>> open(const Config& config, Console& console);
+  static Result<std::unique_ptr<Session>> open(const Config& config, Console& console,
+                                               host::StoreUse use);
   ~Session();
 
   // Asks the configured election, without standing in it. kNotFound: nobody leads who lives; any

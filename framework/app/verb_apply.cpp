@@ -274,9 +274,10 @@ int run(Context& context) {
   int code = kDone;
   const auto config = load(context, code);
   if (config == nullptr) return code;
-  const auto session = open_store(context, *config, code);
-  if (session == nullptr) return code;
   const bool dry_run = args.has("dry-run");
+  const auto session = open_store(context, *config, code,
+                                  dry_run ? host::StoreUse::kLooks : host::StoreUse::kWrites);
+  if (session == nullptr) return code;
   const ManifestSet set = read_in_order(args.options.at("filename"), args.get("namespace"));
   for (const Error& error : set.unreadable) {
     context.console.error(error.to_string());

@@ -34,8 +34,9 @@ std::unique_ptr<Session> open_store(Context& context, int& exit_code) {
   return config == nullptr ? nullptr : open_store(context, *config, exit_code);
 }
 
-std::unique_ptr<Session> open_store(Context& context, const Config& config, int& exit_code) {
-  auto session = Session::open(config, context.console);
+std::unique_ptr<Session> open_store(Context& context, const Config& config, int& exit_code,
+                                    host::StoreUse use) {
+  auto session = Session::open(config, context.console, use);
   if (session) return *std::move(session);
   context.console.error(session.error().to_string());
   exit_code = exit_code_of(session.error());

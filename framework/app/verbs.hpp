@@ -17,12 +17,14 @@ constexpr int kUsage = 2;    // wrong usage or configuration
 
 [[nodiscard]] const std::vector<Verb>& all_verbs();
 
-// Shared by the verbs: loads the configuration (and says its warnings), opens the store. On an
-// error it is said and `exit_code` set; null then.
+// Shared by the verbs: loads the configuration (and says its warnings), opens the store; only one
+// that writes objects of its own may make a store. On an error it is said and `exit_code` set; null
+// then.
 [[nodiscard]] std::unique_ptr<Config> load(Context& context, int& exit_code);
 [[nodiscard]] std::unique_ptr<Session> open_store(Context& context, int& exit_code);
 [[nodiscard]] std::unique_ptr<Session> open_store(Context& context, const Config& config,
-                                                  int& exit_code);
+                                                  int& exit_code,
+                                                  host::StoreUse use = host::StoreUse::kLooks);
 // Prints "Error: ..." with a hint at the verb's help; returns kUsage.
 int usage_error(Context& context, const std::string& verb, const std::string& message);
 // kRefused if results could not be written, else `code`.

@@ -91,11 +91,10 @@ Result<PluginInfo> PluginHost::inspect(PluginKind kind, const std::string& name)
 
 Result<std::unique_ptr<StateStore>> PluginHost::open_state_store(const std::string& name,
                                                                  const nlohmann::json& config,
-                                                                 AdmitFn admit,
-                                                                 bool serves_admission) {
+                                                                 AdmitFn admit, StoreUse use) {
   auto prepared = impl_->prepare(PluginKind::kStateStore, name, config);
   if (!prepared) return tl::unexpected<Error>(std::move(prepared.error()));
-  return host::open_state_store(prepared->opening, std::move(admit), serves_admission);
+  return host::open_state_store(prepared->opening, std::move(admit), use);
 }
 
 Result<std::unique_ptr<LeaderElection>> PluginHost::open_leader_election(

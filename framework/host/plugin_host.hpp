@@ -76,10 +76,10 @@ class PluginHost {
   [[nodiscard]] Result<PluginInfo> inspect(PluginKind kind, const std::string& name) const;
 
   // config: the value of plugins.<kind>.config, checked against the plugin's schema.
-  // serves_admission: the store may ask `admit` for writes of others too (a webhook).
+  // use: whether a store may be made, and whether it may ask `admit` for writes of others.
   Result<std::unique_ptr<StateStore>> open_state_store(const std::string& name,
                                                        const nlohmann::json& config, AdmitFn admit,
-                                                       bool serves_admission = false);
+                                                       StoreUse use = StoreUse::kWrites);
   Result<std::unique_ptr<LeaderElection>> open_leader_election(const std::string& name,
                                                                const nlohmann::json& config,
                                                                const std::string& identity);

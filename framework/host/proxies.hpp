@@ -20,8 +20,7 @@ struct Opening {
 };
 
 [[nodiscard]] Result<std::unique_ptr<StateStore>> open_state_store(const Opening& opening,
-                                                                   AdmitFn admit,
-                                                                   bool serves_admission);
+                                                                   AdmitFn admit, StoreUse use);
 [[nodiscard]] Result<std::unique_ptr<LeaderElection>> open_leader_election(
     const Opening& opening, const std::string& identity);
 struct DatapathOpening {

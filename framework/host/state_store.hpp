@@ -33,6 +33,14 @@ struct StoreEvent {
   model::Key key;
   nlohmann::json document;  // upsert: whole; delete: last known, or null
   std::string message;      // disconnected: why
+  std::string store;        // snapshot: which store it comes from; empty: it does not say
+};
+
+// What a process is to the store that it opens.
+enum class StoreUse {
+  kLooks,  // no store is made where there is none
+  kWrites,
+  kServes,  // ... and it answers for writes of others, too (a webhook)
 };
 
 struct WriteRequest {

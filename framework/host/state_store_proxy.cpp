@@ -113,6 +113,7 @@ std::optional<StoreEvent> read_event(const egw_event& e, std::string& reason) {
   out.type = *type;
   out.revision = e.revision;
   out.message = plain_text(e.message);
+  out.store = plain_text(e.store, 256);
   if (out.type != StoreEvent::Type::kUpsert && out.type != StoreEvent::Type::kDelete) return out;
   if (e.name.len == 0 || e.name.len > kMaxName || e.namespace_.len > kMaxName) {
     reason = "its name or namespace is empty or too long";
@@ -384,12 +385,13 @@ class PluginStateStore final : public StateStore {
 }  // namespace
 
 Result<std::unique_ptr<StateStore>> open_state_store(const Opening& opening, AdmitFn admit,
-                                                     bool serves_admission) {
+                                                     StoreUse use) {
   const auto* ops = static_cast<const Ops*>(opening.ops);
   const auto context = std::make_shared<StoreAdmission>();
   context->offer(std::move(admit));
   context->host.struct_size = sizeof(context->host);
-  context->host.serves_admission = serves_admission ? 1 : 0;
+  context->host.serves_admission = use == StoreUse::kServes ? 1 : 0;
+  context->host.existing_only = use == StoreUse::kLooks ? 1 : 0;
   context->host.base = host_services(*opening.worker);
   context->host.admit = StoreAdmission::on_admit;
   context->host.admit_ctx = context.get();

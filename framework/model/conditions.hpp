@@ -9,4 +9,8 @@ namespace egw::model {
 // automatically.
 inline constexpr std::string_view kDatapathInUse = "DatapathInUse";
 
+// Of an EgressTunnel: its agent keeps to the store that it was programmed from, and this is
+// another.
+inline constexpr std::string_view kStoreReplaced = "StoreReplaced";
+
 }  // namespace egw::model

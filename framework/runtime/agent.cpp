@@ -11,6 +11,7 @@
 #include "egw/model/node_state_codec.hpp"
 #include "egw/runtime/agent_impl.hpp"
 #include "egw/runtime/spawn.hpp"
+#include "egw/runtime/store_record.hpp"
 
 namespace egw::runtime {
 namespace asio = boost::asio;
@@ -23,7 +24,8 @@ constexpr std::int64_t kConfirmGapMs = 1'000;
 constexpr const char* kDescriptors = "descriptors";
 
 WorldSync::Options sync_options(const AgentOptions& options,
-                                std::function<void(std::optional<Kind>)> on_change) {
+                                std::function<void(std::optional<Kind>)> on_change,
+                                std::function<bool()> keeps_store) {
   const auto query = [](Kind kind) {
     host::Query q;
     q.kind = kind;
@@ -43,6 +45,7 @@ WorldSync::Options sync_options(const AgentOptions& options,
   sync.queries.back().fields = "spec.nodeName=" + options.node_name;
   sync.policy_statuses = false;
   sync.on_change = std::move(on_change);
+  sync.keeps_store = std::move(keeps_store);
   return sync;
 }
 
@@ -67,7 +70,9 @@ Agent::Impl::Impl(asio::any_io_executor the_executor, Clock& the_clock, Logger& 
       sysctls(options.sysctl_root, options.state_dir / "sysctls.json",
               options.settings.manage_forwarding, log),
       sync(the_executor, clock, log, metrics, ports.store,
-           sync_options(options, [this](std::optional<Kind> kind) { on_world(kind); })),
+           sync_options(
+               options, [this](std::optional<Kind> kind) { on_world(kind); },
+               [this] { return keeps_store(); })),
       programmer(the_executor, clock, log, metrics, sync, ports.datapath, sysctls, keeper,
                  programmer_options(options), [this] { on_status(); }),
       reporter(the_executor, clock, log, metrics, sync, ports.store, reporter_options()),
@@ -94,6 +99,9 @@ TunnelReporter::Options Agent::Impl::reporter_options() {
   reporter_settings.realised_urgent = [this] { return programmer.status().realised_urgent; };
   reporter_settings.written = [this](model::TunnelPhase before, const model::EgressTunnel& own) {
     on_written(before, own);
+  };
+  reporter_settings.fill_elsewhere = [this](model::EgressTunnel::Status& status) {
+    fill_elsewhere(other_store_text(), clock.wall_ms(), status);
   };
   return reporter_settings;
 }
@@ -146,6 +154,7 @@ void Agent::Impl::on_world(std::optional<Kind> kind) {
     return;
   if (sync.connected() && !was_connected) reporter.reconnected();
   was_connected = sync.connected();
+  look_at_store();
   look_for_uninstall();
   look_for_node();
   choose_uplink();
@@ -158,6 +167,7 @@ void Agent::Impl::on_world(std::optional<Kind> kind) {
 }
 
 void Agent::Impl::on_status() {
+  note_store();
   if (programmer.status().programmed && !told_programmed) {
     told_programmed = true;
     if (ports.on_programmed) ports.on_programmed();
@@ -458,10 +468,19 @@ asio::awaitable<void> Agent::Impl::counted(std::shared_ptr<Impl> self, asio::awa
 
 asio::awaitable<void> Agent::Impl::run(std::shared_ptr<Impl> self) {
   if (self->options.settings.tunnel_detect_custom.empty()) self->choose_uplink();
-  self->sync.start();
+  // From another store than the recorded one nothing is taken while the kernel holds what came from
+  // that: whether it does must be known first.
+  std::string recorded = read_store_record(self->options.state_dir);
+  const bool waits = !recorded.empty();
+  if (!waits) self->sync.start();
   // Before anything is said of this node: is what a predecessor programmed still there?
   const auto found = co_await self->programmer.health();
   self->kernel_intact = found.has_value();
+  if (found && waits) {
+    self->noted_store = recorded;
+    self->sync.expect_store(std::move(recorded));
+  }
+  if (waits) self->sync.start();
   if (!found) {
     self->log.info("this node has to be programmed from scratch",
                    {{"reason", found.error().to_string()}});
@@ -510,8 +529,9 @@ void Agent::apply_all() { impl_->programmer.apply_all(); }
 
 bool Agent::started() const { return impl_->programmer.status().programmed; }
 bool Agent::ready() const {
-  return started() && impl_->programmer.status().missed < kMissedDeadlinesToFail &&
-         impl_->health.trouble("datapath").empty() && !impl_->node_gone;
+  return started() && impl_->sync.other_store().empty() && !impl_->node_gone &&
+         impl_->programmer.status().missed < kMissedDeadlinesToFail &&
+         impl_->health.trouble("datapath").empty();
 }
 
 asio::awaitable<Result<nlohmann::json>> Agent::observe() { return impl_->programmer.observe(); }

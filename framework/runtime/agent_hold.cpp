@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "egw/runtime/agent_impl.hpp"
+#include "egw/runtime/store_record.hpp"
 
 namespace egw::runtime {
 namespace asio = boost::asio;
@@ -35,6 +36,39 @@ void Agent::Impl::hold_pods() {
   }
   pods_held = true;
   ports.hold_pods(pods, inside);
+}
+
+// Whether there is anything in the kernel that another store's content would take out.
+bool Agent::Impl::keeps_store() const {
+  return !purged && (programmer.status().programmed || kernel_intact);
+}
+
+std::string Agent::Impl::other_store_text() const {
+  const std::string record = store_record(options.state_dir).string();
+  return "this is the store " + sync.other_store() +
+         ", and the node's kernel holds what the store " + sync.store_id() +
+         " has said: it is kept as it is, and nothing of this store is taken. Put the former store "
+         "or a backup of it back; to take this one once it holds what it should, remove " +
+         record + " and restart the agent";
+}
+
+void Agent::Impl::look_at_store() {
+  if (sync.other_store() == told_other_store) return;
+  told_other_store = sync.other_store();
+  if (told_other_store.empty()) return;
+  log.error(
+      "StoreReplaced: another store answers in place of the one that this node is programmed "
+      "from",
+      {{"error", other_store_text()}});
+}
+
+void Agent::Impl::note_store() {
+  if (!programmer.status().programmed || noted_store == sync.store_id()) return;
+  noted_store = sync.store_id();
+  if (auto noted = write_store_record(options.state_dir, noted_store); !noted) {
+    log.warn("cannot note which store this node is programmed from",
+             {{"error", noted.error().to_string()}});
+  }
 }
 
 // With every change of the World, before anything is programmed for it.
@@ -100,6 +134,7 @@ asio::awaitable<void> Agent::Impl::uninstall(std::shared_ptr<Impl> self) {
     if (done) {
       self->log.info("node purged");
       self->purged = true;
+      self->noted_store.clear();
       self->kernel_intact = false;
     }
     self->reporter.wake();

@@ -46,6 +46,8 @@ struct Agent::Impl {
   bool told_programmed = false;
   bool pods_held = false;
   bool kernel_intact = false;
+  std::string told_other_store;
+  std::string noted_store;      // in the state folder, see store_record.hpp
   std::string uninstall_asked;  // since when, as the request says; empty: it has not been
   bool purged = false;
   std::string purge_trouble;
@@ -80,6 +82,10 @@ struct Agent::Impl {
   void choose_uplink();
   void update_gateway_macs();
   void hold_pods();
+  [[nodiscard]] bool keeps_store() const;
+  [[nodiscard]] std::string other_store_text() const;
+  void look_at_store();
+  void note_store();
   void look_for_uninstall();
   void look_for_node();
   std::int64_t expire_conflicts();

@@ -96,6 +96,7 @@ void fill_conditions(const AgentView& view, model::Conditions& conditions) {
          "nothing of egw is left in this node's kernel; asked for at " + view.purged_for);
   report(view, conditions, std::string(model::kPurgeFailedCondition), !view.purge_trouble.empty(),
          "PurgeFailed", view.purge_trouble);
+  report(view, conditions, std::string(model::kStoreReplaced), false, "", "");
   report(view, conditions, "EipConflict", !view.conflicts.empty(), "ClaimedByOther",
          listed(view.conflicts, [](const auto& entry) {
            return entry.first.to_string() + " is claimed by " +
@@ -168,6 +169,17 @@ void fill_status(const AgentView& view, model::EgressTunnel::Status& status) {
   if (view.programmer->programmed) status.realised = view.programmer->realised;
   fill_conditions(view, status.conditions);
   fill_reachable(view, status);
+}
+
+void fill_elsewhere(const std::string& message, std::int64_t wall_ms,
+                    model::EgressTunnel::Status& status) {
+  status.phase = TunnelPhase::kFailed;
+  Condition condition;
+  condition.type = model::kStoreReplaced;
+  condition.status = true;
+  condition.reason = "AnotherStore";
+  condition.message = message;
+  model::set_condition(status.conditions, std::move(condition), wall_ms);
 }
 
 }  // namespace egw::runtime

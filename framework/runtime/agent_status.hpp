@@ -55,5 +55,8 @@ inline constexpr unsigned kMissedDeadlinesToFail = 3;
 // Sets phase, MAC, parent, realised and the agent's conditions in a status as stored. Leaves the
 // controller's fields, its conditions and the phase NodeNotReady alone.
 void fill_status(const AgentView& view, model::EgressTunnel::Status& status);
+// In the status of an EgressTunnel of a store that the agent does not take.
+void fill_elsewhere(const std::string& message, std::int64_t wall_ms,
+                    model::EgressTunnel::Status& status);
 
 }  // namespace egw::runtime

@@ -17,6 +17,7 @@
 #include "egw/runtime/process_parts.hpp"
 #include "egw/runtime/spawn.hpp"
 #include "egw/runtime/start_pages.hpp"
+#include "egw/runtime/store_record.hpp"
 #include "egw/runtime/sysctls.hpp"
 
 namespace egw::runtime {
@@ -269,7 +270,7 @@ int run_agent(const RuntimeConfig& config) {
     }
     if (left.empty()) {
       remove_datapath_record(config.state_dir);
-      return {};
+      return write_store_record(config.state_dir, {});
     }
     return fail(Errc::kUnavailable, "datapaths used before:" + left,
                 "have left their state on this node: put their libraries back and restart the "

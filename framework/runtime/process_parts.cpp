@@ -114,8 +114,9 @@ Result<std::unique_ptr<host::StateStore>> Process::open_store(host::PluginHost& 
   host::AdmitFn admit = [settings = config_.settings](const host::AdmitRequest& request) {
     return admit_with(settings, request);
   };
-  return plugins.open_state_store(config_.state_store.name, config_.state_store.config,
-                                  std::move(admit), role_ == "controller");
+  return plugins.open_state_store(
+      config_.state_store.name, config_.state_store.config, std::move(admit),
+      role_ == "controller" ? host::StoreUse::kServes : host::StoreUse::kWrites);
 }
 
 Result<void> Process::serve(std::shared_ptr<HttpHandler> health,

@@ -8,6 +8,7 @@
 #include "egw/runtime/process.hpp"
 #include "egw/runtime/process_parts.hpp"
 #include "egw/runtime/spawn.hpp"
+#include "egw/runtime/store_record.hpp"
 #include "egw/runtime/sysctls.hpp"
 
 namespace egw::runtime {
@@ -57,6 +58,7 @@ class Purge {
       }
     }
     if (former_only) return {};
+    if (auto removed = write_store_record(config_.state_dir, {}); !removed) return removed;
     if (auto lowered = net::lower_boot_drop(); !lowered) return tl::unexpected(lowered.error());
     Sysctls sysctls("/proc/sys", config_.state_dir / "sysctls.json", true, process_.log());
     return sysctls.restore();

@@ -65,6 +65,14 @@ bool TunnelReporter::take_token() {
 
 asio::awaitable<void> TunnelReporter::run() {
   while (!stopping_) {
+    if (!sync_.other_store().empty()) {
+      const std::int64_t next = clock_.steady_ms() + options_.period_ms;
+      co_await tell_other_store();
+      while (!stopping_ && !sync_.other_store().empty() && clock_.steady_ms() < next) {
+        co_await wakeup_.wait(next);
+      }
+      continue;
+    }
     const EgressTunnel* own = stored();
     if (own == nullptr || !sync_.synced()) {  // the controller makes it
       co_await wakeup_.wait();
@@ -131,6 +139,27 @@ asio::awaitable<bool> TunnelReporter::reload() {
   if (!object) co_return false;
   sync_.adopt(Kind::kEgressTunnel, *object);
   co_return true;
+}
+
+// The World is not of that store: what is there is read first. Without an EgressTunnel there is
+// nobody to tell; what fails is tried again with the next heartbeat.
+asio::awaitable<void> TunnelReporter::tell_other_store() {
+  model::Key key{"", options_.node_name};
+  auto object = co_await store_.get(Kind::kEgressTunnel, key);
+  if (!object || sync_.other_store().empty()) co_return;
+  std::vector<Error> damage;
+  auto tunnel = model::decode_stored<EgressTunnel>(object->document, damage);
+  if (!tunnel) co_return;
+  options_.fill_elsewhere(tunnel->status);
+  tunnel->status.last_heartbeat_ms = clock_.wall_ms();
+  WriteRequest request;
+  request.op = WriteRequest::Op::kUpdateStatus;
+  request.kind = Kind::kEgressTunnel;
+  request.key = std::move(key);
+  request.document = model::encode(*tunnel);
+  request.expected_revision = object->revision;
+  const auto outcome = co_await store_.write(std::move(request));
+  metrics_.store_write(Kind::kEgressTunnel, write_result(outcome));
 }
 
 asio::awaitable<Result<void>> TunnelReporter::annotate(std::string name, std::string value) {

@@ -34,6 +34,8 @@ class TunnelReporter {
     std::function<bool()> realised_urgent;
     // A status has been stored, over one with the phase `before`.
     std::function<void(model::TunnelPhase before, const model::EgressTunnel& tunnel)> written;
+    // Sets what to say in a store that is not the World's (WorldSync::other_store).
+    Fill fill_elsewhere;
   };
 
   TunnelReporter(const boost::asio::any_io_executor& executor, Clock& clock, Logger& log,
@@ -54,6 +56,7 @@ class TunnelReporter {
   [[nodiscard]] const model::EgressTunnel* stored() const;
   boost::asio::awaitable<void> write(model::TunnelPhase before, model::EgressTunnel tunnel);
   boost::asio::awaitable<bool> reload();
+  boost::asio::awaitable<void> tell_other_store();
   [[nodiscard]] bool take_token();
 
   Clock& clock_;

@@ -25,6 +25,7 @@ struct Sub {
   std::set<Key> seen;  // named by the snapshot in progress; empty in the first
   bool optional = false;
   bool in_snapshot = false;
+  bool elsewhere = false;     // another store answers, whose content is not taken
   bool had_snapshot = false;  // one has begun: something may be known that the next does not name
   bool prunes = false;        // the snapshot in progress
   bool synced_once = false;
@@ -94,6 +95,7 @@ struct WorldSync::Impl : std::enable_shared_from_this<Impl> {
   bool adopting = false;
   bool stopping = false;
   std::string last_trouble;
+  std::string store_id, other_store;
 
   Impl(asio::any_io_executor the_executor, Clock& the_clock, Logger& the_log, Metrics& the_metrics,
        host::StateStore& the_store, Options the_options)
@@ -126,6 +128,7 @@ struct WorldSync::Impl : std::enable_shared_from_this<Impl> {
 
   static asio::awaitable<void> subscribe_loop(std::shared_ptr<Impl> self, std::size_t index);
   void on_event(std::size_t index, StoreEvent event);
+  [[nodiscard]] bool is_elsewhere(const std::string& id);
   void synced(Sub& sub, std::uint64_t revision);
   void prune(Sub& sub);
   void connection_changed(const std::string& why);
@@ -171,9 +174,25 @@ asio::awaitable<void> WorldSync::Impl::subscribe_loop(std::shared_ptr<Impl> self
   }
 }
 
+// Of the store that a snapshot begins to come from.
+bool WorldSync::Impl::is_elsewhere(const std::string& id) {
+  const bool other = !id.empty() && !store_id.empty() && id != store_id && options.keeps_store &&
+                     options.keeps_store();
+  if (!other) store_id = id;
+  other_store = other ? id : std::string();
+  return other;
+}
+
 void WorldSync::Impl::on_event(std::size_t index, StoreEvent event) {
   Sub& sub = subs[index];
   const Kind kind = sub.query.kind;
+  if (event.type == StoreEvent::Type::kSnapshot) sub.elsewhere = is_elsewhere(event.store);
+  if (sub.elsewhere && event.type == StoreEvent::Type::kSynced) {
+    sub.connected = false;
+    sub.trouble = "another store (" + other_store + ") answers in place of " + store_id;
+    connection_changed("");
+  }
+  if (sub.elsewhere && event.type != StoreEvent::Type::kDisconnected) return;
   switch (event.type) {
     case StoreEvent::Type::kSnapshot:
       sub.in_snapshot = true;
@@ -530,6 +549,10 @@ bool WorldSync::synced() const {
 bool WorldSync::connected() const { return impl_->connected(); }
 std::int64_t WorldSync::connected_since_ms() const { return impl_->connected_since; }
 
+const std::string& WorldSync::store_id() const { return impl_->store_id; }
+void WorldSync::expect_store(std::string id) { impl_->store_id = std::move(id); }
+const std::string& WorldSync::other_store() const { return impl_->other_store; }
+
 std::string WorldSync::trouble() const {
   for (const auto& sub : impl_->subs) {
     if (!sub.connected && !sub.optional) return sub.trouble;
@@ -547,6 +570,7 @@ std::uint64_t WorldSync::revision(Kind kind) const {
 void WorldSync::adopt(Kind kind, const host::StoredObject& object) {
   const auto meta = model::decode_meta(object.document);
   if (!meta) return;
+  if (!impl_->other_store.empty()) return;
   if (!impl_->synced_once(kind)) return;  // the first snapshot says what is true of it
   // Events may have overtaken the answer: what they said of this revision stands, a deletion above
   // all, which leaves nothing to compare with. A document on its way out needs its last event.

@@ -36,6 +36,9 @@ class WorldSync {
     // false: nobody looks at the statuses of policies. They are not kept, and an event that brings
     // nothing else is no change: the controller writes one for each policy, for people.
     bool policy_statuses = true;
+    // Asked when another store than before answers: true, and the World stays what it was, as while
+    // the store is away. Absent: the World follows every store.
+    std::function<bool()> keeps_store;
     // Whether an EgressTunnel's step from `before` (nullptr: new) is a change worth waking for.
     // Absent: every one is. The World gets the new value either way.
     std::function<bool(const model::EgressTunnel* before, const model::EgressTunnel& after)>
@@ -60,6 +63,12 @@ class WorldSync {
   [[nodiscard]] bool connected() const;
   // Steady time since which connected() holds without a gap; 0 while it does not.
   [[nodiscard]] std::int64_t connected_since_ms() const;
+  // The store that the World is of (StoreEvent::store); empty: it does not say, or none yet.
+  [[nodiscard]] const std::string& store_id() const;
+  // Before start(): the World shall be of this store.
+  void expect_store(std::string id);
+  // Another one that answers in its place and is not taken (Options::keeps_store); empty: none.
+  [[nodiscard]] const std::string& other_store() const;
   // Why the store is away, "" when connected.
   [[nodiscard]] std::string trouble() const;
   // The newest store revision up to which all changes of that kind are in the World.

@@ -104,7 +104,10 @@ class EventSink {
   EventSink() = default;
   explicit EventSink(const egw_event_sink& sink) : sink_(sink) {}
 
-  void snapshot() const noexcept { send(EGW_EVENT_SNAPSHOT, 0, {}, {}, {}, {}); }
+  // store: which one, by a text that it was given when it was made; empty: not said.
+  void snapshot(std::string_view store = {}) const noexcept {
+    send(EGW_EVENT_SNAPSHOT, 0, {}, {}, {}, {}, store);
+  }
   void upsert(std::uint64_t revision, std::string_view ns, std::string_view name,
               std::string_view json) const noexcept {
     send(EGW_EVENT_UPSERT, revision, ns, name, json, {});
@@ -126,7 +129,8 @@ class EventSink {
 
  private:
   void send(egw_event_type type, std::uint64_t revision, std::string_view ns, std::string_view name,
-            std::string_view object, std::string_view message) const noexcept {
+            std::string_view object, std::string_view message,
+            std::string_view store = {}) const noexcept {
     egw_event e{};
     e.struct_size = sizeof(e);
     e.type = type;
@@ -135,6 +139,7 @@ class EventSink {
     e.name = str(name);
     e.object = str(object);
     e.message = str(message);
+    e.store = str(store);
     sink_.event(sink_.ctx, &e);
   }
   egw_event_sink sink_{};
@@ -164,6 +169,9 @@ class StoreHost : public Host {
 
   // This process answers for writes of others too (egw_store_host).
   [[nodiscard]] bool serves_admission() const { return host_.serves_admission != 0; }
+
+  // This process only looks: no store is made where there is none (egw_store_host).
+  [[nodiscard]] bool existing_only() const { return host_.existing_only != 0; }
 
   // Asks the framework's admission; thread-safe. old_json is empty on create, new_json on delete.
   // Not for kUpdateStatus.

@@ -21,7 +21,7 @@ Campaign::Campaign(const ElectionConfig& config, std::string identity, sdk::Elec
       period_(std::min<std::chrono::milliseconds>(1s, config.stamp_timeout / 5)),
       sink_(sink),
       host_(host),
-      database_(config.path, config.gate),
+      database_(config.path, config.gate, Database::Make::kIfMissing),
       lock_(database_.leader_path()),
       files_(database_.leader_path(), true, {config.path, config.gate}),
       thread_([this] { run(); }) {}

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "egw/sdk/status.hpp"
+#include "files.hpp"
 
 namespace egw::local {
 
@@ -43,6 +44,7 @@ void read_path(const json& config, const char* key, bool may_be_empty, std::stri
 
 void read_file(const json& config, FileConfig& out) {
   read_path(config, "path", false, out.path);
+  out.path = resolve(out.path);
   read_path(config, "gate", true, out.gate);
 }
 

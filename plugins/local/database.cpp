@@ -23,16 +23,23 @@ using sdk::Code;
 using sdk::Failure;
 
 // Bytes of the signal file. The first is written to wake watchers; the record says which database
-// and which write-ahead log belong together; the locks lie beyond the content.
+// and which write-ahead log belong together; the lock lies beyond the content.
 constexpr std::int64_t kRecordAt = 1;
 constexpr std::size_t kRecordSize = 159;
-constexpr std::int64_t kOpeningLock = 1000;   // exclusive: somebody is opening the file
-constexpr std::int64_t kPresenceLock = 1001;  // shared: somebody has the file open
+constexpr std::int64_t kOpeningLock = 1000;  // exclusive: somebody is opening the file
 
 struct OpeningLock {
   const Fd& fd;
   ~OpeningLock() { unlock_byte(fd, kOpeningLock); }
 };
+
+// The byte of the folder that stands for a database in it: shared, somebody has it open. FNV-1a of
+// the name, so that databases beside each other do not meet.
+std::int64_t presence_lock(const std::string& path) {
+  std::uint64_t hash = 14695981039346656037U;
+  for (const char c : name_of(path)) hash = (hash ^ static_cast<std::uint8_t>(c)) * 1099511628211U;
+  return static_cast<std::int64_t>(hash >> 2U);
+}
 
 std::string wal_of(const std::string& path) { return path + "-wal"; }
 std::string shm_of(const std::string& path) { return path + "-shm"; }
@@ -65,8 +72,8 @@ void Session::prepare() {
   office = std::make_unique<Office>(connection);
 }
 
-Database::Database(std::string path, std::string gate)
-    : path_(std::move(path)), gate_(std::move(gate)) {}
+Database::Database(std::string path, std::string gate, Make make)
+    : path_(std::move(path)), gate_(std::move(gate)), make_(make) {}
 
 bool Database::gate_open() const { return gate_.empty() || ::access(gate_.c_str(), F_OK) == 0; }
 
@@ -117,10 +124,15 @@ sdk::Status Database::failed(const SqlError& error) {
 }
 
 void Database::open_file(SteadyTime deadline) {
+  if (make_ == Make::kNever && !identify(path_)) {
+    throw Failure(Code::kUnavailable, opened_ ? words::missing() : words::none(), path_);
+  }
+  open_folder();
+  check_rights();
   open_signal();
   lock_opening(deadline);
   const OpeningLock unlock{signal_};
-  const bool alone = !byte_is_locked(signal_, kPresenceLock);
+  const bool alone = !byte_is_locked(folder_, presence_lock(path_));
   const std::optional<FileId> found = identify(path_);
   if (!found || found->size == 0) {
     make_file(alone);
@@ -134,21 +146,44 @@ void Database::open_file(SteadyTime deadline) {
     throw Failure(explain(error, path_));
   }
   remember_files();
-  (void)lock_byte(signal_, kPresenceLock, false);
-  may_create_ = false;
+  (void)lock_byte(folder_, presence_lock(path_), false);
+  opened_ = true;
   suspect_ = false;
+}
+
+void Database::open_folder() {
+  const std::string folder = folder_of(path_);
+  if (folder_ && identify(folder) && identify(folder)->same(*identify(folder_))) return;
+  if (make_ == Make::kIfMissing && !opened_) {
+    std::error_code ec;
+    if (std::filesystem::create_directories(folder, ec)) {
+      std::filesystem::permissions(folder, std::filesystem::perms::owner_all, ec);
+    }
+  }
+  folder_ = Fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (folder_) return;
+  throw Failure(opened_ ? Code::kUnavailable : Code::kInvalid, words::cannot_write_beside(folder),
+                path_, errno);
+}
+
+// Whoever can write the store decides where traffic goes: the same rule as for plugins. A folder
+// with the sticky bit (/tmp) lets others add files, not touch ours; so each of them is looked at.
+void Database::check_rights() const {
+  const std::string folder = folder_of(path_);
+  std::string wrong = writable_by_others(folder, "the folder");
+  for (const std::string& file :
+       {path_, wal_of(path_), shm_of(path_), signal_path(), leader_path()}) {
+    if (wrong.empty()) wrong = writable_by_others(file, "the file");
+  }
+  if (!wrong.empty()) {
+    throw Failure(Code::kInvalid,
+                  wrong + ": whoever can write the store decides where traffic goes", path_);
+  }
 }
 
 void Database::open_signal() {
   if (signal_ && identify(signal_path()) && identify(signal_path())->same(*identify(signal_))) {
     return;
-  }
-  if (may_create_) {
-    const std::string folder = folder_of(path_);
-    std::error_code ec;
-    if (std::filesystem::create_directories(folder, ec)) {
-      std::filesystem::permissions(folder, std::filesystem::perms::owner_all, ec);
-    }
   }
   signal_ = Fd(::open(signal_path().c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
   if (!signal_) {
@@ -174,7 +209,8 @@ void Database::lock_opening(SteadyTime deadline) {
 // An empty file is one that was being made when its maker died: no content is ever acknowledged
 // before the schema is in the file itself.
 void Database::make_file(bool alone) {
-  if (!may_create_) throw Failure(Code::kUnavailable, words::missing(), path_);
+  if (opened_) throw Failure(Code::kUnavailable, words::missing(), path_);
+  if (make_ == Make::kNever) throw Failure(Code::kUnavailable, words::none(), path_);
   if (!alone) throw Failure(Code::kUnavailable, words::missing_in_use(), path_);
   ::unlink(wal_of(path_).c_str());
   ::unlink(shm_of(path_).c_str());
@@ -267,7 +303,6 @@ void Database::ring() {
   if (!there || !ours || !there->same(*ours)) {
     Fd fresh(::open(signal_path().c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
     if (!fresh) return;  // watchers then see the change at their next slow look
-    (void)lock_byte(fresh, kPresenceLock, false);
     signal_ = std::move(fresh);
   }
   const char byte = '\n';

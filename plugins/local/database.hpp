@@ -29,12 +29,15 @@ struct Session {
 // session comes as SqlError and is given to failed().
 class Database {
  public:
-  // gate: a file whose absence cuts this instance off; empty: never cut off.
-  Database(std::string path, std::string gate);
+  enum class Make { kIfMissing, kNever };
 
-  // Opens the file and makes it (and its folder, 0700) if there is none. Throws kInvalid for what
-  // only a person can mend (damaged, another program's, newer schema, no permission), kUnavailable
-  // for what may pass (locked, no space). With the gate closed it does nothing.
+  // gate: a file whose absence cuts this instance off; empty: never cut off.
+  Database(std::string path, std::string gate, Make make);
+
+  // Opens the file; with kIfMissing it makes it (and its folder, 0700) if there is none. Throws
+  // kInvalid for what only a person can mend (damaged, another program's, newer schema, no
+  // permission, in others' hands), kUnavailable for what may pass (missing, locked, no space). With
+  // the gate closed it does nothing.
   void open(SteadyTime deadline);
 
   // The open session. The path is looked at on every call: when it leads to another file or to
@@ -55,6 +58,8 @@ class Database {
 
  private:
   void open_file(SteadyTime deadline);
+  void open_folder();
+  void check_rights() const;
   void open_signal();
   void lock_opening(SteadyTime deadline);
   void make_file(bool alone);
@@ -64,8 +69,12 @@ class Database {
   void check_gate() const;
 
   std::string path_, gate_;
-  bool may_create_ = true;
+  const Make make_;
+  bool opened_ = false;   // once: what is missing from then on was removed
   bool suspect_ = false;  // damaged or replaced: check the content at the next opening
+  // Holds the lock that says that somebody has this database open, on the folder itself: all files
+  // in it can be removed under those who use them, and a new file would know nothing of the lock.
+  Fd folder_;
   Fd signal_;
   FileId file_;
   std::unique_ptr<Session> session_;

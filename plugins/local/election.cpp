@@ -18,7 +18,7 @@ LocalElection::LocalElection(std::string_view config_json, std::string_view iden
     : config_(parse_election_config(config_json)),
       identity_(identity),
       host_(host),
-      database_(config_.path, config_.gate) {
+      database_(config_.path, config_.gate, Database::Make::kIfMissing) {
   if (identity_.empty() || identity_.size() > 300) {
     throw sdk::Failure(sdk::Code::kInvalid, "a candidate's identity must have 1 to 300 characters",
                        identity_.substr(0, 300));

@@ -82,6 +82,12 @@ std::string missing() {
          "or stop every egw process of this machine and start them again with an empty store";
 }
 
+std::string none() {
+  return "there is no database: the file does not exist. If there was one, put it back; an empty "
+         "one is made by the first egw controller, egw agent or egw apply. Check "
+         "plugins.stateStore.config.path, too";
+}
+
 std::string missing_in_use() {
   return "the database is missing or empty although egw processes of this machine have it open: it "
          "was removed while in use. Put it back, or stop every egw process before you start with "

@@ -19,6 +19,7 @@ enum class Trouble { kLocked, kNoSpace, kDamaged, kForbidden, kOther };
 namespace words {
 [[nodiscard]] std::string replaced();
 [[nodiscard]] std::string missing();
+[[nodiscard]] std::string none();
 [[nodiscard]] std::string missing_in_use();
 [[nodiscard]] std::string damaged(const std::string& finding);
 [[nodiscard]] std::string foreign();

@@ -65,6 +65,36 @@ bool byte_is_locked(const Fd& fd, std::int64_t offset) {
   return ::fcntl(fd.get(), F_OFD_GETLK, &range) == 0 && range.l_type != F_UNLCK;
 }
 
+std::string writable_by_others(const std::string& path, const std::string& noun) {
+  struct stat s {};
+  if (::lstat(path.c_str(), &s) != 0) return {};
+  const std::string what = noun + " " + path;
+  if (s.st_uid != 0 && s.st_uid != ::geteuid()) {
+    return what + " belongs to user " + std::to_string(s.st_uid) +
+           ", neither root nor the one that egw runs as: chown it";
+  }
+  if (S_ISDIR(s.st_mode) && (s.st_mode & S_ISVTX) != 0) return {};
+  if ((s.st_mode & (S_IWGRP | S_IWOTH)) == 0) return {};
+  return what + " can be written by " + ((s.st_mode & S_IWOTH) != 0 ? "everybody" : "its group") +
+         ": chmod go-w it";
+}
+
+std::string resolve(const std::string& path) {
+  namespace fs = std::filesystem;
+  constexpr int kMostLinks = 40;  // as the kernel
+  fs::path at = path;
+  std::error_code ec;
+  for (int i = 0; i < kMostLinks; ++i) {
+    const fs::path folder = fs::weakly_canonical(at.parent_path(), ec);
+    if (ec) return path;
+    at = folder / at.filename();
+    const fs::path target = fs::read_symlink(at, ec);
+    if (ec) return at.string();
+    at = target.is_absolute() ? target : folder / target;
+  }
+  return path;  // a circle: opening it says so
+}
+
 // From /proc/locks: asking the file itself would need a descriptor of our own, and closing that
 // would drop every POSIX lock that SQLite holds on the file in this process.
 std::string lock_holder(const std::string& path) {

@@ -54,6 +54,13 @@ void unlock_byte(const Fd& fd, std::int64_t offset);
 // The process that holds a POSIX write lock on the file, as "process 4711 (egw)"; empty: unknown.
 [[nodiscard]] std::string lock_holder(const std::string& path);
 
+// Why a file or folder is not in the hands of root and this user alone, with what mends it; empty:
+// it is, or it does not exist. Folders with the sticky bit may be written by others.
+[[nodiscard]] std::string writable_by_others(const std::string& path, const std::string& noun);
+// The path with all symbolic links followed, also a last one that leads to nothing yet: names of
+// one file are one name from here on.
+[[nodiscard]] std::string resolve(const std::string& path);
+
 // The folder that a path lies in, "." when it names none.
 [[nodiscard]] std::string folder_of(const std::string& path);
 [[nodiscard]] std::string name_of(const std::string& path);

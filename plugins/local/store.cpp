@@ -69,7 +69,9 @@ struct LocalStore::Step {
 };
 
 LocalStore::LocalStore(std::string_view config_json, sdk::StoreHost host)
-    : config_(parse_store_config(config_json)), host_(host), database_(config_.path, config_.gate) {
+    : config_(parse_store_config(config_json)),
+      host_(host),
+      database_(config_.path, config_.gate, may_make(host)) {
   database_.open(in(kOpenPatience));
 }
 
@@ -81,7 +83,7 @@ sdk::Outcome<std::uint64_t> LocalStore::subscribe(const sdk::Query& query, sdk::
   }
   // Begun with the first subscription: most verbs never watch.
   if (watcher_ == nullptr) {
-    watcher_ = std::make_unique<Watcher>(config_.path, config_.gate, host_);
+    watcher_ = std::make_unique<Watcher>(config_, host_);
   }
   return watcher_->subscribe(query, std::move(*filter), sink);
 }

@@ -41,10 +41,10 @@ struct Watcher::Subscription {
   }
 };
 
-Watcher::Watcher(const std::string& path, const std::string& gate, const sdk::Host& host)
+Watcher::Watcher(const FileConfig& config, const sdk::StoreHost& host)
     : host_(host),
-      database_(path, gate),
-      files_(database_.signal_path(), false, {path, gate}),
+      database_(config.path, config.gate, may_make(host)),
+      files_(database_.signal_path(), false, {config.path, config.gate}),
       thread_([this] { run(); }) {}
 
 Watcher::~Watcher() {
@@ -142,6 +142,7 @@ void Watcher::deliver(Session& session, const Subscriptions& all) {
       }
     });
   }
+  store_ = now.store;
   const auto time = std::chrono::steady_clock::now();
   for (const auto& subscription : all) {
     if (!subscription->synced) {
@@ -153,7 +154,6 @@ void Watcher::deliver(Session& session, const Subscriptions& all) {
       subscription->send([&](const sdk::EventSink& sink) { sink.revision(now.revision); });
     }
   }
-  store_ = now.store;
   cursor_ = now.revision;
   read.commit();
 }
@@ -185,7 +185,7 @@ void Watcher::deliver_change(const ChangeLog::Change& change, Subscription& to) 
 
 void Watcher::deliver_snapshot(Session& session, std::uint64_t revision, Subscription& to) {
   to.matched.clear();
-  to.send([](const sdk::EventSink& sink) { sink.snapshot(); });
+  to.send([&](const sdk::EventSink& sink) { sink.snapshot(store_); });
   session.objects->list({to.group, to.kind, to.ns, to.name}, [&](std::uint64_t object_revision,
                                                                  std::string_view ns,
                                                                  std::string_view name,

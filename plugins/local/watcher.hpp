@@ -17,6 +17,7 @@
 #include <thread>
 #include <vector>
 
+#include "config.hpp"
 #include "database.hpp"
 #include "egw/sdk/state_store.hpp"
 #include "file_watch.hpp"
@@ -24,10 +25,15 @@
 
 namespace egw::local {
 
+// A verb that only looks must not leave an empty store behind.
+[[nodiscard]] inline Database::Make may_make(const sdk::StoreHost& host) {
+  return host.existing_only() ? Database::Make::kNever : Database::Make::kIfMissing;
+}
+
 class Watcher {
  public:
   // Throws sdk::Failure when the kernel gives no inotify instance.
-  Watcher(const std::string& path, const std::string& gate, const sdk::Host& host);
+  Watcher(const FileConfig& config, const sdk::StoreHost& host);
   ~Watcher();  // no event after it has returned
   Watcher(const Watcher&) = delete;
   Watcher& operator=(const Watcher&) = delete;

@@ -94,7 +94,8 @@ TEST(Store, IsToldWhetherToServeAdmission) {
   Bench bench;
   bench.folder().add("statestore-scripted");
   for (const bool serves : {false, true}) {
-    auto store = bench.host().open_state_store("scripted", {}, admit_all, serves);
+    auto store = bench.host().open_state_store("scripted", {}, admit_all,
+                                               serves ? StoreUse::kServes : StoreUse::kWrites);
     ASSERT_TRUE(store);
     const auto got = bench.await((*store)->get(model::Kind::kEgressPolicy, {"ns", "serves"}));
     ASSERT_TRUE(got) << got.error().to_string();

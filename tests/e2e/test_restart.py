@@ -1,12 +1,16 @@
 """A restart of an agent or of every controller loses no packet and changes nothing in the kernel; a node
 whose kernel is empty is not Ready before it is programmed."""
 
+import contextlib
+import json
+import os
 import signal
+import sqlite3
 import subprocess
 import time
 
 import pytest
-from conftest import EIP4, events, policy, ready, result_line, sources, wait_source
+from conftest import EIP4, GATEWAY, events, policy, ready, result_line, sources, wait_source
 from lab import net
 
 
@@ -110,3 +114,40 @@ def test_every_controller_restarts(shop):
     assert shop.owner("egw", EIP4) == owner
     assert epoch == [e["epoch"] for n in shop.get("egw", "egw")["status"]["nodeList"] for e in n.get("eips", [])]
     result_line("controllers restarted", lost=result["lost"])
+
+
+def remove_store(cluster):
+    for name in os.listdir(cluster.dir):
+        if name.startswith("egw.db"):
+            os.unlink(os.path.join(cluster.dir, name))
+
+
+def test_removed_store_is_no_order_to_remove_everything(shop):
+    """First a verb looks while all run, then every process is ended and an empty store is made: traffic goes on."""
+    copy = os.path.join(shop.dir, "backup.db")
+    with contextlib.closing(sqlite3.connect(os.path.join(shop.dir, "egw.db"))) as store, \
+            contextlib.closing(sqlite3.connect(copy)) as to:
+        store.backup(to)
+    processes = [shop.controller(i) for i in range(shop.controllers)] + [shop.agent(n) for n in shop.nodes]
+    traffic = shop.traffic("pod1")
+    remove_store(shop)
+    for verb in (["get", "egw"], ["apply", "-f", "-"], ["status"], ["get", "egw", "-w"]):
+        done = shop.egw(*verb, stdin=json.dumps(GATEWAY), check=False)
+        assert done.returncode != 0 and "egw.db" in done.stderr, (verb, done)
+    assert not os.path.exists(os.path.join(shop.dir, "egw.db"))
+    for process in processes:
+        process.stop(signal.SIGKILL)
+    shop.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}, "spec": {"podCIDRs": ["10.244.1.0/24"]}})
+    for process in processes:
+        process.start()
+    told = shop.wait("egt", "n1", lambda t: [c for c in t.get("status", {}).get("conditions", [])
+                                             if c["type"] == "StoreReplaced" and c["status"] == "True"])[0]
+    assert told["status"]["phase"] == "Failed"
+    status = shop.egw("status", check=False)
+    assert status.returncode == 1 and "StoreReplaced" in status.stdout, status
+    os.replace(copy, os.path.join(shop.dir, "egw.db"))
+    ready(shop)
+    shop.add_pod("later", "n1", {"app": "shop"})
+    wait_source(shop, "later", EIP4)
+    report = traffic.stop()
+    assert sources(report) == [EIP4], report

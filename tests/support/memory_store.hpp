@@ -34,6 +34,7 @@ class MemoryContent {
   std::map<Place, Object> objects;
   std::uint64_t revision = 0;
   std::uint64_t term = 0;  // the highest that a write has carried
+  std::string id;          // which store this is; empty: it does not say
   std::set<MemoryStore*> connections;
 
   Result<host::StoredObject> write(const host::WriteRequest& request) {
@@ -296,6 +297,7 @@ class MemoryStore final : public host::StateStore {
   void snapshot(const std::shared_ptr<Sub>& sub) {
     host::StoreEvent event;
     event.type = host::StoreEvent::Type::kSnapshot;
+    event.store = content_->id;
     send(sub, event);
     sub->matched.clear();
     for (const auto& [place, object] : content_->objects) {

@@ -49,10 +49,12 @@ class TestHost {
                                   const egw_reader& reader, const egw_admission_sink& out)>;
   Admit admit;  // empty: admits everything unchanged
   bool serves_admission = false;
+  bool existing_only = false;
 
   [[nodiscard]] sdk::StoreHost services() {
     host_.struct_size = sizeof(host_);
     host_.serves_admission = serves_admission ? 1 : 0;
+    host_.existing_only = existing_only ? 1 : 0;
     host_.base.struct_size = sizeof(host_.base);
     host_.base.ctx = this;
     host_.base.log = [](void* ctx, std::int32_t, egw_str message) {

@@ -79,7 +79,10 @@ class Watch:
 
 @pytest.fixture
 def store(tmp_path):
-    return Store(tmp_path)
+    """A store that exists: verbs that only look make none."""
+    made = Store(tmp_path)
+    made.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "made"}})
+    return made
 
 
 def node(name, **labels):

@@ -18,6 +18,7 @@ def check(store, *documents, stored=False):
 
 
 def test_the_documentations_manifests_are_well_whatever_their_order(store):
+    os.unlink(store.path)
     done = store.run("--set", "feature.enableIPv6=true", "check", "-f", MANIFESTS)
     assert done.returncode == 0 and done.stdout.startswith("3 checked, 0 refused"), done
     assert not os.path.exists(store.path), "no store is made"

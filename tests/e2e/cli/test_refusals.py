@@ -1,5 +1,6 @@
 """What is refused, in one line that names the thing, with the right exit code."""
 
+import json
 import os
 import shutil
 import sqlite3
@@ -136,8 +137,20 @@ def test_store_file(store):
     refused(done, done.returncode, store.path)
 
 
+def test_verbs_that_look_make_no_store(store):
+    os.unlink(store.path)
+    manifest = json.dumps(gateway())
+    for words in (["get", "egw"], ["get", "egw", "-w"], ["status"], ["why", "default/p", "203.0.113.7"], ["drain", "n1"],
+                  ["delete", "egw", "egw"], ["check", "--stored", "-f", "-"], ["apply", "--dry-run", "-f", "-"]):
+        done = store.run(*words, stdin=manifest)
+        refused(done, 1, store.path)
+        assert "there is no database: the file does not exist" in done.stderr and not os.path.exists(store.path), words
+    assert store.run("apply", "-f", "-", stdin=manifest).returncode == 0 and os.path.exists(store.path)
+
+
 def test_store_where_no_file_can_be_made(store):
-    refused(store.run("--set", "plugins.stateStore.config.path=/proc/egw.db", "get", "egw"), 2, "/proc/egw.db")
+    done = store.run("--set", "plugins.stateStore.config.path=/proc/egw.db", "apply", "-f", "-", stdin=json.dumps(gateway()))
+    refused(done, 2, "/proc/egw.db")
     refused(store.run("--set", "plugins.stateStore.config.path=egw.db", "get", "egw"), 2,
             'plugins.stateStore.config.path: is "egw.db"; expected a string that matches ^/')
     refused(store.run("--set", "plugins.stateStore.config.pth=/x", "get", "egw"), 2,

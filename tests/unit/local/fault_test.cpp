@@ -94,6 +94,88 @@ TEST(Faults, RemovedByHandAndStartedAgainBeginsEmpty) {
   EXPECT_EQ(s.get(gateway(), "", "a").status.code, Code::kNotFound);
 }
 
+// All files of the store are removed under a process that has it open: neither one that only looks
+// nor one that may make a store makes an empty one, which would look like an order to remove all.
+TEST(Faults, NobodyMakesAStoreWhileTheRemovedOneIsInUse) {
+  const Folder folder;
+  Process user({"watch", folder.db()});
+  ASSERT_EQ(user.line(), "synced");
+  for (const char* file : {"", "-wal", "-shm", "-signal", "-leader"}) {
+    fs::remove(folder.db() + file);
+  }
+  const sdk::Status newcomer = open_error(folder.db());
+  EXPECT_EQ(newcomer.code, Code::kUnavailable);
+  EXPECT_THAT(newcomer.text(), AllOf(HasSubstr(folder.db()), HasSubstr("removed while in use")));
+  EXPECT_FALSE(fs::exists(folder.db()));
+  user.signal(SIGKILL);
+  user.wait();
+  EXPECT_TRUE(open_error(folder.db()).ok()) << "nobody has the old one open any more";
+}
+
+TEST(Faults, WhoOnlyLooksMakesNoStore) {
+  const Folder folder;
+  TestHost host;
+  host.existing_only = true;
+  const std::string config = json{{"path", folder.file("sub/egw.db")}}.dump();
+  try {
+    const LocalStore looks(config, host.services());
+    FAIL() << "opened a store that is not there";
+  } catch (const sdk::Failure& failure) {
+    EXPECT_EQ(failure.status().code, Code::kUnavailable);
+    EXPECT_THAT(failure.status().text(),
+                AllOf(HasSubstr(folder.file("sub/egw.db")), HasSubstr("does not exist")));
+  }
+  EXPECT_FALSE(fs::exists(folder.file("sub")));
+  { const TestStore made(folder.file("sub/egw.db")); }
+  EXPECT_NO_THROW(LocalStore(config, host.services()));
+}
+
+// A link to the file, a link to its folder, and a link to a file that does not exist yet are the
+// file: signals, presence and the leader's lock lie beside it alone.
+TEST(Faults, ALinkIsTheFileThatItLeadsTo) {
+  const Folder folder;
+  fs::create_directory(folder.file("real"));
+  fs::create_symlink("real/egw.db", folder.file("link.db"));
+  fs::create_directory_symlink(folder.file("real"), folder.file("there"));
+  TestStore first(folder.file("link.db"));
+  TestStore second(folder.file("there/egw.db"));
+  Recorder r(first.store, gateway());
+  ASSERT_TRUE(r.wait("SYNCED"));
+  ASSERT_TRUE(second.create(gateway(), "", "a", json::object()).ok());
+  ASSERT_TRUE(r.wait("UPSERT a"));
+  EXPECT_TRUE(fs::is_regular_file(folder.file("real/egw.db-signal")));
+  EXPECT_FALSE(fs::exists(folder.file("link.db-signal")));
+  EXPECT_EQ(parse_election_config(json{{"path", folder.file("link.db")}}.dump()).path,
+            parse_store_config(json{{"path", folder.file("there/egw.db")}}.dump()).path);
+}
+
+TEST(Faults, AStoreInTheHandsOfOthersIsRefused) {
+  const Folder folder;
+  const std::string db = folder.file("sub/egw.db");
+  { const TestStore made(db); }
+  const auto refused = [&](const std::string& what, mode_t mode, mode_t good, const char* words) {
+    fs::permissions(what, static_cast<fs::perms>(mode));
+    const sdk::Status status = open_error(db);
+    EXPECT_EQ(status.code, Code::kInvalid) << what;
+    EXPECT_THAT(status.text(), AllOf(HasSubstr(what), HasSubstr(words), HasSubstr("chmod go-w")));
+    fs::permissions(what, static_cast<fs::perms>(good));
+    EXPECT_TRUE(open_error(db).ok()) << open_error(db).text();
+  };
+  refused(folder.file("sub"), 0777, 0700, "written by everybody");
+  refused(folder.file("sub"), 0770, 0755, "written by its group");
+  refused(db, 0666, 0644, "written by everybody");
+  refused(db, 0660, 0600, "written by its group");
+  refused(db + "-signal", 0666, 0600, "written by everybody");
+  fs::permissions(folder.file("sub"), static_cast<fs::perms>(01777));
+  EXPECT_TRUE(open_error(db).ok()) << "as /tmp: others add files there and cannot touch ours";
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root to give files away";
+  for (const std::string& what : {folder.file("sub"), db}) {
+    ASSERT_EQ(::chown(what.c_str(), 4711, 4711), 0);
+    EXPECT_THAT(open_error(db).text(), AllOf(HasSubstr(what), HasSubstr("user 4711")));
+    ASSERT_EQ(::chown(what.c_str(), 0, 0), 0);
+  }
+}
+
 TEST(Faults, LockedBySomebodyNamesHimWithinTheDeadline) {
   const Folder folder;
   TestStore s(folder.db());

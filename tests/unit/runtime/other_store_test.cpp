@@ -1,0 +1,105 @@
+// Another store answers in place of the one that the nodes were programmed from: removed and made
+// anew, or the wrong file (docs/adr/0030-another-store.md).
+#include "cluster.hpp"
+#include "egw/runtime/store_record.hpp"
+
+namespace egw::test {
+namespace {
+
+using testing::HasSubstr;
+
+class OtherStore : public ClusterTest {
+ protected:
+  OtherStore() { content->id = "first"; }
+  // What everybody is connected to from here on.
+  void answer(const std::string& id,
+              std::map<MemoryContent::Place, MemoryContent::Object> objects) {
+    content->id = id;
+    content->objects = std::move(objects);
+    for (auto* connection : content->connections) connection->disconnect();
+    loop.settle();
+    for (auto* connection : content->connections) connection->reconnect();
+    loop.advance(3000);
+  }
+  [[nodiscard]] json condition(const std::string& node) const {
+    for (const auto& c : tunnel(node).value("/status/conditions"_json_pointer, json::array())) {
+      if (c["type"] == "StoreReplaced") return c;
+    }
+    return {};
+  }
+};
+
+TEST_F(OtherStore, AnEmptyOneRemovesNothingUntilTheFormerIsBack) {
+  start_cluster();
+  const std::string owner_before = owner();
+  AgentRig& client = *agents["n1"];
+  AgentRig& gateway = *agents[owner_before];
+  ASSERT_EQ(client.datapath.state.endpoints.size(), 1U);
+  const auto endpoints = client.datapath.state.endpoints;
+  const auto egresses = client.datapath.state.egresses.size();
+  const auto former = content->objects;
+  ASSERT_EQ(runtime::read_store_record(folder / "n1"), "first");
+
+  answer("second", {});
+  EXPECT_EQ(client.datapath.state.endpoints, endpoints);
+  EXPECT_EQ(client.datapath.state.egresses.size(), egresses);
+  EXPECT_TRUE(gateway.announces(kEip));
+  EXPECT_FALSE(client.agent->ready());
+  EXPECT_THAT(client.agent->state()["store"]["trouble"], HasSubstr("another store (second)"));
+  // The nodes are applied to it: the controller makes tunnels, whose agents say what is wrong.
+  for (const char* name : {"n1", "g1", "g2"}) add_node(name, name[0] == 'g');
+  add_gateway();
+  loop.advance(5000);
+  EXPECT_EQ(client.datapath.state.endpoints, endpoints);
+  EXPECT_EQ(client.datapath.state.egresses.size(), egresses);
+  EXPECT_TRUE(gateway.announces(kEip));
+  EXPECT_EQ(phase("n1"), "Failed");
+  EXPECT_EQ(owner(), "") << "nobody serves two stores";
+  EXPECT_EQ(condition("n1").value("status", ""), "True");
+  EXPECT_THAT(condition("n1").value("message", ""),
+              testing::AllOf(HasSubstr("second"), HasSubstr("programmed-store")));
+
+  answer("first", former);
+  EXPECT_TRUE(client.agent->ready());
+  EXPECT_EQ(client.datapath.state.endpoints.size(), 1U);
+  EXPECT_EQ(phase("n1"), "Ready");
+  add_pod("web-2", "n1", "10.244.1.6");
+  loop.settle();
+  EXPECT_EQ(client.datapath.state.endpoints.size(), 2U);
+}
+
+TEST_F(OtherStore, ARestartedAgentKeepsToTheRecordedOneUntilItIsRemoved) {
+  start_cluster();
+  kill_agent("n1");
+  content->id = "second";
+  std::erase_if(content->objects,
+                [](const auto& entry) { return entry.first.first == Kind::kPod; });
+  start_agent("n1");
+  loop.advance(3000);
+  EXPECT_TRUE(agents["n1"]->datapath.applies.empty());
+  EXPECT_FALSE(agents["n1"]->agent->ready());
+  EXPECT_EQ(phase("n1"), "Failed");
+
+  kill_agent("n1");
+  std::filesystem::remove(runtime::store_record(folder / "n1"));
+  start_agent("n1");
+  loop.advance(3000);
+  EXPECT_TRUE(agents["n1"]->agent->ready());
+  EXPECT_EQ(phase("n1"), "Ready");
+  EXPECT_EQ(condition("n1").value("status", ""), "False");
+  EXPECT_EQ(runtime::read_store_record(folder / "n1"), "second");
+}
+
+TEST_F(OtherStore, ANodeThatHoldsNothingTakesAny) {
+  start_cluster();
+  kill_agent("n1");
+  content->id = "second";
+  AgentRig& rig = start_agent("n1", true);  // as after a reboot
+  rig.datapath.open_gate();
+  loop.advance(3000);
+  EXPECT_TRUE(rig.agent->started());
+  EXPECT_EQ(runtime::read_store_record(folder / "n1"), "second");
+}
+
+}  // namespace
+}  // namespace egw::test
