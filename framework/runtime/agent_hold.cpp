@@ -105,10 +105,9 @@ void Agent::Impl::look_for_node() {
   if (there && node_gone) log.info("the Node of this agent is there again");
   if (!there && node_known && !node_gone) {
     log.warn(
-        "the Node of this agent has been deleted: the node is no gateway and no peer of others, "
-        "and "
-        "what its pods send through a gateway is lost, until there is a Node of that name again; "
-        "stop the agent if the node is to go",
+        "the Node of this agent has been deleted: until there is one of that name again the "
+        "node is no gateway and no peer of others, and what its pods send through a gateway is "
+        "lost; stop the agent if the node is to go",
         {{"node", options.node_name}});
   }
   node_known = node_known || there;
