@@ -129,104 +129,6 @@ TEST_F(AgentTest, HeartbeatEveryPeriodAndNoMore) {
   EXPECT_NE(tunnel("n1")["status"]["lastHeartbeatTime"], first);
 }
 
-TEST_F(AgentTest, CarrierLossIsSaidAtOnceAndMutes) {
-  start_cluster();
-  const std::string old_owner = owner();
-  AgentRig& rig = *agents[old_owner];
-  ASSERT_TRUE(rig.announces(kEip));
-  auto down = rig.uplink;
-  down.carrier = false;
-  rig.agent->on_uplink(down);
-  EXPECT_TRUE(rig.announcer.muted) << "before anything else";
-  loop.settle();
-  EXPECT_EQ(phase(old_owner), "Failed");
-  EXPECT_TRUE(condition_true(old_owner, "UplinkDown"));
-  loop.advance(1000);
-  EXPECT_EQ(owner(), other(old_owner));
-  EXPECT_TRUE(agents[other(old_owner)]->announces(kEip));
-
-  rig.agent->on_uplink(rig.uplink);
-  EXPECT_FALSE(rig.announcer.muted);
-  loop.settle();
-  EXPECT_EQ(phase(old_owner), "Ready");
-  EXPECT_FALSE(condition_true(old_owner, "UplinkDown"));
-  EXPECT_FALSE(rig.announces(kEip)) << "no failback";
-}
-
-// Without an address nothing reaches the node through the tunnel: as bad as a pulled cable.
-TEST_F(AgentTest, LossOfTheUnderlaysAddressIsSaidAtOnceAndMutes) {
-  start_cluster();
-  const std::string old_owner = owner();
-  AgentRig& rig = *agents[old_owner];
-  const json mac = tunnel(old_owner)["status"]["tunnel"]["mac"];
-  auto bare = rig.uplink;
-  bare.ipv4 = {};
-  rig.agent->on_uplink(bare);
-  EXPECT_TRUE(rig.announcer.muted) << "before anything else";
-  loop.settle();
-  EXPECT_EQ(phase(old_owner), "Failed");
-  ASSERT_TRUE(condition_true(old_owner, "UplinkDown"));
-  EXPECT_EQ((*condition(old_owner, "UplinkDown"))["reason"], "NoAddress");
-  EXPECT_EQ(tunnel(old_owner)["status"]["tunnel"]["mac"], mac) << "the kernel's device has it";
-  EXPECT_TRUE(rig.datapath.state.node.underlay) << "the kernel's state is good for its return";
-  loop.advance(1000);
-  EXPECT_EQ(owner(), other(old_owner));
-
-  rig.agent->on_uplink(rig.uplink);
-  EXPECT_FALSE(rig.announcer.muted);
-  loop.settle();
-  EXPECT_EQ(phase(old_owner), "Ready");
-  EXPECT_FALSE(condition_true(old_owner, "UplinkDown"));
-}
-
-TEST_F(AgentTest, LossOfTheOtherFamilysAddressIsSaidAndMovesNothing) {
-  settings.enable_ipv6 = true;
-  settings.tunnel_v6 = model::Prefix::parse("fd11::/112").value();
-  start_cluster();
-  const std::string node = owner();
-  AgentRig& rig = *agents[node];
-  rig.uplink.ipv6 = *model::Address::parse("fd00::1");
-  rig.agent->on_uplink(rig.uplink);
-  loop.settle();
-  auto half = rig.uplink;
-  half.ipv6 = {};
-  rig.agent->on_uplink(half);
-  loop.advance(3000);
-  EXPECT_EQ(phase(node), "Ready");
-  EXPECT_TRUE(condition_true(node, "UplinkFamilyLost"));
-  EXPECT_EQ(owner(), node);
-  rig.agent->on_uplink(rig.uplink);
-  loop.settle();
-  EXPECT_FALSE(condition_true(node, "UplinkFamilyLost"));
-}
-
-TEST_F(AgentTest, AnApplyThatFailsForLongIsNoGatewaysAndItsEipsMove) {
-  start_cluster();
-  const std::string old_owner = owner();
-  AgentRig& rig = *agents[old_owner];
-  const std::deque<Error> refusals(1000, Error{Errc::kInternal, "datapath", "no", 0});
-  rig.datapath.errors = refusals;
-  const std::int64_t timeout = settings.eip_eviction_timeout.count();
-  rig.agent->apply_all();
-  loop.advance(timeout / 2);
-  EXPECT_EQ(phase(old_owner), "Ready") << "it may be over soon";
-  EXPECT_EQ(owner(), old_owner);
-  loop.advance(timeout + 2000);
-  EXPECT_EQ(phase(old_owner), "Failed");
-  EXPECT_EQ(owner(), other(old_owner));
-  // With nobody left who can program its kernel, nothing moves any more.
-  AgentRig& second = *agents[other(old_owner)];
-  second.datapath.errors = refusals;
-  second.agent->apply_all();
-  loop.advance(3 * timeout);
-  EXPECT_EQ(phase(other(old_owner)), "Failed");
-  EXPECT_EQ(owner(), other(old_owner));
-  rig.datapath.errors.clear();
-  loop.advance(12'000);
-  EXPECT_EQ(phase(old_owner), "Ready");
-  EXPECT_EQ(owner(), old_owner);
-}
-
 TEST_F(AgentTest, StatusWrittenByOthersIsRespected) {
   start_cluster();
   json status = tunnel("n1")["status"];
@@ -521,17 +423,6 @@ TEST_F(AgentTest, BootDropHoldsPodsOnceAndKnowsWhatIsInside) {
   EXPECT_EQ(rig.programmed_calls, 1);
   ASSERT_EQ(rig.held_pods.size(), 1U);
   EXPECT_THAT(rig.inside_held, Contains(rig.held_pods[0]));
-}
-
-TEST_F(AgentTest, CustomInterfaceBySelector) {
-  model::TunnelInterfaceRule rule;
-  rule.node_selector = model::LabelSelector::parse_text("egress=true").value();
-  rule.interface_name = "eth7";
-  settings.tunnel_detect_custom = {rule};
-  add_node("g1", true);
-  add_node("n1", false);
-  EXPECT_EQ(start_agent("g1").uplink_method, "interface=eth7");
-  EXPECT_EQ(start_agent("n1").uplink_method, "defaultRouteInterface");
 }
 
 TEST_F(AgentTest, StopLeavesStatusAndKernelAsTheyAre) {
