@@ -155,7 +155,7 @@ PLUGINS = {
     "no library": (text_file, "is no ELF file", "put a plugin library in its place"),
     "cut short": (cut_short, "is truncated", "copy it again"),
     "of the wrong kind": (lambda p: put(p, "wrong-kind"), "is a statestore plugin"),
-    "of a newer ABI": (lambda p: put(p, "newer-major"), "plugin ABI 2.1", "this egw speaks 1.1", "install"),
+    "of a newer ABI": (lambda p: put(p, "newer-major"), "plugin ABI 2.", "this egw speaks 1.", "install"),
     "not a plugin": (lambda p: put(p, "no-symbol"), "does not export egw_plugin_entry_v1"),
     "crashing in its entry": (lambda p: put(p, "crash-in-entry"), "crashed with signal 11 (SIGSEGV) in its entry"),
     "ending the process": (lambda p: put(p, "exit-in-entry"), "ended the process with exit code 7"),
