@@ -58,7 +58,8 @@ def bystander_rows(pps):
     """Pods without policy beside the two kinds of node that they may have had before."""
     bases = [pps[base, None]["pps"] for base in ("plain", "tracked")]
     return [[name(key), *(cell(ratios(figures["pps"], base)) for base in bases)]
-            for key, figures in pps.items() if "no policy" in key[0] or key == ("tracked", None)]
+            for key, figures in sorted(pps.items(), key=lambda item: (item[0][0], item[0][1] or 0))
+            if "no policy" in key[0] or key == ("tracked", None)]
 
 
 BYSTANDERS = ("layout, policies", "of plain routing", "of routing with conntrack")
@@ -95,7 +96,7 @@ def document(results, verdicts, rounds, seconds):
     if any(m in results for m in ("packets", "latency", "flows", "stream")):
         out += ["", "### Rates", "", *table(RATES, rate_rows(results))]
     if "packets" in results:
-        out += ["", "### Pods without policy", "", *table(BYSTANDERS, sorted(bystander_rows(results["packets"])))]
+        out += ["", "### Pods without policy", "", *table(BYSTANDERS, bystander_rows(results["packets"]))]
     if "program" in results:
         out += ["", "### Programming, ms", "", *table(("datapath, policies", *TIMES.values()), [
             [name(key), *(cell(figures[f]) for f in TIMES)] for key, figures in results["program"].items()])]
