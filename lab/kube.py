@@ -149,9 +149,13 @@ class KubeStore:
 
     def probe(self, role, who, name):
         """Asks what the pod's probe of that name says; raises OSError when it fails."""
+        self.prober(role, who, name)()
+
+    def prober(self, role, who, name):
+        """The same as a function that needs no API server."""
         host, port, path, seconds = pod.probes(self._pod(role, who))[name]
         address = host or (self.cluster.address(who) if role == "agent" else controller_address(int(who[3:])))
-        ask(self.cluster.ns(who), (address, port), path, seconds)
+        return lambda: ask(self.cluster.ns(who), (address, port), path, seconds)
 
     def tell_ready(self, who, on):
         """As a kubelet writes it, for `kubectl get pods`."""
