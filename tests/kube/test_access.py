@@ -195,7 +195,7 @@ class InCluster:
         with open(self.log, "w", encoding="utf-8") as log:
             self.process = subprocess.Popen(
                 [EGW, *[w for s in settings for w in ("--set", s)], "--state-dir", server.path("state"), "--node-name", "c",
-                 "--set", "controller.healthPort=15810", "--set", "controller.metricsPort=0", "controller"],
+                 "--set", "controller.healthPort=15870", "--set", "controller.metricsPort=0", "controller"],
                 stdout=log, stderr=log, env={**{k: v for k, v in os.environ.items() if not k.startswith("KUBE")}, **self.env})
 
     def make_account(self):
