@@ -53,8 +53,9 @@ bool LocalElection::led() {
 
 sdk::Status LocalElection::health() {
   try {
-    const bool somebody = campaign_ != nullptr || led();
-    if (!somebody) return sdk::fail(sdk::Code::kNotFound, "nobody leads", config_.path);
+    if (campaign_ == nullptr) {
+      return led() ? sdk::ok() : sdk::fail(sdk::Code::kNotFound, "nobody leads", config_.path);
+    }
     (void)database_.use(std::chrono::steady_clock::now() + kReadPatience).office->read();
   } catch (const SqlError& error) {
     return database_.failed(error);
