@@ -143,8 +143,10 @@ PolicyStore::Delta PolicyStore::reconcile(
     const std::map<model::Key, model::EgressPolicy>& policies) {
   Delta delta;
   ++round_;
-  by_key_.reserve(policies.size());
-  slots_.reserve(policies.size());
+  if (slots_.empty()) {  // later ones come one by one: to reserve for each would copy all each time
+    by_key_.reserve(policies.size());
+    slots_.reserve(policies.size());
+  }
   for (const auto& [key, source] : policies) {
     const auto [found, added] = by_key_.try_emplace(key, 0);
     if (added) found->second = new_slot();

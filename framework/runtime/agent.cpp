@@ -2,6 +2,8 @@
 // agent_drain.cpp.
 #include "egw/runtime/agent.hpp"
 
+#include <malloc.h>
+
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -21,6 +23,7 @@ namespace {
 
 constexpr std::int64_t kConflictShownMs = 60'000;  // after the last claim
 constexpr std::int64_t kConfirmGapMs = 1'000;
+constexpr std::uint64_t kManyChanges = 1'000;  // after which the heap has holes worth returning
 constexpr const char* kDescriptors = "descriptors";
 
 WorldSync::Options sync_options(const AgentOptions& options,
@@ -192,6 +195,10 @@ void Agent::Impl::on_health() {
 
 void Agent::Impl::on_written(model::TunnelPhase before, const model::EgressTunnel& own) {
   programmer.realised_reported();
+  if (sync.external_changes() - trimmed_at >= kManyChanges) {
+    trimmed_at = sync.external_changes();
+    ::malloc_trim(0);
+  }
   const model::TunnelPhase now = own.status.phase;
   if (before == now) return;
   const bool failed = now == model::TunnelPhase::kFailed;

@@ -60,6 +60,7 @@ struct Agent::Impl {
   std::string uplink_method;
   std::vector<model::Mac> gateway_macs;
   std::map<model::Address, Conflict> conflicts;
+  std::uint64_t trimmed_at = 0;  // external changes when the heap's free pages were returned last
   std::int64_t confirm_at_ms = 0;
 
   [[nodiscard]] TunnelReporter::Options reporter_options();
