@@ -2,6 +2,7 @@
 #include "egw/core/compile_policy.hpp"
 
 #include <algorithm>
+#include <functional>
 #include <tuple>
 
 namespace egw::core::detail {
@@ -73,6 +74,10 @@ bool same_effect(const Policy& a, const Policy& b) {
          a.destinations == b.destinations;
 }
 
+std::uint32_t label_hash(const std::string& label) {
+  return static_cast<std::uint32_t>(std::hash<std::string>{}(label));
+}
+
 bool selects_by_labels(const Policy& policy) {
   return policy.pod_selector || policy.namespace_selector;
 }
@@ -90,30 +95,36 @@ void SelectorIndex::add(std::uint32_t slot, const model::LabelSelector* selector
   if (requirement == nullptr) {
     always_.push_back(slot);
   } else if (requirement->op == Op::kExists) {
-    by_label_[requirement->key].push_back(slot);
+    add(slot, requirement->key);
   } else {
-    for (const auto& value : requirement->values) {
-      auto& slots = by_label_[requirement->key + '\0' + value];
-      if (slots.empty() || slots.back() != slot) slots.push_back(slot);
-    }
+    for (const auto& value : requirement->values) add(slot, requirement->key + '\0' + value);
   }
+}
+
+void SelectorIndex::add(std::uint32_t slot, const std::string& label) {
+  by_label_.push_back({label_hash(label), slot});
+}
+
+void SelectorIndex::seal() {
+  std::sort(by_label_.begin(), by_label_.end());
+  by_label_.shrink_to_fit();
 }
 
 void SelectorIndex::candidates(const model::Labels& labels, std::string& scratch,
                                std::vector<std::uint32_t>& out) const {
   out.insert(out.end(), always_.begin(), always_.end());
   if (by_label_.empty()) return;
-  const auto add = [&] {
-    if (const auto found = by_label_.find(scratch); found != by_label_.end()) {
-      out.insert(out.end(), found->second.begin(), found->second.end());
-    }
+  const auto find = [&] {
+    const std::uint32_t hash = label_hash(scratch);
+    auto at = std::lower_bound(by_label_.begin(), by_label_.end(), Entry{hash, 0});
+    for (; at != by_label_.end() && at->hash == hash; ++at) out.push_back(at->slot);
   };
   for (const auto& [key, value] : labels) {
     scratch = key;
-    add();
+    find();
     scratch += '\0';
     scratch += value;
-    add();
+    find();
   }
 }
 
@@ -126,6 +137,31 @@ std::uint32_t PolicyStore::new_slot() {
   slots_.emplace_back();
   dirty_.push_back(false);
   return static_cast<std::uint32_t>(slots_.size() - 1);
+}
+
+bool PolicyStore::slot_of(const model::Key& key, std::uint32_t& slot) {
+  const auto hash = model::KeyHash{}(key);
+  const bool known = by_key_.find(hash, [&](std::uint32_t candidate) {
+    const auto& ref = slots_[candidate].ref;
+    slot = candidate;
+    return ref.name == key.name && ref.ns == key.ns;
+  });
+  if (known) return true;
+  slot = new_slot();
+  slots_[slot].ref = {key.name, key.ns};
+  by_key_.insert(hash, slot);
+  return false;
+}
+
+// Policies that the round did not name are gone.
+void PolicyStore::drop_unseen() {
+  for (std::uint32_t slot = 0; slot < slots_.size(); ++slot) {
+    auto& policy = slots_[slot];
+    if (!policy.used || policy.seen == round_) continue;
+    by_key_.erase(model::KeyHash{}({policy.ref.ns, policy.ref.name}), slot);
+    policy = Policy{};
+    free_.push_back(slot);
+  }
 }
 
 void PolicyStore::mark_dirty(std::uint32_t slot) {
@@ -143,14 +179,12 @@ PolicyStore::Delta PolicyStore::reconcile(
     const std::map<model::Key, model::EgressPolicy>& policies) {
   Delta delta;
   ++round_;
-  if (slots_.empty()) {  // later ones come one by one: to reserve for each would copy all each time
-    by_key_.reserve(policies.size());
-    slots_.reserve(policies.size());
-  }
+  // Later ones come one by one: to reserve for each would copy all each time.
+  if (slots_.empty()) slots_.reserve(policies.size());
   for (const auto& [key, source] : policies) {
-    const auto [found, added] = by_key_.try_emplace(key, 0);
-    if (added) found->second = new_slot();
-    auto& policy = slots_[found->second];
+    std::uint32_t slot = 0;
+    const bool added = !slot_of(key, slot);
+    auto& policy = slots_[slot];
     // Statuses are written more often than specs: most revisions are known.
     const bool known = !added && policy.revision != 0 && policy.revision == source.meta.revision;
     if (!known) {
@@ -165,22 +199,14 @@ PolicyStore::Delta PolicyStore::reconcile(
         now.v4 = policy.v4;
         now.v6 = policy.v6;
         policy = std::move(now);
-        mark_dirty(found->second);
+        mark_dirty(slot);
       }
     }
     policy.seen = round_;
   }
   if (by_key_.size() != policies.size()) {
     delta.selection = true;
-    for (auto it = by_key_.begin(); it != by_key_.end();) {
-      if (slots_[it->second].seen == round_) {
-        ++it;
-        continue;
-      }
-      slots_[it->second] = Policy{};
-      free_.push_back(it->second);
-      it = by_key_.erase(it);
-    }
+    drop_unseen();
   }
   if (delta.selection) {
     sort_all();
@@ -233,6 +259,9 @@ bool PolicyStore::rebuild_index() {
   const auto old_keys = std::move(label_keys_);
   label_keys_ = {};
   for (const auto slot : ordered_) index_policy(slot);
+  by_pod_.seal();
+  by_ns_.seal();
+  for (auto& [ns, index] : by_namespace_) index.seal();
   for (auto& lengths : subnet_lengths_) lengths.clear();
   for (const auto& [prefix, slots] : subnets_) {
     auto& lengths = subnet_lengths_[prefix.family() == model::Family::kV6 ? 1 : 0];

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <compare>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -13,6 +14,7 @@
 #include <vector>
 
 #include "egw/core/compile_gateway.hpp"
+#include "egw/core/compile_index.hpp"
 #include "egw/core/compile_table.hpp"
 
 namespace egw::core::detail {
@@ -54,12 +56,21 @@ struct Policy {
 class SelectorIndex {
  public:
   void add(std::uint32_t slot, const model::LabelSelector* selector);
-  // Appends every policy that can match; each at most once.
+  // After the last add(), before the first candidates().
+  void seal();
+  // Appends every policy that can match, perhaps with others or twice.
   void candidates(const model::Labels& labels, std::string& scratch,
                   std::vector<std::uint32_t>& out) const;
 
  private:
-  std::unordered_map<std::string, std::vector<std::uint32_t>> by_label_;  // "key\0value" or "key"
+  struct Entry {
+    std::uint32_t hash = 0;  // of "key\0value" or "key"
+    std::uint32_t slot = 0;
+    friend auto operator<=>(const Entry&, const Entry&) = default;
+  };
+  void add(std::uint32_t slot, const std::string& label);
+
+  std::vector<Entry> by_label_;  // sorted
   std::vector<std::uint32_t> always_;
 };
 
@@ -102,6 +113,9 @@ class PolicyStore {
 
  private:
   std::uint32_t new_slot();
+  // The slot of that policy; false: it is new, and has one from now on.
+  bool slot_of(const model::Key& key, std::uint32_t& slot);
+  void drop_unseen();
   void mark_dirty(std::uint32_t slot);
   void sort_all();
   bool rebuild_index();
@@ -116,7 +130,7 @@ class PolicyStore {
   std::vector<bool> dirty_;
   bool any_dirty_ = false;
   std::vector<std::uint32_t> free_;
-  std::unordered_map<model::Key, std::uint32_t, KeyHash> by_key_;
+  HashIndex by_key_;                    // slots by the policy's namespace and name
   std::vector<std::uint32_t> ordered_;  // slots, best first
   std::uint64_t round_ = 0;
 
