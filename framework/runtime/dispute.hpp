@@ -25,7 +25,8 @@ class Dispute {
  public:
   static constexpr std::int64_t kFirstMs =
       2500;  // longer than an election takes to tell of its end
-  static constexpr std::int64_t kMostMs = 40'000;
+  // With the time for an answer about a usual lease. Each question reaches every agent twice.
+  static constexpr std::int64_t kMostMs = 10'000;
   static constexpr std::int64_t kAnswerMs = 5000;
 
   Dispute(Clock& clock, Logger& log, EventRecorder& events, WorldSync& sync,

@@ -259,7 +259,7 @@ void PlanWriter::forget_refusals(const core::Plan& plan) {
   if (!refusals_.any()) return;
   std::set<OneWrite> wanted;
   for (const auto& write : plan.writes) wanted.insert(write_of(write));
-  refusals_.keep([&](const OneWrite& write) { return wanted.contains(write); });
+  refusals_.keep([&](const OneWrite& write) { return wanted.contains(write); }, clock_.steady_ms());
 }
 
 std::set<std::string> PlanWriter::refused_gateways() const {

@@ -18,6 +18,8 @@ class Refusals {
  public:
   static constexpr std::int64_t kFirstMs = 1000;  // also the shortest when the content has changed
   static constexpr std::int64_t kMostMs = 60'000;
+  // A plan may leave a write out for a moment (a gateway that rests) that the next one has again.
+  static constexpr std::int64_t kForgottenMs = 10'000;
   // Of a write that failed, which may have been bad luck.
   static constexpr std::int64_t kFirstFailedMs = 200;
 
@@ -39,7 +41,7 @@ class Refusals {
     const std::int64_t first = failed ? kFirstFailedMs : kFirstMs;
     refused.pause_ms = is_new ? first : std::clamp(refused.pause_ms * 2, first, kMostMs);
     refused.failed = failed;
-    refused.tried_ms = now_ms;
+    refused.tried_ms = refused.wanted_ms = now_ms;
     refused.content = content;
     return std::exchange(refused.why, why) != why;
   }
@@ -60,15 +62,20 @@ class Refusals {
   void each(const Visit& visit) const {
     for (const auto& [key, refused] : refused_) visit(key);
   }
-  // Forgets those that are not wanted any more.
+  // Forgets those that are not wanted any more, and have not been for a while.
   template <class Wanted>
-  void keep(const Wanted& wanted) {
-    std::erase_if(refused_, [&](const auto& entry) { return !wanted(entry.first); });
+  void keep(const Wanted& wanted, std::int64_t now_ms) {
+    for (auto& [key, refused] : refused_) {
+      if (wanted(key)) refused.wanted_ms = now_ms;
+    }
+    std::erase_if(refused_, [&](const auto& entry) {
+      return now_ms - entry.second.wanted_ms >= kForgottenMs;
+    });
   }
 
  private:
   struct Refused {
-    std::int64_t tried_ms = 0, pause_ms = 0;
+    std::int64_t tried_ms = 0, pause_ms = 0, wanted_ms = 0;
     std::size_t content = 0;
     bool failed = false;
     std::string why;

@@ -20,6 +20,16 @@ namespace {
 
 constexpr auto kVacateDeadline = 700ms;  // of each of two requests: the host waits 2 s for resign
 constexpr auto kShortestRequest = 100ms;
+constexpr auto kSoon = 500ms;  // or in retryPeriod, if that is shorter
+
+bool another_was_faster(const sdk::Status& status) {
+  return status.code == Code::kConflict || status.code == Code::kExists;
+}
+// The server has said no, and will in a moment.
+bool is_refusal(const sdk::Status& status) {
+  return status.code == Code::kDenied || status.code == Code::kInvalid ||
+         status.code == Code::kNotFound;
+}
 
 // Up to a tenth less, so that candidates do not all come at once and none is late.
 milliseconds jittered(milliseconds pause) {
@@ -39,6 +49,8 @@ Campaign::Campaign(Api& api, const ElectionConfig& config, std::string ns, std::
       what_("Lease " + ns_ + "/" + config.lease),
       sink_(sink),
       host_(host),
+      // A pause is between half of the bound and the bound, hence no shorter than retryPeriod.
+      refused_(2 * config.retry_period, std::max(2 * config.retry_period, config.lease_duration)),
       thread_([this] { run(); }) {}
 
 Campaign::~Campaign() {
@@ -113,7 +125,8 @@ Campaign::Pause Campaign::stand() {
   if (!lease.ok()) {
     const bool by_outage = lease.status().code == Code::kUnavailable;
     BackOff pause(config_.retry_period, config_.retry_period);
-    api_.rest({by_outage, Pause(0), kShortestRequest, asked}, pause, stop_);
+    api_.rest({by_outage, Pause(0), kShortestRequest, asked},
+              is_refusal(lease.status()) ? refused_ : pause, stop_);
     return Pause(0);
   }
   const LeaseRecord record = lease->is_null() ? LeaseRecord{} : read_lease(*lease);
@@ -122,15 +135,16 @@ Campaign::Pause Campaign::stand() {
   const Time time = steady_clock::now();
   // One that says that we hold it is left from an office that we gave up: nobody else took it.
   if (lease->is_null() || record.holder.empty() || record.holder == identity_ || time >= runs_out) {
-    if (take(std::move(*lease), record)) return jittered(config_.retry_period);
-    // Another was faster, or it is refused.
-    const Pause again =
-        trouble_.empty() ? std::min<Pause>(config_.retry_period, 500ms) : config_.retry_period;
+    const sdk::Status outcome = take(std::move(*lease), record);
+    if (outcome.ok()) return jittered(config_.retry_period);
+    const Pause again = another_was_faster(outcome) ? std::min<Pause>(config_.retry_period, kSoon)
+                                                    : config_.retry_period;
     BackOff pause(again, again);
-    api_.rest({false, Pause(0), Pause(0), asked}, pause, stop_);
+    api_.rest({false, Pause(0), Pause(0), asked}, is_refusal(outcome) ? refused_ : pause, stop_);
     return Pause(0);
   }
   trouble({});
+  refused_.reset();
   const auto left = std::chrono::ceil<Pause>(runs_out - time);
   // Not before it has run out; of several who come then, one takes it.
   return std::min<Pause>(jittered(config_.retry_period), left);
@@ -149,7 +163,7 @@ void Campaign::observe(const LeaseRecord& record) {
   if (!stop_.requested()) sink_.observed(record.holder, epoch);
 }
 
-bool Campaign::take(json lease, const LeaseRecord& seen) {
+sdk::Status Campaign::take(json lease, const LeaseRecord& seen) {
   const bool create = lease.is_null();
   if (create) lease = new_lease(ns_, config_.lease);
   // A Lease that somebody removed begins to count anew: not for us.
@@ -162,12 +176,11 @@ bool Campaign::take(json lease, const LeaseRecord& seen) {
             patience, &stop_);
   if (!stored.ok()) {
     // Another was faster: that is no trouble.
-    const Code code = stored.status().code;
-    const bool faster = code == Code::kConflict || code == Code::kExists;
-    trouble(faster ? sdk::ok() : stored.status());
-    return false;
+    trouble(another_was_faster(stored.status()) ? sdk::ok() : stored.status());
+    return stored.status();
   }
   trouble({});
+  refused_.reset();
   lease_ = std::move(*stored);
   leading_ = true;
   epoch_ = transitions + 1;
@@ -184,7 +197,7 @@ bool Campaign::take(json lease, const LeaseRecord& seen) {
                   : ", after the holder " + seen.holder + " did not renew its lease"));
   if (!stop_.requested()) sink_.elected(epoch_);
   observe(read_lease(lease_));
-  return true;
+  return sdk::ok();
 }
 
 // ---- leader ------------------------------------------------------------------------------------
@@ -205,40 +218,42 @@ Campaign::Pause Campaign::lead() {
   // Two attempts fit in: a server that does not answer may do so over another connection.
   const Pause patience =
       std::min(left(), std::max<Pause>(kShortestRequest, config_.renew_deadline / 2));
-  if (renew(patience)) return config_.retry_period;
+  const sdk::Status outcome = renew(patience);
+  if (outcome.ok()) return config_.retry_period;
   if (!leading_ || stop_.requested()) return Pause(0);
   if (left().count() <= 0) {
     over();
     return Pause(0);
   }
-  return std::min(left(), jittered(std::min<Pause>(config_.retry_period, 500ms)));
+  const Pause soon = std::min<Pause>(config_.retry_period, kSoon);
+  return std::min(left(), jittered(is_refusal(outcome) ? config_.retry_period : soon));
 }
 
-bool Campaign::renew(Pause deadline) {
+sdk::Status Campaign::renew(Pause deadline) {
   const Time begun = steady_clock::now();
   sdk::Outcome<json> stored = store(renewed(lease_, now()), deadline, &stop_);
   if (stored.ok()) {
     confirmed_ = begun;
     lease_ = std::move(*stored);
     trouble({});
-    return true;
+    return sdk::ok();
   }
   if (stored.status().code != Code::kConflict && stored.status().code != Code::kNotFound) {
     trouble(stored.status());
-    return false;
+    return stored.status();
   }
   // Somebody wrote to it: an earlier renewal of ours whose answer was lost, or another.
   sdk::Outcome<json> lease = read(deadline, &stop_);
   trouble(lease.status());
-  if (!lease.ok()) return false;
+  if (!lease.ok()) return lease.status();
   const LeaseRecord record = lease->is_null() ? LeaseRecord{} : read_lease(*lease);
   if (record.holder != identity_ || record.transitions + 1 != epoch_) {
     step_down((record.holder.empty() ? std::string("nobody") : record.holder) +
               " has the lease now");
-    return false;
+  } else {
+    lease_ = std::move(*lease);
   }
-  lease_ = std::move(*lease);
-  return false;  // at once again
+  return sdk::fail(Code::kConflict, "has been written meanwhile", what_);
 }
 
 void Campaign::step_down(const std::string& reason) {

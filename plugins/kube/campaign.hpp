@@ -8,7 +8,8 @@
 // resourceVersion that was read, so of two that reach for it one gets it. Two things are stricter
 // than client-go: taking the office again raises leaseTransitions also for the same holder, so that
 // an epoch (leaseTransitions + 1; beyond 2^31-1 an annotation counts) never comes twice; and a
-// candidate looks again just when the Lease runs out.
+// candidate looks again just when the Lease runs out. What the server refuses a candidate is tried
+// again after pauses that grow from retryPeriod to leaseDuration.
 #pragma once
 
 #include <chrono>
@@ -18,6 +19,7 @@
 #include <thread>
 
 #include "api.hpp"
+#include "back_off.hpp"
 #include "config.hpp"
 #include "egw/sdk/leader_election.hpp"
 #include "lease.hpp"
@@ -42,9 +44,11 @@ class Campaign {
   // The Lease, or a null where there is none.
   sdk::Outcome<nlohmann::json> read(Pause deadline, Stop* stop);
   sdk::Outcome<nlohmann::json> store(const nlohmann::json& lease, Pause deadline, Stop* stop);
-  bool take(nlohmann::json lease, const LeaseRecord& seen);
+  // ok(): we lead. kConflict or kExists: another was faster.
+  sdk::Status take(nlohmann::json lease, const LeaseRecord& seen);
   void observe(const LeaseRecord& record);
-  bool renew(Pause deadline);
+  // kConflict: to be tried again at once.
+  sdk::Status renew(Pause deadline);
   void step_down(const std::string& reason);
   void vacate();
   void trouble(const sdk::Status& status);
@@ -69,6 +73,7 @@ class Campaign {
   std::uint64_t told_epoch_ = 0;
   bool told_end_ = false;  // of leaseTransitions
   std::string trouble_;
+  BackOff refused_;     // between attempts of a candidate that the server does not allow
   std::thread thread_;  // last: begins when all else is there
 };
 

@@ -4,60 +4,15 @@
 #include <filesystem>
 
 #include "base64.hpp"
-#include "resource.hpp"
 
 namespace egw::kube {
 
 using nlohmann::json;
 using sdk::Code;
-using namespace std::chrono_literals;
 
 namespace {
 
-constexpr auto kDeadline = 4000ms;
 constexpr int kAttempts = 5;  // when another replica writes the same object
-
-// One object that is read, changed and written.
-class Stored {
- public:
-  Stored(Api& api, Resource resource, std::string ns, std::string name, Stop& stop)
-      : api_(api),
-        resource_(std::move(resource)),
-        ns_(std::move(ns)),
-        name_(std::move(name)),
-        stop_(stop) {}
-
-  [[nodiscard]] sdk::Outcome<json> read() { return send("GET", "get", json()); }
-  [[nodiscard]] sdk::Status create(const json& object) {
-    return send("POST", "create", object).status();
-  }
-  // With the resourceVersion that was read: kConflict when another was faster.
-  [[nodiscard]] sdk::Status update(const json& object) {
-    return send("PUT", "update", object).status();
-  }
-  [[nodiscard]] std::string text() const {
-    return resource_.kind + " " + (ns_.empty() ? "" : ns_ + "/") + name_;
-  }
-
- private:
-  sdk::Outcome<json> send(const char* method, const char* verb, const json& body) {
-    HttpRequest request;
-    request.method = method;
-    request.path =
-        request.method == "POST" ? resource_.collection(ns_) : resource_.object(ns_, name_);
-    request.deadline = kDeadline;
-    if (!body.is_null()) {
-      request.body = body.dump(-1, ' ', false, json::error_handler_t::replace);
-      request.content_type = "application/json";
-    }
-    return api_.object(request, {verb, resource_.text(), text()}, &stop_);
-  }
-
-  Api& api_;
-  const Resource resource_;
-  const std::string ns_, name_;
-  Stop& stop_;
-};
 
 bool another_was_faster(const sdk::Status& status) {
   return status.code == Code::kConflict || status.code == Code::kExists;
@@ -134,8 +89,10 @@ json with_material(json secret, const Material& material) {
 
 class SharedCertificate : public CertificateSource {
  public:
-  SharedCertificate(Api& api, const WebhookConfig& config, std::string ns, Stop& stop)
-      : secret_(api, Resource("", "v1", "Secret", "secrets", true), ns, config.secret, stop),
+  SharedCertificate(Api& api, const WebhookConfig& config, const std::string& ns, Stop& stop,
+                    const sdk::Host& host, std::function<void()> changed)
+      : secret_(api, Resource("", "v1", "Secret", "secrets", true), ns, config.secret, stop, host,
+                std::move(changed)),
         names_({service_name(config, ns), service_name(config, ns) + ".cluster.local",
                 config.service + "." + ns}) {
     empty_ = {{"apiVersion", "v1"},
@@ -148,7 +105,7 @@ class SharedCertificate : public CertificateSource {
   sdk::Outcome<Serving> look(WallTime now) override {
     sdk::Status status;
     for (int attempt = 0; attempt < kAttempts; ++attempt) {
-      const sdk::Outcome<json> stored = secret_.read();
+      const sdk::Outcome<json> stored = attempt == 0 ? secret_.look() : secret_.read();
       const bool missing = !stored.ok() && stored.status().code == Code::kNotFound;
       if (!stored.ok() && !missing) return stored.status();
       Material material = missing ? Material() : material_in(stored.value());
@@ -170,7 +127,7 @@ class SharedCertificate : public CertificateSource {
     return {material.serving, material.authorities, true};
   }
 
-  Stored secret_;
+  WatchedObject secret_;
   std::vector<std::string> names_;
   json empty_;
 };
@@ -201,10 +158,10 @@ bool set_authorities(json& configuration, const Serving& serving, WallTime now) 
   return changed;
 }
 
-sdk::Status tell_one(Stored& configuration, const Serving& serving, WallTime now) {
+sdk::Status tell_one(WatchedObject& configuration, const Serving& serving, WallTime now) {
   sdk::Status status;
   for (int attempt = 0; attempt < kAttempts; ++attempt) {
-    sdk::Outcome<json> stored = configuration.read();
+    sdk::Outcome<json> stored = attempt == 0 ? configuration.look() : configuration.read();
     if (!stored.ok()) return stored.status();
     if (!has_webhooks(*stored)) {
       return sdk::fail(Code::kInvalid,
@@ -227,18 +184,26 @@ std::unique_ptr<CertificateSource> provided_certificate(const WebhookConfig& con
 }
 
 std::unique_ptr<CertificateSource> shared_certificate(Api& api, const WebhookConfig& config,
-                                                      const std::string& ns, Stop& stop) {
-  return std::make_unique<SharedCertificate>(api, config, ns, stop);
+                                                      const std::string& ns, Stop& stop,
+                                                      const sdk::Host& host,
+                                                      std::function<void()> changed) {
+  return std::make_unique<SharedCertificate>(api, config, ns, stop, host, std::move(changed));
 }
 
-sdk::Status tell_authorities(Api& api, const std::string& configuration, const Serving& serving,
-                             WallTime now, Stop& stop) {
+Authorities::Authorities(Api& api, const std::string& configuration, Stop& stop,
+                         const sdk::Host& host, const std::function<void()>& changed) {
   for (const auto& [kind, plural] :
        {std::pair{"MutatingWebhookConfiguration", "mutatingwebhookconfigurations"},
         std::pair{"ValidatingWebhookConfiguration", "validatingwebhookconfigurations"}}) {
-    Stored stored(api, Resource("admissionregistration.k8s.io", "v1", kind, plural, false), "",
-                  configuration, stop);
-    if (sdk::Status s = tell_one(stored, serving, now); !s.ok()) return s;
+    configurations_.push_back(std::make_unique<WatchedObject>(
+        api, Resource("admissionregistration.k8s.io", "v1", kind, plural, false), "", configuration,
+        stop, host, changed));
+  }
+}
+
+sdk::Status Authorities::tell(const Serving& serving, WallTime now) {
+  for (const auto& configuration : configurations_) {
+    if (sdk::Status s = tell_one(*configuration, serving, now); !s.ok()) return s;
   }
   return sdk::ok();
 }

@@ -2,6 +2,7 @@
 // or provided in files. Used by webhook.cpp, on its thread.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -9,6 +10,7 @@
 #include "api.hpp"
 #include "certificate.hpp"
 #include "config.hpp"
+#include "watched_object.hpp"
 
 namespace egw::kube {
 
@@ -29,15 +31,23 @@ class CertificateSource {
 // `ns` or one of config.names, and of ca.crt, if that is there.
 [[nodiscard]] std::unique_ptr<CertificateSource> provided_certificate(const WebhookConfig& config,
                                                                       const std::string& ns);
-// The Secret config.secret in `ns`; renewed there by whoever is first.
-[[nodiscard]] std::unique_ptr<CertificateSource> shared_certificate(Api& api,
-                                                                    const WebhookConfig& config,
-                                                                    const std::string& ns,
-                                                                    Stop& stop);
+// The Secret config.secret in `ns`; renewed there by whoever is first. changed: somebody else has
+// written it; called on any thread.
+[[nodiscard]] std::unique_ptr<CertificateSource> shared_certificate(
+    Api& api, const WebhookConfig& config, const std::string& ns, Stop& stop, const sdk::Host& host,
+    std::function<void()> changed);
 
-// Has all webhooks of both configurations of this name know the authorities: only these, or these
-// too. Writes where that is not so.
-sdk::Status tell_authorities(Api& api, const std::string& configuration, const Serving& serving,
-                             WallTime now, Stop& stop);
+// The two webhook configurations of a name.
+class Authorities {
+ public:
+  Authorities(Api& api, const std::string& configuration, Stop& stop, const sdk::Host& host,
+              const std::function<void()>& changed);
+  // Has all webhooks of both know the authorities: only these, or these too. Writes where that is
+  // not so.
+  sdk::Status tell(const Serving& serving, WallTime now);
+
+ private:
+  std::vector<std::unique_ptr<WatchedObject>> configurations_;
+};
 
 }  // namespace egw::kube

@@ -20,8 +20,8 @@ using namespace std::chrono_literals;
 
 namespace {
 
-constexpr auto kLook = 10s;
-constexpr auto kAgain = 1s;
+constexpr milliseconds kLook = 10s;
+constexpr milliseconds kAgain = 1s;
 constexpr auto kFirstAttempt = 1000ms;
 constexpr std::size_t kMostTold = 10;  // sentences about one trouble
 // The API server says how long it waits ("?timeout=5s"); we answer a little earlier.
@@ -54,9 +54,12 @@ Webhook::Webhook(Api& api, WebhookConfig config, std::string ns, sdk::StoreHost 
     : api_(api),
       config_(std::move(config)),
       host_(host),
-      source_(config_.folder.empty() ? shared_certificate(api, config_, ns, stop_)
-                                     : provided_certificate(config_, ns)),
+      source_(config_.folder.empty()
+                  ? shared_certificate(api, config_, ns, stop_, host, [this] { look_again(); })
+                  : provided_certificate(config_, ns)),
+      authorities_(api, config_.configuration, stop_, host, [this] { look_again(); }),
       cache_(api, host),
+      pauses_(kAgain, kLook),
       status_(sdk::fail(Code::kUnavailable, "does not serve yet", "webhook")),
       thread_([this] { run(); }) {}
 
@@ -81,6 +84,7 @@ void Webhook::run() {
   ::pthread_sigmask(SIG_BLOCK, &all, nullptr);
   sdk::Status now;
   do {
+    changed_ = false;
     now = step(std::chrono::system_clock::now());
     {
       const std::lock_guard lock(mutex_);
@@ -90,8 +94,23 @@ void Webhook::run() {
     }
     tried_.notify_all();
     tell(now, server_ != nullptr);
-  } while (!stop_.wait(now.ok() ? milliseconds(kLook) : milliseconds(kAgain)));
+  } while (!(now.ok() ? rest() : stop_.wait(kAgain)));
   server_.reset();
+}
+
+void Webhook::look_again() {
+  changed_ = true;
+  stop_.look_again();
+}
+
+// True: it is to end. Whoever undoes what we do, again and again, is answered less and less often.
+bool Webhook::rest() {
+  const milliseconds least = pauses_.next();
+  if (stop_.wait(least) || stop_.wait(kLook - least, [this] { return changed_.load(); })) {
+    return true;
+  }
+  if (!changed_) pauses_.reset();
+  return false;
 }
 
 // Two troubles that take turns are said once each, and that they are over.
@@ -115,7 +134,7 @@ sdk::Status Webhook::step(WallTime now) {
     if (!serving.ok()) return serving.status();
     // First the API server learns whom to trust, then that certificate is shown.
     if (!serving->authorities.empty()) {
-      sdk::Status told = tell_authorities(api_, config_.configuration, *serving, now, stop_);
+      sdk::Status told = authorities_.tell(*serving, now);
       if (!told.ok()) return told;
     }
     const KeyPair& pair = serving->pair;

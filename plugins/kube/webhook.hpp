@@ -2,7 +2,8 @@
 // and answers its AdmissionReviews with the host's admission. Owned by store.cpp; every replica has
 // one, leader or not.
 //
-// A thread looks after the certificate every 10 s; what it cannot do it tries again each second.
+// A thread looks after the certificate every 10 s, and when somebody has changed what it keeps in
+// the API server; what it cannot do it tries again each second.
 // Once it serves, an API server that cannot be reached does not end it: only a certificate that has
 // run out does.
 #pragma once
@@ -16,6 +17,7 @@
 #include <thread>
 
 #include "api.hpp"
+#include "back_off.hpp"
 #include "certificate_source.hpp"
 #include "config.hpp"
 #include "egw/sdk/state_store.hpp"
@@ -38,17 +40,22 @@ class Webhook {
 
  private:
   void run();
+  bool rest();
   sdk::Status step(WallTime now);
   void tell(const sdk::Status& now, bool serves);
+  void look_again();
   WebhookResponse answer(const WebhookRequest& request);
 
   Api& api_;
   const WebhookConfig config_;
   const sdk::StoreHost host_;
   Stop stop_;
+  std::atomic<bool> changed_{false};  // since the last look began
   const std::unique_ptr<CertificateSource> source_;
+  Authorities authorities_;
   ReadCache cache_;
   // The thread's:
+  BackOff pauses_;  // at least, between looks at what has changed
   std::unique_ptr<WebhookServer> server_;
   std::string served_;  // certificate and key
   bool troubled_ = false;

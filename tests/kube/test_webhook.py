@@ -8,6 +8,7 @@ import re
 import socket
 import ssl
 import subprocess
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -19,6 +20,7 @@ from test_egw import Cluster
 
 PORTS = {"c1": 25822, "c2": 25823, "provided": 25824}
 HEALTH = {"c1": 25810, "c2": 25812, "provided": 25814}
+CONTROLLERS = "system:serviceaccount:egw-system:egw"
 
 RULES = [(["CREATE", "UPDATE"], ["egressgateways", "egresspolicies", "egressclusterpolicies", "egressclusterinfos"]),
          (["DELETE"], ["egressgateways", "egressclusterinfos"])]
@@ -158,7 +160,7 @@ def test_a_warning_reaches_the_writer_once(cluster):
 
 def gateway_reads(cluster):
     """How often controllers have read a gateway by name so far."""
-    return sum(1 for e in audited(cluster) if e["verb"] == "get" and "controller" in e["user"]["username"]
+    return sum(1 for e in audited(cluster) if e["verb"] == "get" and e["user"]["username"] == CONTROLLERS
                and e.get("objectRef", {}).get("resource") == "egressgateways" and "subresource" not in e["objectRef"])
 
 
@@ -230,6 +232,22 @@ def test_deletion_is_judged_and_a_finalizer_goes(cluster):
     assert done.returncode == 0, done.stderr
 
 
+def looks(cluster, *verbs):
+    """At the Secret and the two configurations, by controllers, so far."""
+    names = ("secrets", "validatingwebhookconfigurations", "mutatingwebhookconfigurations")
+    return [e for e in audited(cluster) if e["verb"] in verbs and e["user"]["username"] == CONTROLLERS
+            and e.get("objectRef", {}).get("resource") in names]
+
+
+def test_what_is_looked_after_costs_no_requests(cluster):
+    before = len(looks(cluster, "get", "list", "watch", "update"))
+    time.sleep(22)  # two looks of each replica
+    assert len(looks(cluster, "get", "list", "watch", "update")) == before
+    assert len(looks(cluster, "get")) <= 2 * 3 * 3, "when it began, and when another replica had written"
+    for entry in looks(cluster, "list", "watch"):
+        assert entry["responseStatus"]["code"] == 200 and "metadata.name" in entry["requestURI"], entry
+
+
 def test_a_certificate_that_is_lost_is_made_anew_and_shared(cluster):
     before = cluster.secret()
     assert same(shown("c1"), before["tls.crt"]) and same(shown("c2"), before["tls.crt"])
@@ -264,7 +282,7 @@ def test_a_wrong_authority_is_noticed_and_put_right(cluster):
         cluster.attempt("annotate", "egp", "shop", "--overwrite", "test=wrong", "--dry-run=server")))
     assert "x509" in refused, refused
     wait_for("a word about it", lambda: "caBundle" in cluster.log("c1"))
-    wait_for("it to be put right", lambda: cluster.bundles() == own)
+    wait_for("it to be put right", lambda: cluster.bundles() == own, 5)
     wait_for("service", lambda: cluster.attempt("annotate", "egp", "shop", "--overwrite", "test=right").returncode == 0)
 
 

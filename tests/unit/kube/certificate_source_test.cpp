@@ -84,7 +84,7 @@ std::string told(const std::string& configuration) {
   Stop stop;
   const Material material = made_for({"egw-webhook.egw.svc"});
   const Serving serving{material.serving, material.authorities, true};
-  return tell_authorities(api, "egw-webhook", serving, kNow, stop).text();
+  return Authorities(api, "egw-webhook", stop, sdk::Host(), [] {}).tell(serving, kNow).text();
 }
 
 TEST(KubeTellAuthorities, AConfigurationThatAsksNobodyIsNotTold) {

@@ -71,6 +71,25 @@ TEST_F(RefusalsTest, AnObjectThatTheSchemaRefusesIsToldOnceAndTriedLessAndLess) 
   EXPECT_TRUE(has_eip("bad-1") && has_eip("bad-2"));
 }
 
+// Plans leave the policies of a gateway out that was written to often, for a moment.
+TEST_F(RefusalsTest, APolicyOfAGatewayThatRestsIsToldOnce) {
+  start_cluster();
+  refuse(
+      [](const host::WriteRequest& request) {
+        return request.kind == Kind::kEgressPolicy && request.key.name.starts_with("bad");
+      },
+      Errc::kInvalid);
+  std::string told;
+  for (const char* name : {"bad-1", "good-1", "good-2", "good-3", "good-4", "good-5", "good-6"}) {
+    add_policy(name);
+    told += log_of(60);
+  }
+  told += log_of(8000);
+  EXPECT_TRUE(has_eip("good-6"));
+  EXPECT_EQ(count(told, "a write was refused"), 1) << told;
+  EXPECT_LE(refused, 6) << "at 0, 1, 3 and 7 s, and what differs by then";
+}
+
 TEST_F(RefusalsTest, AnotherContentIsTriedAtOnce) {
   start_cluster();
   refuse(
