@@ -9,6 +9,7 @@ Used by up, down, cut, quickstart and the end-to-end tests. What a cluster leave
 run folder, and namespaces NAME-*, which are recorded there: other clusters' names may begin like its own.
 """
 
+import copy
 import json
 import os
 import select
@@ -19,7 +20,7 @@ import time
 from lab import folder, net
 from lab.kube import KubeStore
 from lab.local_store import LocalStore
-from lab.pod import clear as clear_pods
+from lab.pod import bpffs_of, clear as clear_bpffs
 from lab.process import Process
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -112,7 +113,7 @@ class Cluster:
         left = [ns for ns in self.namespaces if net.exists(ns)]
         if left:
             raise RuntimeError(f"network namespaces that do not go: {' '.join(left)}; lab/down {self.name} tries again")
-        clear_pods(os.path.join(self.dir, "kube", "pods"))
+        clear_bpffs(self.dir)
         folder.remove(self.name)
 
     def __enter__(self):
@@ -236,10 +237,19 @@ class Cluster:
             del config["nodeName"]
         merge(config, self.settings)
         merge(config, self.own_settings.get(who, {}))
+        self._pin_in_own_folder(config["plugins"]["datapath"])
         path = os.path.join(self.dir, f"{who}.yaml")
         with open(path, "w", encoding="utf-8") as f:
             json.dump(config, f, indent=1)  # JSON is YAML
         return path
+
+    def _pin_in_own_folder(self, datapath):
+        """All nodes share the machine's bpffs: what ebpf pins there goes with the cluster, as its namespaces do."""
+        if datapath["name"] in ("ebpf", "auto"):
+            config = datapath.setdefault("config", {})
+            if datapath["name"] == "auto":
+                config = config.setdefault("ebpf", {})
+            config.setdefault("pinPath", bpffs_of(self.dir))
 
     def agent(self, node, *options):
         return Daemon(self, "agent", node, options)
@@ -439,4 +449,4 @@ def merge(into, other):
         if isinstance(value, dict) and isinstance(into.get(key), dict):
             merge(into[key], value)
         else:
-            into[key] = value
+            into[key] = copy.deepcopy(value)

@@ -98,14 +98,19 @@ def volume(described, folder, config_map):
 
 
 def bpffs_of(folder):
-    """What stands for a node's own bpffs: a folder of the machine's, which does not go with the container."""
+    """What stands for a bpffs of its own, of a node or a cluster with that folder: a folder of the machine's, which does
+    not go with the process."""
     return os.path.join(BPFFS, folder.strip("/").replace("/", "-"))
 
 
-def clear(folders):
-    """Removes what containers have left outside the folders of their pods, which stand below `folders`."""
-    for name in os.listdir(folders) if os.path.isdir(folders) else []:
-        shutil.rmtree(bpffs_of(os.path.join(folders, name)), ignore_errors=True)
+def clear(folder):
+    """Removes what a cluster with that folder, and the containers of its pods, have left in the machine's bpffs."""
+    pods = os.path.join(folder, "kube", "pods")
+    below = os.listdir(pods) if os.path.isdir(pods) else []
+    for path in map(bpffs_of, [folder, *(os.path.join(pods, name) for name in below)]):
+        shutil.rmtree(path, ignore_errors=True)
+        if os.path.lexists(path):
+            raise RuntimeError(f"{path} could not be removed: who has mounted that bpffs read-only?")
 
 
 def made_file(path):

@@ -15,8 +15,9 @@ namespace {
 using nlohmann::json;
 
 // Conditions that are good when true; every other one says what is wrong when it is true.
-constexpr std::array<std::string_view, 6> kGood{
-    "Ready", "Allocated", "Placed", "Realised", "TunnelReachable", model::kDatapathInUse};
+constexpr std::array<std::string_view, 7> kGood{
+    "Ready",           "Allocated",           "Placed",          "Realised",
+    "TunnelReachable", model::kDatapathInUse, model::kReportedBy};
 // Conditions that tell what happened or is under way, good or not.
 constexpr std::array<std::string_view, 4> kNews{"LastMove", "MoveDone", "Drained", "Deleting"};
 

@@ -27,6 +27,11 @@ namespace {
 using nlohmann::json;
 
 constexpr std::size_t kMaxDepth = 64;
+constexpr std::string_view kPlainKey = "a key must be a plain string";
+
+std::string too_deep_text() {
+  return fmt::format("nested deeper than {} levels, the most that is read", kMaxDepth);
+}
 
 std::string at(const std::string& source, const YAML::Mark& mark) {
   return mark.is_null() ? source : fmt::format("{}:{}", source, mark.line + 1);
@@ -221,11 +226,11 @@ class Builder : public YAML::EventHandler {
     open_.back().key = key;
   }
   void begin(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor, json empty) {
-    if (wants_key()) throw Refused(mark, "a key must be a plain string");
+    if (wants_key()) throw Refused(mark, std::string(kPlainKey));
     const bool own = tag == kCoreTag + (empty.is_object() ? "map" : "seq");
     if (!tag.empty() && tag != "?" && tag != "!" && !own) refuse_tag(mark, tag);
     if (open_.size() >= kMaxDepth) {
-      throw Refused(mark, fmt::format("nested deeper than {} levels", kMaxDepth));
+      throw Refused(mark, too_deep_text());
     }
     spend(mark, 1);
     open_.push_back({std::move(empty), mark, anchor, used_ - 1, std::nullopt});
@@ -245,7 +250,7 @@ class Builder : public YAML::EventHandler {
     } else if (open_.back().value.is_array()) {
       open_.back().value.push_back(std::move(value));
     } else if (wants_key()) {
-      throw Refused(mark, "a key must be a plain string");
+      throw Refused(mark, std::string(kPlainKey));
     } else if (open_.back().merging) {
       merge(mark, value);
     } else {
@@ -282,65 +287,6 @@ struct JsonBounds {
   }
 };
 
-// What a YAML 1.1 or 1.2 reader would not take for the same string when it stands without quotes.
-bool needs_quotes(const std::string& s) {
-  if (s.empty() || s.size() > 1024) return true;
-  static const std::regex kWords("(y|n|yes|no|on|off|true|false|null|~|<<|=)", std::regex::icase);
-  static const std::regex kNumberLike(
-      "[-+]?(0x[0-9a-f_]*|0o[0-7_]*|0b[01_]*|[0-9][0-9_]*(e[-+]?[0-9]*)?|"
-      "[0-9_]*[.][0-9_]*(e[-+]?[0-9]*)?|[0-9][0-9_]*(:[0-9]{1,2})+([.][0-9_]*)?)",
-      std::regex::icase);
-  static const std::regex kDateLike(R"([0-9]{4}-[0-9]{1,2}-[0-9]{1,2}.*)");
-  static const std::regex kInf(R"([-+]?\.(inf|nan))", std::regex::icase);
-  if (std::regex_match(s, kWords) || std::regex_match(s, kNumberLike) ||
-      std::regex_match(s, kDateLike) || std::regex_match(s, kInf)) {
-    return true;
-  }
-  if (s.front() == ' ' || s.back() == ' ' || s.back() == ':') return true;
-  static constexpr std::string_view kIndicators = "-?:,[]{}#&*!|>'\"%@`";
-  if (kIndicators.find(s.front()) != std::string_view::npos) return true;
-  for (std::size_t i = 0; i < s.size(); ++i) {
-    const auto c = static_cast<unsigned char>(s[i]);
-    if (c < 0x20 || c == 0x7f) return true;
-    if (c == ':' && i + 1 < s.size() && s[i + 1] == ' ') return true;
-    if (c == '#' && i > 0 && s[i - 1] == ' ') return true;
-  }
-  return false;
-}
-
-void emit(YAML::Emitter& out, const json& value) {
-  switch (value.type()) {
-    case json::value_t::object:
-      if (value.empty()) out << YAML::Flow;
-      out << YAML::BeginMap;
-      for (const auto& [key, item] : value.items()) {
-        out << YAML::Key;
-        if (needs_quotes(key)) out << YAML::DoubleQuoted;
-        out << key << YAML::Value;
-        emit(out, item);
-      }
-      out << YAML::EndMap;
-      return;
-    case json::value_t::array:
-      if (value.empty()) out << YAML::Flow;
-      out << YAML::BeginSeq;
-      for (const auto& item : value) emit(out, item);
-      out << YAML::EndSeq;
-      return;
-    case json::value_t::string: {
-      const auto& s = value.get_ref<const std::string&>();
-      if (needs_quotes(s)) out << YAML::DoubleQuoted;
-      out << s;
-      return;
-    }
-    case json::value_t::null:
-      out << YAML::Null;
-      return;
-    default:
-      out << value.dump();  // number, true, false: JSON's spelling is YAML's
-  }
-}
-
 Result<std::string> read_fd(int fd, const std::string& path, std::size_t max_bytes) {
   std::string text;
   std::array<char, 65536> buffer{};
@@ -375,6 +321,42 @@ std::optional<Error> mistake_in_json(std::string_view text, std::size_t brace,
                  "not valid JSON (which has no comments and no comma after the last): " + why};
   }
   return std::nullopt;
+}
+
+// How many brackets are open at the end of a text whose first character is one; 0: that one is
+// closed.
+std::size_t never_closed(std::string_view text) {
+  std::size_t open = 0;
+  char before = ' ';  // not a space
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    const char c = text[i];
+    if (c == '[' || c == '{') ++open;
+    if ((c == ']' || c == '}') && --open == 0) return 0;
+    const bool spaced =
+        i > 0 && std::string_view(" \t\n").find(text[i - 1]) != std::string_view::npos;
+    if (c == '#' && spaced) i = std::min(text.find('\n', i), text.size());
+    if ((c == '"' || c == '\'') &&
+        std::string_view("[{,:").find(before) != std::string_view::npos) {
+      for (++i; i < text.size() && text[i] != c; ++i) {
+        if (c == '"' && text[i] == '\\') ++i;
+      }
+    }
+    if (c != ' ' && c != '\t' && c != '\n' && c != '#') before = c;
+  }
+  return open;
+}
+
+// To the parser a list or map that is not closed may be the beginning of a key.
+std::string key_in_other_words(std::string_view text, const YAML::Mark& mark) {
+  const auto at = static_cast<std::size_t>(std::max(mark.pos, 0));
+  if (at < text.size() && (text[at] == '[' || text[at] == '{')) {
+    const std::size_t open = never_closed(text.substr(at));
+    if (open > kMaxDepth) return too_deep_text();
+    if (open > 0)
+      return fmt::format("not valid YAML: the {} here is not closed: add its {}", text[at],
+                         text[at] == '[' ? ']' : '}');
+  }
+  return std::string(kPlainKey);
 }
 
 // The mistake as the parser tells it, unless the text shows a likelier cause.
@@ -443,7 +425,7 @@ YamlText read_yaml_documents(std::string_view text, const std::string& source,
     JsonBounds bounds;
     json document = json::parse(text, std::ref(bounds), false);
     if (bounds.too_deep) {
-      return mistake(source, fmt::format("nested deeper than {} levels", kMaxDepth));
+      return mistake(source, too_deep_text());
     }
     // What is refused for a key goes to the YAML reader, which names its line.
     if (!document.is_discarded() && !bounds.twice) return {{std::move(document)}, std::nullopt};
@@ -459,7 +441,8 @@ YamlText read_yaml_documents(std::string_view text, const std::string& source,
     }
   } catch (const Refused& e) {
     builder.drop_unfinished(text, e.mark);
-    out.mistake = in_other_words(text, source, e.mark, e.what());
+    const std::string what = e.what() == kPlainKey ? key_in_other_words(text, e.mark) : e.what();
+    out.mistake = in_other_words(text, source, e.mark, what);
   } catch (const YAML::Exception& e) {
     builder.drop_unfinished(text, e.mark);
     out.mistake = in_other_words(text, source, e.mark, "not valid YAML: " + e.msg);
@@ -482,16 +465,6 @@ Result<json> read_yaml_value(std::string_view text, const std::string& source) {
   if (documents->size() > 1) return fail(Errc::kInvalid, source, "want one YAML value");
   if (!documents->empty()) return std::move(documents->front());
   return text.empty() ? json("") : json(nullptr);
-}
-
-std::string write_yaml(const json& document) {
-  YAML::Emitter out;
-  out.SetIndent(2);
-  out.SetNullFormat(YAML::LowerNull);
-  emit(out, document);
-  std::string text = out.c_str();
-  text += '\n';
-  return text;
 }
 
 Result<std::string> read_text(const std::string& path, std::size_t max_bytes) {

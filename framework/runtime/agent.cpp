@@ -1,5 +1,5 @@
 // The agent's life and glue (agent.hpp). What it says of itself: agent_status.cpp; how it leaves:
-// agent_drain.cpp.
+// agent_drain.cpp; its uplink: agent_uplink.cpp.
 #include "egw/runtime/agent.hpp"
 
 #include <malloc.h>
@@ -82,6 +82,7 @@ Agent::Impl::Impl(asio::any_io_executor the_executor, Clock& the_clock, Logger& 
       events(the_executor, clock, log, metrics, ports.store, "egw-agent", options.node_name),
       health(the_executor, clock, log, metrics, options.settings.tunnel_update_period.count(),
              [this] { on_health(); }),
+      namesake(options.identity, options.settings.tunnel_update_period.count()),
       upkeep_wakeup(the_executor, clock),
       drain_wakeup(the_executor, clock),
       reach_wakeup(the_executor, clock),
@@ -105,6 +106,10 @@ TunnelReporter::Options Agent::Impl::reporter_options() {
   };
   reporter_settings.fill_elsewhere = [this](model::EgressTunnel::Status& status) {
     fill_elsewhere(other_store_text(), clock.wall_ms(), status);
+  };
+  reporter_settings.part = [this] { return look_for_namesake(); };
+  reporter_settings.fill_aside = [this](model::EgressTunnel::Status& status) {
+    fill_aside(namesake.identity(), clock.wall_ms(), status);
   };
   return reporter_settings;
 }
@@ -137,14 +142,10 @@ AgentView Agent::Impl::view() const {
   v.unreachable = reachability.unreachable();
   if (purged) v.purged_for = uninstall_asked;
   v.purge_trouble = purge_trouble;
+  v.identity = namesake.identity();
+  v.namesake_gone = namesake.told_long_ago(clock.steady_ms());
   v.wall_ms = clock.wall_ms();
   return v;
-}
-
-model::Address Agent::Impl::underlay() const { return underlay_of(uplink); }
-
-model::Address Agent::Impl::underlay_of(const net::UplinkState& state) const {
-  return options.settings.underlay == model::Family::kV6 ? state.ipv6 : state.ipv4;
 }
 
 // ---- events --------------------------------------------------------------------------
@@ -158,6 +159,7 @@ void Agent::Impl::on_world(std::optional<Kind> kind) {
   if (sync.connected() && !was_connected) reporter.reconnected();
   was_connected = sync.connected();
   look_at_store();
+  look_for_namesake();
   look_for_uninstall();
   look_for_node();
   choose_uplink();
@@ -195,6 +197,7 @@ void Agent::Impl::on_health() {
 
 void Agent::Impl::on_written(model::TunnelPhase before, const model::EgressTunnel& own) {
   programmer.realised_reported();
+  namesake.reported();
   if (sync.external_changes() - trimmed_at >= kManyChanges) {
     trimmed_at = sync.external_changes();
     ::malloc_trim(0);
@@ -204,8 +207,9 @@ void Agent::Impl::on_written(model::TunnelPhase before, const model::EgressTunne
   const bool failed = now == model::TunnelPhase::kFailed;
   std::string why;
   for (const auto& condition : own.status.conditions) {
-    const bool good =
-        condition.type == "TunnelReachable" || condition.type == model::kDatapathInUse;
+    const bool good = condition.type == "TunnelReachable" ||
+                      condition.type == model::kDatapathInUse ||
+                      condition.type == model::kReportedBy;
     if (!failed || !condition.status || good) continue;
     why += (why.empty() ? ": " : "; ") + condition.type + " " + condition.message;
   }
@@ -225,23 +229,6 @@ const model::EgressTunnel* Agent::Impl::own_tunnel() const {
   return own == sync.world().tunnels.end() ? nullptr : &own->second;
 }
 
-// The first rule whose selector matches this node's labels names the interface.
-void Agent::Impl::choose_uplink() {
-  std::string method = options.settings.tunnel_detect_method;
-  if (!options.settings.tunnel_detect_custom.empty()) {
-    const auto own = sync.world().nodes.find(options.node_name);
-    if (own == sync.world().nodes.end()) return;
-    for (const auto& rule : options.settings.tunnel_detect_custom) {
-      if (!rule.node_selector.matches(own->second.meta.labels)) continue;
-      method = "interface=" + rule.interface_name;
-      break;
-    }
-  }
-  if (method == uplink_method) return;
-  uplink_method = method;
-  ports.watch_uplink(method);
-}
-
 void Agent::Impl::update_gateway_macs() {
   std::vector<model::Mac> macs;
   for (const auto& [name, info] : sync.world().cluster_infos) {
@@ -257,62 +244,9 @@ void Agent::Impl::update_gateway_macs() {
   ports.announcer.set_gateway_macs(std::move(macs));
 }
 
-void Agent::Impl::on_uplink(const net::UplinkState& state) {
-  const bool has_address = static_cast<bool>(underlay_of(state));
-  const bool works = state.present && state.carrier && has_address;
-  uplink_without_address = state.present && state.carrier && !has_address;
-  if (works != uplink_works || !uplink_known) {
-    ports.announcer.mute(
-        !works || !uninstall_asked.empty());  // first of all: nobody must be drawn to a dead link
-    if (works) {
-      log.info("uplink works", {{"interface", state.name}});
-    } else {
-      log.warn("uplink lost", {{"interface", state.name},
-                               {"reason", uplink_without_address ? "it has no address of the "
-                                                                   "tunnel's underlay"
-                                                                 : "gone, down or no carrier"}});
-    }
-  }
-  uplink_works = works;
-  uplink_known = true;
-  // An interface that goes away keeps its last addresses here: the kernel's state stays valid for
-  // when it comes back.
-  if (works) {
-    const bool changed = state.name != uplink.name || state.ipv4 != uplink.ipv4 ||
-                         state.ipv6 != uplink.ipv6 || state.mac != uplink.mac;
-    note_other_family(state);
-    uplink = state;
-    if (changed) {
-      core::LocalNode local;
-      local.name = options.node_name;
-      local.parent_device = uplink.name;
-      local.parent_v4 = uplink.ipv4;
-      local.parent_v6 = uplink.ipv6;
-      local.tunnel_mac = tunnel_mac(underlay(), options.node_name);
-      programmer.set_local(std::move(local));
-    }
-  } else if (uplink.name.empty()) {
-    uplink.name = state.name;
-  }
-  reporter.wake();
-}
-
-// The family that the tunnel does not use: EIPs of it need a way out of their own.
-void Agent::Impl::note_other_family(const net::UplinkState& state) {
-  const bool v4 = options.settings.underlay == model::Family::kV6;
-  if (!(v4 ? options.settings.enable_ipv4 : options.settings.enable_ipv6)) return;
-  const model::Address& now = v4 ? state.ipv4 : state.ipv6;
-  const model::Address& before = v4 ? uplink.ipv4 : uplink.ipv6;
-  const std::string lost = before && !now ? before.to_string() : std::string();
-  if (now || !lost.empty()) lost_address = lost;
-  if (!lost.empty()) {
-    log.warn("the uplink has lost its address of the other family",
-             {{"interface", state.name}, {"address", lost}});
-  }
-}
-
 void Agent::Impl::on_claim(const net::Claim& claim) {
   const std::int64_t now = clock.steady_ms();
+  if (namesake.part() != Namesake::Part::kReports) return;  // those of the other agent
   if (!keeper.claimed(claim.address, claim.from_gateway, now)) return;
   if (claim.from_gateway) {
     log.info("another gateway announces an EIP of this node: yielding",
@@ -483,6 +417,7 @@ asio::awaitable<void> Agent::Impl::run(std::shared_ptr<Impl> self) {
   // Before anything is said of this node: is what a predecessor programmed still there?
   const auto found = co_await self->programmer.health();
   self->kernel_intact = found.has_value();
+  self->look_for_namesake();
   if (found && waits) {
     self->noted_store = recorded;
     self->sync.expect_store(std::move(recorded));
@@ -521,8 +456,9 @@ asio::awaitable<void> Agent::run() { return Impl::run(impl_); }
 
 void Agent::stop(bool drain) {
   if (impl_->stopping) return;
-  // Nobody hands over while the cluster is being left.
-  if (!drain || impl_->draining || !impl_->uninstall_asked.empty()) {
+  // Nobody hands over while the cluster is being left, nor what another agent of this name has.
+  if (!drain || impl_->draining || !impl_->uninstall_asked.empty() ||
+      impl_->namesake.part() != Namesake::Part::kReports) {
     impl_->halt();
     return;
   }
@@ -537,6 +473,7 @@ void Agent::apply_all() { impl_->programmer.apply_all(); }
 bool Agent::started() const { return impl_->programmer.status().programmed; }
 bool Agent::ready() const {
   return started() && impl_->sync.other_store().empty() && !impl_->node_gone &&
+         impl_->namesake.part() == Namesake::Part::kReports &&
          impl_->programmer.status().missed < kMissedDeadlinesToFail &&
          impl_->health.trouble("datapath").empty();
 }

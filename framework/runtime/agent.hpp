@@ -33,6 +33,7 @@ namespace egw::runtime {
 struct AgentOptions {
   model::Settings settings;
   std::string node_name;
+  std::string identity;  // agent_identity(); empty: not told, and no other agent is noticed
   std::filesystem::path state_dir;
   std::filesystem::path sysctl_root = "/proc/sys";
   std::int64_t drain_timeout_ms = 30'000;

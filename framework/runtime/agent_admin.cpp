@@ -120,6 +120,7 @@ json Agent::state() const {
               {"conflicts", std::move(conflicts)},
               {"unreachable", in.reachability.unreachable()},
               {"plugins", in.health.state()},
+              {"otherAgent", in.namesake.other()},
               {"draining", in.draining}};
   if (in.ports.datapath_in_use) {
     const DatapathInUse in_use = in.ports.datapath_in_use();

@@ -13,12 +13,12 @@ asio::awaitable<void> Agent::Impl::undrain(std::shared_ptr<Impl> self) {
   while (!self->stopping && !self->draining) {
     const auto& tunnels = self->sync.world().tunnels;
     const auto own = tunnels.find(self->options.node_name);
-    if (self->sync.synced() &&
-        (own == tunnels.end() ||
-         !own->second.meta.annotations.contains(std::string(model::kDrainAnnotation)))) {
+    const bool ours = self->sync.synced() && self->namesake.part() == Namesake::Part::kReports;
+    if (ours && (own == tunnels.end() ||
+                 !own->second.meta.annotations.contains(std::string(model::kDrainAnnotation)))) {
       co_return;
     }
-    if (self->sync.synced()) {
+    if (ours) {
       std::string name(model::kDrainAnnotation);
       std::string nothing;
       auto removed = co_await self->reporter.annotate(std::move(name), std::move(nothing));

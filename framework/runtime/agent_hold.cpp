@@ -1,6 +1,6 @@
 // When a node is not programmed: its pods are held back after a boot (agent.bootDrop), and after
-// `egw uninstall` it is left as if egw had never run there (agent.hpp; decision 33). And when its
-// Node has gone.
+// `egw uninstall` it is left as if egw had never run there (agent.hpp; decision 33); while another
+// agent has its name (namesake.hpp). And when its Node has gone.
 #include <utility>
 
 #include "egw/runtime/agent_impl.hpp"
@@ -87,8 +87,8 @@ void Agent::Impl::look_for_uninstall() {
   purged = false;
   purge_trouble.clear();
   if (was_held && !asked.empty()) return uninstall_wakeup.notify();  // asked for anew
-  programmer.hold(!asked.empty());
-  ports.announcer.mute(!asked.empty() || (uplink_known && !uplink_works));
+  programmer.hold(stands_aside || !asked.empty());
+  mute();
   if (!asked.empty()) {
     log.info("uninstalling: taking everything of egw out of this node's kernel");
   } else {
@@ -96,6 +96,59 @@ void Agent::Impl::look_for_uninstall() {
     told_programmed = false;
   }
   uninstall_wakeup.notify();
+}
+
+void Agent::Impl::mute() {
+  ports.announcer.mute(!uninstall_asked.empty() || (uplink_known && !uplink_works) ||
+                       namesake.part() != Namesake::Part::kReports);
+}
+
+// With every change of the own tunnel, and with time. While it is not known whether the other one
+// lives, an empty kernel is programmed: the node may have been booted or replaced.
+Namesake::Part Agent::Impl::look_for_namesake() {
+  const auto* own = own_tunnel();
+  if (own == nullptr || !sync.synced()) return namesake.part();
+  const auto before = namesake.part();
+  const std::string other = namesake.other();
+  const bool told_before = !namesake.told().empty();
+  const bool heard = sync.connected() && sync.other_store().empty();
+  const auto part = namesake.look(own->status, heard, clock.steady_ms(), clock.wall_ms());
+  const bool aside =
+      part == Namesake::Part::kAside || (part == Namesake::Part::kWaits && kernel_intact);
+  if (part != before) {
+    mute();
+    drain_wakeup.notify();
+  }
+  if (aside != stands_aside) {
+    stands_aside = aside;
+    programmer.hold(aside || !uninstall_asked.empty());
+  }
+  tell_of_namesake(before, other, told_before);
+  return part;
+}
+
+void Agent::Impl::tell_of_namesake(Namesake::Part before, const std::string& other,
+                                   bool told_before) {
+  using Part = Namesake::Part;
+  const Part part = namesake.part();
+  if (part != before && part == Part::kAside) {
+    log.error(
+        "DuplicateAgent: another agent reports for this node: nothing is programmed, announced "
+        "or reported here; stop one of the two, or give it its own --node-name (nodeName)",
+        {{"node", options.node_name}, {"this", namesake.identity()}, {"other", namesake.other()}});
+  } else if (part != before && part == Part::kWaits) {
+    log.info("another agent has reported for this node: waiting whether it still does",
+             {{"this", namesake.identity()}, {"other", namesake.other()}});
+  } else if (part != before) {
+    log.info("the other agent of this node is silent: this one reports", {{"other", other}});
+  }
+  if (part != Part::kReports || told_before == !namesake.told().empty()) return;
+  if (told_before) {
+    log.info("no other agent has this node's name any more");
+  } else {
+    log.error("DuplicateAgent: another agent has this node's name",
+              {{"this", namesake.identity()}, {"error", namesake.told()}});
+  }
 }
 
 // Whoever deletes a Node whose machine goes on takes its tunnel from it, too.

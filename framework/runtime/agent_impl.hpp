@@ -11,6 +11,7 @@
 #include "egw/runtime/agent_status.hpp"
 #include "egw/runtime/descriptors.hpp"
 #include "egw/runtime/events.hpp"
+#include "egw/runtime/namesake.hpp"
 #include "egw/runtime/plugin_health.hpp"
 #include "egw/runtime/programmer.hpp"
 #include "egw/runtime/tunnel_reporter.hpp"
@@ -34,6 +35,7 @@ struct Agent::Impl {
   TunnelReporter reporter;
   EventRecorder events;
   PluginHealth health;
+  Namesake namesake;
   DescriptorWatch descriptors;
   Wakeup upkeep_wakeup, drain_wakeup, reach_wakeup, uninstall_wakeup, done;
   Reachability reachability;
@@ -45,6 +47,7 @@ struct Agent::Impl {
   bool node_gone = false;
   bool told_programmed = false;
   bool pods_held = false;
+  bool stands_aside = false;  // nothing is programmed: another agent has this node
   bool kernel_intact = false;
   std::string told_other_store;
   std::string noted_store;      // in the state folder, see store_record.hpp
@@ -88,6 +91,9 @@ struct Agent::Impl {
   void look_at_store();
   void note_store();
   void look_for_uninstall();
+  Namesake::Part look_for_namesake();
+  void tell_of_namesake(Namesake::Part before, const std::string& other, bool told_before);
+  void mute();
   void look_for_node();
   std::int64_t expire_conflicts();
   void halt();

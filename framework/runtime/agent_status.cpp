@@ -75,6 +75,11 @@ void fill_conditions(const AgentView& view, model::Conditions& conditions) {
              "here, those of the other do; give it back, or drain this node");
   report(view, conditions, std::string(model::kDatapathInUse), !view.datapath.name.empty(),
          view.datapath.automatic ? "Automatic" : "Configured", in_use_text(view.datapath));
+  report(view, conditions, std::string(model::kReportedBy), !view.identity.empty(), "Agent",
+         view.identity);
+  if (view.namesake_gone) {
+    report(view, conditions, std::string(model::kDuplicateAgent), false, "", "");
+  }
   report(view, conditions, "DatapathRefused", !status.refused.empty(), "ProbeFailed",
          status.refused);
   report(view, conditions, "DatapathRemark", !status.remarks.empty(), "ProbeRemark",
@@ -179,6 +184,19 @@ void fill_elsewhere(const std::string& message, std::int64_t wall_ms,
   condition.status = true;
   condition.reason = "AnotherStore";
   condition.message = message;
+  model::set_condition(status.conditions, std::move(condition), wall_ms);
+}
+
+void fill_aside(const std::string& identity, std::int64_t wall_ms,
+                model::EgressTunnel::Status& status) {
+  Condition condition;
+  condition.type = model::kDuplicateAgent;
+  condition.status = true;
+  condition.reason = "SameNodeName";
+  condition.message = "agent " + identity +
+                      " has this node's name, too, and stands aside: stop it, or give it its own "
+                      "--node-name (nodeName); last heard of at " +
+                      model::format_time(wall_ms);
   model::set_condition(status.conditions, std::move(condition), wall_ms);
 }
 

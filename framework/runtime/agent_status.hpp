@@ -43,6 +43,8 @@ struct AgentView {
   std::vector<std::string> unreachable;  // those that do not answer
   std::string purged_for;                // the request to uninstall that has been met; empty: none
   std::string purge_trouble;             // why that has failed; empty: it has not
+  std::string identity;                  // of this agent; empty: not told
+  bool namesake_gone = false;            // the one that stood aside has not said so for long
   std::int64_t wall_ms = 0;
 };
 
@@ -58,5 +60,9 @@ void fill_status(const AgentView& view, model::EgressTunnel::Status& status);
 // In the status of an EgressTunnel of a store that the agent does not take.
 void fill_elsewhere(const std::string& message, std::int64_t wall_ms,
                     model::EgressTunnel::Status& status);
+// In the status of another agent's, which is the node's: that this one has its name, too. Says
+// when, so that it is news each time.
+void fill_aside(const std::string& identity, std::int64_t wall_ms,
+                model::EgressTunnel::Status& status);
 
 }  // namespace egw::runtime

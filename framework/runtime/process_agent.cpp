@@ -13,6 +13,7 @@
 #include "egw/runtime/auto_datapath.hpp"
 #include "egw/runtime/datapath_change.hpp"
 #include "egw/runtime/endpoints.hpp"
+#include "egw/runtime/namesake.hpp"
 #include "egw/runtime/process.hpp"
 #include "egw/runtime/process_parts.hpp"
 #include "egw/runtime/spawn.hpp"
@@ -233,6 +234,10 @@ int run_agent(const RuntimeConfig& config) {
   if (auto opened = datapath.open(plugins, config, process.log()); !opened) {
     return process.refuse(opened.error());
   }
+  NamespaceLock kernel(process.loop());
+  if (auto alone = kernel.take("egw-agent", process.log()); !alone) {
+    return process.refuse(alone.error());
+  }
   DatapathChange change(config.state_dir, plugins, process.log(), datapath.expected());
 
   Agent* claims_go_to = nullptr;
@@ -245,6 +250,7 @@ int run_agent(const RuntimeConfig& config) {
   AgentOptions options;
   options.settings = config.settings;
   options.node_name = config.node_name;
+  options.identity = agent_identity();
   options.state_dir = config.state_dir;
   options.drain_timeout_ms =
       std::chrono::duration_cast<std::chrono::milliseconds>(config.drain_timeout).count();

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <malloc.h>
 #include <sys/file.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -16,6 +17,7 @@
 #include "egw/runtime/sysctls.hpp"
 
 namespace egw::runtime {
+namespace asio = boost::asio;
 namespace fs = std::filesystem;
 
 Result<void> make_state_dir(const fs::path& folder) {
@@ -30,8 +32,8 @@ Result<void> make_state_dir(const fs::path& folder) {
   return {};
 }
 
-// ---- FolderLock, Watchdog
-// ------------------------------------------------------------------------
+// ---- the locks, Watchdog
+// -------------------------------------------------------------------------
 
 FolderLock::~FolderLock() {
   if (fd_ >= 0) ::close(fd_);
@@ -46,6 +48,49 @@ bool FolderLock::take(const fs::path& file) {
   }
   fd_ = fd;
   return true;
+}
+
+Result<void> NamespaceLock::take(const std::string& name, Logger& log) {
+  const asio::local::stream_protocol::endpoint place(std::string(1, '\0') + name);
+  boost::system::error_code error;
+  for (int attempt = 0; attempt < 2; ++attempt) {
+    acceptor_.close(error);
+    acceptor_.open(place.protocol(), error);
+    if (!error) acceptor_.bind(place, error);
+    if (!error) acceptor_.listen(asio::socket_base::max_listen_connections, error);
+    if (!error) {
+      turn_away();
+      return {};
+    }
+    asio::local::stream_protocol::socket question(acceptor_.get_executor());
+    boost::system::error_code no_answer;
+    question.open(place.protocol(), no_answer);
+    if (!no_answer) question.non_blocking(true, no_answer);
+    if (!no_answer) question.connect(place, no_answer);
+    if (no_answer == asio::error::connection_refused) continue;  // it has just gone
+    ucred holder{};
+    socklen_t size = sizeof(holder);
+    if (no_answer ||
+        ::getsockopt(question.native_handle(), SOL_SOCKET, SO_PEERCRED, &holder, &size) != 0 ||
+        (holder.uid != 0 && holder.uid != ::geteuid())) {
+      break;
+    }
+    return fail(Errc::kUnavailable, "network namespace",
+                "another agent runs here" +
+                    (holder.pid == 0 ? std::string(" (in another container)")
+                                     : " (process " + std::to_string(holder.pid) + ")") +
+                    ", with another state folder: two would program the same kernel; stop one");
+  }
+  log.warn("a second agent in this network namespace would not be noticed: somebody holds @" + name,
+           {{"error", error.message()}});
+  return {};
+}
+
+// Nobody has anything to say here: a connection shows its other end who holds the name.
+void NamespaceLock::turn_away() {
+  acceptor_.async_accept([this](const boost::system::error_code& error, const auto& /*asked*/) {
+    if (!error) turn_away();
+  });
 }
 
 Watchdog::Watchdog(Logger& log) { state_->log = &log; }

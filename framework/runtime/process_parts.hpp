@@ -2,6 +2,7 @@
 #pragma once
 
 #include <boost/asio/io_context.hpp>
+#include <boost/asio/local/stream_protocol.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <chrono>
 #include <condition_variable>
@@ -40,6 +41,20 @@ class FolderLock {
 
  private:
   int fd_ = -1;
+};
+
+// At most one of a name per network namespace: an abstract unix socket, which belongs to the
+// namespace and goes with the process, however that ends (unix(7)).
+class NamespaceLock {
+ public:
+  explicit NamespaceLock(boost::asio::io_context& loop) : acceptor_(loop) {}
+  // An error when a process of root's or of our own user has it. Somebody else's keeps nobody from
+  // running: that is logged.
+  [[nodiscard]] Result<void> take(const std::string& name, Logger& log);
+
+ private:
+  void turn_away();
+  boost::asio::local::stream_protocol::acceptor acceptor_;
 };
 
 // Ends the process when it takes too long over stopping, and over its end: a plugin's own statics

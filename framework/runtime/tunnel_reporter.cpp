@@ -67,7 +67,7 @@ asio::awaitable<void> TunnelReporter::run() {
   while (!stopping_) {
     if (!sync_.other_store().empty()) {
       const std::int64_t next = clock_.steady_ms() + options_.period_ms;
-      co_await tell_other_store();
+      co_await tell(true);
       while (!stopping_ && !sync_.other_store().empty() && clock_.steady_ms() < next) {
         co_await wakeup_.wait(next);
       }
@@ -76,6 +76,14 @@ asio::awaitable<void> TunnelReporter::run() {
     const EgressTunnel* own = stored();
     if (own == nullptr || !sync_.synced()) {  // the controller makes it
       co_await wakeup_.wait();
+      continue;
+    }
+    if (const auto part = options_.part(); part != Namesake::Part::kReports) {
+      const std::int64_t next = clock_.steady_ms() + options_.period_ms;
+      if (part == Namesake::Part::kAside) co_await tell(false);
+      while (!stopping_ && options_.part() == part && clock_.steady_ms() < next) {
+        co_await wakeup_.wait(next);
+      }
       continue;
     }
     const std::int64_t now = clock_.steady_ms();
@@ -141,17 +149,22 @@ asio::awaitable<bool> TunnelReporter::reload() {
   co_return true;
 }
 
-// The World is not of that store: what is there is read first. Without an EgressTunnel there is
-// nobody to tell; what fails is tried again with the next heartbeat.
-asio::awaitable<void> TunnelReporter::tell_other_store() {
+// In a tunnel of another agent's, or of a store that the World is not of (elsewhere): what is there
+// is read first. Without an EgressTunnel there is nobody to tell; what fails is tried again with
+// the next heartbeat. Only in another store is this one: here it is the other agent's.
+asio::awaitable<void> TunnelReporter::tell(bool elsewhere) {
   model::Key key{"", options_.node_name};
   auto object = co_await store_.get(Kind::kEgressTunnel, key);
-  if (!object || sync_.other_store().empty()) co_return;
+  if (!object || sync_.other_store().empty() == elsewhere) co_return;
   std::vector<Error> damage;
   auto tunnel = model::decode_stored<EgressTunnel>(object->document, damage);
   if (!tunnel) co_return;
-  options_.fill_elsewhere(tunnel->status);
-  tunnel->status.last_heartbeat_ms = clock_.wall_ms();
+  if (elsewhere) {
+    options_.fill_elsewhere(tunnel->status);
+    tunnel->status.last_heartbeat_ms = clock_.wall_ms();
+  } else {
+    options_.fill_aside(tunnel->status);
+  }
   WriteRequest request;
   request.op = WriteRequest::Op::kUpdateStatus;
   request.kind = Kind::kEgressTunnel;

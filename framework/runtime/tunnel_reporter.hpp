@@ -14,6 +14,7 @@
 
 #include "egw/model/resources.hpp"
 #include "egw/runtime/clock.hpp"
+#include "egw/runtime/namesake.hpp"
 #include "egw/runtime/world_sync.hpp"
 
 namespace egw::runtime {
@@ -36,6 +37,9 @@ class TunnelReporter {
     std::function<void(model::TunnelPhase before, const model::EgressTunnel& tunnel)> written;
     // Sets what to say in a store that is not the World's (WorldSync::other_store).
     Fill fill_elsewhere;
+    // Whether this agent reports, or another one of its name; then what it says of that.
+    std::function<Namesake::Part()> part;
+    Fill fill_aside;
   };
 
   TunnelReporter(const boost::asio::any_io_executor& executor, Clock& clock, Logger& log,
@@ -56,7 +60,7 @@ class TunnelReporter {
   [[nodiscard]] const model::EgressTunnel* stored() const;
   boost::asio::awaitable<void> write(model::TunnelPhase before, model::EgressTunnel tunnel);
   boost::asio::awaitable<bool> reload();
-  boost::asio::awaitable<void> tell_other_store();
+  boost::asio::awaitable<void> tell(bool elsewhere);
   [[nodiscard]] bool take_token();
 
   Clock& clock_;

@@ -15,6 +15,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <optional>
 #include <vector>
 
 #include "layout.hpp"
@@ -182,8 +183,12 @@ void Monitor::judge_route(const nlmsghdr* h, std::string& what) {
         what = "tunnel device " + watched_.device + " removed";
       } else if ((i->ifi_flags & IFF_UP) == 0) {
         what = "tunnel device " + watched_.device + " set down";
-      } else if (Attributes(h, sizeof(ifinfomsg), IFLA_MAX).u32(IFLA_GROUP) != kTunnelGroup) {
-        what = "tunnel device " + watched_.device + " put into another group";
+      } else {
+        const Attributes a(h, sizeof(ifinfomsg), IFLA_MAX);
+        mtu_doubted_ = mtu_doubted_ || a.u32(IFLA_MTU) != watched_.mtu;
+        if (a.u32(IFLA_GROUP) != kTunnelGroup) {
+          what = "tunnel device " + watched_.device + " put into another group";
+        }
       }
       return;
     }
@@ -257,16 +262,20 @@ void Monitor::settle_doubts(NetlinkSocket& socket) {
   int index = 0;
   std::uint64_t changes = 0;
   std::set<std::uint8_t> families;
+  std::string device;  // whose MTU is in doubt
   {
     const std::lock_guard lock(mutex_);
-    if (changing_ || doubts_.empty()) return;
+    if (changing_ || (doubts_.empty() && !mtu_doubted_)) return;
     index = watched_.index;
     changes = changes_;
     for (const Neighbour& doubt : doubts_) families.insert(doubt.family);
+    if (mtu_doubted_) device = watched_.device;
   }
   std::set<Neighbour> held;
+  std::optional<Link> link;
   bool known = true;
   try {
+    if (!device.empty()) link = find_link(socket, device);
     for (const std::uint8_t family : families) held.merge(neighbours(socket, family, index));
   } catch (const sdk::Failure&) {
     known = false;  // the device has gone, which is told by an event of its own
@@ -281,6 +290,10 @@ void Monitor::settle_doubts(NetlinkSocket& socket) {
       if (std::string word = judge(doubt, held); !word.empty()) what = std::move(word);
     }
     doubts_.clear();
+    if (link && link->index == watched_.index && link->mtu != watched_.mtu) {
+      what = "MTU of tunnel device " + device + " changed";
+    }
+    mtu_doubted_ = false;
   }
   if (!what.empty()) drifted_(what);
 }

@@ -1,7 +1,7 @@
 // Watches the kernel's change events for objects of ours that somebody else changed or removed, and
 // says in a word what happened. A thread; changes that come from our own sockets are not reported.
-// Neighbours and FDB entries are reported by the kernel without a sender: such an event is a doubt,
-// and when no change of our own is under way the kernel is asked what it holds.
+// Neighbours, FDB entries and a device's MTU are reported by the kernel without a sender: such an
+// event is a doubt, and when no change of our own is under way the kernel is asked what it holds.
 // Called by datapath plugins.
 #pragma once
 
@@ -24,6 +24,7 @@ class Monitor {
   struct Watched {
     std::string device;  // the tunnel device
     int index = 0;
+    std::uint32_t mtu = 0;  // the device's
     std::uint32_t route_table = 0;
     std::string nft_table;          // its name in every family; empty: nftables is not watched
     std::set<std::uint32_t> ports;  // netlink ports of our own sockets
@@ -71,6 +72,7 @@ class Monitor {
   bool changing_ = false;
   std::uint64_t changes_ = 0;
   std::set<Neighbour> doubts_;  // of the monitor's thread
+  bool mtu_doubted_ = false;    // likewise
   int nftables_socket_ = -1;
   std::string pending_;  // nftables changes seen since the last NEWGEN
   std::thread thread_;

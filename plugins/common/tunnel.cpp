@@ -178,7 +178,8 @@ void Tunnel::settle(const TunnelSpec& spec, const Link& link, std::uint32_t mtu,
                        link.alias != kAlias || !link.up;
   if (differs) {
     const bool settled = before_ == spec && index_before_ == link.index && link.alias == kAlias;
-    if (settled && link.mtu == mtu) ++repairs["tunnel device"];
+    // Another MTU than before is wanted when the uplink has another: nobody has changed ours.
+    if (settled && mtu == mtu_before_) ++repairs["tunnel device"];
     ifinfomsg h{};
     h.ifi_index = link.index;
     h.ifi_flags = IFF_UP;
@@ -222,6 +223,7 @@ Tunnel::Result Tunnel::apply(const TunnelSpec& spec, const std::vector<TunnelPee
   }
   sync_peers(peers, hops, true, result, repairs);
   before_ = spec;
+  mtu_before_ = result.mtu;
   return result;
 }
 

@@ -81,6 +81,7 @@ class Tunnel {
   std::set<Neighbour> fdb_before_, neighbours_before_;
   std::set<LinkAddress> addresses_before_;
   int index_before_ = 0;
+  std::uint32_t mtu_before_ = 0;
 };
 
 // Removes every tunnel device of ours (recognised by its alias), whoever left it, but `except`.

@@ -316,6 +316,7 @@ void IptablesDatapath::program_changed_pods(Step& step, const SetPlan& sets) {
 void IptablesDatapath::watch_kernel(const sdk::State& state, const Plan& plan) {
   common::Monitor::Watched w = common::watched_tunnel(state, plan, device_, config_.route_table,
                                                       route_, hops_of(plan, egress_));
+  w.mtu = mtu_;
   if (companion_) {
     w.nft_table = std::string(kCompanionTable);
     for (const std::uint32_t port : companion_->nft().ports()) w.ports.insert(port);

@@ -8,10 +8,11 @@ import time
 
 import pytest
 
-from conftest import ROOT
+from conftest import ROOT, ready
 from lab import net
-from lab.cluster import Cluster
+from lab.cluster import Cluster, build_dir
 from lab.folder import LONGEST, RUN
+from lab.pod import bpffs_of
 
 # A root of its own, in which a `lab/down /` that obeyed would find only this test's files to remove.
 SANDBOX = """
@@ -101,6 +102,21 @@ def test_a_cluster_whose_name_goes_on_with_a_dash_stays():
         first.down()
         second.down()
     assert left(first.name) == ([], False)
+
+
+@pytest.mark.skipif(not os.path.exists(os.path.join(build_dir(), "lib", "egw", "plugins", "egw-datapath-ebpf.so")),
+                    reason="the ebpf datapath is not built")
+@pytest.mark.parametrize("datapath", ["ebpf", "auto"])
+def test_what_a_cluster_pins_in_the_bpffs_goes_with_it(datapath):
+    cluster = Cluster.claim("e2ebpf", nodes=2, gateways=1, controllers=1, settings={"plugins": {"datapath": {"name": datapath}}})
+    pins = bpffs_of(cluster.dir)
+    try:
+        cluster.up()
+        ready(cluster)
+        assert len(os.listdir(pins)) == len(cluster.nodes)
+    finally:
+        cluster.down()
+    assert left(cluster.name) == ([], False) and not os.path.exists(pins)
 
 
 def test_an_up_that_fails_removes_what_it_made_and_nothing_else():

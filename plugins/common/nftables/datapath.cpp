@@ -132,6 +132,7 @@ sdk::Status NftDatapath::apply(const sdk::Change& change, sdk::ApplyReport& repo
 void NftDatapath::watch(const sdk::State& state, const Desired& desired) {
   Monitor::Watched w =
       watched_tunnel(state, desired, device_, numbers_.route_table, route_, next_hops(desired));
+  w.mtu = mtu_;
   w.nft_table = std::string(kTable);
   for (const std::uint32_t port : nft_->ports()) w.ports.insert(port);
   monitor_->watch(std::move(w));

@@ -101,6 +101,15 @@ def test_what_cannot_be_pinned_again_is_named_until_it_can(rig):
     assert driver.ask("health")["ok"]
 
 
+def test_the_devices_mtu_comes_back_and_is_told(rig):
+    driver = rig.driver("n1")
+    rig.sh("n1", "ip link set egress.vxlan mtu 1300")
+    word = driver.ask("drift", timeoutMs=NOTICED_MS)
+    assert word["ok"] and "MTU of tunnel device egress.vxlan changed" in json.dumps(word), word
+    assert rig.apply("n1")["n1"]["repaired"] == {"tunnel device": 1}
+    assert not driver.ask("drift", timeoutMs=1500)["ok"], "told once"
+
+
 def test_an_interface_that_refuses_a_program_fails_alone():
     """Somebody's filter has our priority for a protocol of its own; its interface comes before the pod's."""
     with Rig(nodes=2, datapath="ebpf", config={"attach": "clsact"}) as rig:

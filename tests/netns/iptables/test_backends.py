@@ -115,6 +115,20 @@ def test_drift_is_noticed_and_repaired(rig, pod, backend, rule):
     assert rig.apply("n1")["n1"]["repaired"] == {}
 
 
+def test_the_devices_mtu_comes_back(rig, pod):
+    driver = rig.driver("n1")
+    while driver.ask("drift", timeoutMs=0)["ok"]:
+        pass
+    rig.sh("n1", "ip link set egress.vxlan mtu 1300")
+    assert driver.ask("drift", timeoutMs=2000)["ok"]
+    assert rig.apply("n1")["n1"]["repaired"] == {"tunnel device": 1}
+    assert sources(pod) == [EIP4, EIP6]
+    # Its own answer to another MTU of the uplink is no drift.
+    rig.sh("n1", "ip link set eth0 mtu 1400")
+    assert rig.apply("n1")["n1"]["repaired"] == {}
+    assert not driver.ask("drift", timeoutMs=1500)["ok"]
+
+
 def test_auto_follows_kubernetes(rig, backend):
     """The sign that kubelet leaves decides; without it the number of others' rules."""
     rig.sh("n1", f"iptables-{backend} -w -t mangle -N KUBE-KUBELET-CANARY")

@@ -111,6 +111,8 @@ DRIFT = {
     "device removed": ("n1", "ip link del egress.vxlan", "tunnel device"),
     "device in no group": ("n1", "ip link set egress.vxlan group default", "tunnel device"),
     "device in no group, on the gateway": ("n2", "ip link set egress.vxlan group default", "tunnel device"),
+    "device's MTU": ("n1", "ip link set egress.vxlan mtu 1300", "tunnel device"),
+    "device's MTU, on the gateway": ("n2", "ip link set egress.vxlan mtu 1300", "tunnel device"),
     "device down": ("n1", "ip link set egress.vxlan down", "tunnel device"),
     "device with another id": ("n1", "ip link del egress.vxlan; ip link add egress.vxlan type vxlan id 7 dstport 7789 "
                                      "local 10.6.0.11 nolearning gbp", "tunnel device"),

@@ -350,8 +350,9 @@ TEST_F(ConfigTest, DeepNestingIsRefused) {
   std::string deep = "global: ";
   for (int i = 0; i < 70; ++i) deep += "[";
   for (int i = 0; i < 70; ++i) deep += "]";
-  EXPECT_EQ(error(deep), "FILE:1: nested deeper than 64 levels");
-  EXPECT_EQ(error("{\"global\":" + deep.substr(8) + "}"), "FILE: nested deeper than 64 levels");
+  EXPECT_EQ(error(deep), "FILE:1: nested deeper than 64 levels, the most that is read");
+  EXPECT_EQ(error("{\"global\":" + deep.substr(8) + "}"),
+            "FILE: nested deeper than 64 levels, the most that is read");
 }
 
 TEST_F(ConfigTest, LargeFileIsRefused) {

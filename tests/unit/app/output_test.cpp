@@ -88,6 +88,14 @@ TEST(Yaml, Refusals) {
   EXPECT_EQ(refusal("a: 1\na: 2"), "F:2: the key \"a\" is given twice");
   EXPECT_EQ(refusal("? [a]\n: 1"), "F:1: a key must be a plain string");
   EXPECT_EQ(refusal("? {a: b}\n: 1"), "F:1: a key must be a plain string");
+  EXPECT_EQ(refusal("a: b\nc: [[1, 2], [3"),
+            "F:2: not valid YAML: the [ here is not closed: add its ]");
+  EXPECT_EQ(refusal("a: [{b: \"}\"}, {c: '}' # }"),
+            "F:1: not valid YAML: the { here is not closed: add its }");
+  EXPECT_EQ(refusal("a: " + std::string(70, '[')),
+            "F:1: nested deeper than 64 levels, the most that is read");
+  EXPECT_EQ(refusal(std::string(200'000, '[')),
+            "F:1: nested deeper than 64 levels, the most that is read");
   EXPECT_EQ(
       refusal("a: !!binary x"),
       "F:1: the tag tag:yaml.org,2002:binary is not supported; write a plain or quoted value");

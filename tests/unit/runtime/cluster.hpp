@@ -130,7 +130,7 @@ class QuietPinger final : public runtime::Pinger {
 struct AgentRig {
   AgentRig(VirtualLoop& loop, std::shared_ptr<MemoryContent> content, const std::string& node,
            unsigned number, const std::filesystem::path& folder, runtime::Logger& log,
-           const model::Settings& settings)
+           const model::Settings& settings, const std::string& identity)
       : name(node),
         store(loop.executor(), std::move(content)),
         datapath(loop.executor(), loop.clock),
@@ -145,6 +145,7 @@ struct AgentRig {
     runtime::AgentOptions options;
     options.settings = settings;
     options.node_name = node;
+    options.identity = identity;
     options.state_dir = folder / node;
     options.sysctl_root = folder / "proc";
     std::filesystem::create_directories(options.state_dir);
@@ -244,8 +245,8 @@ class ClusterTest : public testing::Test {
   // empty_kernel: as after a reboot; else what a predecessor programmed is still there.
   AgentRig& start_agent(const std::string& name, bool empty_kernel = false) {
     if (!numbers_.contains(name)) numbers_[name] = ++nodes_;
-    auto rig =
-        std::make_unique<AgentRig>(loop, content, name, numbers_[name], folder, log, settings);
+    auto rig = std::make_unique<AgentRig>(loop, content, name, numbers_[name], folder, log,
+                                          settings, identities[name]);
     AgentRig& agent = *rig;
     if (empty_kernel) {
       agent.datapath.unwell = "nothing is there";
@@ -259,7 +260,7 @@ class ClusterTest : public testing::Test {
     return agent;
   }
   // As kill -9: no stop, no last word.
-  void kill_agent(const std::string& name) { dead_.push_back(freeze(name)); }
+  void kill_agent(const std::string& name) { dead.push_back(freeze(name)); }
   ControllerRig& start_controller(const std::string& identity) {
     return start_controller(identity, office);
   }
@@ -364,6 +365,8 @@ class ClusterTest : public testing::Test {
   Office office{loop.executor()};
   std::map<std::string, std::unique_ptr<AgentRig>> agents;
   std::map<std::string, std::unique_ptr<ControllerRig>> controllers;
+  std::map<std::string, std::string> identities;  // of agents: none unless a test gives one
+  std::vector<std::unique_ptr<AgentRig>> dead;
 
  private:
   std::unique_ptr<AgentRig> freeze(const std::string& name) {
@@ -377,7 +380,6 @@ class ClusterTest : public testing::Test {
 
   unsigned nodes_ = 0;
   std::map<std::string, unsigned> numbers_;
-  std::vector<std::unique_ptr<AgentRig>> dead_;
   json last_;
 };
 
