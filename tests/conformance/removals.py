@@ -10,6 +10,7 @@ from kernel import came
 from rig import HERE, net
 
 _MOST = 12  # nftables objects in one go: enough for each kind of three tables
+_BUILT_IN = ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING")
 
 
 def removals(rig, node, before, after, device="egress.vxlan"):
@@ -106,9 +107,9 @@ def one_of_each(rig, node, before, after, turn):
     seen = set()
     for what, command in everything.items():
         words = what.split()
-        kind = {"program": tuple(words[2:]), "clsact": "clsact", "pins": what}.get(words[0])
+        kind = {"program": tuple(words[2:]), "clsact": words[-1].rstrip("0123456789"), "pins": what}.get(words[0])
         if "tables-" in words[0]:
-            kind = tuple(words[:2])  # the tool and its table
+            kind = (*words[:2], words[2] in _BUILT_IN)
         if kind is not None and kind not in seen:
             seen.add(kind)
             out[what] = command
