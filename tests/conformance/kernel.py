@@ -1,10 +1,11 @@
-"""What the kernel of a node holds, as comparable text, and how to take single objects away: so that a case can judge
-a datapath without knowing how it is made. Called by the cases of the kit.
+"""What the kernel of a node holds, as comparable text: so that a case can judge a datapath without knowing how it is
+made. Called by the cases of the kit and by removals.py.
 """
 
 import json
-import shlex
 
+import bpf
+import sockets
 from rig import net
 
 _MARK = "===== "  # begins the part of one kind
@@ -32,7 +33,10 @@ _LOOKS = {
     "iptables": "for t in iptables-legacy ip6tables-legacy; do for b in $(cat /proc/net/$(echo $t | sed "
                 "'s/tables-legacy/_tables_names/') 2>/dev/null); do $t-save -t $b | sed \"s/^/$t $b /\" | "
                 "grep -v -e ' [*]' -e ' #' -e COMMIT -e ':[A-Z]* ACCEPT' | sed 's/ \\[[0-9:]*\\]//'; done; done",
+    # Legacy tables that a kernel has once made stay, empty: what runs may leave them, what looks must not make them.
+    "xtables": "for f in ip ip6; do sed \"s/^/$f /\" /proc/net/${f}_tables_names; done 2>/dev/null",
 }
+_STAYS = ("xtables",)
 
 
 def _without_counts(value):
@@ -69,13 +73,16 @@ def snapshot(rig, node):
     texts = dict(part.split("\n", 1) for part in parts)
     seen = {kind: sorted(line.strip() for line in texts[kind].splitlines() if line.strip()) for kind in _LOOKS}
     seen["nftables"] = _nft(texts["nftables"])
+    seen["tcx"] = sorted(" ".join(x) for x in sockets.inside(rig.ns(node), bpf.programs))
     return seen
 
 
-def difference(before, after):
-    """{kind: [lines that came or went]}; empty when both are the same."""
+def difference(before, after, looked=False):
+    """{kind: [lines that came or went]}; empty when both are the same. looked: nobody had reason to change anything."""
     out = {}
     for kind, lines in after.items():
+        if kind in _STAYS and not looked:
+            continue
         changed = [f"+ {x}" for x in lines if x not in before[kind]] + [f"- {x}" for x in before[kind] if x not in lines]
         if changed or len(lines) != len(before[kind]):
             out[kind] = changed or [f"{len(before[kind])} lines became {len(lines)}"]
@@ -84,50 +91,3 @@ def difference(before, after):
 
 def came(before, after, kind):
     return [line for line in after[kind] if line not in before[kind]]
-
-
-def removals(rig, node, before, after, device="egress.vxlan"):
-    """{what: shell command} that takes away one thing each of what came to a node: the device, its link's state, and
-    every ip rule, route, FDB entry, neighbour and address."""
-    out = {"device": f"ip link del {device}", "link state": f"ip link set {device} down"}
-    for family in ("-4", "-6"):
-        old, new = (set(text.splitlines()) for text in (
-            "\n".join(before["rule"]), net.run(*rig.inside(node, "ip", family, "rule"))))
-        for line in sorted({" ".join(x.split()) for x in new} - {" ".join(x.split()) for x in old}):
-            out[f"rule {family} {line}"] = f"ip {family} rule del pref {line.split(':')[0]}"
-        text = net.run(*rig.inside(node, "ip", family, "route", "show", "table", "all"))
-        lines = {x.replace(" linkdown", "").strip() for x in text.splitlines()}
-        for line in sorted(lines - set(before["route"])):
-            if "proto kernel" not in line and " cache" not in line and not line.startswith("multicast"):
-                out[f"route {family} {line}"] = f"ip {family} route del {line.replace(' pref medium', '')}"
-    for line in came(before, after, "fdb"):
-        out[f"FDB {line}"] = "bridge fdb del " + line.replace(" permanent", "").replace(" offload", "")
-    for line in came(before, after, "neighbour"):
-        out[f"neighbour {line}"] = f"ip neigh del {line.split()[0]} dev {line.split()[2]}"
-    return {what: command for what, command in out.items() if shlex.split(command)}
-
-
-def firewall_removals(before, after):
-    """The same for what came of nftables tables, iptables chains, ipsets and traffic control."""
-    out = {}
-    for line in came(before, after, "nftables"):
-        kind, what = line.split(" ", 1)
-        if kind == "table":
-            table = json.loads(what)
-            out[f"nftables table {table['family']} {table['name']}"] = f"nft delete table {table['family']} {table['name']}"
-        elif kind == "rule":
-            rule = json.loads(what)
-            place = f"{rule['family']} {rule['table']} {rule['chain']}"
-            out[f"rules of chain {place}"] = f"nft flush chain {place}"
-    for line in came(before, after, "iptables"):
-        tool, table, rule = line.split(" ", 2)
-        if rule.startswith("-A "):
-            chain = rule.split()[1]
-            out[f"{tool} {table} {chain}"] = f"{tool} -w -t {table} -F {chain}"
-    for line in came(before, after, "ipset"):
-        if line.startswith("Name: "):
-            out[f"ipset {line[6:]}"] = f"ipset flush {line[6:]}"
-    for line in came(before, after, "tc"):
-        if "clsact" in line:
-            out[f"clsact of {line.split()[0]}"] = f"tc qdisc del dev {line.split()[0]} clsact"
-    return out

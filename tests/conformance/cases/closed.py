@@ -4,7 +4,8 @@
 import time
 
 import sockets
-from kernel import removals, snapshot
+from kernel import snapshot
+from removals import removals
 from rig import ALL, EIP4, EIP6, SERVER4, SERVER6
 from suite import FAMILIES, NODES, case
 

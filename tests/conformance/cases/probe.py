@@ -45,7 +45,7 @@ def probed(script, **node):
         rig.sh("n1", script)
         before = snapshot(rig, "n1")
         answer = rig.driver("n1").must("probe", node={**rig.node_config("n1"), **node})
-        assert difference(before, snapshot(rig, "n1")) == {}
+        assert difference(before, snapshot(rig, "n1"), looked=True) == {}
         return [f for f in answer["findings"] if not f["ok"]]
 
 

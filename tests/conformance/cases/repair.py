@@ -4,7 +4,8 @@ not, and left empty at the end."""
 import time
 
 import sockets
-from kernel import difference, firewall_removals, removals, snapshot
+from kernel import difference, snapshot
+from removals import firewall_removals, one_of_each, removals
 from rig import ALL, EIP4, EIP6, SECOND4, SECOND6, SERVER4, net
 from suite import case
 
@@ -135,6 +136,25 @@ def emptied_tables_are_repaired(rig, node):
     assert rig.apply(node)[node]["repaired"] == {}
     assert difference(whole, snapshot(rig, node)) == {}
     assert [pod.source(4), pod.source(6)] == [EIP4, EIP6]
+
+
+@case("repair-firewall-told", "Of tables, chains, rules, set elements, programs and pins, one of each kind that somebody removes is "
+      "told as drift within 2 s, repaired and counted", solo=True, node={"client": "n1", "owner": "n2"})
+def removed_firewall_objects_are_told(rig, node):
+    pod, before = rig.pod("n1"), snapshot(rig, node)
+    rig.steer(pod, ALL)
+    rig.apply()
+    driver, whole = rig.driver(node), snapshot(rig, node)
+    what_came = one_of_each(rig, node, before, whole, turn=rig.index(node))
+    assert what_came != {}
+    for what, command in what_came.items():
+        quiet(driver)
+        rig.sh(node, command)
+        assert driver.ask("drift", timeoutMs=2000)["ok"], f"nothing was said: {what}"
+        assert sum(rig.apply(node)[node]["repaired"].values()) >= 1, what
+        assert [pod.source(4), pod.source(6)] == [EIP4, EIP6], what
+    assert rig.apply(node)[node]["repaired"] == {}
+    assert difference(whole, snapshot(rig, node)) == {}
 
 
 @case("repair-quiet", "The plugin's own changes are no drift", solo=True)

@@ -1,8 +1,15 @@
 // The faults of the deliberately wrong datapaths (wrapper.hpp). Which case is to catch which stands
 // in caught.txt.
+#include <linux/bpf.h>
+#include <linux/if_link.h>
+#include <net/if.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include <array>
+#include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 
 #include "wrapper.hpp"
@@ -102,6 +109,43 @@ void end_the_process() { _exit(0); }
 
 bool not_the_second_time(Memory& m, const egw_change& c) { return c.full != 0 && m.applies > 0; }
 
+// A process for each egress IP of a gateway, as a script of `iptables` lines would be.
+void execute_per_egress(Memory&, Edited& e) {
+  for (const auto& egress : e.egresses) {
+    if (egress.may_serve != 0 && std::system("true") != 0) return;
+  }
+}
+
+// A program that does nothing, with a link and no pin, on the uplink. It lasts as long as this
+// process, as would one of a plugin that forgets to close a descriptor.
+bool leave_program(std::uint32_t type, std::uint32_t place, std::int32_t verdict,
+                   std::uint32_t flags) {
+  const std::array<bpf_insn, 2> instructions{
+      {{BPF_ALU64 | BPF_MOV | BPF_K, BPF_REG_0, 0, 0, verdict}, {BPF_JMP | BPF_EXIT, 0, 0, 0, 0}}};
+  constexpr const char* kLicense = "GPL";
+  bpf_attr load{};
+  load.prog_type = type;
+  load.insn_cnt = instructions.size();
+  load.insns = reinterpret_cast<std::uintptr_t>(instructions.data());
+  load.license = reinterpret_cast<std::uintptr_t>(kLicense);
+  const long program = syscall(SYS_bpf, BPF_PROG_LOAD, &load, sizeof(load));
+  bpf_attr link{};
+  link.link_create.prog_fd = static_cast<std::uint32_t>(program);
+  link.link_create.target_ifindex = if_nametoindex("eth0");
+  link.link_create.attach_type = place;
+  link.link_create.flags = flags;
+  return syscall(SYS_bpf, BPF_LINK_CREATE, &link, sizeof(link)) >= 0;
+}
+
+void leave_xdp() { leave_program(BPF_PROG_TYPE_XDP, BPF_XDP, XDP_PASS, XDP_FLAGS_SKB_MODE); }
+
+void leave_tcx() {
+  constexpr std::uint32_t kTcxEgress = 47;  // BPF_TCX_EGRESS, which Debian 12's headers lack
+  if (leave_program(BPF_PROG_TYPE_SCHED_CLS, kTcxEgress, -1, 0)) return;
+  // A kernel without tcx has classifiers.
+  if (std::system("tc qdisc replace dev eth0 clsact") != 0) std::perror("wrong plugin");
+}
+
 // The right plugin is netlink; what is taken out of its tables below is what these names stand for.
 constexpr const char* kRulePerEndpoint =
     "for f in ip ip6; do nft list table $f linear >/dev/null 2>&1 && nft delete table $f linear; "
@@ -113,6 +157,22 @@ constexpr const char* kRulePerEndpoint =
     "for i in $(seq 5000); do echo \"add rule ip linear c ip saddr 10.$((i / 250 + 128)).$((i % "
     "250)).1 counter\"; "
     "done) | nft -f -";
+
+// 5,000 rules that are walked by what comes out of the tunnel, once the node has 3,000 peers; and
+// by first packets, in nat, once it has 5,000 egress IPs.
+#define FIVE_THOUSAND(HOOK, RULE)                                                                \
+  "nft list table ip linear >/dev/null 2>&1 && nft delete table ip linear; (echo 'add table ip " \
+  "linear'; echo 'add chain ip linear c { " HOOK                                                 \
+  "; }'; echo 'add rule ip linear c iifname != egress.vxlan return'; for i in $(seq 5000); do "  \
+  "echo \"add rule ip linear c " RULE                                                            \
+  " 10.200.$((i / 250)).$((i % 250)) counter\"; done) | nft -f -"
+
+constexpr const char* kRulePerPeer =
+    "test $(bridge fdb show dev egress.vxlan | wc -l) -gt 1000 || exit 0; " FIVE_THOUSAND(
+        "type filter hook prerouting priority -95", "ip saddr");
+constexpr const char* kRulePerEip =
+    "test $(nft list set ip egw eips | grep -o '10[.]7[.]' | wc -l) -gt 1000 || exit "
+    "0; " FIVE_THOUSAND("type nat hook postrouting priority 50", "ip daddr");
 
 constexpr Fault kFaults[] = {
     {.name = "does-nothing", .instead = nothing},
@@ -131,11 +191,19 @@ constexpr Fault kFaults[] = {
     {.name = "repairs-nothing", .instead = not_the_second_time},
     {.name = "counts-no-repair", .counts_no_repair = true},
     {.name = "tells-no-drift", .tells_no_drift = true},
+    {.name = "tells-no-tables", .hides_drift_of = "nftables"},
+    {.name = "ebpf-tells-no-programs", .hides_drift_of = "BPF program"},
+    {.name = "ebpf-tells-no-pins", .hides_drift_of = "BPF pins"},
+    {.name = "iptables-tells-no-chains", .hides_drift_of = "chain"},
+    {.name = "iptables-tells-no-sets", .hides_drift_of = "ipset"},
     {.name = "always-healthy", .always_healthy = true},
     {.name = "forgets-no-connection", .forgets_nothing = true},
     {.name = "purges-nothing", .purges_nothing = true},
     {.name = "purge-leaves-a-rule", .after_purge = "ip rule add pref 77 fwmark 0x5 lookup 77"},
     {.name = "purge-leaves-an-mtu", .after_purge = "ip link set eth0 mtu 1400"},
+    {.name = "purge-leaves-promiscuity", .after_purge = "ip link set eth0 promisc on"},
+    {.name = "purge-leaves-xdp", .at_purge = leave_xdp},
+    {.name = "purge-leaves-tcx", .at_purge = leave_tcx},
     {.name = "purge-leaves-a-qdisc", .after_purge = "tc qdisc replace dev eth0 root pfifo"},
     {.name = "purge-leaves-a-nexthop", .after_purge = "ip nexthop replace id 77 dev eth0"},
     {.name = "purge-leaves-a-policy",
@@ -149,6 +217,7 @@ constexpr Fault kFaults[] = {
     {.name = "probe-changes",
      .after_probe = "nft add table ip probed; nft add chain ip probed c; "
                     "nft add rule ip probed c accept"},
+    {.name = "probe-makes-tables", .after_probe = "iptables-legacy -w -t mangle -S"},
     {.name = "open-changes", .after_open = "ip rule add pref 78 fwmark 0x5 lookup 78"},
     {.name = "takes-forged-frames",
      .after_apply = "for t in ip ip6; do nft flush chain $t egw from_wire; done"},
@@ -168,6 +237,9 @@ constexpr Fault kFaults[] = {
     {.name = "writes-sysctls",
      .after_apply = "echo 1 >/proc/sys/net/netfilter/nf_conntrack_tcp_be_liberal"},
     {.name = "linear-cost", .after_apply = kRulePerEndpoint},
+    {.name = "linear-in-peers", .after_apply = kRulePerPeer},
+    {.name = "linear-first-packet", .after_apply = kRulePerEip},
+    {.name = "executes-per-egress", .edit = execute_per_egress},
 };
 
 }  // namespace

@@ -1,4 +1,4 @@
-// The plugin around the right one (wrapper.hpp): opens WRONG_BASE in its own entry, so that the
+// The plugin around the right one (wrapper.hpp): opens it in its own entry, so that the
 // host finds a library like any other.
 #include "wrapper.hpp"
 
@@ -8,6 +8,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <memory>
+
+#include "which.hpp"
 
 namespace wrong {
 namespace {
@@ -28,7 +30,7 @@ egw_span span_of(const std::vector<T>& items) {
 }
 
 const Fault& fault() {
-  static const Fault& kFault = *find_fault(WRONG_FAULT);
+  static const Fault& kFault = *find_fault(kFaultName);
   return kFault;
 }
 
@@ -40,7 +42,7 @@ void shell(const char* script) {
 
 const egw_plugin_descriptor* base_descriptor() {
   static const egw_plugin_descriptor* const kBase = []() -> const egw_plugin_descriptor* {
-    void* library = dlopen(WRONG_BASE, RTLD_NOW | RTLD_LOCAL);
+    void* library = dlopen(kRightOne, RTLD_NOW | RTLD_LOCAL);
     if (library == nullptr) {
       std::fprintf(stderr, "%s\n", dlerror());
       return nullptr;
@@ -71,11 +73,24 @@ int32_t probe(egw_str config, const egw_node_config* node, const egw_probe_sink*
   return status;
 }
 
+// Of the host that the right plugin would tell: one library has one instance.
+egw_datapath_host real_host;
+
+void tell_some(void* ctx, egw_str what) {
+  const std::string_view hidden = fault().hides_drift_of;
+  if (std::string_view(what.data, what.len).substr(0, hidden.size()) == hidden) return;
+  real_host.drifted(ctx, what);
+}
+
 int32_t open(egw_str config, egw_str state_dir, const egw_datapath_host* host, void** instance,
              const egw_error_sink* error) {
   auto own = std::make_unique<Instance>();
   own->host = *host;
   if (fault().tells_no_drift) own->host.drifted = [](void*, egw_str) {};
+  if (!fault().hides_drift_of.empty()) {
+    real_host = *host;
+    own->host.drifted = tell_some;
+  }
   const int32_t status = base().open(config, state_dir, &own->host, &own->right, error);
   if (status == EGW_OK) *instance = own.release();
   if (fault().at_open != nullptr) fault().at_open();
@@ -144,6 +159,7 @@ int32_t purge(void* instance, const egw_error_sink* error) {
   if (fault().purges_nothing) return EGW_OK;
   const int32_t status = base().purge(of(instance).right, error);
   shell(fault().after_purge);
+  if (fault().at_purge != nullptr) fault().at_purge();
   return status;
 }
 
@@ -185,12 +201,11 @@ egw_plugin_entry_v1() {
                                          wrong::forget,
                                          wrong::purge,
                                          nullptr};
-  static constexpr std::string_view kName = "wrong-" WRONG_FAULT;
   static egw_plugin_descriptor descriptor;
   const egw_plugin_descriptor* right = wrong::base_descriptor();
   if (right == nullptr) return nullptr;
   descriptor = *right;
-  descriptor.name = {kName.data(), kName.size()};
+  descriptor.name = {wrong::kPluginName, std::strlen(wrong::kPluginName)};
   descriptor.ops = &kOps;
   return &descriptor;
 }

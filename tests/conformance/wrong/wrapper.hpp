@@ -1,6 +1,6 @@
-// A deliberately wrong datapath: a right one (WRONG_BASE, a library's path) with one fault on top,
-// to prove that the conformance kit sees it. Every fault is a Fault of faults.cpp; the macro
-// WRONG_FAULT chooses the one that a library has. Used by no cluster: the faults call shell
+// A deliberately wrong datapath: a right one with one fault on top,
+// to prove that the conformance kit sees it. Every fault is a Fault of faults.cpp; which.cpp
+// chooses the one that a library has. Used by no cluster: the faults call shell
 // commands.
 #pragma once
 
@@ -41,6 +41,7 @@ struct Fault {
   void (*edit)(Memory&, Edited&) = nullptr;               // before the right plugin sees a change
   bool (*instead)(Memory&, const egw_change&) = nullptr;  // true: apply answers ok and does nothing
   void (*at_open)() = nullptr;
+  void (*at_purge)() = nullptr;        // after the right plugin's
   const char* before_apply = nullptr;  // shell
   const char* after_apply = nullptr;
   const char* after_probe = nullptr;
@@ -52,6 +53,7 @@ struct Fault {
   bool unnamed_failures = false;  // no object is reported
   bool takes_any_base = false;    // a step on another state is answered with ok
   bool tells_no_drift = false;
+  std::string_view hides_drift_of{};  // not told: drift whose words begin so
   bool always_healthy = false;
   bool forgets_nothing = false;
   bool purges_nothing = false;
