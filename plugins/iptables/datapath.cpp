@@ -132,6 +132,8 @@ sdk::Status IptablesDatapath::apply_all(const sdk::Change& change, sdk::ApplyRep
   watch_kernel(step.state, plan);
   welcome_flows(step);
   sdk::Status tunnel = program_tunnel(step);
+  ingress_ = egress_ && device_ != 0 &&
+             common::find_link(route_, step.state.node.parent_device).has_value();
   watch_kernel(step.state, plan);
   SetPlan sets(plan, groups_, step.failures);
   compare_sources(step);

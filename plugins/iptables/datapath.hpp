@@ -66,6 +66,7 @@ class IptablesDatapath : public sdk::Datapath {
   sdk::Status program(Step& step, SetPlan& sets, bool read);
   sdk::Status program_filters(Step& step, const SetPlan& sets, bool read);
   sdk::Status program_companion(Step& step, bool read);
+  [[nodiscard]] bool lean(const common::Plan& plan) const { return ingress_ && !plan.serves(); }
   sdk::Status program_tunnel(Step& step);
   void program_routing(Step& step, bool read);
   [[nodiscard]] AllRules rules_wanted(const common::Plan& plan, const SetPlan& sets) const;
@@ -90,6 +91,7 @@ class IptablesDatapath : public sdk::Datapath {
   std::optional<Xtables> xtables_;
   std::unique_ptr<Companion> companion_;  // none: iptables does it all
   bool egress_ = false;                   // it has the tunnel device's hook
+  bool ingress_ = false;                  // chains can stand where the wire's packets come in
   bool told_ = false;                     // why there is none
   common::Tunnel tunnel_;
   Sets sets_;
@@ -109,7 +111,8 @@ class IptablesDatapath : public sdk::Datapath {
   bool alone_ = false;              // the other backend has been looked at
   std::set<common::Route> routes_;  // as programmed
   std::set<common::Rule> rules_;
-  AllRules written_;                              // as given to iptables-restore
+  AllRules written_;          // as given to iptables-restore
+  std::optional<bool> lean_;  // whether nothing of ours is in raw; empty: not known
   std::array<std::array<Chains, 3>, 2> learned_;  // the same as iptables-save prints it
   std::array<std::array<XtSaved, 3>, 2> saved_;   // as last read
   std::shared_ptr<const Filters> filters_;        // both, for watch_

@@ -107,8 +107,7 @@ sdk::Status IptablesDatapath::step_egresses(Step& step) {
   welcome_flows(step);
   update_hops(step);
   if (!egress_ && !same_ways(*step.before, step.plan)) program_routing(step, false);
-  if (sdk::Status s = program_companion(step, false); !s.ok()) return s;
-  if (same_sources(*step.before, step.plan)) return sdk::ok();
+  if (same_sources(*step.before, step.plan)) return program_companion(step, false);
   set_plan_->set_eips(step.plan);
   return program_filters(step, *set_plan_, false);
 }
@@ -135,10 +134,14 @@ sdk::Status IptablesDatapath::program_filters(Step& step, const SetPlan& sets, b
       sets_.make_pods(of_pods.back(), pod_kind(t), step.state.endpoints.size());
     }
   }
-  if (sdk::Status s = program_companion(step, read); !s.ok()) return s;
-  if (sdk::Status s = program_rules(rules_wanted(step.plan, sets), read, step.repairs); !s.ok()) {
-    return s;
-  }
+  // What comes in by the wire is judged by the one until it is by the other.
+  const bool lean = this->lean(step.plan);
+  const bool rules_first = !lean && lean_ != false;
+  sdk::Status s = rules_first ? sdk::ok() : program_companion(step, read);
+  if (s.ok()) s = program_rules(rules_wanted(step.plan, sets), read, step.repairs);
+  if (s.ok() && rules_first) s = program_companion(step, read);
+  lean_ = s.ok() ? std::optional(lean) : std::nullopt;
+  if (!s.ok()) return s;
   if (read) {
     program_pods(step, sets);
   } else {
@@ -150,8 +153,9 @@ sdk::Status IptablesDatapath::program_filters(Step& step, const SetPlan& sets, b
 
 sdk::Status IptablesDatapath::program_companion(Step& step, bool read) {
   if (!companion_) return sdk::ok();
-  return companion_->apply(companion_tables({step.plan, mtu_, egress_, device_ != 0}), read,
-                           step.repairs);
+  return companion_->apply(
+      companion_tables({step.plan, mtu_, egress_, device_ != 0, lean(step.plan)}), read,
+      step.repairs);
 }
 
 sdk::Status IptablesDatapath::program_tunnel(Step& step) {
@@ -229,6 +233,7 @@ IptablesDatapath::AllRules IptablesDatapath::rules_wanted(const Plan& plan,
   in.serves = plan.serves();
   in.companion = companion_ != nullptr;
   in.egress = egress_;
+  in.ingress = lean(plan);
   for (const auto& [name, peer] : plan.peers()) in.peers.push_back(peer);
   for (const Table t : common::kFamilies) {
     in.sources.clear();

@@ -166,6 +166,7 @@ sdk::Status IptablesDatapath::purge() {
   routes_.clear();
   rules_.clear();
   written_ = {};
+  lean_.reset();
   learned_ = {};
   filters_.reset();
   device_ = 0;
