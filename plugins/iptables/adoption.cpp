@@ -1,5 +1,6 @@
 #include "adoption.hpp"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 
@@ -16,6 +17,30 @@ std::string after(const std::string& rule, const std::string& option) {
 
 std::uint32_t number(const std::string& text) {
   return static_cast<std::uint32_t>(std::strtoul(text.c_str(), nullptr, 0));
+}
+
+// The chain in which a class's number ends: its group's, or the one for all others.
+std::string group_of(const Chains& mangle, std::uint32_t number) {
+  const std::string tree = std::string(kChainPrefix) + "CLASS";
+  std::string name = tree;
+  while (name.rfind(tree, 0) == 0) {
+    const auto chain = mangle.find(name);
+    if (chain == mangle.end()) return {};
+    std::string next;
+    for (const std::string& rule : chain->second) {
+      const std::string match = after(rule, "--mark");
+      const auto slash = match.find('/');
+      const bool all = match.empty() || slash == std::string::npos;
+      if (!all && (number & iptables::number(match.substr(slash + 1))) != iptables::number(match)) {
+        continue;
+      }
+      next = after(rule, "-g");
+      break;
+    }
+    if (next.empty() || next == name) return {};
+    name = std::move(next);
+  }
+  return name;
 }
 
 }  // namespace
@@ -63,6 +88,17 @@ std::vector<std::pair<std::string, ClassPlace>> classes_in(Table t, const SetCon
       out.emplace_back(Groups::content_of(entries), ClassPlace{number, iptables::number(group)});
     }
   }
+  return out;
+}
+
+std::vector<std::uint32_t> classes_ruled(Table t, const Chains& mangle, const SetContents& sets,
+                                         const Marks& marks) {
+  std::vector<std::uint32_t> out;
+  for (const auto& [content, place] : classes_in(t, sets, marks)) {
+    const std::string group = std::string(kChainPrefix) + "G" + std::to_string(place.group);
+    if (group_of(mangle, place.number) == group) out.push_back(place.number);
+  }
+  std::sort(out.begin(), out.end());
   return out;
 }
 

@@ -2,6 +2,7 @@
 // must not change under running connections, and what has been bound. Pure. Called by datapath.cpp.
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <string>
 #include <utility>
@@ -21,6 +22,11 @@ namespace egw::iptables {
 [[nodiscard]] std::vector<std::pair<std::string, ClassPlace>> classes_in(Table t,
                                                                          const SetContents& sets,
                                                                          const Marks& marks);
+
+// Numbers of classes that a pod's element may give: the sets hold their prefixes, and the chains
+// lead to those sets. Sorted.
+[[nodiscard]] std::vector<std::uint32_t> classes_ruled(Table t, const Chains& mangle,
+                                                       const SetContents& sets, const Marks& marks);
 
 // Egress id -> its source, from the chains that translate.
 [[nodiscard]] std::map<std::uint32_t, sdk::Address> sources_in(const Chains& nat);

@@ -18,6 +18,8 @@ using common::Elements;
 using common::Hook;
 using common::mark_text;
 
+// Before iptables' raw (-300).
+constexpr std::int32_t kRawPriority = -310;
 // iptables' mangle. Who is registered later comes first, and our iptables chains come after this
 // one: so this is behind them, and before whoever had rules there first.
 constexpr std::int32_t kSavePriority = -150;
@@ -39,6 +41,7 @@ class Builder {
   CompanionTable build() {
     out_.counters = {"no_address"};
     late();
+    if (in_.ingress) wire();
     translate();
     elements();
     return std::move(out_);
@@ -64,9 +67,12 @@ class Builder {
     const std::string with = value == 0 ? "" : " | " + mark_text(value);
     return "meta mark set meta mark & " + mark_text(~cleared) + with;
   }
+  [[nodiscard]] bool carries() const { return common::carries(node_, t_); }
+  [[nodiscard]] std::string port() const { return std::to_string(node_.tunnel_port); }
   static std::string id() { return "meta mark & " + mark_text(kIdMask); }
 
   void late();
+  void wire();
   void translate();
   void elements();
 
@@ -94,11 +100,22 @@ void Builder::late() {
 
   const std::string unmarked = "meta mark & " + mark_text(marks_.slot_mask()) + " == 0 ";
   const std::string peer = "ct mark & " + mark_text(marks_.ct_mask());
-  chain(
-      "late",
-      {unmarked + peer + " == 0 accept", is(Kind::kSaved) + " jump restore_id",
-       is(Kind::kSaved) + " goto pod", is(Kind::kPending) + " goto pod", unmarked + "goto answer"},
-      Hook{"filter", "prerouting", NF_INET_PRE_ROUTING, kLatePriority, {}});
+  std::vector<std::string> late{is(Kind::kSaved) + " jump restore_id",
+                                is(Kind::kSaved) + " goto pod", is(Kind::kPending) + " goto pod"};
+  if (in_.ingress) {
+    // A node that may serve nothing has no replies to peers.
+    late.insert(late.begin(),
+                unmarked + "iifgroup != " + mark_text(common::kTunnelGroup) + " accept");
+    // Most packets have another number there: it is compared before the protocol.
+    if (carries())
+      late.insert(late.begin(), "@th,16,16 " + port() + " meta l4proto udp goto from_wire");
+    late.push_back(unmarked + "goto unmarked");
+  } else {
+    late.insert(late.begin(), unmarked + peer + " == 0 accept");
+    late.push_back(unmarked + "goto answer");
+  }
+  chain("late", std::move(late),
+        Hook{"filter", "prerouting", NF_INET_PRE_ROUTING, kLatePriority, {}});
   // What a service has turned elsewhere is left alone, with nothing of ours for rules of others to
   // take for theirs. No id: this node's address.
   const std::uint32_t own = marks_.value(Slot::kOwn);
@@ -108,11 +125,45 @@ void Builder::late() {
     pod.push_back(id() + " @owned " + set(marks_.slot_mask(), own) + " accept");
   pod.push_back(set(marks_.slot_mask(), marks_.value(Slot::kSteer)));
   chain("pod", std::move(pod));
+  if (in_.ingress) return;
   std::string number = peer;
   if (marks_.ct_shift() != 0) number = "(" + number + ") >> " + std::to_string(marks_.ct_shift());
   chain("answer",
         {"ct direction original accept", peer + " == " + mark_text(marks_.ct_mask()) + " accept",
          "meta mark set " + number + " | " + mark_text(marks_.value(Slot::kBack))});
+}
+
+// In place of iptables' raw table, which every packet of the node passes: what goes to the tunnel
+// port, and, if nobody has marked it (the device is new, or somebody has written over the mark),
+// what has come out of the tunnel.
+void Builder::wire() {
+  const std::string f(common::keyword(t_));
+  chain("unmarked", {"ct direction reply ct state established,related accept", counted("invalid")});
+  out_.counters.emplace_back("invalid");
+  if (!carries()) return;
+  out_.counters.emplace_back("forged");
+  // The inner source MAC stands 22 bytes behind the start of the UDP header: 8 UDP, 8 VXLAN, 6
+  // destination MAC. What has come out of the tunnel has been looked at in its outer packet.
+  chain("from_wire", {"iifgroup " + mark_text(common::kTunnelGroup) + " accept",
+                      "iifname != \"" + node_.parent_device + "\" " + counted("forged"),
+                      f + " daddr != " + node_.underlay.text() + " " + counted("forged"),
+                      f + " saddr . @th,176,48 @outer meta mark set 0 accept", counted("forged")});
+  // The outer packet's mark is the id; it is nobody else's business.
+  chain(
+      "raw_out",
+      {f + " saddr " + node_.underlay.text() + " udp dport " + port() + " meta mark set 0 notrack"},
+      Hook{"filter", "output", NF_INET_LOCAL_OUT, kRawPriority, {}});
+  Elements outer;
+  for (const auto& [name, peer] : in_.plan.peers()) {
+    // A field of a key begins at a multiple of four bytes.
+    outer.emplace_back(common::register_address(peer.underlay) + common::register_mac(peer.mac) +
+                           std::string(2, '\0'),
+                       "");
+  }
+  std::sort(outer.begin(), outer.end());
+  out_.sets.emplace_back(common::SetSpec{"outer", false, "typeof " + f + " saddr . @th,176,48",
+                                         t_ == Table::kIp ? 12U : 24U, 0, false, false},
+                         std::move(outer));
 }
 
 // First packets only.
@@ -161,7 +212,14 @@ CompanionTable netdev_table(const CompanionInput& in) {
   CompanionTable out;
   common::Ruleset rules(in.plan.node(), in.mtu);
   rules.set_device(in.device);
+  rules.set_ingress(in.ingress);
   out.chains = rules.fixed_chains(Table::kNetdev);
+  for (common::Chain& c : out.chains) {
+    if (c.name != "unwrap") continue;
+    // EGW-TUNNEL finds by the mark what it judges, also what comes with an id.
+    c.rules = {"meta mark set meta mark & " + mark_text(kIdMask) + " | " +
+               mark_text(in.plan.marks().value(Slot::kInner))};
+  }
   out.counters = rules.counters(Table::kNetdev);
   for (const auto& [dyn, spec] : rules.sets(Table::kNetdev)) {
     Elements elements;

@@ -1,7 +1,8 @@
 // What the nftables tables beside our iptables chains shall hold: the places in a packet's way that
 // iptables has no hook for. Behind iptables' mangle chain: the egress id is put where others' rules
 // do not write. After destination NAT: a mark that leads somewhere. Before everybody's source NAT:
-// the translation. At the tunnel device: the owner's MAC. README.md, "Beside iptables". Pure. Used
+// the translation. At the tunnel device: the owner's MAC. On nodes that may serve nothing also the
+// guard of the tunnel port. README.md, "Beside iptables". Pure. Used
 // by companion.cpp.
 #pragma once
 
@@ -32,6 +33,9 @@ struct CompanionInput {
   std::uint32_t mtu = 1450;  // of the tunnel device
   bool egress = false;       // the device's egress hook is ours to use
   bool device = false;       // it is there
+  // Chains stand at the ingress of the device and of its parent, on a node that may serve nothing:
+  // then iptables' raw table holds nothing of ours.
+  bool ingress = false;
 };
 [[nodiscard]] CompanionTables companion_tables(const CompanionInput& in);
 // The one that has to be there before iptables' chain for mangle; empty.

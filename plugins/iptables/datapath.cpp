@@ -83,7 +83,9 @@ sdk::Status IptablesDatapath::apply(const sdk::Change& change, sdk::ApplyReport&
   if (change.node() != nullptr) {
     if (sdk::Status s = common::check_node(sdk::NodeConfig(*change.node())); !s.ok()) return s;
   }
-  const bool all = change.full() || change.node() != nullptr || !plan_;
+  // While the rules wait, only what needs none is done by a step.
+  const bool all = change.full() || change.node() != nullptr || !plan_ ||
+                   (!waiting_.empty() && !only_endpoints(change));
   const common::Monitor::OwnChange own(*monitor_);
   watch_->pause();
   sdk::Status s;
@@ -129,9 +131,12 @@ sdk::Status IptablesDatapath::apply_all(const sdk::Change& change, sdk::ApplyRep
   if (numbering_.empty()) learn();
   plan.build(step.state, numbering_, step.failures);
   common::check_endpoints(change, step.state, step.failures);
+  look_at_rules(plan);
   watch_kernel(step.state, plan);
   welcome_flows(step);
   sdk::Status tunnel = program_tunnel(step);
+  ingress_ = egress_ && device_ != 0 &&
+             common::find_link(route_, step.state.node.parent_device).has_value();
   watch_kernel(step.state, plan);
   SetPlan sets(plan, groups_, step.failures);
   compare_sources(step);
@@ -143,8 +148,8 @@ sdk::Status IptablesDatapath::apply_all(const sdk::Change& change, sdk::ApplyRep
   }
   settle_flows(step, s.ok());
   if (!s.ok()) return s;
-  clear_other_backend();
-  if (!companion_) {
+  if (waiting_.empty()) clear_other_backend();
+  if (!companion_ && waiting_.empty()) {
     if (sdk::Status gone = Companion::remove(); !gone.ok()) host_.warn(gone.text());
   }
   finish(step, report);
@@ -268,7 +273,29 @@ void IptablesDatapath::finish(Step& step, sdk::ApplyReport& report) {
     report.failed(f.peer.empty() ? sdk::ObjectType::kNode : sdk::ObjectType::kPeer, f.peer, f.error,
                   f.message);
   }
+  if (!waiting_.empty()) report_waiting(step, report);
   for (const auto& [what, count] : step.repairs) report.repaired(what, count);
+}
+
+// Nobody shall rely on what is not there yet. The host tries everything again soon.
+void IptablesDatapath::report_waiting(const Step& step, sdk::ApplyReport& report) const {
+  report.failed(
+      sdk::ObjectType::kNode, step.plan.node().name, 0,
+      waiting_ +
+          "; iptables' rules stay as they were until then: pods are steered, but those of "
+          "policies with new lists of destinations are dropped");
+  if (!ruled_sources_) return;
+  std::set<std::uint32_t> missing;
+  for (const Table t : common::kFamilies) {
+    const Served& there = (*ruled_sources_)[index(t)];
+    for (const auto& source : served_by(step.plan, t)) {
+      if (!std::binary_search(there.begin(), there.end(), source)) missing.insert(source.first);
+    }
+  }
+  for (const std::uint32_t id : missing) {
+    report.failed(sdk::ObjectType::kEgress, std::to_string(id), 0,
+                  "no iptables rule serves it yet: " + waiting_);
+  }
 }
 
 }  // namespace egw::iptables

@@ -48,6 +48,7 @@ class IptablesDatapath : public sdk::Datapath {
   sdk::Status purge() override;
 
  private:
+  using Served = std::vector<std::pair<std::uint32_t, sdk::Address>>;
   using AllRules = std::array<FamilyRules, 2>;
   struct Step;  // what one change knows
 
@@ -65,11 +66,17 @@ class IptablesDatapath : public sdk::Datapath {
   // read: the kernel has been read for this change; else what we wrote last is taken for granted.
   sdk::Status program(Step& step, SetPlan& sets, bool read);
   sdk::Status program_filters(Step& step, const SetPlan& sets, bool read);
-  sdk::Status program_companion(Step& step, bool read);
+  sdk::Status program_companion(Step& step, bool read, bool lean);
+  [[nodiscard]] bool lean(const common::Plan& plan) const { return ingress_ && !plan.serves(); }
   sdk::Status program_tunnel(Step& step);
   void program_routing(Step& step, bool read);
   [[nodiscard]] AllRules rules_wanted(const common::Plan& plan, const SetPlan& sets) const;
   sdk::Status program_rules(AllRules wanted, bool read, common::Repairs& repairs);
+  void look_at_rules(const common::Plan& plan);
+  sdk::Status program_rules_in_order(Step& step, const SetPlan& sets, bool read);
+  [[nodiscard]] bool unruled(Table t, const PodMarks& marks) const;
+  [[nodiscard]] PodMarks marks_of(Table t, const SetPlan& sets, const std::string& target) const;
+  void program_new_pods(Step& step, const SetPlan& sets);
   void program_pods(Step& step, const SetPlan& sets);
   void program_changed_pods(Step& step, const SetPlan& sets);
   void update_hops(Step& step);
@@ -78,6 +85,7 @@ class IptablesDatapath : public sdk::Datapath {
   void welcome_flows(const Step& step);
   void settle_flows(Step& step, bool written);
   void finish(Step& step, sdk::ApplyReport& report);
+  void report_waiting(const Step& step, sdk::ApplyReport& report) const;
   void watch_kernel(const sdk::State& state, const common::Plan& plan);
   void watch_filters();
   [[nodiscard]] common::Bound bound();
@@ -90,6 +98,7 @@ class IptablesDatapath : public sdk::Datapath {
   std::optional<Xtables> xtables_;
   std::unique_ptr<Companion> companion_;  // none: iptables does it all
   bool egress_ = false;                   // it has the tunnel device's hook
+  bool ingress_ = false;                  // chains can stand where the wire's packets come in
   bool told_ = false;                     // why there is none
   common::Tunnel tunnel_;
   Sets sets_;
@@ -113,6 +122,12 @@ class IptablesDatapath : public sdk::Datapath {
   std::array<std::array<Chains, 3>, 2> learned_;  // the same as iptables-save prints it
   std::array<std::array<XtSaved, 3>, 2> saved_;   // as last read
   std::shared_ptr<const Filters> filters_;        // both, for watch_
+  // What the rules in the kernel are, written by us or found there:
+  bool standing_ = false;                               // they judge pods
+  bool lean_ = false;                                   // nothing of ours is in raw
+  std::array<std::vector<std::uint32_t>, 2> ruled_;     // classes' numbers that they know, sorted
+  std::optional<std::array<Served, 2>> ruled_sources_;  // ids that they serve
+  std::string waiting_;  // not empty: they are not the wanted ones, and why
   std::map<std::string, std::uint64_t> drops_before_, drops_last_;
 };
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "adoption.hpp"
 #include "common/upkeep.hpp"
 #include "datapath.hpp"
 #include "step.hpp"
@@ -16,6 +17,7 @@ namespace {
 std::size_t index(Table t) { return static_cast<std::size_t>(t); }
 
 constexpr std::string_view kFingerprint = "EGW-FP-";
+constexpr unsigned kPatience = 1;  // s; tried again soon, and pods wait meanwhile
 
 // An empty chain whose name tells what the table's other chains are: by it a restarted agent knows
 // that it needs to write nothing.
@@ -102,13 +104,21 @@ XtChange full_change(const XtRules& wanted, const XtRules& written, Chains& lear
 
 }  // namespace
 
+std::vector<std::pair<std::uint32_t, sdk::Address>> served_by(const Plan& plan, Table t) {
+  std::vector<std::pair<std::uint32_t, sdk::Address>> out;
+  for (const auto& [id, egress] : plan.egresses()) {
+    const sdk::Address& a = egress.address[index(t)];
+    if (egress.serve && a) out.emplace_back(id, a);
+  }
+  return out;
+}
+
 // An egress IP that goes from peer to peer is one neighbour entry in each family.
 sdk::Status IptablesDatapath::step_egresses(Step& step) {
   welcome_flows(step);
   update_hops(step);
   if (!egress_ && !same_ways(*step.before, step.plan)) program_routing(step, false);
-  if (sdk::Status s = program_companion(step, false); !s.ok()) return s;
-  if (same_sources(*step.before, step.plan)) return sdk::ok();
+  if (same_sources(*step.before, step.plan)) return program_companion(step, false, lean_);
   set_plan_->set_eips(step.plan);
   return program_filters(step, *set_plan_, false);
 }
@@ -120,6 +130,7 @@ sdk::Status IptablesDatapath::program(Step& step, SetPlan& sets, bool read) {
   }
   program_routing(step, read);
   if (sdk::Status s = program_filters(step, sets, read); !s.ok()) return s;
+  if (!waiting_.empty()) return sdk::ok();
   for (const Table t : common::kFamilies) groups_[index(t)].keep(step.plan.class_tables(t));
   return sdk::ok();
 }
@@ -135,23 +146,57 @@ sdk::Status IptablesDatapath::program_filters(Step& step, const SetPlan& sets, b
       sets_.make_pods(of_pods.back(), pod_kind(t), step.state.endpoints.size());
     }
   }
-  if (sdk::Status s = program_companion(step, read); !s.ok()) return s;
-  if (sdk::Status s = program_rules(rules_wanted(step.plan, sets), read, step.repairs); !s.ok()) {
-    return s;
-  }
+  if (standing_) program_new_pods(step, sets);
+  if (sdk::Status s = program_rules_in_order(step, sets, read); !s.ok()) return s;
   if (read) {
     program_pods(step, sets);
   } else {
     program_changed_pods(step, sets);
   }
-  sets_.take(sets.contents(), of_pods);
+  if (waiting_.empty()) sets_.take(sets.contents(), of_pods);
   return sdk::ok();
 }
 
-sdk::Status IptablesDatapath::program_companion(Step& step, bool read) {
+// What comes in by the wire is judged by the one until it is by the other.
+sdk::Status IptablesDatapath::program_rules_in_order(Step& step, const SetPlan& sets, bool read) {
+  const bool lean = this->lean(step.plan);
+  const bool rules_first = lean_ && !lean;
+  sdk::Status s = rules_first ? sdk::ok() : program_companion(step, read, lean);
+  if (s.ok()) s = program_rules(rules_wanted(step.plan, sets), read, step.repairs);
+  if (!s.ok()) return s;
+  if (waiting_.empty()) {
+    standing_ = true;
+    lean_ = lean;
+    ruled_sources_.emplace();
+    for (const Table t : common::kFamilies) {
+      ruled_[index(t)].clear();
+      for (const auto& [number, group] : sets.classes(t)) ruled_[index(t)].push_back(number);
+      (*ruled_sources_)[index(t)] = served_by(step.plan, t);
+    }
+  }
+  return rules_first ? program_companion(step, read, lean_) : sdk::ok();
+}
+
+sdk::Status IptablesDatapath::program_companion(Step& step, bool read, bool lean) {
   if (!companion_) return sdk::ok();
-  return companion_->apply(companion_tables({step.plan, mtu_, egress_, device_ != 0}), read,
+  return companion_->apply(companion_tables({step.plan, mtu_, egress_, device_ != 0, lean}), read,
                            step.repairs);
+}
+
+// In what state the rules are that are found in the kernel. Before a full change.
+void IptablesDatapath::look_at_rules(const Plan& plan) {
+  const bool known = standing_;
+  standing_ = lean_ = true;
+  for (const Table t : common::kFamilies) {
+    if (!plan.enabled(t)) continue;
+    const auto& saved = saved_[index(t)];
+    const XtSaved& mangle = saved[static_cast<std::size_t>(Xt::kMangle)];
+    standing_ = standing_ && mangle.jumps.count("PREROUTING") != 0;
+    lean_ = lean_ && saved[static_cast<std::size_t>(Xt::kRaw)].chains.empty();
+    if (!known) ruled_[index(t)] = classes_ruled(t, mangle.chains, sets_.held(), marks_);
+  }
+  lean_ = lean_ && standing_;
+  if (!standing_) ruled_sources_.reset();
 }
 
 sdk::Status IptablesDatapath::program_tunnel(Step& step) {
@@ -229,13 +274,10 @@ IptablesDatapath::AllRules IptablesDatapath::rules_wanted(const Plan& plan,
   in.serves = plan.serves();
   in.companion = companion_ != nullptr;
   in.egress = egress_;
+  in.ingress = lean(plan);
   for (const auto& [name, peer] : plan.peers()) in.peers.push_back(peer);
   for (const Table t : common::kFamilies) {
-    in.sources.clear();
-    for (const auto& [id, egress] : plan.egresses()) {
-      const sdk::Address& a = egress.address[index(t)];
-      if (egress.serve && a) in.sources.emplace_back(id, a);
-    }
+    in.sources = served_by(plan, t);
     in.classes = sets.classes(t);
     out[index(t)] = rules_for(t, in);
     for (XtRules& table : out[index(t)]) add_fingerprint(table);
@@ -264,14 +306,59 @@ sdk::Status IptablesDatapath::program_rules(AllRules wanted, bool read, common::
       texts[index(t)] += text_of(kXtTables[x], want, saved_[index(t)][x], change);
     }
   }
-  if (sdk::Status s = xtables_->restore(texts); !s.ok()) {
+  waiting_.clear();
+  if (sdk::Status s = xtables_->restore(texts, kPatience); !s.ok()) {
     written_ = {};
-    return s;
+    // What is in the kernel goes on. Pods are elements, for which no lock is needed.
+    if (!standing_ || s.code != sdk::Code::kUnavailable) return s;
+    waiting_ = s.text();
+    return sdk::ok();
   }
   if (repaired != 0) repairs["iptables chain"] += repaired;
   written_ = std::move(wanted);
   filters_.reset();
   return sdk::ok();
+}
+
+// The rules in the kernel do not know the class.
+bool IptablesDatapath::unruled(Table t, const PodMarks& marks) const {
+  const auto& known = ruled_[index(t)];
+  return marks.class_number != 0 &&
+         !std::binary_search(known.begin(), known.end(), marks.class_number);
+}
+
+PodMarks IptablesDatapath::marks_of(Table t, const SetPlan& sets, const std::string& target) const {
+  PodMarks out = sets.marks_of(t, target);
+  return !waiting_.empty() && unruled(t, out) ? sets.dropped() : out;
+}
+
+// Pods that come shall not be left alone while the rules are written, or wait for a lock. Those of
+// a class that these bring get their marks after them, and are dropped only if that may take long.
+void IptablesDatapath::program_new_pods(Step& step, const SetPlan& sets) {
+  const bool locked = xtables_->locked();
+  for (const Table t : common::kFamilies) {
+    if (!step.plan.enabled(t)) continue;
+    SetElements pods, rest;
+    const SetElements& held = sets_.held().at(set_name(t, "pods")).elements;
+    const auto add = [&](const sdk::Address& a, const std::string& target) {
+      const sdk::Prefix key(a, a.bits());
+      if (common::table_of(a) != t || target.empty() || held.count(key) != 0) return;
+      PodMarks marks = sets.marks_of(t, target);
+      if (unruled(t, marks) && !locked) return;
+      if (unruled(t, marks)) marks = sets.dropped();
+      if (marks.has_first) pods[key] = marks.first;
+      if (marks.has_rest) rest[key] = marks.rest;
+    };
+    if (step.before != nullptr) {
+      for (const common::SourceChange& c : step.sources) add(c.address, c.after);
+    } else {
+      for (const auto& [a, class_id] : step.state.endpoints) {
+        add(a, common::verdict(step.plan, a, class_id));
+      }
+    }
+    sets_.put_pods(set_name(t, "rest"), pod_kind(t), rest, {}, step.refused);
+    sets_.put_pods(set_name(t, "pods"), pod_kind(t), pods, {}, step.refused);
+  }
 }
 
 void IptablesDatapath::program_pods(Step& step, const SetPlan& sets) {
@@ -280,7 +367,7 @@ void IptablesDatapath::program_pods(Step& step, const SetPlan& sets) {
     SetElements pods, rest;
     for (const auto& [a, class_id] : step.state.endpoints) {
       if (common::table_of(a) != t) continue;
-      const PodMarks marks = sets.marks_of(t, common::verdict(step.plan, a, class_id));
+      const PodMarks marks = marks_of(t, sets, common::verdict(step.plan, a, class_id));
       if (marks.has_first) pods[sdk::Prefix(a, a.bits())] = marks.first;
       if (marks.has_rest) rest[sdk::Prefix(a, a.bits())] = marks.rest;
     }
@@ -300,7 +387,7 @@ void IptablesDatapath::program_changed_pods(Step& step, const SetPlan& sets) {
     for (const common::SourceChange& c : step.sources) {
       if (common::table_of(c.address) != t) continue;
       const sdk::Prefix key(c.address, c.address.bits());
-      const PodMarks now = sets.marks_of(t, c.after);
+      const PodMarks now = marks_of(t, sets, c.after);
       if (now.has_first) pods[key] = now.first;
       if (!now.has_first) no_pods[key];
       if (now.has_rest) rest[key] = now.rest;
@@ -325,7 +412,8 @@ void IptablesDatapath::watch_kernel(const sdk::State& state, const Plan& plan) {
 }
 
 void IptablesDatapath::watch_filters() {
-  if (!plan_ || !xtables_) return;
+  // While the rules are not the wanted ones, they are looked at by every full change.
+  if (!plan_ || !xtables_ || !waiting_.empty()) return;
   if (!filters_) {
     filters_ =
         std::make_shared<const Filters>(Filters{xtables_->choice().backend, written_, learned_});

@@ -7,6 +7,8 @@
 namespace egw::iptables {
 namespace {
 
+constexpr unsigned kPurgePatience = 5;  // s
+
 std::size_t index(Table t) { return static_cast<std::size_t>(t); }
 
 }  // namespace
@@ -81,7 +83,7 @@ sdk::Status IptablesDatapath::clear_backend(const Xtables& xtables) {
       texts[index(t)] += text_of(x, {}, table, change);
     }
   }
-  return xtables.restore(texts);
+  return xtables.restore(texts, kPurgePatience);
 }
 
 void IptablesDatapath::clear_other_backend() {
@@ -128,6 +130,10 @@ sdk::Status IptablesDatapath::purge_companion(common::Bound& held) {
 
 sdk::Status IptablesDatapath::purge() {
   const common::Monitor::OwnChange own(*monitor_);
+  // Half of it would leave pods cut off. Looked for before anything is taken away.
+  if (auto legacy = Xtables::choose(Backend::kLegacy); legacy) {
+    if (sdk::Status s = Xtables(*legacy).await_lock(kPurgePatience); !s.ok()) return s;
+  }
   watch_->pause();
   monitor_->watch({});
   sweeper_.forget_late();
@@ -166,6 +172,11 @@ sdk::Status IptablesDatapath::purge() {
   routes_.clear();
   rules_.clear();
   written_ = {};
+  lean_ = false;
+  standing_ = false;
+  ruled_ = {};
+  ruled_sources_ = {};
+  waiting_.clear();
   learned_ = {};
   filters_.reset();
   device_ = 0;

@@ -61,6 +61,9 @@ class Builder {
   }
   [[nodiscard]] std::string is(Slot s) const { return is(marks_.value(s)); }
   [[nodiscard]] std::string is(Kind k) const { return is(value(marks_, k)); }
+  [[nodiscard]] std::string is_not(std::uint32_t value) const {
+    return "-m mark ! --mark " + hex(value) + "/" + hex(slot());
+  }
   // The slot's value and an id, or a number, of zero.
   [[nodiscard]] std::string is_bare(std::uint32_t value) const {
     return "-m mark --mark " + hex(value) + "/" + hex(slot() | kIdMask);
@@ -94,6 +97,7 @@ class Builder {
   void raw();
   void from_wire();
   void prerouting();
+  void before_judgement();
   void judgement();
   void classes();
   void class_group(std::uint32_t group);
@@ -116,6 +120,7 @@ class Builder {
 void Builder::raw() {
   const bool enabled = common::enables(in_.node, t_);
   const bool carries = common::carries(in_.node, t_);
+  if (in_.ingress && enabled) return;
   // Every packet of the node comes by here: no chain is entered that has nothing to do.
   jump(Xt::kRaw, "PREROUTING", "-i " + device() + " " + to("UNWRAP"));
   if (carries) {
@@ -180,14 +185,26 @@ void Builder::from_wire() {
 
 // All that a packet without policy meets.
 void Builder::prerouting() {
-  auto& pre = chain(Xt::kMangle, "PRE");
-  jump(Xt::kMangle, "PREROUTING", to("PRE"));
+  if (in_.ingress) {
+    // In line, since a chain that every packet enters costs as much as what it asks; and by the
+    // mark, since reading an interface's name does.
+    jump(Xt::kMangle, "PREROUTING", is(Slot::kInner) + " " + to("TUNNEL"));
+    jump(Xt::kMangle, "PREROUTING",
+         is_not(marks_.value(Slot::kInner)) + " " + in_set("pods", "src") + " " + to("JUDGE"));
+  } else {
+    jump(Xt::kMangle, "PREROUTING", to("PRE"));
+    before_judgement();
+  }
   // Others behind us may have written over the id.
   const std::string not_inner = " ! -i " + device() + " ";
   if (!in_.companion) {
     jump(Xt::kMangle, "PREROUTING", is(Slot::kSteer) + not_inner + to("ACT"), true, true);
   }
   jump(Xt::kMangle, "PREROUTING", is(Kind::kPending) + not_inner + to("FIRST"), true, true);
+}
+
+void Builder::before_judgement() {
+  auto& pre = chain(Xt::kMangle, "PRE");
   pre.push_back("-i " + device() + " " + go("TUNNEL"));
   // Beside nftables, `late` sees to replies to peers, and connections are told apart where pods
   // are: a packet without policy meets one match of xtables, the set.
@@ -365,13 +382,12 @@ void Builder::postrouting() {
   const std::string inner = is(Slot::kInner) + " " + go("LEAVE-IN");
   if (in_.egress) {
     // What has no mark and enters the tunnel is dropped by the device's own hook.
-    jump(Xt::kMangle, "POSTROUTING",
-         "-m mark ! --mark 0x00000000/" + hex(slot()) + " " + to("POST"));
+    jump(Xt::kMangle, "POSTROUTING", is_not(0) + " " + to("POST"));
     post = {inner, "-o " + device() + " " + go("INTO")};
   } else {
     jump(Xt::kMangle, "POSTROUTING", to("POST"));
-    post = {"! -o " + device() + " -m mark --mark 0x00000000/" + hex(slot()) + " -j RETURN",
-            "-o " + device() + " " + go("INTO"), inner};
+    post = {"! -o " + device() + " " + is(0U) + " -j RETURN", "-o " + device() + " " + go("INTO"),
+            inner};
   }
   post.push_back(is(Slot::kOwn) + " " + go("LEAVE-OWN"));
   post.push_back(is(Slot::kSteer) + " " + go("LEAVE-ID"));
@@ -427,7 +443,7 @@ void Builder::leave() {
 }
 
 void Builder::nat() {
-  const std::string others = "! -o " + device() + " -m mark ! --mark 0x00000000/" + hex(slot());
+  const std::string others = "! -o " + device() + " " + is_not(0);
   chain(Xt::kNat, "LOST") = {reason("not_translated") + kDropInNat};
   if (in_.companion) {
     // Only what the nftables tables should have translated comes here.

@@ -22,6 +22,9 @@ struct RuleInput {
   // What nftables tables of ours do (companion_rules.hpp), and these rules leave to them: what a
   // pod's packet is given, and translation; what enters the tunnel.
   bool companion = false, egress = false;
+  // And on a node that may serve nothing, what comes by the wire and out of the tunnel until it is
+  // marked.
+  bool ingress = false;
   std::vector<std::pair<std::uint32_t, sdk::Address>> sources;  // of ids served, sorted by id
   std::vector<common::PeerPlan> peers;
   // Groups of classes with prefixes (groups.hpp): class number -> group, sorted.

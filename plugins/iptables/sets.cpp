@@ -108,6 +108,7 @@ void SetPlan::add_classes(const common::Plan& plan, Table t, Groups& groups,
       continue;
     }
     marks.first = {value(marks_, Kind::kClass) | place.number, mask};
+    marks.class_number = place.number;
     classes_[index(t)].emplace_back(place.number, place.group);
     const std::string n = std::to_string(place.group);
     SetContent& who = contents_[set_name(t, "who" + n)];
@@ -144,6 +145,13 @@ PodMarks SetPlan::marks_of(Table t, const std::string& target) const {
     number = static_cast<std::uint32_t>(std::strtoul(target.c_str() + 1, nullptr, 10));
   }
   out.first = action(number);
+  return out;
+}
+
+PodMarks SetPlan::dropped() const {
+  PodMarks out;
+  out.has_first = true;
+  out.first = action(common::kDropNumber);
   return out;
 }
 

@@ -28,6 +28,7 @@ struct PodMarks {
   MarkChange first;  // set "pods"
   MarkChange rest;   // set "rest": its class has prefixes, and this for all others
   bool has_first = false, has_rest = false;
+  std::uint32_t class_number = 0;  // of its class, if that has prefixes
 };
 
 struct SetFailure {
@@ -47,6 +48,8 @@ class SetPlan {
   void set_eips(const common::Plan& plan);
   // Of a class's endpoints in one family, by the name that Plan::target() gives.
   [[nodiscard]] PodMarks marks_of(Table t, const std::string& target) const;
+  // Of an endpoint whose class the rules do not know.
+  [[nodiscard]] PodMarks dropped() const;
   // Class number -> group, sorted.
   [[nodiscard]] const std::vector<std::pair<std::uint32_t, std::uint32_t>>& classes(Table t) const {
     return classes_[static_cast<std::size_t>(t)];

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/sources.hpp"
@@ -23,5 +24,9 @@ struct IptablesDatapath::Step {
 };
 
 [[nodiscard]] constexpr SetKind pod_kind(Table t) { return {SetType::kAddresses, t, true}; }
+
+// Ids that are translated here, and to what. Sorted.
+[[nodiscard]] std::vector<std::pair<std::uint32_t, sdk::Address>> served_by(
+    const common::Plan& plan, Table t);
 
 }  // namespace egw::iptables

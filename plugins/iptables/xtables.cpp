@@ -1,9 +1,12 @@
 #include "xtables.hpp"
 
+#include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <fstream>
 #include <thread>
 
@@ -12,6 +15,9 @@ namespace {
 
 constexpr std::chrono::milliseconds kSaveDeadline{10000}, kRestoreDeadline{20000};
 constexpr std::chrono::milliseconds kVersionDeadline{2000};
+// What iptables does if nothing in its environment says otherwise; ours is empty.
+constexpr const char* kLockFile = "/run/xtables.lock";
+constexpr int kResourceProblem = 4;  // its exit code
 
 std::size_t index(Table t) { return static_cast<std::size_t>(t); }
 
@@ -289,26 +295,58 @@ std::map<std::string, std::uint64_t> Xtables::drops(Table t) const {
   return out;
 }
 
-sdk::Status Xtables::restore(const std::array<std::string, 2>& texts) const {
+sdk::Status Xtables::restore(const std::array<std::string, 2>& texts, unsigned patience) const {
   std::array<Finished, 2> results;
   const auto one = [&](Table t) {
-    results[index(t)] = run({choice_.programs.restore[index(t)], "--noflush", "--wait", "5"},
-                            texts[index(t)], kRestoreDeadline);
+    results[index(t)] =
+        run({choice_.programs.restore[index(t)], "--noflush", "--wait", std::to_string(patience)},
+            texts[index(t)], kRestoreDeadline);
   };
   {
     std::jthread other;
     const bool both = !texts[0].empty() && !texts[1].empty();
-    if (both) other = std::jthread([&] { one(Table::kIp6); });
+    // With one lock for all they would wait for each other.
+    const bool beside = both && choice_.backend != Backend::kLegacy;
+    if (beside) other = std::jthread([&] { one(Table::kIp6); });
     if (!texts[0].empty()) one(Table::kIp);
-    if (!both && !texts[1].empty()) one(Table::kIp6);
+    if (!beside && !texts[1].empty()) one(Table::kIp6);
   }
   for (const Table t : common::kFamilies) {
     const Finished& r = results[index(t)];
     if (texts[index(t)].empty() || r.ok()) continue;
-    return sdk::fail(sdk::Code::kInternal, "refused the rules: " + r.why(),
-                     choice_.programs.restore[index(t)], r.error);
+    const std::string& program = choice_.programs.restore[index(t)];
+    if (r.error == 0 && r.status == kResourceProblem &&
+        r.err.find("xtables lock") != std::string::npos) {
+      return sdk::fail(sdk::Code::kUnavailable,
+                       "another program holds iptables' lock, " + std::string(kLockFile) +
+                           ": see who has it open (fuser -v)",
+                       program);
+    }
+    return sdk::fail(sdk::Code::kInternal, "refused the rules: " + r.why(), program, r.error);
   }
   return sdk::ok();
+}
+
+bool Xtables::locked() const {
+  if (choice_.backend != Backend::kLegacy) return false;
+  const int fd = ::open(kLockFile, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return false;
+  const bool held = ::flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+  ::close(fd);
+  return held;
+}
+
+sdk::Status Xtables::await_lock(unsigned patience) const {
+  if (!locked()) return sdk::ok();
+  for (const Table t : common::kFamilies) {
+    for (const Xt table : kXtTables) {
+      if (!legacy_table_exists(t, table)) continue;
+      std::array<std::string, 2> texts;
+      texts[index(t)] = "*" + std::string(word(table)) + "\nCOMMIT\n";
+      return restore(texts, patience);
+    }
+  }
+  return sdk::ok();  // there is nothing to write
 }
 
 }  // namespace egw::iptables

@@ -89,8 +89,14 @@ class Xtables {
   // Throw sdk::Failure.
   [[nodiscard]] std::array<XtSaved, 3> saved(Table t) const;
   [[nodiscard]] std::map<std::string, std::uint64_t> drops(Table t) const;
-  // texts of both families, at the same time.
-  sdk::Status restore(const std::array<std::string, 2>& texts) const;
+  // texts of both families. The legacy programs take turns by a lock; kUnavailable: somebody else
+  // has held it for `patience` seconds.
+  sdk::Status restore(const std::array<std::string, 2>& texts, unsigned patience) const;
+  // Waits for that lock. What is written under it comes later, but whoever holds it for long is
+  // known before anything is changed.
+  sdk::Status await_lock(unsigned patience) const;
+  // Whether somebody holds it now.
+  [[nodiscard]] bool locked() const;
 
  private:
   [[nodiscard]] std::string save(Table t, Xt table, bool counters) const;

@@ -63,21 +63,21 @@ def test_others_are_left_alone_and_nothing_stays(rig, backend):
 @BESIDE
 def test_a_restarted_process_adopts(rig, pod, backend):
     before = {n: saved(rig, n, backend, ours=True) + tables(rig, n) for n in rig.nodes}
-    counts = rig.sh("n1", f"iptables-{backend}-save -c | grep -- '-g EGW-JUDGE'")
+    counts = rig.sh("n1", f"iptables-{backend}-save -c | grep -- '-[gj] EGW-JUDGE'")
     assert sources(pod) == [EIP4, EIP6]
-    counted = rig.sh("n1", f"iptables-{backend}-save -c | grep -- '-g EGW-JUDGE'")
+    counted = rig.sh("n1", f"iptables-{backend}-save -c | grep -- '-[gj] EGW-JUDGE'")
     assert counted != counts
     for node in rig.nodes:
         rig.drivers.pop(node).stop(kill=True)
     assert all(a["repaired"] == {} for a in rig.apply().values())
     assert {n: saved(rig, n, backend, ours=True) + tables(rig, n) for n in rig.nodes} == before
     # A chain that is written again counts from zero.
-    assert rig.sh("n1", f"iptables-{backend}-save -c | grep -- '-g EGW-JUDGE'") == counted
+    assert rig.sh("n1", f"iptables-{backend}-save -c | grep -- '-[gj] EGW-JUDGE'") == counted
 
 
 DRIFT = {
     "chain flushed": "{t} -w -t mangle -F EGW-JUDGE",
-    "rule added": "{t} -w -t mangle -I EGW-PRE 1 -j RETURN",
+    "rule added": "{t} -w -t mangle -I EGW-JUDGE 1 -j RETURN",
     "jump removed": "{t} -w -t mangle -F PREROUTING",
     "jump not first": "{t} -w -t nat -I POSTROUTING 1 -j MASQUERADE",
     "jump not last": "{t} -w -t mangle -A PREROUTING -p tcp --dport 9 -j ACCEPT",
@@ -85,6 +85,7 @@ DRIFT = {
     "element removed": "ipset del EGW4-pods {pod}",
     "element added": "ipset add EGW4-pods 10.244.1.99 skbmark 0x09000007/0xff003fff",
     "table removed": "nft delete table ip egw-iptables",
+    "guard of the wire flushed": "nft flush chain ip egw-iptables from_wire",
     "table of the tunnel removed": "nft delete table netdev egw-iptables",
     "chain of a table flushed": "nft flush chain ip egw-iptables late",
     "owner removed": "nft delete element netdev egw-iptables owner '{{ 7 }}'",
@@ -156,7 +157,8 @@ def test_the_other_backend_gets_no_tables(rig, pod, backend):
     and every packet of the node then passes its hooks."""
     assert sources(pod) == [EIP4, EIP6]
     names = rig.sh("n1", "cat /proc/net/ip_tables_names /proc/net/ip6_tables_names").split()
-    assert sorted(names) == ([] if backend == "nft" else sorted(2 * ["raw", "mangle", "nat"]))
+    # A node that may serve nothing needs no raw table.
+    assert sorted(names) == ([] if backend == "nft" else sorted(2 * ["mangle", "nat"]))
     nft = rig.sh("n1", "nft list tables").split("\n")
     assert not [line for line in nft if backend == "legacy" and line.split()[-1:] in (["raw"], ["mangle"], ["nat"])]
     assert rig.driver("n1").must("purge")["ok"]
@@ -164,7 +166,7 @@ def test_the_other_backend_gets_no_tables(rig, pod, backend):
 
 
 @BESIDE
-def test_an_id_that_a_rule_of_others_has_written_over_is_written_again(rig, pod, backend):
+def test_an_id_that_a_rule_of_others_has_written_over_is_written_again(rig, pod, backend, beside):
     for tool in tools(backend):
         rig.sh("n1", f"{tool} -w -t mangle -A PREROUTING -j MARK --set-xmark 0x5/0x3fff")
     assert rig.driver("n1").ask("drift", timeoutMs=5000)["ok"]
@@ -172,7 +174,7 @@ def test_an_id_that_a_rule_of_others_has_written_over_is_written_again(rig, pod,
     assert sources(pod) == [EIP4, EIP6]
     for tool in tools(backend):
         jumps = [line for line in rig.sh("n1", f"{tool}-save -t mangle").splitlines() if line.startswith("-A PREROUTING")]
-        assert "EGW-PRE" in jumps[0] and "EGW-FIRST" in jumps[-1]
+        assert ("EGW-TUNNEL" if beside == "auto" else "EGW-PRE") in jumps[0] and "EGW-FIRST" in jumps[-1]
 
 
 MASQUERADE = ("nft add table ip cni; nft add chain ip cni post '{ type nat hook postrouting priority 100; }'; "
@@ -219,6 +221,30 @@ def test_a_service_connection_carries_no_id(rig, pod):
         assert server.recv(100) == b"hello"
         client.close()
         server.close()
+
+
+def test_a_node_becomes_a_gateway_and_none_again(rig, pod, backend):
+    """What comes by the wire is judged in another place then, at no moment in none."""
+    flows = [rig.traffic(pod, f) for f in (4, 6)]
+    for gateways, raw in ((["n1", "n2"], True), (["n2"], False)):
+        rig.egress(8, "10.6.1.58", "fd00::58", owner="n2", gateways=gateways, answer=False)
+        rig.apply("n1")
+        chains = rig.sh("n1", f"iptables-{backend}-save -t raw; ip6tables-{backend}-save -t raw")
+        assert ("EGW-" in chains) == raw
+    for report in map(rig.report, flows):
+        assert report["sent"] > 0 and report["lost"] == 0 and report["tcp_resets"] == 0, report
+
+
+def test_what_nobody_has_marked_at_the_tunnel_is_judged_still(rig, pod):
+    """Somebody has emptied the chain at the client's tunnel device: answers pass, and nothing that begins there."""
+    assert rig.ping("n2", "172.31.0.1", "172.31.0.2")
+    rig.sh("n1", "nft flush chain netdev egw-iptables unwrap")
+    assert sources(pod) == [EIP4, EIP6]
+    assert not rig.ping("n2", "172.31.0.1", "172.31.0.2")
+    dropped = "nft list counter {} egw-iptables invalid | grep -c 'packets [1-9]'"
+    assert rig.sh("n1", dropped.format("ip")).strip() == "1"
+    assert rig.apply("n1")["n1"]["repaired"]
+    assert rig.ping("n2", "172.31.0.1", "172.31.0.2")
 
 
 def test_a_probe_makes_no_legacy_tables():
