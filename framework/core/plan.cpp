@@ -124,10 +124,19 @@ void observe(PlanInput& input) {
   for (const auto& [name, tunnel] : world.tunnels) {
     const auto [it, first] = input.heartbeats.try_emplace(name);
     HeartbeatSeen& seen = it->second;
+    // Made anew, and nobody has reported yet: its predecessor's counts.
+    if (tunnel.status.last_heartbeat_ms == 0 && input.former.contains(name)) continue;
     if (!first && seen.value_ms == tunnel.status.last_heartbeat_ms) continue;
     seen = {tunnel.status.last_heartbeat_ms, input.now_ms, !first};
   }
-  std::erase_if(input.heartbeats, [&](const auto& h) { return !world.tunnels.contains(h.first); });
+  std::erase_if(input.former, [&](const auto& f) {
+    const auto now = world.tunnels.find(f.first);
+    return !world.nodes.contains(f.first) ||
+           (now != world.tunnels.end() && !parts::is_blank(now->second));
+  });
+  std::erase_if(input.heartbeats, [&](const auto& h) {
+    return !world.tunnels.contains(h.first) && !input.former.contains(h.first);
+  });
 
   std::map<MovingEip, std::int64_t> moving;
   decltype(input.unserved) unserved;

@@ -41,6 +41,12 @@ struct MovingEip {
   friend auto operator<=>(const MovingEip&, const MovingEip&) = default;
 };
 
+// An EgressTunnel as it was when it went, and when that was (steady ms).
+struct FormerTunnel {
+  model::EgressTunnel tunnel;
+  std::int64_t gone_ms = 0;
+};
+
 struct PlanInput {
   const model::World* world = nullptr;
   const model::Settings* settings = nullptr;
@@ -57,6 +63,10 @@ struct PlanInput {
   // Gateways whose status the store does not take: the others do not wait for this leader's term on
   // them. Kept by the runtime.
   std::set<std::string> refused;
+  // EgressTunnels that were deleted, or are gone by another way, although their Node is there: what
+  // they last said counts, and their addresses are theirs, until the one made in their place has
+  // them. Added by the runtime, removed by observe().
+  std::map<std::string, FormerTunnel> former;
   std::int64_t now_ms = 0;             // steady clock of this process
   std::int64_t wall_ms = 0;            // Unix time, for time stamps and the age of an uninstall
   std::int64_t started_wall_ms = 0;    // Unix time at which this controller began

@@ -26,6 +26,10 @@ constexpr std::string_view kDraining = "Draining";
 constexpr std::string_view kReachable = "TunnelReachable";
 constexpr std::string_view kNoAddress = "NoTunnelAddress";
 
+// A deleted tunnel is made anew so long after it went: `kubectl delete` waits until it has seen
+// that, and may miss it when another one of that name is there at once.
+constexpr std::int64_t kMadeAnewMs = 1000;
+
 std::int64_t timeout_ms(const Draft& d) { return d.settings.eip_eviction_timeout.count(); }
 
 // When a suspicion has just ended, heartbeats get a whole timeout to arrive: steady time at which
@@ -130,8 +134,7 @@ void judge_node(Draft& d, NodeView& n, std::int64_t grace) {
     const auto drain = n.tunnel->meta.annotations.find(std::string(model::kDrainAnnotation));
     n.draining = drain != n.tunnel->meta.annotations.end() && drain->second != "false";
   }
-  n.ready = n.node->ready && n.phase == TunnelPhase::kReady &&
-            (n.tunnel == nullptr || n.tunnel->meta.deleted_ms == 0);
+  n.ready = n.node->ready && n.phase == TunnelPhase::kReady;
   // Decision 25: without failover only the node's own state counts.
   n.lost = !d.suspect && (d.settings.failover ? !n.ready : !n.node->ready);
 }
@@ -288,27 +291,65 @@ void answer_drain(const Draft& d, const NodeView& n, const Holding& holding, Egr
   set_condition(conditions, std::move(c), d.in.wall_ms);
 }
 
+// A tunnel that was made in place of a former one gets what that had. What its agent has reported
+// since is newer; without its addresses it can only have called itself Pending.
+EgressTunnel in_place_of(const EgressTunnel& former, const EgressTunnel& stored) {
+  EgressTunnel out = stored;
+  if (out.status.last_heartbeat_ms == 0) out.status = former.status;
+  out.status.ipv4 = former.status.ipv4;
+  out.status.ipv6 = former.status.ipv6;
+  out.status.mark = former.status.mark;
+  return out;
+}
+
+bool has_finalizer(const model::ObjectMeta& meta) {
+  return std::find(meta.finalizers.begin(), meta.finalizers.end(), model::kTunnelFinalizer) !=
+         meta.finalizers.end();
+}
+
+// So that its deletion is seen by a leader, whenever there is one again.
+void add_finalizer(Draft& d, const model::ObjectMeta& meta) {
+  std::vector<std::string> finalizers = meta.finalizers;
+  finalizers.emplace_back(model::kTunnelFinalizer);
+  d.metas.emplace_back(SetMeta{Kind::kEgressTunnel, meta.key(), meta.revision,
+                               std::move(finalizers), meta.annotations});
+}
+
+// With the tunnel that counts for it; asks for one where there is none.
+NodeView view_of(Draft& d, const std::string& name, const model::Node& node) {
+  NodeView view;
+  view.node = &node;
+  const auto tunnel = d.world.tunnels.find(name);
+  if (tunnel != d.world.tunnels.end()) view.tunnel = &tunnel->second;
+  // Somebody has deleted the tunnel of a node that may well serve: as long as it has been heard.
+  const auto former = d.in.former.find(name);
+  const bool serves =
+      former != d.in.former.end() &&
+      (!d.settings.failover || d.in.now_ms <= deadline(d, name, d.in.watching_since_ms));
+  const std::int64_t make_at = serves ? former->second.gone_ms + kMadeAnewMs : 0;
+  if (view.tunnel == nullptr && d.in.now_ms >= make_at) {
+    d.creates.emplace_back(CreateTunnel{name});
+  } else if (view.tunnel == nullptr) {
+    d.wake_at(make_at);
+  }
+  if (serves) view.tunnel = &former->second.tunnel;
+  return view;
+}
+
 }  // namespace
 
 void look_at_nodes(Draft& d) {
   d.nodes.reserve(d.world.nodes.size());
   for (const auto& [name, node] : d.world.nodes) {
-    NodeView view;
-    view.node = &node;
-    const auto tunnel = d.world.tunnels.find(name);
-    if (tunnel != d.world.tunnels.end()) {
-      view.tunnel = &tunnel->second;
-    } else {
-      d.creates.emplace_back(CreateTunnel{name});
-    }
     d.node_index.emplace(name, static_cast<int>(d.nodes.size()));
-    d.nodes.push_back(view);
+    d.nodes.push_back(view_of(d, name, node));
   }
   for (const auto& [name, tunnel] : d.world.tunnels) {
     if (tunnel.meta.deleted_ms == 0 && !d.node_index.contains(name)) {
       d.creates.emplace_back(DeleteTunnel{name});
     }
-    // Being deleted, by us or by hand: nothing of it needs undoing here.
+    // Being deleted, by us or by hand: nothing of it needs undoing here. Where its Node is, it is
+    // made anew (PlanInput::former).
     if (tunnel.meta.deleted_ms != 0) {
       std::vector<std::string> finalizers = tunnel.meta.finalizers;
       if (std::erase(finalizers, model::kTunnelFinalizer) > 0) {
@@ -338,8 +379,11 @@ void finish_tunnels(Draft& d) {
   const std::vector<Holding> held = holdings(d);
   for (std::size_t i = 0; i < d.nodes.size(); ++i) {
     const NodeView& n = d.nodes[i];
-    if (n.tunnel == nullptr || n.tunnel->meta.deleted_ms != 0) continue;
-    EgressTunnel& copy = copies.emplace_back(*n.tunnel);
+    if (n.tunnel == nullptr) continue;
+    const auto stored = d.world.tunnels.find(n.name());
+    const bool made_anew = stored != d.world.tunnels.end() && n.tunnel != &stored->second;
+    EgressTunnel& copy =
+        copies.emplace_back(made_anew ? in_place_of(*n.tunnel, stored->second) : *n.tunnel);
     copy.status.phase = n.phase;
     if (d.info != nullptr) answer_drain(d, n, held[i], copy);
     all.push_back(&copy);
@@ -360,8 +404,15 @@ void finish_tunnels(Draft& d) {
       d.notice(Notice::Level::kWarning, Kind::kEgressTunnel, t.meta.key(), std::string(kNoAddress),
                "the tunnel subnet has no free address");
     }
-    if (t.status_damaged || t.status != d.world.tunnels.at(t.meta.name).status) {
+    const auto stored = d.world.tunnels.find(t.meta.name);
+    if (stored == d.world.tunnels.end()) continue;  // to be made first
+    const bool deleted = stored->second.meta.deleted_ms != 0;
+    const bool guarded = has_finalizer(stored->second.meta);
+    if (deleted && guarded) continue;  // look_at_nodes() lets it go
+    if (t.status_damaged || t.status != stored->second.status) {
       d.tunnels.emplace_back(WriteTunnel{std::move(t)});
+    } else if (!deleted && !guarded) {
+      add_finalizer(d, stored->second.meta);
     }
   }
 }

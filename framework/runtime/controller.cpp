@@ -154,6 +154,9 @@ WorldSync::Options Controller::Impl::sync_options() {
   sync_settings.tunnel_matters = [this](const EgressTunnel* before, const EgressTunnel& after) {
     return tunnel_matters(before, after);
   };
+  sync_settings.tunnel_gone = [this](const EgressTunnel& last) {
+    if (input.term != 0) input.former[last.meta.name] = {last, clock.steady_ms()};
+  };
   return sync_settings;
 }
 

@@ -55,6 +55,7 @@ void fill_request(WriteRequest& request, const core::Write& write) {
       [&](const core::CreateTunnel& create) {
         model::EgressTunnel tunnel;
         tunnel.meta.name = create.node;
+        tunnel.meta.finalizers = {std::string(model::kTunnelFinalizer)};
         create_request(request, tunnel);
       },
       [&](const core::CreateClusterInfo& create) {
@@ -208,7 +209,7 @@ asio::awaitable<Result<void>> PlanWriter::make(const core::Write& write, std::ui
 asio::awaitable<BatchEnd> PlanWriter::run(const core::Plan& plan, std::uint64_t term,
                                           std::function<bool()> may_go_on, Written written) {
   const std::uint64_t events_before = sync_.external_changes();
-  int policies = 0;
+  int patients = 0;
   made_ = 0;
   retry_at_ms_ = 0;
   failed_in_a_row_ = 0;
@@ -216,8 +217,9 @@ asio::awaitable<BatchEnd> PlanWriter::run(const core::Plan& plan, std::uint64_t 
   for (const auto& write : plan.writes) {
     if (!may_go_on()) co_return BatchEnd::kInterrupted;
     if (held_back(write)) continue;
-    if (std::holds_alternative<core::WritePolicy>(write) && ++policies > kPoliciesPerBatch &&
-        sync_.external_changes() != events_before) {
+    const bool patient = std::holds_alternative<core::WritePolicy>(write) ||
+                         std::holds_alternative<core::SetMeta>(write);
+    if (patient && ++patients > kPatientPerBatch && sync_.external_changes() != events_before) {
       co_return BatchEnd::kInterrupted;
     }
     const std::int64_t began = clock_.steady_ms();

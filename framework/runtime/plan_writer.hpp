@@ -38,8 +38,9 @@ enum class BatchEnd {
 class PlanWriter {
  public:
   using Written = std::function<void(const core::Write&, std::int64_t took_ms)>;
-  // Policies' statuses are for people: after so many in one batch, a new event goes first.
-  static constexpr int kPoliciesPerBatch = 16;
+  // Policies' statuses are for people, and metadata may wait: after so many in one batch, a new
+  // event goes first.
+  static constexpr int kPatientPerBatch = 16;
 
   PlanWriter(Clock& clock, Logger& log, Metrics& metrics, WorldSync& sync, host::StateStore& store)
       : clock_(clock), log_(log), metrics_(metrics), sync_(sync), store_(store) {}

@@ -396,6 +396,9 @@ void WorldSync::Impl::put(Map& map, Kind kind, const Key& key, const nlohmann::j
   }
   bool matters = true;
   if constexpr (std::is_same_v<R, model::EgressTunnel>) {
+    if (options.tunnel_gone && known != map.end() && known->second.meta.uid != decoded->meta.uid) {
+      options.tunnel_gone(known->second);
+    }
     if (options.tunnel_matters) {
       matters = options.tunnel_matters(known == map.end() ? nullptr : &known->second, *decoded);
     }
@@ -430,6 +433,9 @@ void WorldSync::Impl::drop(Map& map, Kind kind, const Key& key, std::uint64_t re
   if (known == map.end()) return;
   // Made anew since: the delete belongs to its predecessor.
   if (!pruned && revision != 0 && known->second.meta.revision > revision) return;
+  if constexpr (std::is_same_v<typename Map::mapped_type, model::EgressTunnel>) {
+    if (options.tunnel_gone) options.tunnel_gone(known->second);
+  }
   map.erase(known);
   mark(kind, key);
 }

@@ -43,6 +43,8 @@ class WorldSync {
     // Absent: every one is. The World gets the new value either way.
     std::function<bool(const model::EgressTunnel* before, const model::EgressTunnel& after)>
         tunnel_matters;
+    // An EgressTunnel as it was when it went, also where another one came in its place at once.
+    std::function<void(const model::EgressTunnel& last)> tunnel_gone;
   };
 
   WorldSync(boost::asio::any_io_executor executor, Clock& clock, Logger& log, Metrics& metrics,

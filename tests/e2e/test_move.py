@@ -97,3 +97,26 @@ def test_without_a_leader_the_request_stays(shop):
     assert done.returncode == 1 and "no leader has answered within 1 s" in done.stderr
     shop.controller(0).start()
     shop.wait("egw", "egw", lambda g: any(n["name"] == new and n.get("eips") for n in g["status"]["nodeList"]))
+
+
+def test_deleted_tunnels_move_nothing(shop):
+    """They are made anew with what they had (ADR 34): what the kernels hold fits."""
+    owner = shop.owner("egw", EIP4)
+    names = ("n1", *shop.gateways)
+    before = {name: shop.get("egt", name) for name in names}
+    t4, t6 = shop.traffic("pod1", 4, streams=8), shop.traffic("pod1", 6)
+    for _ in range(3):
+        uids = {name: shop.get("egt", name)["metadata"]["uid"] for name in names}
+        shop.egw("delete", "egt", *names)
+        for name in names:
+            shop.wait("egt", name, lambda t, uid=uids[name]: t["metadata"]["uid"] != uid
+                      and t.get("status", {}).get("phase") == "Ready")
+    time.sleep(0.3)  # traffic after it
+    r4, r6 = t4.stop(), t6.stop()
+    result_line("tunnels deleted", lost=r4["lost"] + r6["lost"], resets=r4["tcp_resets"])
+    assert (r4["lost"], r6["lost"], r4["tcp_resets"]) == (0, 0, 0)
+    assert sources(r4) == [EIP4] and sources(r6) == [EIP6]
+    assert shop.owner("egw", EIP4) == shop.owner("egw", EIP6) == owner
+    for name in names:
+        after = shop.get("egt", name)["status"]
+        assert all(after[key] == before[name]["status"][key] for key in ("tunnel", "mark"))

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import tempfile
+from datetime import datetime, timezone
 
 import pytest
 import yaml
@@ -159,6 +160,42 @@ def test_controllers_elect_write_and_hand_over(cluster):
     wait_for("successor", lambda: holder(cluster) not in ("", leader), 8)
     assert "no permission" not in cluster.log("c1") + cluster.log("c2")
     wait_for("higher term", lambda: cluster.get("egw", "web")["status"]["term"] > term)
+
+
+def report(cluster, node):
+    """As its agent does."""
+    status = {"phase": "Ready", "lastHeartbeatTime": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
+              "tunnel": {"mac": f"02:ee:00:00:00:0{node[1]}", "parent": {"name": "eth0", "ipv4": f"192.168.0.{node[1]}"}}}
+    cluster.kubectl("patch", "egt", node, "--subresource=status", "--type=merge", "-p", json.dumps({"status": status}))
+
+
+def test_tunnels_that_are_deleted_come_back_and_nothing_moves(cluster):
+    nodes = ("n1", "n2")
+    for node in nodes:
+        report(cluster, node)
+
+    def owners():
+        listed = cluster.get("egw", "web").get("status", {}).get("nodeList", [])
+        return {n["name"]: [e["ipv4"] for e in n.get("eips", [])] for n in listed}
+
+    def tunnels():
+        return {t["metadata"]["name"]: t for t in cluster.get("egt")["items"] if t["metadata"]["name"] in nodes}
+
+    wait_for("an owner", lambda: any(owners().values()))
+    before, owned, moved = tunnels(), owners(), cluster.log("c2").count("EIP moved")
+    for tunnel in before.values():
+        assert tunnel["metadata"]["finalizers"] == ["egressgateway.spidernet.io/egresstunnel"]
+    cluster.kubectl("delete", "egt", *nodes, "--timeout=10s")
+    wait_for("new ones", lambda: all(
+        name in tunnels() and tunnels()[name]["metadata"]["uid"] != before[name]["metadata"]["uid"]
+        and tunnels()[name].get("status", {}).get("phase") == "Ready" for name in nodes), 8)
+    for name, tunnel in tunnels().items():
+        for key in ("tunnel", "mark"):
+            assert tunnel["status"][key] == before[name]["status"][key]
+    assert owners() == owned and cluster.log("c2").count("EIP moved") == moved
+    for node in nodes:
+        report(cluster, node)
+    assert owners() == owned
 
 
 def test_the_clusters_own_prefixes_are_found(cluster):

@@ -72,6 +72,7 @@ class PlanApplier {
     if (world_.tunnels.contains(w.node)) conflict_ = "tunnel " + w.node + " exists";
     model::EgressTunnel& t = world_.tunnels[w.node];
     t.meta.name = w.node;
+    t.meta.finalizers = {std::string(model::kTunnelFinalizer)};
     touch(world_, t.meta);
   }
   void on(const core::DeleteTunnel& w) { remove(world_.tunnels, w.node); }
