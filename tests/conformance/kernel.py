@@ -2,7 +2,9 @@
 made. Called by the cases of the kit and by removals.py.
 """
 
+import contextlib
 import json
+import os
 
 import bpf
 import sockets
@@ -36,7 +38,8 @@ _LOOKS = {
     # Legacy tables that a kernel has once made stay, empty: what runs may leave them, what looks must not make them.
     "xtables": "for f in ip ip6; do sed \"s/^/$f /\" /proc/net/${f}_tables_names; done 2>/dev/null",
 }
-_STAYS = ("xtables",)
+# What others' tools leave, too, and what therefore only counts when nobody had reason to change anything.
+_STAYS = ("xtables", "empty chains")
 
 
 def _without_counts(value):
@@ -46,8 +49,8 @@ def _without_counts(value):
 
 
 def _nft(text):
-    """Rules, sets and chains of `nft -j list ruleset` without handles; an empty base chain that accepts, and a table
-    with nothing else in it, say nothing: iptables leaves such ones behind."""
+    """Rules, sets and chains of `nft -j list ruleset` without handles; and apart from them what says nothing: an empty
+    base chain that accepts, and a table with nothing else in it. iptables leaves such ones behind."""
     out, bare = [], []
     for entry in json.loads(text or '{"nftables": []}')["nftables"]:
         (kind, what), = entry.items()
@@ -60,9 +63,24 @@ def _nft(text):
             out.append((kind, what))
     used = {(w["family"], w["table"], w.get("chain")) for _, w in out}
     tables = {(w["family"], w["table"]) for _, w in out}
-    out += [(k, w) for k, w in bare if (k == "chain" and (w["family"], w["table"], w["name"]) in used) or
-            (k == "table" and (w["family"], w["name"]) in tables)]
-    return sorted(f"{k} {json.dumps(w, sort_keys=True)}" for k, w in out)
+    meant = [(k, w) for k, w in bare if (k == "chain" and (w["family"], w["table"], w["name"]) in used) or
+             (k == "table" and (w["family"], w["name"]) in tables)]
+
+    def words(objects):
+        return sorted(f"{k} {json.dumps(w, sort_keys=True)}" for k, w in objects)
+    return words(out + meant), words(x for x in bare if x not in meant)
+
+
+def held(pid):
+    """Descriptors of a process by which BPF programs, maps and links stay in the kernel: {kind: how many}."""
+    out = {}
+    for name in os.listdir(f"/proc/{pid}/fdinfo"):
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/fdinfo/{name}", encoding="utf-8") as f:
+            for line in f:
+                if line.startswith(("prog_id:", "map_id:", "link_id:")):
+                    out[line.split("_")[0]] = out.get(line.split("_")[0], 0) + 1
+                    break
+    return out
 
 
 def snapshot(rig, node):
@@ -72,7 +90,7 @@ def snapshot(rig, node):
     parts = net.run(*rig.inside(node, "sh", "-c", script + "\ntrue")).split(_MARK)[1:]
     texts = dict(part.split("\n", 1) for part in parts)
     seen = {kind: sorted(line.strip() for line in texts[kind].splitlines() if line.strip()) for kind in _LOOKS}
-    seen["nftables"] = _nft(texts["nftables"])
+    seen["nftables"], seen["empty chains"] = _nft(texts["nftables"])
     seen["tcx"] = sorted(" ".join(x) for x in sockets.inside(rig.ns(node), bpf.programs))
     return seen
 

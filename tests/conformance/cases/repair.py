@@ -4,7 +4,7 @@ not, and left empty at the end."""
 import time
 
 import sockets
-from kernel import difference, snapshot
+from kernel import difference, held, snapshot
 from removals import firewall_removals, one_of_each, removals
 from rig import ALL, EIP4, EIP6, SECOND4, SECOND6, SERVER4, net
 from suite import case
@@ -176,7 +176,8 @@ def own_changes_are_no_drift(rig, pod):
     assert pod.source(4) == EIP4
 
 
-@case("repair-purge", "purge leaves the kernel as it was before, others' objects included, whoever programmed it", solo=True,
+@case("repair-purge", "purge leaves the kernel as it was before, others' objects included, whoever programmed it, and no BPF program "
+      "loaded", solo=True,
       another={"same-instance": False, "another-instance": True})
 def purge_leaves_what_was_there(rig, another):
     pods = [rig.pod(n) for n in rig.nodes]
@@ -198,6 +199,7 @@ def purge_leaves_what_was_there(rig, another):
         for _turn in range(2):  # the second time there is nothing to do, which is no error
             rig.driver(node).must("purge")
             assert difference(before[node], snapshot(rig, node)) == {}, node
+            assert held(rig.driver(node).process.pid) == {}, node
     for pod in pods:
         assert [pod.source(4), pod.source(6)] == [pod.ipv4, pod.ipv6]
     rig.apply()

@@ -116,10 +116,9 @@ void execute_per_egress(Memory&, Edited& e) {
   }
 }
 
-// A program that does nothing, with a link and no pin, on the uplink. It lasts as long as this
-// process, as would one of a plugin that forgets to close a descriptor.
-bool leave_program(std::uint32_t type, std::uint32_t place, std::int32_t verdict,
-                   std::uint32_t flags) {
+// A program that does nothing. It lasts as long as this process, as would one of a plugin that
+// forgets to close a descriptor.
+long load_program(std::uint32_t type, std::int32_t verdict) {
   const std::array<bpf_insn, 2> instructions{
       {{BPF_ALU64 | BPF_MOV | BPF_K, BPF_REG_0, 0, 0, verdict}, {BPF_JMP | BPF_EXIT, 0, 0, 0, 0}}};
   constexpr const char* kLicense = "GPL";
@@ -128,14 +127,21 @@ bool leave_program(std::uint32_t type, std::uint32_t place, std::int32_t verdict
   load.insn_cnt = instructions.size();
   load.insns = reinterpret_cast<std::uintptr_t>(instructions.data());
   load.license = reinterpret_cast<std::uintptr_t>(kLicense);
-  const long program = syscall(SYS_bpf, BPF_PROG_LOAD, &load, sizeof(load));
+  return syscall(SYS_bpf, BPF_PROG_LOAD, &load, sizeof(load));
+}
+
+// The same with a link and no pin, on the uplink.
+bool leave_program(std::uint32_t type, std::uint32_t place, std::int32_t verdict,
+                   std::uint32_t flags) {
   bpf_attr link{};
-  link.link_create.prog_fd = static_cast<std::uint32_t>(program);
+  link.link_create.prog_fd = static_cast<std::uint32_t>(load_program(type, verdict));
   link.link_create.target_ifindex = if_nametoindex("eth0");
   link.link_create.attach_type = place;
   link.link_create.flags = flags;
   return syscall(SYS_bpf, BPF_LINK_CREATE, &link, sizeof(link)) >= 0;
 }
+
+void leave_loaded() { load_program(BPF_PROG_TYPE_SCHED_CLS, 0); }
 
 void leave_xdp() { leave_program(BPF_PROG_TYPE_XDP, BPF_XDP, XDP_PASS, XDP_FLAGS_SKB_MODE); }
 
@@ -203,6 +209,7 @@ constexpr Fault kFaults[] = {
     {.name = "purge-leaves-an-mtu", .after_purge = "ip link set eth0 mtu 1400"},
     {.name = "purge-leaves-promiscuity", .after_purge = "ip link set eth0 promisc on"},
     {.name = "purge-leaves-xdp", .at_purge = leave_xdp},
+    {.name = "purge-leaves-a-program", .at_purge = leave_loaded},
     {.name = "purge-leaves-tcx", .at_purge = leave_tcx},
     {.name = "purge-leaves-a-qdisc", .after_purge = "tc qdisc replace dev eth0 root pfifo"},
     {.name = "purge-leaves-a-nexthop", .after_purge = "ip nexthop replace id 77 dev eth0"},
@@ -217,6 +224,9 @@ constexpr Fault kFaults[] = {
     {.name = "probe-changes",
      .after_probe = "nft add table ip probed; nft add chain ip probed c; "
                     "nft add rule ip probed c accept"},
+    {.name = "probe-makes-chains",
+     .after_probe = "nft 'add table ip probed; add chain ip probed c { type filter hook prerouting "
+                    "priority 0; }'"},
     {.name = "probe-makes-tables", .after_probe = "iptables-legacy -w -t mangle -S"},
     {.name = "open-changes", .after_open = "ip rule add pref 78 fwmark 0x5 lookup 78"},
     {.name = "takes-forged-frames",
