@@ -83,6 +83,7 @@ Agent::Impl::Impl(asio::any_io_executor the_executor, Clock& the_clock, Logger& 
       health(the_executor, clock, log, metrics, options.settings.tunnel_update_period.count(),
              [this] { on_health(); }),
       namesake(options.identity, options.settings.tunnel_update_period.count()),
+      lasting(options.settings.eip_eviction_timeout.count()),
       upkeep_wakeup(the_executor, clock),
       drain_wakeup(the_executor, clock),
       reach_wakeup(the_executor, clock),
@@ -114,7 +115,7 @@ TunnelReporter::Options Agent::Impl::reporter_options() {
   return reporter_settings;
 }
 
-AgentView Agent::Impl::view() const {
+AgentView Agent::Impl::view() {
   AgentView v;
   v.programmer = &programmer.status();
   v.has_tunnel_address = programmer.has_tunnel_address();
@@ -133,7 +134,8 @@ AgentView Agent::Impl::view() const {
   } else if (underlay()) {
     v.tunnel_mac = tunnel_mac(underlay(), options.node_name);
   }
-  v.failing_too_long = programmer.failing_ms() >= options.settings.eip_eviction_timeout.count();
+  v.failing_too_long = lasting.look(programmer.failing_ms(), clock.steady_ms());
+  v.failed_times = lasting.held_ms() > 0 ? lasting.times() : 0;
   v.conflicts = conflicts;
   if (programmer.compiler() != nullptr && programmer.status().programmed) {
     v.findings = programmer.compiler()->findings();
@@ -230,6 +232,7 @@ const model::EgressTunnel* Agent::Impl::own_tunnel() const {
 }
 
 void Agent::Impl::update_gateway_macs() {
+  if (!sync.synced()) return;
   std::vector<model::Mac> macs;
   for (const auto& [name, info] : sync.world().cluster_infos) {
     for (const auto& peer : info.status.peers) {
@@ -286,6 +289,7 @@ void Agent::Impl::on_claim(const net::Claim& claim) {
 asio::awaitable<void> Agent::Impl::upkeep(std::shared_ptr<Impl> self) {
   while (!self->stopping) {
     std::int64_t next = self->keeper.tick(self->clock.steady_ms());
+    self->note_served();
     next = std::min(next, self->expire_conflicts());
     model::Address eip;
     if (self->programmer.status().programmed &&
@@ -297,7 +301,8 @@ asio::awaitable<void> Agent::Impl::upkeep(std::shared_ptr<Impl> self) {
       }
       continue;
     }
-    if (!self->keeper.yielded().empty() && self->sync.connected()) {
+    if (!self->keeper.yielded().empty() && self->sync.connected() &&
+        self->sync.other_store().empty()) {
       const std::int64_t now = self->clock.steady_ms();
       if (now >= self->confirm_at_ms) {
         self->confirm_at_ms = now + kConfirmGapMs;

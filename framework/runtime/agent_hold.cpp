@@ -60,6 +60,29 @@ void Agent::Impl::look_at_store() {
       "StoreReplaced: another store answers in place of the one that this node is programmed "
       "from",
       {{"error", other_store_text()}});
+  if (!programmer.status().programmed) serve_as_before();
+}
+
+// The kernel goes on forwarding for these; without answers its neighbours would forget them.
+// Another gateway may have got them meanwhile: it is asked for first, and yielded to.
+void Agent::Impl::serve_as_before() {
+  const ServedRecord record = read_served_record(options.state_dir);
+  gateway_macs = record.gateway_macs;
+  ports.announcer.set_gateway_macs(record.gateway_macs);
+  keeper.assign(record.eips, {}, clock.steady_ms());
+  keeper.realised({}, clock.steady_ms());
+}
+
+void Agent::Impl::note_served() {
+  if (!programmer.status().programmed || noted_store.empty() || !sync.other_store().empty()) return;
+  ServedRecord now;
+  now.eips = keeper.served();
+  if (!now.eips.empty()) now.gateway_macs = gateway_macs;
+  if (now == noted_served) return;
+  noted_served = std::move(now);
+  if (auto noted = write_served_record(options.state_dir, noted_served); !noted) {
+    log.warn("cannot note which EIPs this node serves", {{"error", noted.error().to_string()}});
+  }
 }
 
 void Agent::Impl::note_store() {
@@ -187,6 +210,7 @@ asio::awaitable<void> Agent::Impl::uninstall(std::shared_ptr<Impl> self) {
       self->log.info("node purged");
       self->purged = true;
       self->noted_store.clear();
+      self->noted_served = {};
       self->kernel_intact = false;
     }
     self->reporter.wake();

@@ -11,9 +11,11 @@
 #include "egw/runtime/agent_status.hpp"
 #include "egw/runtime/descriptors.hpp"
 #include "egw/runtime/events.hpp"
+#include "egw/runtime/lasting_failure.hpp"
 #include "egw/runtime/namesake.hpp"
 #include "egw/runtime/plugin_health.hpp"
 #include "egw/runtime/programmer.hpp"
+#include "egw/runtime/store_record.hpp"
 #include "egw/runtime/tunnel_reporter.hpp"
 
 namespace egw::runtime {
@@ -36,6 +38,7 @@ struct Agent::Impl {
   EventRecorder events;
   PluginHealth health;
   Namesake namesake;
+  LastingFailure lasting;
   DescriptorWatch descriptors;
   Wakeup upkeep_wakeup, drain_wakeup, reach_wakeup, uninstall_wakeup, done;
   Reachability reachability;
@@ -50,6 +53,7 @@ struct Agent::Impl {
   bool stands_aside = false;  // nothing is programmed: another agent has this node
   bool kernel_intact = false;
   std::string told_other_store;
+  ServedRecord noted_served;    // likewise
   std::string noted_store;      // in the state folder, see store_record.hpp
   std::string uninstall_asked;  // since when, as the request says; empty: it has not been
   bool purged = false;
@@ -67,7 +71,7 @@ struct Agent::Impl {
   std::int64_t confirm_at_ms = 0;
 
   [[nodiscard]] TunnelReporter::Options reporter_options();
-  [[nodiscard]] AgentView view() const;
+  [[nodiscard]] AgentView view();
   [[nodiscard]] model::Address underlay() const;
   [[nodiscard]] model::Address underlay_of(const net::UplinkState& state) const;
   [[nodiscard]] bool owns_anything() const;
@@ -90,6 +94,8 @@ struct Agent::Impl {
   [[nodiscard]] std::string other_store_text() const;
   void look_at_store();
   void note_store();
+  void note_served();
+  void serve_as_before();
   void look_for_uninstall();
   Namesake::Part look_for_namesake();
   void tell_of_namesake(Namesake::Part before, const std::string& other, bool told_before);

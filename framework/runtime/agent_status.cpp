@@ -85,7 +85,12 @@ void fill_conditions(const AgentView& view, model::Conditions& conditions) {
   report(view, conditions, "DatapathRemark", !status.remarks.empty(), "ProbeRemark",
          listed(status.remarks, [](const std::string& remark) { return remark; }));
   const bool failed = status.missed > 0 || !status.error.empty();
-  const std::string& unwell = view.unwell.empty() ? status.settings_error : view.unwell;
+  std::string unwell = view.unwell.empty() ? status.settings_error : view.unwell;
+  if (unwell.empty() && view.failed_times > 0) {
+    unwell = "programming failed for eipEvictionTimeout " + std::to_string(view.failed_times) +
+             " times and works again; the node gets no EIPs for a while, lest they move to and "
+             "fro: see the agent's log for what was refused, and restart the agent to end this";
+  }
   report(view, conditions, "Degraded", failed || !unwell.empty(),
          status.missed > 0 ? "DeadlineMissed"
          : failed          ? "ApplyFailed"

@@ -34,7 +34,8 @@ struct AgentView {
   bool uplink_works = false;   // there, with a carrier and an address of the tunnel's underlay
   bool uplink_without_address = false;  // only that address is missing
   std::string lost_address;       // of the uplink's other family, which it had before; empty: none
-  bool failing_too_long = false;  // no apply has succeeded for one eipEvictionTimeout
+  bool failing_too_long = false;  // no apply has succeeded for one eipEvictionTimeout, or so it was
+  unsigned failed_times = 0;      // so it was, this often, and it is not trusted yet
   std::string uplink_method;
   model::Mac tunnel_mac{};  // as programmed, or as it will be; zero: not known
   std::map<model::Address, Conflict> conflicts;

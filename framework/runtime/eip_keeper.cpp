@@ -46,8 +46,10 @@ void EipKeeper::withdraw(const std::set<model::Address>& ours,
 }
 
 bool EipKeeper::is_published(const model::Address& address) const {
-  return std::any_of(published_.begin(), published_.end(),
-                     [&](const net::AnnouncedEip& eip) { return eip.address == address; });
+  const auto at = std::lower_bound(  // publish() sorts
+      published_.begin(), published_.end(), address,
+      [](const net::AnnouncedEip& eip, const model::Address& a) { return eip.address < a; });
+  return at != published_.end() && at->address == address;
 }
 
 void EipKeeper::realised(const std::set<std::uint32_t>& failed, std::int64_t now_ms) {
@@ -122,6 +124,14 @@ std::vector<model::Address> EipKeeper::announced() const {
     if (held == owned_.end() || !held->second.yielded) addresses.push_back(eip.address);
   }
   return addresses;
+}
+
+std::vector<core::OwnedEip> EipKeeper::served() const {
+  std::vector<core::OwnedEip> eips;
+  for (const auto& [address, held] : owned_) {
+    if (!held.yielded && is_published(address)) eips.push_back({address, held.id, false});
+  }
+  return eips;
 }
 
 std::vector<model::Address> EipKeeper::yielded() const {

@@ -63,6 +63,8 @@ class EipKeeper {
   [[nodiscard]] std::vector<model::Address> announced() const;
   [[nodiscard]] std::vector<model::Address> yielded()
       const;  // ours by the store, claimed by a peer
+  // Those that are announced, as assign() wants them again.
+  [[nodiscard]] std::vector<core::OwnedEip> served() const;
   [[nodiscard]] bool handing_over() const { return !handing_over_.empty(); }
   [[nodiscard]] bool owns(const model::Address& eip) const { return owned_.contains(eip); }
   [[nodiscard]] std::size_t owned_count() const { return owned_.size(); }

@@ -5,7 +5,10 @@
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
+#include "egw/core/compile.hpp"
+#include "egw/model/node_state.hpp"
 #include "egw/model/result.hpp"
 
 namespace egw::runtime {
@@ -13,8 +16,21 @@ namespace egw::runtime {
 [[nodiscard]] std::filesystem::path store_record(const std::filesystem::path& state_dir);
 // Empty: from none, or before the last boot, which empties the kernel.
 [[nodiscard]] std::string read_store_record(const std::filesystem::path& state_dir);
-// store: empty removes the record.
+// store: empty removes the record, and that of what was served.
 [[nodiscard]] Result<void> write_store_record(const std::filesystem::path& state_dir,
                                               const std::string& store);
+
+// What the node answers for, by that store, and who may take it over: for an agent that is
+// restarted while the store is another.
+struct ServedRecord {
+  std::vector<core::OwnedEip> eips;
+  std::vector<model::Mac> gateway_macs;  // of the other nodes' uplinks
+  friend bool operator==(const ServedRecord&, const ServedRecord&) = default;
+};
+[[nodiscard]] std::filesystem::path served_record(const std::filesystem::path& state_dir);
+// Empty: nothing, or before the last boot.
+[[nodiscard]] ServedRecord read_served_record(const std::filesystem::path& state_dir);
+[[nodiscard]] Result<void> write_served_record(const std::filesystem::path& state_dir,
+                                               const ServedRecord& record);
 
 }  // namespace egw::runtime

@@ -60,7 +60,7 @@ nlohmann::json load_record(const std::filesystem::path& record) {
 
 }  // namespace
 
-Result<void> write_file(const std::filesystem::path& file, const std::string& text) {
+Result<void> write_file(const std::filesystem::path& file, const std::string& text, bool durable) {
   const std::string temporary = file.string() + ".new";
   const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
   if (fd < 0) return fail(Errc::kUnavailable, temporary, "cannot be written", errno);
@@ -74,7 +74,7 @@ Result<void> write_file(const std::filesystem::path& file, const std::string& te
       error = errno;
     }
   }
-  if (error == 0 && ::fsync(fd) != 0) error = errno;
+  if (error == 0 && durable && ::fsync(fd) != 0) error = errno;
   ::close(fd);
   if (error == 0 && ::rename(temporary.c_str(), file.c_str()) != 0) error = errno;
   if (error != 0) {

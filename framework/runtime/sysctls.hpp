@@ -39,7 +39,9 @@ class Sysctls {
 };
 
 // Writes `text` to `file` so that a reader or a crash sees the old or the new content, never a
-// part: a temporary file, fsync, rename. Mode 0600.
-[[nodiscard]] Result<void> write_file(const std::filesystem::path& file, const std::string& text);
+// part: a temporary file, fsync, rename. Mode 0600. durable false, without fsync: for what counts
+// until the next boot only.
+[[nodiscard]] Result<void> write_file(const std::filesystem::path& file, const std::string& text,
+                                      bool durable = true);
 
 }  // namespace egw::runtime

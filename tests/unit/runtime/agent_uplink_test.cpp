@@ -1,6 +1,7 @@
 // The agent's rules for its uplink and for a kernel that refuses, in a cluster with a real
 // controller.
 #include "cluster.hpp"
+#include "egw/runtime/lasting_failure.hpp"
 
 namespace egw::test {
 namespace {
@@ -103,6 +104,50 @@ TEST_F(AgentUplinkTest, AnApplyThatFailsForLongIsNoGatewaysAndItsEipsMove) {
   loop.advance(12'000);
   EXPECT_EQ(phase(old_owner), "Ready");
   EXPECT_EQ(owner(), old_owner);
+}
+
+// Some kernels refuse what only an owner has: without a memory the EIP would move for ever.
+TEST_F(AgentUplinkTest, WhatFailsOnEveryOwnerDoesNotMoveEipsToAndFroForEver) {
+  start_cluster();
+  std::string last = owner();
+  int moves = 0;
+  for (int step = 0; step < 6000; ++step) {  // ten minutes
+    for (const char* g : {"g1", "g2"}) {
+      auto& datapath = agents[g]->datapath;
+      const bool owns = owner() == g;
+      if (owns && datapath.errors.empty()) {
+        datapath.errors.assign(1000, Error{Errc::kInternal, "datapath", "no", 0});
+        agents[g]->agent->apply_all();
+      } else if (!owns) {
+        datapath.errors.clear();
+      }
+    }
+    loop.advance(100);
+    if (owner() == last) continue;
+    last = owner();
+    ++moves;
+  }
+  EXPECT_GE(moves, 3) << "a failure may be a passing one";
+  EXPECT_LE(moves, 16) << "at 3 s each it would be some 150";
+  const std::string idle = other(last);
+  EXPECT_EQ(phase(idle), "Failed");
+  EXPECT_THAT((*condition(idle, "Degraded"))["message"], testing::HasSubstr("no EIPs for a while"));
+}
+
+TEST(LastingFailure, TheFirstTimeIsForgivenAndLongAgoIsForgotten) {
+  runtime::LastingFailure lasting(1000);
+  EXPECT_FALSE(lasting.look(999, 5000));
+  EXPECT_TRUE(lasting.look(1000, 5001));
+  EXPECT_FALSE(lasting.look(0, 6000));
+  EXPECT_TRUE(lasting.look(1000, 8000));
+  EXPECT_TRUE(lasting.look(0, 9000));
+  EXPECT_EQ(lasting.held_ms(), 1000);
+  EXPECT_FALSE(lasting.look(0, 10'000));
+  EXPECT_TRUE(lasting.look(1000, 12'000));
+  EXPECT_TRUE(lasting.look(0, 12'001));
+  EXPECT_EQ(lasting.held_ms(), 2000) << "twice as long";
+  EXPECT_TRUE(lasting.look(1000, 2'000'000)) << "it fails";
+  EXPECT_FALSE(lasting.look(0, 2'000'001)) << "that is counted anew";
 }
 
 TEST_F(AgentUplinkTest, CustomInterfaceBySelector) {

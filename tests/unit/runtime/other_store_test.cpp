@@ -90,6 +90,48 @@ TEST_F(OtherStore, ARestartedAgentKeepsToTheRecordedOneUntilItIsRemoved) {
   EXPECT_EQ(runtime::read_store_record(folder / "n1"), "second");
 }
 
+TEST_F(OtherStore, ARestartedOwnerGoesOnAnsweringForWhatItServed) {
+  start_cluster();
+  const std::string g = owner();
+  const auto former = content->objects;
+  kill_agent(g);
+  content->id = "second";
+  content->objects.clear();
+  AgentRig& gateway = start_agent(g);
+  loop.advance(1000);
+  EXPECT_THAT(gateway.datapath.applies, testing::IsEmpty());
+  ASSERT_TRUE(gateway.announces(kEip));
+  EXPECT_TRUE(gateway.announcer.eips.at(0).probe_first) << "another may have got it meanwhile";
+  EXPECT_EQ(gateway.announcer.macs.size(), 2U) << "of everybody else's uplink";
+
+  net::Claim claim;  // it has
+  claim.address = gateway.announcer.eips.at(0).address;
+  claim.from_gateway = true;
+  gateway.agent->on_claim(claim);
+  loop.advance(5000);
+  EXPECT_THAT(gateway.announcer.confirmed, testing::IsEmpty()) << "no store says that it is ours";
+
+  answer("first", former);
+  EXPECT_TRUE(gateway.agent->ready());
+  EXPECT_EQ(owner(), g);
+  EXPECT_TRUE(gateway.announces(kEip));
+}
+
+TEST_F(OtherStore, WhatLeftTheOwnerIsNotServedAfterItsRestart) {
+  start_cluster();
+  const std::string g = owner();
+  agents[g]->agent->stop(true);  // drains
+  loop.advance(3000);
+  ASSERT_EQ(owner(), other(g));
+  dead.push_back(std::move(agents.at(g)));
+  agents.erase(g);
+  EXPECT_THAT(runtime::read_served_record(folder / g).eips, testing::IsEmpty());
+  content->id = "second";
+  AgentRig& gateway = start_agent(g);
+  loop.advance(1000);
+  EXPECT_FALSE(gateway.announces(kEip));
+}
+
 TEST_F(OtherStore, ANodeThatHoldsNothingTakesAny) {
   start_cluster();
   kill_agent("n1");
