@@ -10,7 +10,7 @@ import subprocess
 import time
 
 import pytest
-from conftest import EIP4, GATEWAY, events, policy, ready, result_line, sources, wait_source
+from conftest import EIP4, EIP6, GATEWAY, events, policy, ready, result_line, sources, wait_source
 from lab import net
 
 
@@ -145,6 +145,10 @@ def test_removed_store_is_no_order_to_remove_everything(shop):
     assert told["status"]["phase"] == "Failed"
     status = shop.egw("status", check=False)
     assert status.returncode == 1 and "StoreReplaced" in status.stdout, status
+    # Who forgets an EIP finds it again.
+    net.batch(shop.ns("srv"), "neigh flush dev eth0")
+    wait_source(shop, "pod1", EIP4, timeout=3)
+    wait_source(shop, "pod1", EIP6, timeout=3, family=6)
     os.replace(copy, os.path.join(shop.dir, "egw.db"))
     ready(shop)
     shop.add_pod("later", "n1", {"app": "shop"})
