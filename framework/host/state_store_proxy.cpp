@@ -9,6 +9,7 @@
 #include "egw/host/instance.hpp"
 #include "egw/host/proxies.hpp"
 #include "egw/host/store_admission.hpp"
+#include "egw/model/pod_text.hpp"
 
 namespace egw::host {
 namespace {
@@ -72,6 +73,7 @@ struct Listener {
 struct Feed {
   Worker* worker = nullptr;
   model::Kind kind{};
+  bool pods_read = false;
   std::weak_ptr<Listener> listener;
   std::atomic<bool> over{false};
   std::atomic<std::uint64_t> unreadable{0};
@@ -103,7 +105,7 @@ std::optional<StoreEvent::Type> event_type(std::uint32_t type) {
 }
 
 // nullopt, with the reason: the event cannot be read.
-std::optional<StoreEvent> read_event(const egw_event& e, std::string& reason) {
+std::optional<StoreEvent> read_event(const egw_event& e, bool pods_read, std::string& reason) {
   const auto type = event_type(e.type);
   if (!type) {
     reason = "the type " + std::to_string(e.type) + " is unknown";
@@ -122,6 +124,10 @@ std::optional<StoreEvent> read_event(const egw_event& e, std::string& reason) {
   out.key.ns = raw_view(e.namespace_);
   out.key.name = raw_view(e.name);
   if (out.type == StoreEvent::Type::kDelete && e.object.len == 0) return out;
+  if (pods_read && out.type == StoreEvent::Type::kUpsert && e.object.len <= kMaxJson) {
+    out.pod = model::read_pod(raw_view(e.object));
+    if (out.pod) return out;
+  }
   auto document = parse_json(raw_view(e.object));
   if (!document || !document->is_object()) {
     // A delete says what it has to say by its name.
@@ -159,7 +165,7 @@ void on_event(void* ctx, const egw_event* raw) noexcept {
   try {
     const egw_event e = read_struct(raw);
     std::string reason;
-    auto event = read_event(e, reason);
+    auto event = read_event(e, feed->pods_read, reason);
     if (!event) {
       // The first, and then every thousandth: a store gone mad must not fill the disk.
       if (feed->unreadable++ % 1000 == 0) {
@@ -178,7 +184,7 @@ void on_event(void* ctx, const egw_event* raw) noexcept {
 class PluginSubscription final : public Subscription {
  public:
   PluginSubscription(std::shared_ptr<Instance> instance, const Ops* ops, void* handle,
-                     model::Kind kind, std::function<void(StoreEvent)> on_event)
+                     const Query& query, std::function<void(StoreEvent)> on_event)
       : instance_(std::move(instance)),
         listener_(std::make_shared<Listener>()),
         feed_(std::make_shared<Feed>()),
@@ -186,7 +192,8 @@ class PluginSubscription final : public Subscription {
         handle_(handle) {
     listener_->on_event = std::move(on_event);
     feed_->worker = &instance_->worker();
-    feed_->kind = kind;
+    feed_->kind = query.kind;
+    feed_->pods_read = query.pods_read && query.kind == model::Kind::kPod;
     feed_->listener = listener_;
     feed_->worker->keep(feed_);
   }
@@ -219,7 +226,7 @@ awaitable<Result<std::unique_ptr<Subscription>>> subscribe_to(
     std::shared_ptr<Instance> instance, const Ops* ops, void* handle, Query query,
     std::function<void(StoreEvent)> callback) {
   auto subscription =
-      std::make_unique<PluginSubscription>(instance, ops, handle, query.kind, std::move(callback));
+      std::make_unique<PluginSubscription>(instance, ops, handle, query, std::move(callback));
   std::function<Result<void>()> work = [ops, handle, feed = subscription->feed(),
                                         query = AbiQuery(std::move(query)),
                                         label = instance->worker().label()]() -> Result<void> {

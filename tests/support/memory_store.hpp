@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "egw/host/state_store.hpp"
+#include "egw/model/pod_text.hpp"
 
 namespace egw::test {
 
@@ -290,6 +291,11 @@ class MemoryStore final : public host::StateStore {
     return document.contains(path) && document[path] == query.fields.substr(equals + 1);
   }
   void send(const std::shared_ptr<Sub>& sub, host::StoreEvent event) {
+    if (sub->query.pods_read && sub->query.kind == model::Kind::kPod &&
+        event.type == host::StoreEvent::Type::kUpsert) {
+      event.pod = model::read_pod(event.document.dump());
+      if (event.pod) event.document = nullptr;
+    }
     boost::asio::post(executor_, [sub, event = std::move(event)] {
       if (!sub->ended) sub->on_event(event);
     });
