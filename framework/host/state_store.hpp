@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "egw/model/resources.hpp"
@@ -27,6 +28,8 @@ struct Query {
   std::string ns, name, fields, labels;  // empty: no restriction (framework/abi/state_store.h)
   bool metadata_only = false;            // nothing but metadata is looked at; more may come
   bool pods_read = false;  // Pods: an upsert may bring the Pod in place of its document
+  // Any thread: what an upsert's document is made of, where that is not the whole text (nullopt).
+  std::optional<std::string> (*trim)(std::string_view text) = nullptr;
 };
 
 struct StoreEvent {

@@ -86,23 +86,31 @@ std::int64_t JsonText::whole() {
   const bool negative = take('-');
   const char* begin = at_;
   std::int64_t value = 0;
-  while (at_ != end_ && is_digit(*at_) && at_ - begin <= kMaxDigits) {
+  while (at_ != end_ && is_digit(*at_) && at_ - begin < kMaxDigits) {
     value = value * 10 + (*at_++ - '0');
   }
   const auto digits = at_ - begin;
-  if (digits == 0 || digits > kMaxDigits || (digits > 1 && *begin == '0')) {
+  const bool more = at_ != end_ && is_digit(*at_);
+  if (digits == 0 || more || (digits > 1 && *begin == '0')) {
     fail();
     return 0;
   }
   return negative ? -value : value;
 }
 
-void JsonText::skip() {
+std::string_view JsonText::skip() {
+  skip_space();
+  const char* begin = at_;
+  skip_value();
+  return {begin, static_cast<std::size_t>(at_ - begin)};
+}
+
+void JsonText::skip_value() {
   switch (peek()) {
     case '{':
-      return members([this](std::string_view) { skip(); });
+      return members([this](std::string_view) { skip_value(); });
     case '[':
-      return elements([this] { skip(); });
+      return elements([this] { skip_value(); });
     case '"':
       static_cast<void>(skip_string());
       return;

@@ -59,8 +59,8 @@ class JsonText {
     }
     --depth_;
   }
-  // Over any value.
-  void skip();
+  // Over any value, which it answers with as it is written.
+  std::string_view skip();
   // Over a string, which it answers with as it is written, escapes and all.
   std::string_view skip_string();
 
@@ -87,6 +87,7 @@ class JsonText {
     expect(bracket);
   }
   bool word(std::string_view wanted);
+  void skip_value();
 
   const char* at_;
   const char* end_;

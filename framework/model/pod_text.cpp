@@ -105,7 +105,7 @@ void read_meta(JsonText& in, ObjectMeta& out) {
         if (!in.null()) in.elements([&in] { static_cast<void>(in.string()); });
         return;
       default:
-        in.skip();
+        static_cast<void>(in.skip());
     }
   });
 }
@@ -122,7 +122,7 @@ void read_spec(JsonText& in, Pod& out) {
         if (!in.null()) out.host_network = in.boolean();
         return;
       default:
-        in.skip();
+        static_cast<void>(in.skip());
     }
   });
 }
@@ -134,8 +134,11 @@ void read_list(JsonText& in, std::vector<Address>& out) {
   in.elements([&] {
     MemberNames names(kNames);
     in.members([&](std::string_view key) {
-      if (names.find(in, key) != 0) return in.skip();
-      if (!in.null()) read_address(in, out);
+      if (names.find(in, key) != 0) {
+        static_cast<void>(in.skip());
+      } else if (!in.null()) {
+        read_address(in, out);
+      }
     });
   });
 }
@@ -164,7 +167,7 @@ void read_status(JsonText& in, Pod& out) {
         return;
       }
       default:
-        in.skip();
+        static_cast<void>(in.skip());
     }
   });
   if (out.ips.empty()) out.ips = std::move(single);
@@ -191,7 +194,7 @@ std::optional<Pod> read_pod(std::string_view json) {
       case 4:
         return read_status(in, *out);
       default:
-        in.skip();
+        static_cast<void>(in.skip());
     }
   });
   if (!in.done()) out.reset();

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "egw/model/codec.hpp"
+#include "egw/model/policy_text.hpp"
 #include "egw/runtime/spawn.hpp"
 
 namespace egw::runtime {
@@ -165,6 +166,9 @@ asio::awaitable<void> WorldSync::Impl::subscribe_loop(std::shared_ptr<Impl> self
   while (!self->stopping) {
     host::Query query = self->subs[index].query;
     query.pods_read = true;
+    const bool policies =
+        query.kind == Kind::kEgressPolicy || query.kind == Kind::kEgressClusterPolicy;
+    if (policies && !self->options.policy_statuses) query.trim = model::policy_without_status;
     std::function<void(StoreEvent)> on_event = [weak = std::weak_ptr<Impl>(self),
                                                 index](StoreEvent event) {
       if (const auto impl = weak.lock(); impl && !impl->stopping) {

@@ -189,6 +189,23 @@ TEST(Store, PodsMayComeRead) {
   }
 }
 
+TEST(Store, OfATextAPartMayBeParsed) {
+  Bench bench;
+  bench.folder().add("statestore-scripted");
+  auto store = open(bench);
+  auto wanted = query("count");
+  wanted.trim = [](std::string_view text) -> std::optional<std::string> {
+    if (text != R"({"i":7})") return std::nullopt;
+    return R"({"part":7})";
+  };
+  std::vector<StoreEvent> events;
+  auto subscription =
+      bench.await(store->subscribe(wanted, [&](StoreEvent e) { events.push_back(std::move(e)); }));
+  ASSERT_TRUE(bench.until([&] { return events.size() == 1002; }));
+  EXPECT_EQ(events[7].document, nlohmann::json({{"part", 7}}));
+  EXPECT_EQ(events[8].document, nlohmann::json({{"i", 8}}));
+}
+
 TEST(Store, RefusedSubscriptions) {
   Bench bench;
   bench.folder().add("statestore-scripted");
