@@ -9,10 +9,12 @@
 #include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
-#include "egw/model/meta.hpp"
+#include "egw/model/resources.hpp"
 
 namespace egw::host {
 
@@ -25,15 +27,19 @@ struct Query {
   model::Kind kind;
   std::string ns, name, fields, labels;  // empty: no restriction (framework/abi/state_store.h)
   bool metadata_only = false;            // nothing but metadata is looked at; more may come
+  bool pods_read = false;  // Pods: an upsert may bring the Pod in place of its document
+  // Any thread: what an upsert's document is made of, where that is not the whole text (nullopt).
+  std::optional<std::string> (*trim)(std::string_view text) = nullptr;
 };
 
 struct StoreEvent {
   enum class Type { kSnapshot, kUpsert, kDelete, kSynced, kDisconnected, kRevision } type;
   std::uint64_t revision = 0;
   model::Key key;
-  nlohmann::json document;  // upsert: whole; delete: last known, or null
-  std::string message;      // disconnected: why
-  std::string store;        // snapshot: which store it comes from; empty: it does not say
+  nlohmann::json document;        // upsert: whole; delete: last known, or null
+  std::optional<model::Pod> pod;  // upsert: see Query::pods_read; annotations are left out
+  std::string message;            // disconnected: why
+  std::string store;              // snapshot: which store it comes from; empty: it does not say
 };
 
 // What a process is to the store that it opens.

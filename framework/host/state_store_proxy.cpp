@@ -9,6 +9,7 @@
 #include "egw/host/instance.hpp"
 #include "egw/host/proxies.hpp"
 #include "egw/host/store_admission.hpp"
+#include "egw/model/pod_text.hpp"
 
 namespace egw::host {
 namespace {
@@ -71,7 +72,7 @@ struct Listener {
 // The plugin's side: kept by the worker as long as the plugin may call, refers to the core weakly.
 struct Feed {
   Worker* worker = nullptr;
-  model::Kind kind{};
+  Query query;
   std::weak_ptr<Listener> listener;
   std::atomic<bool> over{false};
   std::atomic<std::uint64_t> unreadable{0};
@@ -103,7 +104,7 @@ std::optional<StoreEvent::Type> event_type(std::uint32_t type) {
 }
 
 // nullopt, with the reason: the event cannot be read.
-std::optional<StoreEvent> read_event(const egw_event& e, std::string& reason) {
+std::optional<StoreEvent> read_event(const egw_event& e, const Query& query, std::string& reason) {
   const auto type = event_type(e.type);
   if (!type) {
     reason = "the type " + std::to_string(e.type) + " is unknown";
@@ -122,7 +123,14 @@ std::optional<StoreEvent> read_event(const egw_event& e, std::string& reason) {
   out.key.ns = raw_view(e.namespace_);
   out.key.name = raw_view(e.name);
   if (out.type == StoreEvent::Type::kDelete && e.object.len == 0) return out;
-  auto document = parse_json(raw_view(e.object));
+  std::optional<std::string> part;
+  if (out.type == StoreEvent::Type::kUpsert && e.object.len <= kMaxJson) {
+    const bool reads = query.pods_read && query.kind == model::Kind::kPod;
+    if (reads) out.pod = model::read_pod(raw_view(e.object));
+    if (out.pod) return out;
+    if (query.trim != nullptr) part = query.trim(raw_view(e.object));
+  }
+  auto document = parse_json(part ? std::string_view(*part) : raw_view(e.object));
   if (!document || !document->is_object()) {
     // A delete says what it has to say by its name.
     if (out.type == StoreEvent::Type::kDelete) return out;
@@ -135,13 +143,14 @@ std::optional<StoreEvent> read_event(const egw_event& e, std::string& reason) {
 
 // Of a snapshot many at once: nobody acts on it before its end, which goes out with all before it.
 void hand_over(Feed& feed, StoreEvent event) {
-  constexpr std::size_t kAtOnce = 64;
+  constexpr std::size_t kAtOnce = 128;
   const std::lock_guard lock(feed.mutex);
   const auto type = event.type;
   if (type == StoreEvent::Type::kSnapshot) feed.in_snapshot = true;
   if (type == StoreEvent::Type::kSynced || type == StoreEvent::Type::kDisconnected) {
     feed.in_snapshot = false;
   }
+  if (feed.in_snapshot && feed.waiting.empty()) feed.waiting.reserve(kAtOnce);
   feed.waiting.push_back(std::move(event));
   if (feed.in_snapshot && feed.waiting.size() < kAtOnce) return;
   feed.worker->post([weak = feed.listener, events = std::exchange(feed.waiting, {})]() mutable {
@@ -159,13 +168,13 @@ void on_event(void* ctx, const egw_event* raw) noexcept {
   try {
     const egw_event e = read_struct(raw);
     std::string reason;
-    auto event = read_event(e, reason);
+    auto event = read_event(e, feed->query, reason);
     if (!event) {
       // The first, and then every thousandth: a store gone mad must not fill the disk.
       if (feed->unreadable++ % 1000 == 0) {
-        feed->worker->log(EGW_LOG_ERROR, "an event of " +
-                                             std::string(model::info(feed->kind).plural) + " (" +
-                                             plain_text(e.name, 256) + ") was left out: " + reason);
+        feed->worker->log(EGW_LOG_ERROR,
+                          "an event of " + std::string(model::info(feed->query.kind).plural) +
+                              " (" + plain_text(e.name, 256) + ") was left out: " + reason);
       }
       return;
     }
@@ -178,7 +187,7 @@ void on_event(void* ctx, const egw_event* raw) noexcept {
 class PluginSubscription final : public Subscription {
  public:
   PluginSubscription(std::shared_ptr<Instance> instance, const Ops* ops, void* handle,
-                     model::Kind kind, std::function<void(StoreEvent)> on_event)
+                     const Query& query, std::function<void(StoreEvent)> on_event)
       : instance_(std::move(instance)),
         listener_(std::make_shared<Listener>()),
         feed_(std::make_shared<Feed>()),
@@ -186,7 +195,7 @@ class PluginSubscription final : public Subscription {
         handle_(handle) {
     listener_->on_event = std::move(on_event);
     feed_->worker = &instance_->worker();
-    feed_->kind = kind;
+    feed_->query = query;
     feed_->listener = listener_;
     feed_->worker->keep(feed_);
   }
@@ -219,7 +228,7 @@ awaitable<Result<std::unique_ptr<Subscription>>> subscribe_to(
     std::shared_ptr<Instance> instance, const Ops* ops, void* handle, Query query,
     std::function<void(StoreEvent)> callback) {
   auto subscription =
-      std::make_unique<PluginSubscription>(instance, ops, handle, query.kind, std::move(callback));
+      std::make_unique<PluginSubscription>(instance, ops, handle, query, std::move(callback));
   std::function<Result<void>()> work = [ops, handle, feed = subscription->feed(),
                                         query = AbiQuery(std::move(query)),
                                         label = instance->worker().label()]() -> Result<void> {

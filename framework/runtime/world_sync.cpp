@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "egw/model/codec.hpp"
+#include "egw/model/policy_text.hpp"
 #include "egw/runtime/spawn.hpp"
 
 namespace egw::runtime {
@@ -34,7 +35,7 @@ struct Sub {
   std::string trouble = "waiting for the first answer";
 };
 
-std::string_view map_name(const Key& key, const std::string*) { return key.name; }
+const std::string& map_name(const Key& key, const std::string*) { return key.name; }
 const Key& map_name(const Key& key, const Key*) { return key; }
 
 // A stored version of the same object that is at least as new: an event that was overtaken.
@@ -67,6 +68,13 @@ bool same_policy(const model::EgressPolicy& a, const model::EgressPolicy& b) {
   return a.meta.uid == b.meta.uid && a.meta.created_ms == b.meta.created_ms &&
          a.meta.deleted_ms == b.meta.deleted_ms && a.spec == b.spec &&
          a.is_refused() == b.is_refused();
+}
+
+// Where an object of that name is, or would be put. A snapshot brings most in their order.
+template <class Map>
+typename Map::iterator place_of(Map& map, const typename Map::key_type& name) {
+  if (map.empty() || std::prev(map.end())->first < name) return map.end();
+  return map.lower_bound(name);
 }
 
 void unique_sorted(std::vector<Key>& keys) {
@@ -140,6 +148,10 @@ struct WorldSync::Impl : std::enable_shared_from_this<Impl> {
   template <class R, class Map>
   void put(Map& map, Kind kind, const Key& key, const nlohmann::json& document,
            std::uint64_t revision, bool in_snapshot);
+  template <class R, class Map>
+  void keep(Map& map, typename Map::iterator place, Kind kind, const Key& key, R now,
+            std::uint64_t revision, bool in_snapshot);
+  void put_pod(const Key& key, model::Pod pod, std::uint64_t revision, bool in_snapshot);
   template <class Map>
   void drop(Map& map, Kind kind, const Key& key, std::uint64_t revision, bool pruned);
   void bad_object(Kind kind, const Key& key, const std::string& why);
@@ -153,6 +165,10 @@ asio::awaitable<void> WorldSync::Impl::subscribe_loop(std::shared_ptr<Impl> self
   BackOff back_off(200, 5000, static_cast<std::uint64_t>(self->clock.wall_ms()) + index);
   while (!self->stopping) {
     host::Query query = self->subs[index].query;
+    query.pods_read = true;
+    const bool policies =
+        query.kind == Kind::kEgressPolicy || query.kind == Kind::kEgressClusterPolicy;
+    if (policies && !self->options.policy_statuses) query.trim = model::policy_without_status;
     std::function<void(StoreEvent)> on_event = [weak = std::weak_ptr<Impl>(self),
                                                 index](StoreEvent event) {
       if (const auto impl = weak.lock(); impl && !impl->stopping) {
@@ -202,7 +218,11 @@ void WorldSync::Impl::on_event(std::size_t index, StoreEvent event) {
     case StoreEvent::Type::kUpsert:
       metrics.store_event(kind);
       if (sub.in_snapshot && sub.prunes) sub.seen.insert(event.key);
-      upsert(kind, event.key, event.document, event.revision, sub.in_snapshot);
+      if (event.pod) {
+        put_pod(event.key, std::move(*event.pod), event.revision, sub.in_snapshot);
+      } else {
+        upsert(kind, event.key, event.document, event.revision, sub.in_snapshot);
+      }
       break;
     case StoreEvent::Type::kDelete:
       metrics.store_event(kind);
@@ -366,7 +386,7 @@ template <class R, class Map>
 void WorldSync::Impl::put(Map& map, Kind kind, const Key& key, const nlohmann::json& document,
                           std::uint64_t revision, bool in_snapshot) {
   using MapKey = typename Map::key_type;
-  const MapKey name(map_name(key, static_cast<MapKey*>(nullptr)));
+  const MapKey& name = map_name(key, static_cast<MapKey*>(nullptr));
   const auto known = map.find(name);
   if (known != map.end() && is_stale(known->second, revision, in_snapshot)) return;
   std::vector<Error> damage;
@@ -389,37 +409,56 @@ void WorldSync::Impl::put(Map& map, Kind kind, const Key& key, const nlohmann::j
     return;
   }
   if (!damage.empty()) damaged_status(kind, key, damage.front().to_string());
-  if (revision != 0) decoded->meta.revision = revision;
+  const auto place = known == map.end() ? place_of(map, name) : known;
+  keep(map, place, kind, key, std::move(*decoded), revision, in_snapshot);
+}
+
+void WorldSync::Impl::put_pod(const Key& key, model::Pod pod, std::uint64_t revision,
+                              bool in_snapshot) {
+  const auto place = place_of(world.pods, key);
+  const bool known = place != world.pods.end() && place->first == key;
+  if (known && is_stale(place->second, revision, in_snapshot)) return;
+  keep(world.pods, place, Kind::kPod, key, std::move(pod), revision, in_snapshot);
+}
+
+// place: see place_of().
+template <class R, class Map>
+void WorldSync::Impl::keep(Map& map, typename Map::iterator place, Kind kind, const Key& key, R now,
+                           std::uint64_t revision, bool in_snapshot) {
+  using MapKey = typename Map::key_type;
+  const MapKey& name = map_name(key, static_cast<MapKey*>(nullptr));
+  auto* known = place != map.end() && place->first == name ? &place->second : nullptr;
+  if (revision != 0) now.meta.revision = revision;
   if constexpr (std::is_same_v<R, model::Pod> || std::is_same_v<R, model::Node> ||
                 std::is_same_v<R, model::Namespace>) {
-    decoded->meta.annotations.clear();  // large, many, and others' business
+    now.meta.annotations.clear();  // large, many, and others' business
   }
   bool matters = true;
   if constexpr (std::is_same_v<R, model::EgressTunnel>) {
-    if (options.tunnel_gone && known != map.end() && known->second.meta.uid != decoded->meta.uid) {
-      options.tunnel_gone(known->second);
+    if (options.tunnel_gone && known != nullptr && known->meta.uid != now.meta.uid) {
+      options.tunnel_gone(*known);
     }
     if (options.tunnel_matters) {
-      matters = options.tunnel_matters(known == map.end() ? nullptr : &known->second, *decoded);
+      matters = options.tunnel_matters(known, now);
     }
   }
   if constexpr (std::is_base_of_v<model::EgressPolicy, R>) {
     if (!options.policy_statuses) {
       // Of the status the agent needs one word, and that for NodeIP alone.
       const bool refused =
-          decoded->spec.failure_policy == model::FailurePolicy::kNodeIp && decoded->is_refused();
-      decoded->status = {};
-      if (refused) decoded->status.conditions.push_back({"Allocated", false, "", "", 0});
-      decoded->unknown_status.clear();
-      decoded->status_damaged = false;
-      decoded->meta.annotations = model::Labels();  // kubectl keeps a copy of the spec there
-      matters = known == map.end() || !same_policy(known->second, *decoded);
+          now.spec.failure_policy == model::FailurePolicy::kNodeIp && now.is_refused();
+      now.status = {};
+      if (refused) now.status.conditions.push_back({"Allocated", false, "", "", 0});
+      now.unknown_status.clear();
+      now.status_damaged = false;
+      now.meta.annotations = model::Labels();  // kubectl keeps a copy of the spec there
+      matters = known == nullptr || !same_policy(*known, now);
     }
   }
-  if (known == map.end()) {
-    map.emplace(name, std::move(*decoded));
+  if (known == nullptr) {
+    map.emplace_hint(place, name, std::move(now));
   } else {
-    known->second = std::move(*decoded);
+    *known = std::move(now);
   }
   if (matters) mark(kind, key, in_snapshot);
 }
@@ -428,7 +467,7 @@ template <class Map>
 void WorldSync::Impl::drop(Map& map, Kind kind, const Key& key, std::uint64_t revision,
                            bool pruned) {
   using MapKey = typename Map::key_type;
-  const MapKey name(map_name(key, static_cast<MapKey*>(nullptr)));
+  const MapKey& name = map_name(key, static_cast<MapKey*>(nullptr));
   const auto known = map.find(name);
   if (known == map.end()) return;
   // Made anew since: the delete belongs to its predecessor.

@@ -182,10 +182,10 @@ void Filter::collect_needles() {
 
 bool Filter::matches(std::string_view document) const {
   if (empty()) return true;
+  if (const auto judged = judge_text(document)) return *judged;
   for (const std::string& needle : needles_) {
     if (document.find(needle) == std::string_view::npos) return false;
   }
-  if (const auto judged = judge_text(document)) return *judged;
   const json parsed = json::parse(document, nullptr, false);
   return parsed.is_object() && matches(parsed);
 }

@@ -28,8 +28,9 @@ class JsonWalk {
   // A string; false: it has escapes, or is none.
   bool plain_string(std::string_view& out) {
     if (!take('"')) return false;
-    const std::size_t end = rest_.find_first_of("\"\\");
-    if (end == std::string_view::npos || rest_[end] == '\\') return false;
+    std::size_t end = 0;  // find_first_of() calls a function for each character
+    while (end < rest_.size() && rest_[end] != '"' && rest_[end] != '\\') ++end;
+    if (end == rest_.size() || rest_[end] == '\\') return false;
     out = rest_.substr(0, end);
     rest_.remove_prefix(end + 1);
     return true;

@@ -16,8 +16,12 @@ class NameSet {
   void insert(std::string_view ns, std::string_view name) {
     const auto found = names_.find(ns);
     auto& names = found != names_.end() ? found->second : names_[std::string(ns)];
+    if (names.empty() || names.back() < name) {
+      names.emplace_back(name);
+      return;
+    }
     const auto at = std::lower_bound(names.begin(), names.end(), name);
-    if (at == names.end() || *at != name) names.emplace(at, name);
+    if (*at != name) names.emplace(at, name);
   }
   // False: it was not in it.
   bool erase(std::string_view ns, std::string_view name) {

@@ -158,6 +158,54 @@ TEST(Store, GarbageIsLeftOutAndNamed) {
   EXPECT_THAT(bench.log(), HasSubstr("an event of egresspolicies (broken) was left out"));
 }
 
+// Who asks for Pods gets them read where they can be, and never what is no JSON or too large.
+TEST(Store, PodsMayComeRead) {
+  Bench bench;
+  bench.folder().add("statestore-scripted");
+  auto store = open(bench);
+  for (const bool pods_read : {false, true}) {
+    for (const auto kind : {model::Kind::kPod, model::Kind::kNode}) {
+      auto wanted = query("pods");
+      wanted.kind = kind;
+      wanted.pods_read = pods_read;
+      std::vector<StoreEvent> events;
+      auto subscription = bench.await(
+          store->subscribe(wanted, [&](StoreEvent e) { events.push_back(std::move(e)); }));
+      ASSERT_TRUE(bench.until(
+          [&] { return !events.empty() && events.back().type == StoreEvent::Type::kSynced; }));
+      ASSERT_EQ(events.size(), 5U);
+      const bool read = pods_read && kind == model::Kind::kPod;
+      ASSERT_EQ(events[1].pod.has_value(), read);
+      EXPECT_EQ(events[1].document.is_null(), read);
+      EXPECT_EQ(events[1].key.name, "plain");
+      if (read) {
+        EXPECT_EQ(events[1].pod->meta.name, "plain");
+      }
+      EXPECT_FALSE(events[2].pod);
+      EXPECT_EQ(events[2].document["metadata"]["name"], "caf\u00e9");
+      EXPECT_FALSE(events[3].pod);
+      EXPECT_EQ(events[3].document["metadata"]["name"], "plain");
+    }
+  }
+}
+
+TEST(Store, OfATextAPartMayBeParsed) {
+  Bench bench;
+  bench.folder().add("statestore-scripted");
+  auto store = open(bench);
+  auto wanted = query("count");
+  wanted.trim = [](std::string_view text) -> std::optional<std::string> {
+    if (text != R"({"i":7})") return std::nullopt;
+    return R"({"part":7})";
+  };
+  std::vector<StoreEvent> events;
+  auto subscription =
+      bench.await(store->subscribe(wanted, [&](StoreEvent e) { events.push_back(std::move(e)); }));
+  ASSERT_TRUE(bench.until([&] { return events.size() == 1002; }));
+  EXPECT_EQ(events[7].document, nlohmann::json({{"part", 7}}));
+  EXPECT_EQ(events[8].document, nlohmann::json({{"i", 8}}));
+}
+
 TEST(Store, RefusedSubscriptions) {
   Bench bench;
   bench.folder().add("statestore-scripted");

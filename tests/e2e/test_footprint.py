@@ -65,8 +65,8 @@ def test_memory_and_start(make_cluster, pods, bar):
     figures = {"idle_mb": round(idle, 1), "grown_mb": round(memory_mb(cluster.agent("n1")), 1)}
     for number in (signal.SIGTERM, signal.SIGKILL):
         agent = cluster.agent("n1")
-        before = cluster.get("egt", "n1")["status"]["lastHeartbeatTime"]
         agent.stop(number)
+        before = cluster.get("egt", "n1")["status"]["lastHeartbeatTime"]  # its last words count, too
         agent = cluster.agent("n1").start()
         cluster.wait("egt", "n1", lambda t: t["status"]["phase"] == "Ready"
                      and t["status"]["lastHeartbeatTime"] != before, 20)

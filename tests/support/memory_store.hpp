@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "egw/host/state_store.hpp"
+#include "egw/model/pod_text.hpp"
 
 namespace egw::test {
 
@@ -290,6 +291,14 @@ class MemoryStore final : public host::StateStore {
     return document.contains(path) && document[path] == query.fields.substr(equals + 1);
   }
   void send(const std::shared_ptr<Sub>& sub, host::StoreEvent event) {
+    if (event.type == host::StoreEvent::Type::kUpsert) {
+      const std::string text = event.document.dump();
+      const bool reads = sub->query.pods_read && sub->query.kind == model::Kind::kPod;
+      if (reads) event.pod = model::read_pod(text);
+      if (event.pod) event.document = nullptr;
+      const auto part = sub->query.trim != nullptr ? sub->query.trim(text) : std::nullopt;
+      if (part) event.document = nlohmann::json::parse(*part);
+    }
     boost::asio::post(executor_, [sub, event = std::move(event)] {
       if (!sub->ended) sub->on_event(event);
     });

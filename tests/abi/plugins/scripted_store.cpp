@@ -44,6 +44,15 @@ class Scripted final : public sdk::StateStore, private sdk::Reader {
         sink.deleted(6, "ns", "gone", "{\"no json");
         sink.upsert(7, "ns", "fine", "{}");
         sink.disconnected("line\nbreak \xff");
+      } else if (script == "pods") {
+        sink.snapshot();
+        sink.upsert(1, "ns", "plain", R"({"metadata":{"name":"plain","annotations":{"a":"b"}}})");
+        sink.upsert(2, "ns", "accented", "{\"metadata\":{\"name\":\"caf\xc3\xa9\"}}");
+        sink.upsert(3, "ns", "broken", "{\"metadata\":{\"name\":\"broken\"}");
+        sink.upsert(4, "ns", "large",
+                    "{\"a\":\"" + std::string(std::size_t{17} << 20U, 'x') + "\"}");
+        sink.deleted(5, "ns", "plain", R"({"metadata":{"name":"plain"}})");
+        sink.synced(5);
       } else if (script == "flood") {  // until unsubscribed, and beyond
         std::uint64_t i = 0;
         while (!stop_) {

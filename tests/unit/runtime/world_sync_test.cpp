@@ -91,6 +91,37 @@ TEST_F(WorldSyncTest, SnapshotThenChanges) {
 }
 
 // They can be large, and nothing here reads those of Pods.
+// Not every Pod can be read from its text: those come as documents.
+TEST_F(WorldSyncTest, PodsComeReadOrAsDocuments) {
+  content->put_raw(Kind::kPod, {"default", "plain"}, pod("plain", "n1", "10.1.0.1"));
+  json accented = pod("accented", "n1", "10.1.0.2");
+  accented["metadata"]["annotations"] = {{"example.com/title", "caf\u00e9"}};
+  content->put_raw(Kind::kPod, {"default", "accented"}, accented);
+  start();
+  ASSERT_EQ(sync->world().pods.size(), 2U);
+  (void)sync->take_changes();
+  for (const char* name : {"plain", "accented"}) {
+    const model::Key key{"default", name};
+    EXPECT_EQ(sync->world().pods.at(key).node_name, "n1");
+    EXPECT_GT(sync->world().pods.at(key).meta.revision, 0U);
+    json broken = content->read(Kind::kPod, key);
+    broken["status"]["podIP"] = "10.1.0.500";
+    content->put_raw(Kind::kPod, key, broken);
+    loop.settle();
+    EXPECT_EQ(sync->world().pods.at(key).ips.size(), 1U);  // the last good version
+    EXPECT_FALSE(sync->pending());
+    broken["status"]["podIP"] = "10.1.0.5";
+    content->put_raw(Kind::kPod, key, broken);
+    loop.settle();
+    EXPECT_EQ(sync->world().pods.at(key).ips.at(0).to_string(), "10.1.0.5");
+    EXPECT_THAT(sync->take_changes().pods, ElementsAre(key));
+    content->remove(Kind::kPod, key);
+    loop.settle();
+    EXPECT_FALSE(sync->world().pods.contains(key));
+    (void)sync->take_changes();
+  }
+}
+
 TEST_F(WorldSyncTest, AnnotationsOfPodsAreNotKept) {
   json annotated = pod("a", "n1", "10.1.0.1");
   annotated["metadata"]["annotations"] = {{"example.com/large", std::string(1000, 'x')}};
