@@ -130,12 +130,16 @@ def test_accounts_that_an_upgrade_would_take_away_stay(release):
 def test_an_uninstall_that_came_too_early_is_mended(release):
     assert release.helm("uninstall", "egw", "--no-hooks").returncode == 0
     held = {**GATEWAY, "metadata": {"name": "held", "finalizers": [GROUP + "/egressgateway"]}}
-    for document in (held, {**GATEWAY, "metadata": {"name": "free"}}):
+    tunnel = {"apiVersion": GATEWAY["apiVersion"], "kind": "EgressTunnel",
+              "metadata": {"name": "held", "finalizers": [GROUP + "/egresstunnel"]}}
+    for document in (held, {**GATEWAY, "metadata": {"name": "free"}}, tunnel):
         release.create(document)
-    release.must("delete", "egw", "held", "--wait=false")
-    assert release.get("egw", "held")["metadata"]["deletionTimestamp"]
+    for kind in ("egw", "egt"):
+        release.must("delete", kind, "held", "--wait=false")
+        assert release.get(kind, "held")["metadata"]["deletionTimestamp"]
     from_readme(release, "/metadata/finalizers")
     assert [o["metadata"]["name"] for o in release.get("egw")["items"]] == ["free"]
+    assert release.kubectl("get", "egt", "held").returncode != 0
     release.must("delete", "egw", "free")
     done = release.helm("install", "egw", CHART, "-f", release.values)
     assert done.returncode == 0, done.stderr
