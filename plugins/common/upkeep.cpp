@@ -1,5 +1,6 @@
 #include "upkeep.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <utility>
 
@@ -99,6 +100,13 @@ sdk::Status remove_routing(NetlinkSocket& route) {
     failed("the tunnel device cannot be removed", err);
   }
   return first;
+}
+
+bool no_routing(NetlinkSocket& route) {
+  return !find_tunnel(route) && std::all_of(kFamilies.begin(), kFamilies.end(), [&](Table t) {
+    return our_rules(route, address_family(t)).empty() &&
+           our_routes(route, address_family(t)).empty();
+  });
 }
 
 }  // namespace egw::common

@@ -40,5 +40,7 @@ sdk::Status forget_eip(const sdk::Address& eip);
 // For purge(): rules, routes and tunnel devices of ours, whoever left them. The first failure; it
 // goes on after one.
 sdk::Status remove_routing(NetlinkSocket& route);
+// Whether there is none of those.
+[[nodiscard]] bool no_routing(NetlinkSocket& route);
 
 }  // namespace egw::common

@@ -62,7 +62,8 @@ Loaded::Loaded(const std::string& folder, bool fast) : fast_(fast) {
   owners_ = std::make_unique<SharedArray>(bpf_map__fd(m.owners));
   backs_ = std::make_unique<SharedArray>(bpf_map__fd(m.backs));
   steered_ = std::make_unique<Counts>(bpf_map__fd(m.steered));
-  judged_ = std::make_unique<Counts>(bpf_map__fd(m.judged));
+  judged_[0] = std::make_unique<Counts>(bpf_map__fd(m.judged4));
+  judged_[1] = std::make_unique<Counts>(bpf_map__fd(m.judged6));
 }
 
 // "" or why not.
@@ -75,7 +76,7 @@ std::string Loaded::load(const std::string& folder) {
   libbpf_set_print(nullptr);
   skeleton_ = egw_bpf__open_opts(&opts);
   if (skeleton_ == nullptr) return "libbpf cannot read them";
-  for (bpf_map* map : {skeleton_->maps.steered, skeleton_->maps.judged}) {
+  for (bpf_map* map : {skeleton_->maps.steered, skeleton_->maps.judged4, skeleton_->maps.judged6}) {
     bpf_map__set_max_entries(map, EGW_IDS * possible_cpus());
   }
   for (bpf_program* program : {skeleton_->progs.egw_pod_fast, skeleton_->progs.egw_back_fast}) {

@@ -44,7 +44,7 @@ class Loaded {
   std::vector<Refused> put(common::Table t, const Endpoints& endpoints);
   void remove(common::Table t, const std::vector<sdk::Address>& endpoints);
   [[nodiscard]] Counts& steered() { return *steered_; }
-  [[nodiscard]] Counts& judged() { return *judged_; }
+  [[nodiscard]] Counts& judged(common::Table t) { return *judged_[static_cast<std::size_t>(t)]; }
   enum class Program : std::uint8_t { kPod, kPodFast, kTunnel, kBackFast };
   [[nodiscard]] int program(Program which) const;
   [[nodiscard]] bool fast() const { return fast_; }
@@ -64,7 +64,8 @@ class Loaded {
   MapSet maps_;
   std::unique_ptr<SharedArray> owners_, backs_;
   std::unique_ptr<EndpointTable> endpoints4_;
-  std::unique_ptr<Counts> steered_, judged_;
+  std::unique_ptr<Counts> steered_;
+  std::array<std::unique_ptr<Counts>, 2> judged_;  // by family
 };
 
 enum class Attach : std::uint8_t { kAuto, kTcx, kClsact };

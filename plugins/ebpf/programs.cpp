@@ -149,12 +149,15 @@ void BpfPrograms::start_counts(const Desired* before, const Desired& desired) {
   for (const auto& [id, plan] : desired.egresses()) now.egresses.set(id & EGW_ID_MASK);
   for (const Table t : kFamilies) {
     for (const auto& [name, kept] : desired.class_tables(t)) {
-      now.classes.set(kept.table->number & EGW_ID_MASK);
+      now.classes[index(t)].set(kept.table->number & EGW_ID_MASK);
     }
   }
   for (std::uint32_t i = 0; counted_ && i < EGW_IDS; ++i) {
     if (now.egresses[i] && !counted_->egresses[i]) loaded.steered().clear(i);
-    if (now.classes[i] && !counted_->classes[i]) loaded.judged().clear(i);
+    for (const Table t : kFamilies) {
+      const std::size_t f = index(t);
+      if (now.classes[f][i] && !counted_->classes[f][i]) loaded.judged(t).clear(i);
+    }
   }
   counted_ = now;
   if (before == nullptr) return;
@@ -404,7 +407,7 @@ void BpfPrograms::counters(const Desired* desired, sdk::CounterSink& out) {
     for (const auto& [name, kept] : desired->class_tables(t)) {
       // Of a class with a number beyond the array another's would be told.
       if ((kept.table->number & EGW_CLASS_MASK) > EGW_ID_MASK) continue;
-      count("class", "class=" + name + family, kernel_.loaded()->judged(),
+      count("class", "class=" + name + family, kernel_.loaded()->judged(t),
             kept.table->number & EGW_ID_MASK);
     }
   }

@@ -70,7 +70,8 @@ class BpfPrograms : public common::Programs {
 
   Kernel kernel_;
   struct Counted {
-    std::bitset<EGW_IDS> egresses, classes;
+    std::bitset<EGW_IDS> egresses;
+    std::array<std::bitset<EGW_IDS>, 2> classes;  // by family
   };
   std::optional<Counted> counted_;  // none: whatever a former process has counted goes on
   bool fresh_ = false;              // during a sync: the maps are new

@@ -89,18 +89,33 @@ sdk::Status IptablesDatapath::apply(const sdk::Change& change, sdk::ApplyReport&
   const common::Monitor::OwnChange own(*monitor_);
   watch_->pause();
   sdk::Status s;
+  bool bare = false;
   try {
+    bare = !held_.valid() && untouched();
     s = all ? apply_all(change, report) : apply_step(change, report);
   } catch (const sdk::Failure& failure) {
     s = failure.status();
   }
   if (!s.ok()) {
+    // A first change that has come to nothing leaves nothing. Without its tunnel it is something.
+    if (bare && !plan_) take_back();
     // What the kernel holds is in doubt: the next change reads it.
     held_.invalidate();
     plan_.reset();
   }
   watch_filters();
   return s;
+}
+
+void IptablesDatapath::take_back() {
+  common::Bound nobody;
+  sdk::Status s;
+  try {
+    s = remove_all(nobody);
+  } catch (const sdk::Failure& failure) {
+    s = failure.status();
+  }
+  if (!s.ok()) host_.warn(s.text());
 }
 
 // Before the first change: numbers that the kernel knows already are kept.

@@ -89,6 +89,10 @@ class IptablesDatapath : public sdk::Datapath {
   void watch_kernel(const sdk::State& state, const common::Plan& plan);
   void watch_filters();
   [[nodiscard]] common::Bound bound();
+  // Whether the kernel holds nothing of ours.
+  [[nodiscard]] bool untouched();
+  sdk::Status remove_all(common::Bound& held);
+  void take_back();
   sdk::Status purge_companion(common::Bound& held);
 
   sdk::DatapathHost host_;

@@ -134,12 +134,24 @@ sdk::Status IptablesDatapath::purge() {
   if (auto legacy = Xtables::choose(Backend::kLegacy); legacy) {
     if (sdk::Status s = Xtables(*legacy).await_lock(kPurgePatience); !s.ok()) return s;
   }
+  sweeper_.forget_late();
+  common::Bound held = bound();
+  sdk::Status first = remove_all(held);
+  // A connection keeps what it was bound to: the pod's address, or an egress IP.
+  sdk::Status flows = common::forget_flows({}, "purge", common::bound_by(std::move(held)));
+  return first.ok() ? flows : first;
+}
+
+bool IptablesDatapath::untouched() {
+  return common::no_routing(route_) && ipset_.headers().empty();
+}
+
+// held: also what the kernel's chains and tables bind connections to.
+sdk::Status IptablesDatapath::remove_all(common::Bound& held) {
   watch_->pause();
   monitor_->watch({});
-  sweeper_.forget_late();
   sweeper_.drain(std::chrono::milliseconds(2000));
   unswept_ = common::Unswept();
-  common::Bound held = bound();
   sdk::Status first;
   const auto note = [&](sdk::Status s) {
     if (first.ok() && !s.ok()) first = std::move(s);
@@ -162,8 +174,6 @@ sdk::Status IptablesDatapath::purge() {
     note(clear_backend(xtables));
   }
   note(sets_.purge());
-  // A connection keeps what it was bound to: the pod's address, or an egress IP.
-  note(common::forget_flows({}, "purge", common::bound_by(std::move(held))));
   held_ = sdk::DatapathState();
   plan_.reset();
   set_plan_.reset();

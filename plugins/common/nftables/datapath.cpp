@@ -116,7 +116,9 @@ sdk::Status NftDatapath::apply(const sdk::Change& change, sdk::ApplyReport& repo
     desired_.reset();
   };
   sdk::Status s;
+  bool bare = false;
   try {
+    bare = !held_.valid() && untouched();
     s = all ? apply_all(change, report) : apply_step(change, report);
   } catch (const sdk::Failure& failure) {
     s = failure.status();
@@ -124,7 +126,14 @@ sdk::Status NftDatapath::apply(const sdk::Change& change, sdk::ApplyReport& repo
     doubt();
     throw;
   }
-  if (!s.ok()) doubt();
+  if (!s.ok()) {
+    // A first change that has come to nothing leaves nothing. Without its tunnel it is something.
+    const bool nothing = bare && !desired_;
+    doubt();
+    if (nothing) {
+      if (sdk::Status gone = remove_all(); !gone.ok()) host_.warn(gone.text());
+    }
+  }
   if (objects_of(change) > kManyObjects) ::malloc_trim(0);
   return s;
 }

@@ -103,6 +103,9 @@ class NftDatapath : public sdk::Datapath {
   void keep_peer_numbers(const Desired& desired);
   // What was programmed is not known any more; waits for connections that are being looked at.
   void forget_programmed();
+  // Whether the kernel holds nothing of ours.
+  [[nodiscard]] bool untouched();
+  sdk::Status remove_all();
   // After the tables have been written, or not: the connections that this makes wrong.
   void settle_flows(const Desired* before, const Desired& after, const sdk::State& state,
                     const std::vector<SourceChange>& changes,

@@ -1,4 +1,6 @@
 // What a datapath on nftables takes away again: the connections of an egress IP, and everything.
+#include <algorithm>
+
 #include "adoption.hpp"
 #include "common/upkeep.hpp"
 #include "datapath.hpp"
@@ -56,6 +58,18 @@ sdk::Status NftDatapath::purge() {
   if (programs_) programs_->add_bound(held);
   const auto bound = bound_by(std::move(held));
   sweeper_.forget_late();
+  sdk::Status first = remove_all();
+  // A connection keeps what it was bound to: the pod's address, or an egress IP.
+  sdk::Status flows = forget_flows({}, "purge", bound);
+  return first.ok() ? flows : first;
+}
+
+bool NftDatapath::untouched() {
+  return no_routing(route_) && std::none_of(kTables.begin(), kTables.end(),
+                                            [&](Table t) { return nft_->table_exists(t); });
+}
+
+sdk::Status NftDatapath::remove_all() {
   forget_programmed();
   sdk::Status first;
   const auto note = [&](sdk::Status s) {
@@ -66,8 +80,6 @@ sdk::Status NftDatapath::purge() {
   note(remove_routing(route_));
   note(tables_.purge());
   if (programs_) note(programs_->purge());
-  // A connection keeps what it was bound to: the pod's address, or an egress IP.
-  note(forget_flows({}, "purge", bound));
   return first;
 }
 

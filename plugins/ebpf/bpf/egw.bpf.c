@@ -114,14 +114,15 @@ struct {
   __type(value, struct egw_count);
 } steered SEC(".maps");
 
-/* What a class's endpoints sent, by the low 14 bits of the class's number. */
+/* What a class's endpoints sent, by the low 14 bits of the class's number. Each family has numbers
+ * of its own. */
 struct {
   __uint(type, BPF_MAP_TYPE_ARRAY);
   __uint(map_flags, BPF_F_MMAPABLE);
   __uint(max_entries, EGW_IDS);
   __type(key, __u32);
   __type(value, struct egw_count);
-} judged SEC(".maps");
+} judged4 SEC(".maps"), judged6 SEC(".maps");
 
 static __always_inline int drop(__u32 reason) {
   __u64* count = bpf_map_lookup_elem(&drops, &reason);
@@ -170,7 +171,7 @@ static __always_inline __u32 find4(__be32 address) {
 static __always_inline int judge(struct __sk_buff* skb, const struct egw_settings* s, __u32 number,
                                  __u32 action, int family) {
   __u32 own = number & EGW_NUMBER_CLASS ? number & EGW_CLASS_MASK : 0;
-  if (own) tally(&judged, own & EGW_ID_MASK, skb->len);
+  if (own) tally(family ? (void*)&judged6 : (void*)&judged4, own & EGW_ID_MASK, skb->len);
   const struct egw_owner* owner = 0;
   if (action <= EGW_ID_MASK) owner = bpf_map_lookup_elem(&owners, &action);
   if (owner && owner->mode[family] == EGW_MODE_STEER) {

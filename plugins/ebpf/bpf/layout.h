@@ -5,7 +5,7 @@
 
 #include <linux/types.h>
 
-#define EGW_BPF_LAYOUT 3
+#define EGW_BPF_LAYOUT 4
 
 #define EGW_ID_MASK 0x3fffu
 #define EGW_IDS (EGW_ID_MASK + 1)

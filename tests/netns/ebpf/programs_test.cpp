@@ -257,9 +257,10 @@ TEST_F(Programs, WhatAClassSendsIsCounted) {
   const std::string packet = from4("10.244.1.11");
   pod(packet);
   pod(packet);
-  const egw_count count = loaded_.judged().get(kClass & EGW_ID_MASK);
+  const egw_count count = loaded_.judged(common::Table::kIp).get(kClass & EGW_ID_MASK);
   EXPECT_EQ(count.packets, 2U);
   EXPECT_EQ(count.bytes, 2 * packet.size());
+  EXPECT_EQ(loaded_.judged(common::Table::kIp6).get(kClass & EGW_ID_MASK).packets, 0U);
 }
 
 TEST_F(Programs, IntoTheTunnelGoesWhatIsSteered) {

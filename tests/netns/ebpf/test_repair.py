@@ -235,3 +235,19 @@ def test_watching_costs_little():
         share = (cpu() - begin) / (time.monotonic() - start)
         print("figure", json.dumps({"test": "watching 200 interfaces", "cpu": share}))
         assert share < 0.005
+
+
+def test_each_family_counts_its_own_classes():
+    """Numbers of classes are given by family: one of IPv4 and another of IPv6 have the same."""
+    with Rig(nodes=2, datapath="ebpf", config={}) as rig:
+        rig.egress(7, EIP4, EIP6, owner="n2")
+        four, six = rig.pod("n1"), rig.pod("n1")
+        rig.steer(four, [*ALL, ("10.9.0.0/16", "drop")])
+        rig.steer(six, [*ALL, ("fd09::/64", "drop")])
+        rig.apply()
+        assert four.source(4) == EIP4
+        first = {k: v for k, v in steered(rig.driver("n1")).items() if k.startswith("class_")}
+        assert len(first) == 1 and all("family=ipv4" in k for k in first), first
+        assert [six.source(6) for _ in range(3)] == [EIP6] * 3
+        both = {k: v for k, v in steered(rig.driver("n1")).items() if k.startswith("class_")}
+        assert len(both) == 2 and both.items() >= first.items(), both

@@ -153,5 +153,38 @@ TEST(Command, SaysWhatWentWrong) {
             "PATH=/usr/sbin:/usr/bin:/sbin:/bin\nLC_ALL=C\n");
 }
 
+TEST(Adoption, AClassIsRuledIfTheChainsLeadToItsGroup) {
+  RuleInput in;
+  in.node.enable_ipv4 = true;
+  in.node.tunnel_device = "egress.vxlan";
+  in.node.underlay = *sdk::Address::parse("10.6.0.11");
+  in.node.slot_mask = 0xff000000;
+  in.node.ct_mask = 0xfff80000;
+  const Marks marks(in.node.slot_mask, in.node.ct_mask);
+  SetContents sets;
+  const auto add = [&](const std::string& group, const char* prefix, std::uint32_t number) {
+    for (const char* what : {"who", "what"}) {
+      sets[set_name(Table::kIp, what + group)].elements[*sdk::Prefix::parse(prefix)] = {number, 0};
+    }
+  };
+  const auto ruled = [&] {
+    const auto rules = rules_for(Table::kIp, in);
+    return classes_ruled(Table::kIp, rules[static_cast<std::size_t>(Xt::kMangle)].chains, sets,
+                         marks);
+  };
+  using Numbers = std::vector<std::uint32_t>;
+  EXPECT_EQ(ruled(), Numbers{});
+  add("0", "10.1.0.0/16", 1);
+  EXPECT_EQ(ruled(), Numbers{}) << "no chain leads to a group";
+  in.classes = {{1, 0}};
+  add("0", "10.2.0.0/16", 2);
+  EXPECT_EQ(ruled(), (Numbers{1, 2})) << "one group is asked for every class";
+  in.classes = {{1, 0}, {2, 0}, {3, 1}, {700, 1}};
+  add("1", "10.1.0.0/16", 3);
+  add("1", "10.3.0.0/16", 4);
+  add("1", "10.4.0.0/16", 700);
+  EXPECT_EQ(ruled(), (Numbers{1, 2, 3, 700})) << "the tree does not know 4";
+}
+
 }  // namespace
 }  // namespace egw::iptables
