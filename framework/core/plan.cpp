@@ -15,7 +15,7 @@ using model::Kind;
 using parts::Draft;
 using parts::GatewayDraft;
 
-constexpr std::int64_t kUninstallMs = 10 * 60'000;
+constexpr std::int64_t kUninstallMs = std::int64_t{10} * 60'000;
 
 // Somebody with a newer term has been here: this process is no longer the leader, whatever it
 // thinks.
