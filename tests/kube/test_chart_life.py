@@ -219,7 +219,7 @@ def run_purge(release, network, pod):
     try:
         return subprocess.run([*inside(network.name), *words], text=True, capture_output=True, check=False, timeout=60)
     finally:
-        kubelet.clear(release.folder)
+        kubelet.clear(os.path.join(release.folder, "n1"))
 
 
 def in_kernel(network):

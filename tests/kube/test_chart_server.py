@@ -489,6 +489,7 @@ class Container:
         with open(cluster.authority, encoding="utf-8") as f:
             account = {"token": cluster.token_of(pod), "ca.crt": f.read(), "namespace": NAMESPACE}
         words = kubelet.run(pod, folder, BUILD, (cluster.url.hostname, cluster.url.port), cluster.config_map, account)
+        self.folder = folder
         self.path = os.path.join(folder, "log")
         with open(self.path, "w", encoding="utf-8") as log:
             self.process = subprocess.Popen([*inside(netns), *words], stdout=log, stderr=log)
@@ -500,6 +501,7 @@ class Container:
     def close(self):
         self.process.terminate()
         self.process.wait(timeout=30)
+        kubelet.clear(self.folder)
 
 
 def ready(process, netns, port):
