@@ -31,6 +31,9 @@ class RefusalsTest : public ClusterTest {
     const json stored = content->read(Kind::kEgressPolicy, {"default", policy});
     return !stored.value("/status/eip/ipv4"_json_pointer, "").empty();
   }
+  static bool is_bad_policy(const host::WriteRequest& request) {
+    return request.kind == Kind::kEgressPolicy && request.key.name.starts_with("bad");
+  }
   // From now on what `is` names is refused; counts.
   void refuse(std::function<bool(const host::WriteRequest&)> is, Errc code) {
     controllers["c1"]->store.refuse =
@@ -46,11 +49,7 @@ class RefusalsTest : public ClusterTest {
 
 TEST_F(RefusalsTest, AnObjectThatTheSchemaRefusesIsToldOnceAndTriedLessAndLess) {
   start_cluster();
-  refuse(
-      [](const host::WriteRequest& request) {
-        return request.kind == Kind::kEgressPolicy && request.key.name.starts_with("bad");
-      },
-      Errc::kInvalid);
+  refuse(is_bad_policy, Errc::kInvalid);
   add_policy("bad-1");
   add_policy("bad-2");
   const std::string first = log_of(10'000);
@@ -74,11 +73,7 @@ TEST_F(RefusalsTest, AnObjectThatTheSchemaRefusesIsToldOnceAndTriedLessAndLess) 
 // Plans leave the policies of a gateway out that was written to often, for a moment.
 TEST_F(RefusalsTest, APolicyOfAGatewayThatRestsIsToldOnce) {
   start_cluster();
-  refuse(
-      [](const host::WriteRequest& request) {
-        return request.kind == Kind::kEgressPolicy && request.key.name.starts_with("bad");
-      },
-      Errc::kInvalid);
+  refuse(is_bad_policy, Errc::kInvalid);
   std::string told;
   for (const char* name : {"bad-1", "good-1", "good-2", "good-3", "good-4", "good-5", "good-6"}) {
     add_policy(name);
@@ -130,11 +125,7 @@ TEST_F(RefusalsTest, AForbiddenVerbIsToldOnce) {
 // As an API server does that fails at one object alone (500), or does not answer for it.
 TEST_F(RefusalsTest, ObjectsThatTheStoreFailsAtHoldNobodyUp) {
   start_cluster();
-  refuse(
-      [](const host::WriteRequest& request) {
-        return request.kind == Kind::kEgressPolicy && request.key.name.starts_with("bad");
-      },
-      Errc::kUnavailable);
+  refuse(is_bad_policy, Errc::kUnavailable);
   add_policy("bad-1");
   const std::string one = log_of(10'000);
   EXPECT_EQ(count(one, "a write failed and is tried again later; other objects go on"), 1) << one;
