@@ -163,12 +163,13 @@ struct Draft {
   }
 };
 
-// ---- the passes ------------------------------------------------------------------------------
-void look_at_nodes(Draft& d);  // plan_tunnels.cpp
 // No controller has given it anything yet.
 [[nodiscard]] inline bool is_blank(const model::EgressTunnel& tunnel) {
   return tunnel.status.ipv4.empty() && tunnel.status.ipv6.empty() && tunnel.status.mark.empty();
 }
+
+// ---- the passes ------------------------------------------------------------------------------
+void look_at_nodes(Draft& d);     // plan_tunnels.cpp
 void look_at_prefixes(Draft& d);  // plan_cluster_info.cpp; needs info
 void look_at_taken(Draft& d);     // plan_taken.cpp
 // Takes out of the gateway's pools what the cluster itself uses, and says whose it is.
