@@ -69,10 +69,8 @@ def tracked(rig):
     return pod
 
 
-def tunnel(rig, nat=False):
-    """A VXLAN device with fixed entries, the pod's default route through it; with `nat` also conntrack on both ends,
-    SNAT on the gateway, and as many `ip rule`s as egw has."""
-    pod = rig.pod("n1")
+def tunnel_ends(rig):
+    """A VXLAN device with fixed entries on both nodes."""
     for node, other, tip in (("n1", "n2", 1), ("n2", "n1", 2)):
         ns, mac = rig.ns(node), f"02:aa:00:00:00:0{tip}"
         peer_mac = f"02:aa:00:00:00:0{3 - tip}"
@@ -80,18 +78,30 @@ def tunnel(rig, nat=False):
                   f"link set vx address {mac} up", f"addr add 172.30.0.{tip}/24 dev vx",
                   f"neigh add 172.30.0.{3 - tip} lladdr {peer_mac} dev vx nud permanent")
         net.enter(ns, "bridge", "fdb", "append", peer_mac, "dev", "vx", "dst", rig.address(other))
-        net.enter(ns, "sysctl", "-qw", "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.vx.rp_filter=0")
-    net.batch(rig.ns("n1"), "route add default via 172.30.0.2 dev vx table 77", f"rule add pref 100 from {pod.ipv4} lookup 77")
+
+
+def translated(rig):
+    """What else than nftables' rules egw puts into a packet's way, at both ends of the tunnel: connection tracking, NAT (on
+    the client of a connection to itself), the `ip rule`s of plugins/common/tunnel.cpp."""
+    for node, rule in (("n1", "oifname vx snat to ip saddr"), ("n2", f"oifname eth0 snat to {EIP4}")):
+        ns = rig.ns(node)
+        net.enter(ns, "nft", "-f", "-", stdin=f"table ip t {{\nchain p {{\ntype nat hook postrouting priority 90\n{rule}\n}}\n}}\n")
+        net.batch(ns, "rule add pref 5 iif vx nop", "rule add pref 2 iif vx goto 5",
+                  "rule add pref 3 fwmark 0x4000000/0x4000000 lookup main", "rule add pref 4 fwmark 0x8000000/0x8000000 lookup 77")
+    rig.answering(EIP4, "n2")
+
+
+def tunnel(rig, nat=False):
+    """The bare tunnel, the pod's default route through it; with `nat` all that egw has but its rules in nftables."""
+    pod = rig.pod("n1")
+    tunnel_ends(rig)
+    for node in ("n1", "n2"):
+        net.enter(rig.ns(node), "sysctl", "-qw", "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.vx.rp_filter=0")
+    if nat:
+        translated(rig)
+    net.batch(rig.ns("n1"), "route add default via 172.30.0.2 dev vx table 77", f"rule add pref 6 from {pod.ipv4} lookup 77")
     net.batch(rig.ns("n2"), f"route add {pod.ipv4}/32 via 172.30.0.1 dev vx")
     net.batch(rig.ns("srv"), f"route replace {pod.ipv4}/32 via {rig.address('n2')}")
-    if nat:
-        net.enter(rig.ns("n1"), "nft", "-f", "-", stdin="table ip t {\nchain f {\ntype filter hook forward priority 0\n"
-                                                        "ct state established accept\n}\n}\n")
-        net.enter(rig.ns("n2"), "nft", "-f", "-",
-                  stdin=f"table ip t {{\nchain p {{\ntype nat hook postrouting priority 100\noifname eth0 snat to {EIP4}\n}}\n}}\n")
-        rig.answering(EIP4, "n2")
-        for node in ("n1", "n2"):
-            net.batch(rig.ns(node), *[f"rule add pref {90 + i} fwmark {i + 1:#x}000000/0xff000000 lookup main" for i in range(4)])
     return pod
 
 
@@ -104,7 +114,7 @@ def rule_per_policy(rig, count):
         sets += [f"create s{i} hash:net", f"create d{i} hash:net", f"add d{i} 10.6.0.0/16"]
         sets += [f"add s{i} {a}" for a in addresses(ENDPOINTS, f"10.{128 + (i >> 8)}.{i & 255}.0")]
         rules.append(f"-A PREROUTING -m set --match-set s{i} src -m set --match-set d{i} dst "
-                     "-m conntrack --ctdir ORIGINAL -j MARK --set-xmark 0x26000001/0xffffffff")
+                     "-m conntrack --ctdir ORIGINAL -j MARK --set-xmark 0x20000001/0xffffffff")
     sets.append(f"add s{count - 1} {pod.ipv4}")
     net.enter(rig.ns("n1"), "ipset", "restore", stdin="\n".join(sets) + "\n", timeout=300)
     net.enter(rig.ns("n1"), "iptables-legacy-restore", "--noflush", stdin="\n".join(rules + ["COMMIT", ""]), timeout=300)

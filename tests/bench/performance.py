@@ -3,7 +3,8 @@
 usage: performance.py [--quick] [--rounds N] [--datapaths A,B] [--sizes N,N] [--measures packets,latency,flows,stream,program]
                       [--write FILE]
 Every layout and size stands in a rig of its own, all at once; the rounds of a measure are interleaved over all of them
-(egw-rates). Prints one "figure" line per result and per bar. Exit 1 when the median of a bar's rounds misses it.
+(egw-rates). Prints one "figure" line per result and per bar. Exit 1 when a bar is missed: the 90 % interval of the
+median of its rounds lies wholly on the wrong side.
 --quick: three short rounds, to look at; --write: writes the tables into FILE (docs/performance.md) between its marks.
 """
 

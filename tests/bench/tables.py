@@ -89,7 +89,8 @@ def machine():
 def document(results, verdicts, rounds, seconds):
     """The lines between the marks."""
     out = [f"{time.strftime('%Y-%m-%d', time.gmtime())}, {rounds} rounds, {seconds / 60:.0f} min; {machine()}.", "",
-           f"### Bars: {sum(v.met for v in verdicts)} met, {sum(not v.met for v in verdicts)} missed", ""]
+           f"### Bars: {sum(v.met and v.sure for v in verdicts)} met, {sum(not v.sure for v in verdicts)} within noise, "
+           f"{sum(not v.met for v in verdicts)} missed", ""]
     out += table(("bar", "measured", "required", "verdict"),
                  [[v.what, cell(v.rounds) + f" {v.unit}".rstrip(), f"{'<=' if v.at_most else '>='} {v.bar} {v.unit}".rstrip(),
                    v.word if v.met else f"**{v.word}**"] for v in verdicts])
