@@ -44,8 +44,18 @@ def by_outcome(row):
     return "; ".join(f"{o}: {', '.join(t for t in row if row[t] == o)}" for o in dict.fromkeys(row.values()))
 
 
+def require(paths):
+    """Exits, naming the runs of the kit that have left no result yet."""
+    missing = [os.path.basename(p).removesuffix(".xml") for p in paths if not os.path.exists(p)]
+    if missing:
+        build = os.path.dirname(os.path.dirname(os.path.abspath(paths[0])))
+        sys.exit(f"same_table.py: no results of {', '.join(missing)} in {os.path.dirname(os.path.abspath(paths[0]))}; run them first: "
+                 f"ctest --test-dir {build} -R '^({'|'.join(missing)})$'")
+
+
 def main():
     kit.load_cases()
+    require(sys.argv[1:])
     tables = {os.path.basename(path).removesuffix(".xml"): read(path) for path in sys.argv[1:]}
     counts = dict.fromkeys(("pass", "not on this kernel", "differ or fail"), 0)
     excuses = 0

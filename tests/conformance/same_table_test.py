@@ -49,3 +49,11 @@ def test_a_case_that_fails_is_skipped_or_missing_in_one_table_differs(tmp_path, 
 def test_a_case_that_fails_in_all_tables_does_not_pass(tmp_path):
     code, said = judged(tmp_path, one={"path-source": FAILED}, two={"path-source": FAILED})
     assert code == 1, said
+
+
+def test_runs_of_the_kit_without_a_result_are_named(tmp_path):
+    done = subprocess.run([sys.executable, PROGRAM, *(str(tmp_path / "results" / f"kit_{n}.xml") for n in ("one", "two"))],
+                          capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "no results of kit_one, kit_two" in done.stderr and "Traceback" not in done.stderr
+    assert f"ctest --test-dir {tmp_path} -R '^(kit_one|kit_two)$'" in done.stderr
