@@ -27,7 +27,7 @@ int run(const std::vector<std::string>& argv, egw::app::Console& console) {
     return egw::app::kUsage;
   }
   if (line->help) {
-    console.out(line->verb == nullptr ? help_text(verbs) : help_text(*line->verb));
+    console.out(line->verb == nullptr ? help_text(verbs, line->group) : help_text(*line->verb));
     return console.flush() ? egw::app::kDone : egw::app::kRefused;
   }
   if (line->version) return egw::app::print_version(console);

@@ -91,6 +91,19 @@ std::string words_of(std::span<const Verb> verbs, std::string_view first) {
   return out;
 }
 
+// "help get" is "--help get".
+std::vector<std::string> with_help_as_option(std::vector<std::string> argv,
+                                             std::span<const Verb> verbs) {
+  const std::size_t at = first_word(argv, verbs);
+  if (at < argv.size() && argv[at] == "help") argv[at] = "--help";
+  return argv;
+}
+
+bool asks_for_help(const std::vector<std::string>& argv) {
+  return std::any_of(argv.begin(), argv.end(),
+                     [](const std::string& word) { return word == "--help" || word == "-h"; });
+}
+
 struct Found {
   const Verb* verb;
   std::size_t words;
@@ -108,7 +121,7 @@ Result<Found> find_verb(const std::vector<std::string>& argv, std::size_t at,
   const std::string inner = words_of(verbs, first);
   if (!inner.empty()) {
     return fail(Errc::kInvalid, "egw " + first,
-                fmt::format("expected one of {} after it; see: egw --help", inner));
+                fmt::format("expected one of {} after it; see: egw {} --help", inner, first));
   }
   std::vector<std::string> names;
   for (const auto& v : verbs) names.push_back(v.name.substr(0, v.name.find(' ')));
@@ -206,14 +219,20 @@ std::string Args::get(const std::string& name, const std::string& otherwise) con
   return found == options.end() || found->second.empty() ? otherwise : found->second.back();
 }
 
-Result<CommandLine> parse_command_line(const std::vector<std::string>& argv,
+Result<CommandLine> parse_command_line(const std::vector<std::string>& given,
                                        std::span<const Verb> verbs, const std::string& env_config,
                                        const std::string& env_plugin_dir) {
   CommandLine out;
+  const std::vector<std::string> argv = with_help_as_option(given, verbs);
   std::vector<std::string> words = argv;
   const std::size_t at = first_word(argv, verbs);
   if (at < argv.size()) {
     auto found = find_verb(argv, at, verbs);
+    if (!found && asks_for_help(argv) && !words_of(verbs, argv[at]).empty()) {
+      out.help = true;
+      out.group = argv[at];
+      return out;
+    }
     if (!found) return tl::unexpected(std::move(found.error()));
     out.verb = found->verb;
     const auto begin = words.begin() + static_cast<std::ptrdiff_t>(at);
@@ -233,14 +252,26 @@ Result<CommandLine> parse_command_line(const std::vector<std::string>& argv,
   return out;
 }
 
-std::string help_text(std::span<const Verb> verbs) {
+std::string help_text(std::span<const Verb> verbs, const std::string& group) {
+  const auto lines = [&] {
+    std::string out;
+    for (const auto& v : verbs) {
+      if (v.name.starts_with(group)) out += fmt::format("  {:<16}{}\n", v.name, v.summary);
+    }
+    return out;
+  };
+  if (!group.empty()) {
+    return fmt::format("usage: egw {} COMMAND ...\n\ncommands:\n{}\n", group, lines()) +
+           "A command's own options and examples: egw " + group +
+           " COMMAND --help\nGlobal options: egw --help\n";
+  }
   std::string out =
       "egw gives pods fixed source addresses (egress IPs) and moves them when a gateway node "
       "fails.\n\n"
       "usage: egw [--config FILE] [--set KEY=VALUE]... [--plugin-dir DIR] [--log-level LEVEL] "
       "COMMAND ...\n\ncommands:\n";
-  for (const auto& v : verbs) out += fmt::format("  {:<16}{}\n", v.name, v.summary);
-  return out + "\noptions, before or after the command:\n" + option_lines(global_options()) +
+  return out + lines() + "\noptions, before or after the command:\n" +
+         option_lines(global_options()) +
          "\nA command's own options and examples: egw COMMAND --help\n"
          "Exit codes: 0 done; 1 refused, not found or not healthy; 2 wrong usage or "
          "configuration.\n";

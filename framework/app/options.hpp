@@ -51,6 +51,7 @@ struct CommandLine {
   const Verb* verb = nullptr;  // null: only help or version was asked for
   Args args;
   bool help = false, version = false;
+  std::string group;  // with help: "plugin" of "egw plugin --help"
 };
 
 // argv without the program's name. Errors carry a hint (exit code 2). env_*: EGW_CONFIG and
@@ -60,7 +61,8 @@ struct CommandLine {
                                                      const std::string& env_config,
                                                      const std::string& env_plugin_dir);
 
-[[nodiscard]] std::string help_text(std::span<const Verb> verbs);
+// All verbs, or those of a group ("plugin").
+[[nodiscard]] std::string help_text(std::span<const Verb> verbs, const std::string& group = "");
 [[nodiscard]] std::string help_text(const Verb& verb);
 
 }  // namespace egw::app

@@ -29,6 +29,25 @@ bool is_problem(const model::Condition& c) {
   return in(kGood) ? !c.status : c.status || c.status.is_unknown();
 }
 
+// A policy without an EIP, or without a node, says so in up to four conditions: one of them is
+// enough.
+bool follows_from_another(const model::Condition& c, const model::Conditions& all) {
+  if (c.type == "Degraded") return false;
+  const auto* degraded = model::find_condition(all, "Degraded");
+  if (degraded != nullptr && degraded->status && degraded->reason == c.reason &&
+      degraded->message.starts_with(c.message)) {
+    return true;
+  }
+  const auto* allocated = model::find_condition(all, "Allocated");
+  return allocated != nullptr && !allocated->status &&
+         (c.reason == "NotAllocated" || c.reason == "NothingToProgram");
+}
+
+std::string message_of(const model::Condition& c) {
+  if (c.reason != "Programming") return c.message;
+  return c.message + ": not every Ready node has programmed it yet (egw get egt -o wide)";
+}
+
 void add_problem(json& status, const std::string& object, std::string_view reason,
                  const std::string& message) {
   status["problems"].push_back({{"object", object}, {"reason", reason}, {"message", message}});
@@ -36,11 +55,11 @@ void add_problem(json& status, const std::string& object, std::string_view reaso
 
 void add_conditions(json& status, const std::string& object, const model::Conditions& conditions) {
   for (const auto& c : conditions) {
-    if (is_problem(c)) {
+    if (is_problem(c) && !follows_from_another(c, conditions)) {
       std::string what = c.type;
       if (!c.reason.empty() && c.reason != c.type) what += fmt::format(" ({})", c.reason);
       if (c.status.is_unknown()) what += " is unknown";
-      add_problem(status, object, what, c.message);
+      add_problem(status, object, what, message_of(c));
     }
   }
 }

@@ -119,6 +119,12 @@ class Applier {
       revision = created->object.revision;
     } else {
       if (auto changed = changed_since(m, *stored)) return tl::unexpected(*std::move(changed));
+      if (stored->document.at("metadata").contains("deletionTimestamp")) {
+        warnings_.push_back(
+            m.label() +
+            ": has been deleted and goes when its finalizers do, whatever is applied "
+            "meanwhile; apply it again then");
+      }
       auto updated = update(m, *stored);
       if (!updated) return updated;
       effect = *updated;

@@ -63,7 +63,7 @@ int run_list(Context& context) {
   const PluginFolder folder(*config);
   const auto plugins = folder.host().list();
   if (plugins.empty()) {
-    context.console.error(fmt::format("{}: holds no plugin; --plugin-dir names another folder",
+    context.console.error(fmt::format("{}: the plugin folder holds no plugin: check --plugin-dir",
                                       config->runtime.plugin_dir.string()));
     return kRefused;
   }

@@ -108,11 +108,11 @@ Result<std::unique_ptr<Datapath>> PluginHost::open_datapath(const std::string& n
                                                             const nlohmann::json& config,
                                                             const std::filesystem::path& state_dir,
                                                             const std::filesystem::path& layouts) {
+  auto prepared = impl_->prepare(PluginKind::kDatapath, name, config);
+  if (!prepared) return tl::unexpected<Error>(std::move(prepared.error()));
   if (auto made = prepare_state_dir(state_dir); !made) {
     return tl::unexpected<Error>(std::move(made.error()));
   }
-  auto prepared = impl_->prepare(PluginKind::kDatapath, name, config);
-  if (!prepared) return tl::unexpected<Error>(std::move(prepared.error()));
   DatapathOpening opening;
   opening.state_dir = state_dir.string();
   opening.delta = (prepared->info.capabilities & EGW_CAP_DELTA) != 0;

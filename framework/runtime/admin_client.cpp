@@ -75,6 +75,12 @@ Result<std::string> admin_call(const std::filesystem::path& socket, const std::s
   ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
   ::setsockopt(fd.get(), SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
   if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+    if (errno == EACCES || errno == EPERM) {
+      return fail(Errc::kDenied, where,
+                  "the socket is for the user that egw runs as: call this as that user (root, as a "
+                  "rule)",
+                  errno);
+    }
     return fail(Errc::kUnavailable, where,
                 "nothing answers there: is egw running on this machine with this state folder?",
                 errno);

@@ -220,12 +220,11 @@ int run_agent(const RuntimeConfig& config) {
   Process process(config, "agent");
   if (auto made = make_state_dir(config.state_dir); !made) return process.refuse(made.error());
   FolderLock lock;
-  if (!lock.take(config.state_dir / "agent.lock")) {
+  if (auto taken = lock.take(config.state_dir / "agent.lock"); !taken) {
+    if (taken.error().code != Errc::kConflict) return process.refuse(taken.error());
     return process.refuse(
         Error{Errc::kUnavailable, config.state_dir.string(),
-              "another agent runs with this state folder (or it is not writable): "
-              "stop that one or set another folder",
-              0});
+              "another agent runs with this state folder: stop that one or set another folder", 0});
   }
   host::PluginHost plugins(config.plugin_dir, process.executor(), process.plugin_log());
   auto store = process.open_store(plugins);

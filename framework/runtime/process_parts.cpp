@@ -39,15 +39,20 @@ FolderLock::~FolderLock() {
   if (fd_ >= 0) ::close(fd_);
 }
 
-bool FolderLock::take(const fs::path& file) {
+Result<void> FolderLock::take(const fs::path& file) {
   const int fd = ::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-  if (fd < 0) return false;
+  if (fd < 0) {
+    return fail(Errc::kUnavailable, file.string(),
+                "the lock cannot be opened: run this as the user that the state folder belongs to "
+                "(root, as a rule), or see that its file system can be written",
+                errno);
+  }
   if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
     ::close(fd);
-    return false;
+    return fail(Errc::kConflict, file.string(), "another process holds the lock");
   }
   fd_ = fd;
-  return true;
+  return {};
 }
 
 Result<void> NamespaceLock::take(const std::string& name, Logger& log) {

@@ -37,7 +37,8 @@ class FolderLock {
   ~FolderLock();
   FolderLock(const FolderLock&) = delete;
   FolderLock& operator=(const FolderLock&) = delete;
-  [[nodiscard]] bool take(const std::filesystem::path& file);
+  // kConflict: another process holds it. Anything else: the file cannot be opened.
+  [[nodiscard]] Result<void> take(const std::filesystem::path& file);
 
  private:
   int fd_ = -1;

@@ -125,6 +125,7 @@ sdk::Status Database::failed(const SqlError& error) {
 
 void Database::open_file(SteadyTime deadline) {
   if (make_ == Make::kNever && !identify(path_)) {
+    if (errno == EACCES) throw Failure(Code::kInvalid, words::hidden(), path_, errno);
     throw Failure(Code::kUnavailable, opened_ ? words::missing() : words::none(), path_);
   }
   open_folder();

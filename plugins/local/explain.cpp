@@ -88,6 +88,11 @@ std::string none() {
          "plugins.stateStore.config.path, too";
 }
 
+std::string hidden() {
+  return "the database's folder is for the user that egw runs as: call this as that user (root, as "
+         "a rule)";
+}
+
 std::string missing_in_use() {
   return "the database is missing or empty although egw processes of this machine have it open: it "
          "was removed while in use. Put it back, or stop every egw process before you start with "

@@ -20,6 +20,7 @@ namespace words {
 [[nodiscard]] std::string replaced();
 [[nodiscard]] std::string missing();
 [[nodiscard]] std::string none();
+[[nodiscard]] std::string hidden();
 [[nodiscard]] std::string missing_in_use();
 [[nodiscard]] std::string damaged(const std::string& finding);
 [[nodiscard]] std::string foreign();

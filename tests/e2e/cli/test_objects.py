@@ -180,6 +180,8 @@ def test_finalizers_of_others(store):
     store.run("delete", "egw", "egw")
     left = store.json("get", "egw", "egw")["metadata"]
     assert left["deletionTimestamp"] and "example.org/x" in left["finalizers"]
+    again = store.run("apply", "-f", "-", stdin=json.dumps(gateway()))
+    assert again.returncode == 0 and "egw: has been deleted and goes when its finalizers do" in again.stderr, again.stderr
     held["metadata"]["finalizers"] = []
     store.apply(held)
     assert store.run("get", "egw", "egw").returncode == 1, "it has gone"

@@ -42,7 +42,8 @@ def test_usage():
 
 
 def test_help_and_version():
-    for args in (["--help"], ["get", "--help"], ["plugin", "inspect", "-h"]):
+    for args in (["--help"], ["get", "--help"], ["plugin", "inspect", "-h"], ["help"], ["help", "apply"],
+                 ["plugin", "--help"], ["vip", "-h"], ["help", "vip"]):
         done = run(*args)
         assert done.returncode == 0 and "usage: egw" in done.stdout and done.stderr == ""
     for args in (["--version"], ["version"]):
@@ -146,6 +147,31 @@ def test_verbs_that_look_make_no_store(store):
         refused(done, 1, store.path)
         assert "there is no database: the file does not exist" in done.stderr and not os.path.exists(store.path), words
     assert store.run("apply", "-f", "-", stdin=manifest).returncode == 0 and os.path.exists(store.path)
+
+
+def run_without_rights(folder, *args):
+    """As a user from whom `folder` is closed: its owner is another one, and root's override is taken away."""
+    os.chown(folder, 65534, 65534)
+    os.chmod(folder, 0o700)
+    return subprocess.run(["setpriv", "--bounding-set", "-dac_override,-dac_read_search", *args],
+                          capture_output=True, text=True, timeout=60, check=False, env=environment())
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: a folder of another user's is made")
+def test_a_closed_folder_is_not_called_missing_or_busy(store):
+    store.apply(gateway())
+    for words, code in ((["get", "egw"], 2), (["status"], 2), (["purge"], 1), (["status", "--local"], 1)):
+        done = run_without_rights(store.folder, *store.args(*words))
+        refused(done, code, store.folder, "(Permission denied)", "root")
+        for untrue in ("does not exist", "an agent runs", "nothing answers"):
+            assert untrue not in done.stderr, done.stderr
+    done = run_without_rights(store.folder, *store.args("agent"))
+    assert done.returncode == 1 and "Permission denied" in done.stderr and "another agent" not in done.stderr, done.stderr
+
+
+def test_a_missing_plugin_leaves_no_folder(store):
+    assert store.run("--set", "plugins.datapath.name=typo", "agent").returncode == 2
+    assert not [name for name in os.listdir(store.folder) if "typo" in name]
 
 
 def test_store_where_no_file_can_be_made(store):

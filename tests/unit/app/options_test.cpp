@@ -11,6 +11,7 @@ namespace {
 
 using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::Not;
 
 Result<CommandLine> parse(const std::vector<std::string>& argv, const std::string& env_config = "",
                           const std::string& env_dir = "") {
@@ -79,7 +80,7 @@ TEST(Options, VerbsOfTwoWords) {
   EXPECT_EQ(parse({"plugin", "list"})->verb->name, "plugin list");
   EXPECT_EQ(parse({"plugin", "inspect", "netlink"})->args.positional[0], "netlink");
   EXPECT_EQ(refusal({"plugin"}),
-            "egw plugin: expected one of list, inspect, check after it; see: egw --help");
+            "egw plugin: expected one of list, inspect, check after it; see: egw plugin --help");
 }
 
 TEST(Options, NodeNameAndStateDirReachTheConfiguration) {
@@ -113,6 +114,26 @@ TEST(Options, HelpAndVersionNeedNothingElse) {
   EXPECT_TRUE(parse({"-h"})->help);
   EXPECT_TRUE(parse({"get", "--help"})->help) << "although its argument is missing";
   EXPECT_TRUE(parse({"--version"})->version);
+}
+
+TEST(Options, HelpAsACommandAndOfAGroup) {
+  EXPECT_TRUE(parse({"help"})->help);
+  const auto get = parse({"help", "get"});
+  ASSERT_TRUE(get) << get.error().to_string();
+  EXPECT_TRUE(get->help);
+  EXPECT_EQ(get->verb->name, "get");
+  EXPECT_EQ(parse({"get", "egw", "help"})->verb->name, "get") << "an object may be called so";
+  EXPECT_FALSE(parse({"get", "egw", "help"})->help);
+  for (const std::vector<std::string>& words :
+       {std::vector<std::string>{"plugin", "--help"}, {"help", "plugin"}, {"plugin", "x", "-h"}}) {
+    const auto group = parse(words);
+    ASSERT_TRUE(group) << group.error().to_string();
+    EXPECT_TRUE(group->help);
+    EXPECT_EQ(group->group, "plugin");
+  }
+  const std::string text = help_text(all_verbs(), "plugin");
+  EXPECT_THAT(text, HasSubstr("plugin inspect"));
+  EXPECT_THAT(text, Not(HasSubstr("apply")));
 }
 
 TEST(Options, EveryVerbHasHelpThatNamesItsOptions) {

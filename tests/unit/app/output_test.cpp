@@ -433,5 +433,33 @@ TEST(Status, NamesEveryProblem) {
   EXPECT_EQ(problems_of(in), json::array({unplaced}));
 }
 
+TEST(Status, SaysOnceThatAPolicyHasNoEip) {
+  StatusInput in = healthy();
+  model::EgressPolicy policy;
+  policy.meta.name = "p";
+  policy.meta.ns = "a";
+  policy.status.conditions = {
+      {"Degraded", true, "NoFreeEip", "every EIP is held; its packets are dropped", 0},
+      {"Allocated", false, "NoFreeEip", "every EIP is held", 0},
+      {"Placed", false, "NotAllocated", "it has no EIP: see Allocated", 0},
+      {"Realised", false, "NothingToProgram", "it has no EIP: see Allocated", 0}};
+  in.policies.push_back(policy);
+  ASSERT_EQ(problems_of(in).size(), 1U) << problems_of(in).dump(1);
+  EXPECT_EQ(problems_of(in)[0]["reason"], "Degraded (NoFreeEip)");
+
+  in.policies[0].status.conditions[0].status = false;  // the leader has not judged that yet
+  ASSERT_EQ(problems_of(in).size(), 1U) << problems_of(in).dump(1);
+  EXPECT_EQ(problems_of(in)[0]["reason"], "Allocated (NoFreeEip)");
+
+  // Another fault than the one that makes it Degraded is told.
+  in.policies[0].status.conditions = {
+      {"Degraded", true, "NoReadyNode", "no node is Ready; its packets are dropped", 0},
+      {"Placed", false, "OwnerNotReady", "n2 is not Ready", 0},
+      {"Realised", false, "Programming", "generation 4", 0}};
+  ASSERT_EQ(problems_of(in).size(), 3U) << problems_of(in).dump(1);
+  EXPECT_EQ(problems_of(in)[2]["message"],
+            "generation 4: not every Ready node has programmed it yet (egw get egt -o wide)");
+}
+
 }  // namespace
 }  // namespace egw::app
