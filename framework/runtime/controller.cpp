@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <deque>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -13,6 +12,7 @@
 #include "egw/runtime/dispute.hpp"
 #include "egw/runtime/events.hpp"
 #include "egw/runtime/leader_gate.hpp"
+#include "egw/runtime/plan_teller.hpp"
 #include "egw/runtime/plan_writer.hpp"
 #include "egw/runtime/plugin_health.hpp"
 #include "egw/runtime/slice_keeper.hpp"
@@ -27,16 +27,8 @@ using model::Kind;
 
 namespace {
 
-constexpr std::size_t kMovesKept = 100;
 constexpr int kRoundsToSettle = 20;  // plans in a row that write something
 constexpr std::int64_t kUnsettledMs = 1000;
-constexpr std::int64_t kNoticeGapMs = 60'000;  // the same words about the same object again
-
-struct PastMove {
-  std::int64_t wall_ms = 0;
-  core::Move move;
-  std::int64_t took_ms = 0;  // from the decision to the stored status
-};
 
 // That nobody leads is an election's word to those who do not stand in it.
 asio::awaitable<Result<void>> election_health(host::LeaderElection& election) {
@@ -71,6 +63,7 @@ struct Controller::Impl {
         gate(the_executor, clock, log, election, [this] { on_gate(); }),
         writer(clock, log, metrics, sync, store),
         events(the_executor, clock, log, metrics, store, "egw-controller", options.identity),
+        teller(log, metrics, events, clock, sync.world()),
         dispute(clock, log, events, sync, store, options.identity),
         health(the_executor, clock, log, metrics, options.settings.tunnel_update_period.count(),
                [] {}),
@@ -91,6 +84,7 @@ struct Controller::Impl {
   LeaderGate gate;
   PlanWriter writer;
   EventRecorder events;
+  PlanTeller teller;
   Dispute dispute;
   PluginHealth health;
   SliceKeeper slices;
@@ -106,8 +100,6 @@ struct Controller::Impl {
   int rounds = 0;
   bool heartbeats = false;  // arrived since the last observe()
   bool stopping = false;
-  std::deque<PastMove> moves;  // newest first
-  std::map<std::string, std::int64_t> noticed;
   std::map<std::string, WritePace> paces;  // by gateway
   int loops = 0;                           // beside this one
 
@@ -125,11 +117,6 @@ struct Controller::Impl {
   asio::awaitable<void> round();
   void finish(BatchEnd end, std::int64_t wake_ms, std::size_t writes);
   void hold_gateways();
-  void tell(const core::Plan& plan, const WriteTarget& target);
-  void tell_moves(const core::Plan& plan, const std::string& gateway);
-  void tell_rest(const core::Plan& plan, const std::set<WriteTarget>& targets);
-  void say(const core::Notice& notice);
-  [[nodiscard]] std::string uid_of(Kind kind, const model::Key& key) const;
   void count_tunnels();
   static asio::awaitable<void> run(std::shared_ptr<Impl> self);
   static asio::awaitable<void> beside(std::shared_ptr<Impl> self, asio::awaitable<void> loop);
@@ -311,13 +298,13 @@ asio::awaitable<void> Controller::Impl::round() {
 
   std::set<WriteTarget> targets;
   for (const auto& write : plan.writes) targets.insert(target_of(write));
-  tell_rest(plan, targets);
+  teller.tell_rest(plan, targets);
   const std::uint64_t term = input.term;
   std::function<bool()> may_go_on = [this, term] { return in_charge() && input.term == term; };
   PlanWriter::Written written = [this, &plan](const core::Write& write, std::int64_t took_ms) {
     const auto* gateway = std::get_if<core::WriteGateway>(&write);
     if (gateway != nullptr) paces[gateway->gateway.meta.name].made(clock.steady_ms(), took_ms);
-    tell(plan, target_of(write));
+    teller.tell_made(plan, target_of(write), input.now_ms);
   };
   events.busy(true);
   slices.busy(true);
@@ -364,116 +351,6 @@ void Controller::Impl::finish(BatchEnd end, std::int64_t wake_ms, std::size_t wr
   }
 }
 
-// Empty when it is not there any more.
-std::string Controller::Impl::uid_of(Kind kind, const model::Key& key) const {
-  const auto find = [](const auto& objects, const auto& name) {
-    const auto found = objects.find(name);
-    return found == objects.end() ? std::string() : found->second.meta.uid;
-  };
-  const model::World& world = sync.world();
-  switch (kind) {
-    case Kind::kEgressGateway:
-      return find(world.gateways, key.name);
-    case Kind::kEgressPolicy:
-    case Kind::kEgressClusterPolicy:
-      return find(world.policies, key);
-    case Kind::kEgressTunnel:
-      return find(world.tunnels, key.name);
-    case Kind::kEgressClusterInfo:
-      return find(world.cluster_infos, key.name);
-    case Kind::kNode:
-      return find(world.nodes, key.name);
-    default:
-      return {};
-  }
-}
-
-void Controller::Impl::say(const core::Notice& notice) {
-  const auto level =
-      notice.level == core::Notice::Level::kWarning ? LogLevel::kWarn : LogLevel::kInfo;
-  const char* key = notice.kind == Kind::kEgressTunnel ? "node" : "object";
-  log.log(level, notice.message,
-          {{"reason", notice.reason},
-           {"kind", model::info(notice.kind).kind},
-           {key, notice.key.to_string()}});
-  metrics.notice(notice.reason);
-  if (notice.reason == "EipMoved") return;  // tell_moves
-  events.record({notice.kind,
-                 notice.key,
-                 level == LogLevel::kWarn,
-                 "Plan",
-                 notice.reason,
-                 notice.message,
-                 {},
-                 uid_of(notice.kind, notice.key)});
-}
-
-// A write has been made: now its notices and moves are true.
-void Controller::Impl::tell(const core::Plan& plan, const WriteTarget& target) {
-  for (const auto& notice : plan.notices) {
-    if (notice.kind == target.kind && notice.key == target.key) say(notice);
-  }
-  if (target.kind == Kind::kEgressGateway) tell_moves(plan, target.key.name);
-}
-
-void Controller::Impl::tell_moves(const core::Plan& plan, const std::string& gateway) {
-  const std::int64_t took_ms = clock.steady_ms() - input.now_ms;
-  struct Way {
-    std::vector<std::string> eips;
-    const core::Move* move = nullptr;
-    std::int64_t unserved_ms = 0;  // the longest
-  };
-  std::map<std::string, Way> ways;
-  for (const auto& move : plan.moves) {
-    if (move.gateway != gateway) continue;
-    moves.push_front({clock.wall_ms(), move, took_ms});
-    if (moves.size() > kMovesKept) moves.pop_back();
-    if (move.to.empty()) continue;  // EipUnplaced has said it
-    Way& way = ways[move.from + "\n" + move.to + "\n" + move.why];
-    way.eips.push_back(move.eip);
-    way.unserved_ms = std::max(way.unserved_ms, move.unserved_ms);
-    way.move = &move;
-    log.info("EIP moved", {{"gateway", move.gateway},
-                           {"eip", move.eip},
-                           {"from", move.from},
-                           {"to", move.to},
-                           {"why", move.why},
-                           {"unservedMs", std::to_string(move.unserved_ms)}});
-    metrics.moved(move.why);
-  }
-  for (const auto& [key, way] : ways) {
-    const core::Move& move = *way.move;
-    std::string detail = "(" + std::to_string(took_ms) + " ms to store it";
-    if (move.planned) {
-      detail += ", handed over";
-    } else if (move.silent_ms >= 0) {
-      detail +=
-          ", " + std::to_string(move.silent_ms) + " ms after " + move.from + " was heard last";
-    }
-    if (way.unserved_ms > 0) detail += ", unserved for " + std::to_string(way.unserved_ms) + " ms";
-    events.record(
-        {Kind::kEgressGateway,
-         {"", gateway},
-         false,
-         "Move",
-         "EipMoved",
-         core::some_of(way.eips) + " moved from " + move.from + " to " + move.to + ": " + move.why,
-         detail + ")",
-         uid_of(Kind::kEgressGateway, {"", gateway})});
-  }
-}
-
-// Notices without a write of their own come with every plan: told once a minute.
-void Controller::Impl::tell_rest(const core::Plan& plan, const std::set<WriteTarget>& targets) {
-  const std::int64_t now = clock.steady_ms();
-  std::erase_if(noticed, [&](const auto& entry) { return now - entry.second >= kNoticeGapMs; });
-  for (const auto& notice : plan.notices) {
-    if (targets.contains(WriteTarget{notice.kind, notice.key})) continue;
-    const std::string words = notice.reason + '\n' + notice.key.to_string() + '\n' + notice.message;
-    if (noticed.emplace(words, now).second) say(notice);
-  }
-}
-
 void Controller::Impl::count_tunnels() {
   std::map<std::string, std::size_t> by_phase;
   for (const auto phase :
@@ -515,20 +392,6 @@ bool Controller::leading() const { return impl_->in_charge(); }
 
 nlohmann::json Controller::state() const {
   const Impl& in = *impl_;
-  nlohmann::json moves = nlohmann::json::array();
-  for (const auto& past : in.moves) {
-    moves.push_back({{"time", model::format_micro_time(past.wall_ms)},
-                     {"gateway", past.move.gateway},
-                     {"eip", past.move.eip},
-                     {"from", past.move.from},
-                     {"to", past.move.to},
-                     {"why", past.move.why},
-                     {"epoch", past.move.epoch},
-                     {"planned", past.move.planned},
-                     {"silentMs", past.move.silent_ms},
-                     {"unservedMs", past.move.unserved_ms},
-                     {"tookMs", past.took_ms}});
-  }
   return {{"role", "controller"},
           {"identity", in.options.identity},
           {"leading", in.in_charge()},
@@ -538,7 +401,7 @@ nlohmann::json Controller::state() const {
           {"revision", in.sync.world().revision},
           {"store", {{"connected", in.sync.connected()}, {"trouble", in.sync.trouble()}}},
           {"plugins", in.health.state()},
-          {"moves", std::move(moves)}};
+          {"moves", in.teller.moves()}};
 }
 
 }  // namespace egw::runtime
