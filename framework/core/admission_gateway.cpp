@@ -127,7 +127,9 @@ void review_counts(Review& review, const PoolSide& v4, const PoolSide& v6) {
   if (as_stored(v4) && as_stored(v6)) return;
   if (v4.pool.empty() || v6.pool.empty() || v4.pool.count() == v6.pool.count()) return;
   review.deny("spec.ippools",
-              fmt::format("{} IPv4 and {} IPv6 addresses; EIPs come in pairs: want as many of each",
+              fmt::format("{} IPv4 and {} IPv6 addresses; EIPs come in pairs: want as many of each "
+                          "(an IPv4 prefix counts without its first and last address, a range "
+                          "whole)",
                           v4.pool.count(), v6.pool.count()));
 }
 
