@@ -6,7 +6,7 @@ import signal
 import sys
 
 from lab import folder, quickstart
-from lab.cluster import STORES, Cluster
+from lab.cluster import ROOT, STORES, Cluster
 from lab.process import undisturbed
 
 
@@ -27,16 +27,17 @@ def up(args):
     try:
         cluster.up()
         for i, node in enumerate(cluster.nodes):
-            cluster.add_pod(f"pod{i + 1}", node, {"app": "demo"})
+            cluster.add_pod(f"pod{i + 1}", node, {"app": "shop"})
     except BaseException:
         with undisturbed():
             cluster.down()
         raise
     print(f"cluster {cluster.name}: nodes {' '.join(cluster.nodes)}, gateways {' '.join(cluster.gateways)}, "
-          f"one pod labelled app=demo on each node")
+          f"one pod labelled app=shop on each node")
     if args.store == "kube":
         print(f"  kubectl {cluster.store.kubectl} get egt -w")
     print(f"  verbs   {' '.join(cluster.store.verb('get', 'egt'))}")
+    print(f"  EIPs    {' '.join(cluster.store.verb('apply', '-f', os.path.join(ROOT, 'config', 'manifests')))}")
     print(f"  a pod   nsenter --net=/run/netns/{cluster.ns('pod1')} {cluster.bin}/egw-probe once --to 10.6.0.100")
     print(f"  logs    {cluster.dir}/*.log")
     print(f"  end     lab/down {cluster.name}")
@@ -80,7 +81,7 @@ def store_option(parser):
 def main():
     parser = argparse.ArgumentParser(prog="lab")
     verbs = parser.add_subparsers(dest="verb", required=True)
-    p = verbs.add_parser("up", help="start a cluster")
+    p = verbs.add_parser("up", prog="lab/up", description="Start a cluster that stays until lab/down.")
     p.add_argument("--name", default="lab", help="lab (default); a number is added when the name is taken")
     p.add_argument("--nodes", type=int, default=3, choices=range(1, 10), metavar="1..9")
     p.add_argument("--gateways", type=int, default=2, choices=range(0, 10), metavar="0..9", help="of the nodes, the last ones")
@@ -89,20 +90,22 @@ def main():
                    help="EVICTION/MONITOR/UPDATE in seconds (default 3/1/1)")
     store_option(p)
     p.set_defaults(run=up)
-    p = verbs.add_parser("down", help="remove clusters and all that they left")
-    p.add_argument("names", nargs="*")
-    p.add_argument("--all", action="store_true")
+    p = verbs.add_parser("down", prog="lab/down", description="Remove clusters and all that they left.")
+    p.add_argument("names", nargs="*", metavar="NAME", help="the clusters' names (default: lab)")
+    p.add_argument("--all", action="store_true", help="every cluster of this machine")
     p.set_defaults(run=down)
-    p = verbs.add_parser("cut", help="cut a node from the store, from the network, or from both")
-    p.add_argument("node")
-    p.add_argument("--cluster", default="lab")
-    p.add_argument("--store", action="store_true")
-    p.add_argument("--uplink", action="store_true")
-    p.add_argument("--both", action="store_true")
-    p.add_argument("--restore", action="store_true")
+    p = verbs.add_parser("cut", prog="lab/cut", description="Cut a node from the store, from the network, or from both.")
+    p.add_argument("node", metavar="NODE", help="n1, n2, ...")
+    p.add_argument("--cluster", default="lab", metavar="NAME", help="lab (default)")
+    p.add_argument("--store", action="store_true", help="its agent cannot reach the state store")
+    p.add_argument("--uplink", action="store_true", help="its uplink has no carrier")
+    p.add_argument("--both", action="store_true", help="--store and --uplink")
+    p.add_argument("--restore", action="store_true", help="mend what was cut")
     p.set_defaults(run=cut)
-    p = verbs.add_parser("quickstart", help="the whole story, with proof")
-    p.add_argument("--timeouts", type=timeouts, default=(1, 1, 3))
+    p = verbs.add_parser("quickstart", prog="lab/quickstart",
+                         description="Show the whole story with real packets; exit code 0 only if all of it happened.")
+    p.add_argument("--timeouts", type=timeouts, default=(1, 1, 3),
+                   help="EVICTION/MONITOR/UPDATE in seconds (default 3/1/1)")
     p.add_argument("--keep", action="store_true", help="leave the cluster running")
     store_option(p)
     p.set_defaults(run=quickstart.main)

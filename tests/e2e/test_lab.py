@@ -179,3 +179,30 @@ def test_without_root_one_sentence_says_so(verb):
                           user=65534, group=65534, extra_groups=[])
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr == f"lab/{verb}: network namespaces need root: run it as root\n"
+
+
+@pytest.mark.parametrize("verb", ["up", "down", "cut", "quickstart"])
+def test_help_builds_nothing_and_needs_no_root(verb):
+    done = subprocess.run([os.path.join(ROOT, "lab", verb), "--help"], capture_output=True, text=True, check=False,
+                          user=65534, group=65534, extra_groups=[])
+    assert done.returncode == 0 and done.stdout.startswith(f"usage: lab/{verb} "), done.stderr
+    assert "building" not in done.stdout + done.stderr
+
+
+def test_what_up_proposes_works():
+    """The lines that it prints, as they stand there: objects of the samples, and a pod that leaves with their EIP."""
+    done = run("up", "--name", "e2etry", "--nodes", "2", "--gateways", "1", "--controllers", "1")
+    try:
+        assert done.returncode == 0, done.stderr
+        proposed = dict(line.split(maxsplit=1) for line in done.stdout.replace("a pod", "pod").splitlines()[1:])
+        subprocess.run(proposed["verbs"], shell=True, check=True, timeout=60)
+        before = subprocess.run(proposed["pod"], shell=True, check=True, capture_output=True, text=True, timeout=60).stdout
+        assert before == "10.244.1.10\n"
+        subprocess.run(proposed["EIPs"], shell=True, check=True, timeout=60)
+        until = time.monotonic() + 10
+        while (seen := subprocess.run(proposed["pod"], shell=True, check=False, capture_output=True, text=True,
+                                      timeout=60).stdout) != "10.6.1.56\n":
+            assert time.monotonic() < until, seen
+    finally:
+        run("down", "e2etry")
+    assert left("e2etry") == ([], False)
