@@ -208,6 +208,23 @@ def write_junit(path, document):
     ElementTree.ElementTree(root).write(path)
 
 
+def print_cases(cases):
+    for c in cases:
+        print(f"{c.id}  ({len(c.variants())})  {c.sentence}")
+
+
+def told(tell, *args):
+    """Whether the output has taken what tell() prints: its reader may have gone, its disk be full."""
+    try:
+        tell(*args)
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is still buffered
+        print(f"egw plugin check: standard output: cannot be written ({error.strerror})", file=sys.stderr)
+        return False
+    return True
+
+
 def main():
     args = arguments()
     # rig.py, which the cases import, reads these.
@@ -218,9 +235,7 @@ def main():
     load_cases()
     cases = chosen(args.only, args.without, args.pair)
     if args.list:
-        for c in cases:
-            print(f"{c.id}  ({len(c.variants())})  {c.sentence}")
-        return 0
+        return 0 if told(print_cases, cases) else 1
     # From here on the file says that there is no result, until there is one.
     write_json(args.json, no_result("the run has not come to its end"))
     require_host()
@@ -243,11 +258,11 @@ def main():
         runner.sweep(known)
     excuse(results, read_shortfalls(args.shortfalls, plugins))
     document = report(cases, results, plugins)
-    print_table(document, time.monotonic() - begin)
     write_json(args.json, document)
     if args.junitxml:
         write_junit(args.junitxml, document)
-    return 1 if document["failed"] else 0
+    complete = told(print_table, document, time.monotonic() - begin)
+    return 1 if document["failed"] or not complete else 0
 
 
 if __name__ == "__main__":

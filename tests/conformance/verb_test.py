@@ -113,6 +113,16 @@ def test_wrong_words(tmp_path):
     refused(check("--config", str(config), "plugin", "check", "netlink"), "plugins")
 
 
+def test_an_output_that_takes_nothing():
+    env = {k: v for k, v in os.environ.items() if not k.startswith("EGW_")}
+    for words in (["--list"], ["--only", "abi-full"]):
+        with open("/dev/full", "w", encoding="ascii") as full:
+            done = subprocess.run([os.path.join(BUILD, "bin", "egw"), "plugin", "check", EXAMPLE, *words], stdout=full,
+                                  stderr=subprocess.PIPE, text=True, check=False, timeout=200, env=env)
+        assert done.returncode == 1, done.stderr
+        assert "standard output: cannot be written (No space left on device)" in done.stderr and "Traceback" not in done.stderr
+
+
 def test_options_that_say_nothing():
     for jobs in ("0", "-3", "x", "", "99999999999"):
         refused(check("plugin", "check", "netlink", "--jobs", jobs), "--jobs", "number", "plugin check --help")
