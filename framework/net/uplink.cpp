@@ -137,22 +137,6 @@ UplinkState look(const Interfaces& interfaces, const std::string& method,
 
 }  // namespace
 
-Result<UplinkState> find_uplink(const std::string& method) {
-  if (auto checked = check_method(method); !checked) return tl::unexpected(checked.error());
-  auto interfaces = Interfaces::open();
-  if (!interfaces) return tl::unexpected(interfaces.error());
-  auto state = look(**interfaces, method, {});
-  if (state.present) return state;
-  if (method == kByDefaultRoute) {
-    return fail(Errc::kNotFound, "tunnelDetectMethod",
-                "this node has no default route; add one or set feature.tunnelDetectMethod to "
-                "interface=NAME");
-  }
-  return fail(Errc::kNotFound, "tunnelDetectMethod",
-              "this node has no interface " + state.name +
-                  "; name one that is there in feature.tunnelDetectMethod");
-}
-
 struct UplinkWatch::Impl {
   std::string method;
   std::function<void(const UplinkState&)> on_change;

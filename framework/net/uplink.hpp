@@ -24,13 +24,10 @@ struct UplinkState {
   friend bool operator==(const UplinkState&, const UplinkState&) = default;
 };
 
-// method: "defaultRouteInterface" or "interface=NAME".
-[[nodiscard]] Result<UplinkState> find_uplink(const std::string& method);
-
 class UplinkWatch {
  public:
-  // on_change: on the watch's own thread, at once for carrier loss, with the new state; also once
-  // at start.
+  // method: "defaultRouteInterface" or "interface=NAME". on_change: on the watch's own thread, at
+  // once for carrier loss, with the new state; also once at start.
   static Result<std::unique_ptr<UplinkWatch>> start(
       std::string method, std::function<void(const UplinkState&)> on_change);
   ~UplinkWatch();

@@ -43,7 +43,7 @@ struct AgentPorts {
   host::StateStore& store;
   host::Datapath& datapath;
   AnnouncerPort& announcer;
-  // Follow the uplink found by `method` (net::find_uplink) from now on, with Agent::on_uplink;
+  // Follow the uplink found by `method` (net::UplinkWatch) from now on, with Agent::on_uplink;
   // called again when the method changes.
   std::function<void(const std::string& method)> watch_uplink;
   // The kernel has been programmed for the first time since the start.

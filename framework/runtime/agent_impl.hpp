@@ -74,6 +74,7 @@ struct Agent::Impl {
   [[nodiscard]] AgentView view();
   [[nodiscard]] model::Address underlay() const;
   [[nodiscard]] model::Address underlay_of(const net::UplinkState& state) const;
+  [[nodiscard]] std::string why_lost(const net::UplinkState& state) const;
   [[nodiscard]] bool owns_anything() const;
   [[nodiscard]] const model::EgressTunnel* own_tunnel() const;
   [[nodiscard]] const model::Condition* nobody_takes_over() const;

@@ -29,6 +29,13 @@ void Agent::Impl::choose_uplink() {
   ports.watch_uplink(method);
 }
 
+std::string Agent::Impl::why_lost(const net::UplinkState& state) const {
+  if (uplink_without_address) return "it has no address of the tunnel's underlay";
+  if (!state.name.empty()) return "gone, down or no carrier";
+  return "none was found by tunnelDetectMethod " + uplink_method +
+         ": check the default route or name the interface";
+}
+
 void Agent::Impl::on_uplink(const net::UplinkState& state) {
   const bool has_address = static_cast<bool>(underlay_of(state));
   const bool works = state.present && state.carrier && has_address;
@@ -41,10 +48,7 @@ void Agent::Impl::on_uplink(const net::UplinkState& state) {
     if (works) {
       log.info("uplink works", {{"interface", state.name}});
     } else {
-      log.warn("uplink lost", {{"interface", state.name},
-                               {"reason", uplink_without_address ? "it has no address of the "
-                                                                   "tunnel's underlay"
-                                                                 : "gone, down or no carrier"}});
+      log.warn("uplink lost", {{"interface", state.name}, {"reason", why_lost(state)}});
     }
   }
   // An interface that goes away keeps its last addresses here: the kernel's state stays valid for

@@ -208,6 +208,41 @@ asio::awaitable<void> serve_node(Agent& agent, asio::io_context& loop) {
   loop.stop();
 }
 
+Result<void> take_state_dir(const RuntimeConfig& config, FolderLock& lock) {
+  if (auto made = make_state_dir(config.state_dir); !made) return made;
+  auto taken = lock.take(config.state_dir / "agent.lock");
+  if (taken || taken.error().code != Errc::kConflict) return taken;
+  return fail(Errc::kUnavailable, config.state_dir.string(),
+              "another agent runs with this state folder: stop that one or set another folder");
+}
+
+AgentOptions options_of(const RuntimeConfig& config) {
+  AgentOptions options;
+  options.settings = config.settings;
+  options.node_name = config.node_name;
+  options.identity = agent_identity();
+  options.state_dir = config.state_dir;
+  options.drain_timeout_ms =
+      std::chrono::duration_cast<std::chrono::milliseconds>(config.drain_timeout).count();
+  return options;
+}
+
+// After an uninstall has purged this node. An error while former datapaths have state here.
+Result<void> forget_what_was_programmed(const std::filesystem::path& state_dir) {
+  if (auto lowered = net::lower_boot_drop(); !lowered) return tl::unexpected(lowered.error());
+  std::string left;
+  if (const auto record = read_datapath_record(state_dir)) {
+    for (const auto& former : record->former) left += " " + former.choice.name;
+  }
+  if (left.empty()) {
+    remove_datapath_record(state_dir);
+    return write_store_record(state_dir, {});
+  }
+  return fail(Errc::kUnavailable, "datapaths used before:" + left,
+              "have left their state on this node: put their libraries back and restart the "
+              "agent, or run `egw purge --datapath NAME` with them");
+}
+
 void stop_agent(const RuntimeConfig& config, Process& process, Agent& agent, unsigned times) {
   const bool drain = config.drain_on_stop && times == 1;
   process.watchdog().arm(drain ? config.drain_timeout + kStopTime : kStopTime);
@@ -218,14 +253,8 @@ void stop_agent(const RuntimeConfig& config, Process& process, Agent& agent, uns
 
 int run_agent(const RuntimeConfig& config) {
   Process process(config, "agent");
-  if (auto made = make_state_dir(config.state_dir); !made) return process.refuse(made.error());
   FolderLock lock;
-  if (auto taken = lock.take(config.state_dir / "agent.lock"); !taken) {
-    if (taken.error().code != Errc::kConflict) return process.refuse(taken.error());
-    return process.refuse(
-        Error{Errc::kUnavailable, config.state_dir.string(),
-              "another agent runs with this state folder: stop that one or set another folder", 0});
-  }
+  if (auto taken = take_state_dir(config, lock); !taken) return process.refuse(taken.error());
   host::PluginHost plugins(config.plugin_dir, process.executor(), process.plugin_log());
   auto store = process.open_store(plugins);
   if (!store) return process.refuse(store.error());
@@ -246,13 +275,6 @@ int run_agent(const RuntimeConfig& config) {
   UplinkFollower uplink(process.executor(), process.clock(), process.log());
 
   Metrics metrics("agent", kVersion);
-  AgentOptions options;
-  options.settings = config.settings;
-  options.node_name = config.node_name;
-  options.identity = agent_identity();
-  options.state_dir = config.state_dir;
-  options.drain_timeout_ms =
-      std::chrono::duration_cast<std::chrono::milliseconds>(config.drain_timeout).count();
   const auto pinger = make_pinger(process.executor(), process.clock());
   BootDrop boot_drop(config, process.log());
   AgentPorts ports{**store, datapath.get(), announcer_port,
@@ -266,27 +288,13 @@ int run_agent(const RuntimeConfig& config) {
                    }};
   ports.datapath_in_use = [&datapath] { return datapath.in_use(); };
   ports.pinger = pinger.get();
-  ports.on_purged = [&config]() -> Result<void> {
-    if (auto lowered = net::lower_boot_drop(); !lowered) return tl::unexpected(lowered.error());
-    const auto record = read_datapath_record(config.state_dir);
-    std::string left;
-    if (record) {
-      for (const auto& former : record->former) left += " " + former.choice.name;
-    }
-    if (left.empty()) {
-      remove_datapath_record(config.state_dir);
-      return write_store_record(config.state_dir, {});
-    }
-    return fail(Errc::kUnavailable, "datapaths used before:" + left,
-                "have left their state on this node: put their libraries back and restart the "
-                "agent, or run `egw purge --datapath NAME` with them");
-  };
+  ports.on_purged = [&config] { return forget_what_was_programmed(config.state_dir); };
   if (boot_drop.wanted()) {
     ports.hold_pods = [&boot_drop](const auto& pods, const auto& inside) {
       boot_drop.hold(pods, inside);
     };
   }
-  Agent agent(process.executor(), process.clock(), process.log(), metrics, std::move(options),
+  Agent agent(process.executor(), process.clock(), process.log(), metrics, options_of(config),
               std::move(ports));
   claims_go_to = &agent;
   uplink.to(&agent);

@@ -42,6 +42,14 @@ class UplinkTest : public ::testing::Test {
     watch = std::move(*started);
     ASSERT_TRUE(wait([&] { return states.size() == 1; })) << "told once at start";
   }
+  // What a watch says first.
+  UplinkState find(const std::string& method = "defaultRouteInterface") {
+    watch.reset();
+    states.clear();
+    follow(method);
+    const std::lock_guard guard(lock);
+    return states.empty() ? UplinkState{} : states[0];
+  }
   template <class Condition>
   bool wait(Condition condition, milliseconds limit = milliseconds(3000)) {
     std::unique_lock guard(lock);
@@ -55,17 +63,16 @@ class UplinkTest : public ::testing::Test {
 };
 
 TEST_F(UplinkTest, DefaultRoutesInterfaceWithThePreferredAddresses) {
-  const auto found = find_uplink("defaultRouteInterface");
-  ASSERT_TRUE(found) << found.error().to_string();
-  EXPECT_EQ(found->name, "up0");
-  EXPECT_TRUE(found->present);
-  EXPECT_TRUE(found->carrier);
-  EXPECT_EQ(found->mtu, 1400U);
-  EXPECT_EQ(found->ipv4, ip("10.9.0.1"));
-  EXPECT_EQ(found->ipv6, ip("2001:db8:9::1"));
-  EXPECT_NE(found->mac, model::Mac{});
+  const UplinkState found = find();
+  EXPECT_EQ(found.name, "up0");
+  EXPECT_TRUE(found.present);
+  EXPECT_TRUE(found.carrier);
+  EXPECT_EQ(found.mtu, 1400U);
+  EXPECT_EQ(found.ipv4, ip("10.9.0.1"));
+  EXPECT_EQ(found.ipv6, ip("2001:db8:9::1"));
+  EXPECT_NE(found.mac, model::Mac{});
   sh("ip route replace default via 10.9.0.254 src 10.9.0.2");
-  EXPECT_EQ(find_uplink("defaultRouteInterface")->ipv4, ip("10.9.0.2")) << "as the route says";
+  EXPECT_EQ(find().ipv4, ip("10.9.0.2")) << "as the route says";
 }
 
 TEST_F(UplinkTest, BestMetricWinsAndNamesAreTaken) {
@@ -73,20 +80,24 @@ TEST_F(UplinkTest, BestMetricWinsAndNamesAreTaken) {
      "ip link set afar0 up && ip link set alt0 up && "
      "ip route add default via 10.8.0.254 metric 50 && ip route del default via 10.9.0.254 && "
      "ip route add default via 10.9.0.254 metric 100");
-  EXPECT_EQ(find_uplink("defaultRouteInterface")->name, "alt0");
-  EXPECT_EQ(find_uplink("interface=up0")->ipv4, ip("10.9.0.1"));
+  EXPECT_EQ(find().name, "alt0");
+  EXPECT_EQ(find("interface=up0").ipv4, ip("10.9.0.1"));
 }
 
 TEST_F(UplinkTest, ErrorsNameTheSetting) {
-  for (const auto* method : {"interface=", "eth0", "interface=none0"}) {
-    const auto found = find_uplink(method);
-    ASSERT_FALSE(found) << method;
-    EXPECT_THAT(found.error().to_string(), HasSubstr("tunnelDetectMethod"));
+  for (const auto* method : {"interface=", "eth0", "nonsense"}) {
+    const auto started = UplinkWatch::start(method, [](const auto&) {});
+    ASSERT_FALSE(started) << method;
+    EXPECT_THAT(started.error().to_string(), HasSubstr("tunnelDetectMethod"));
   }
-  EXPECT_FALSE(UplinkWatch::start("nonsense", [](const auto&) {}));
+}
+
+TEST_F(UplinkTest, NoUplinkIsAStateToo) {
+  EXPECT_FALSE(find("interface=none0").present);
+  EXPECT_EQ(find("interface=none0").name, "none0");
   sh("ip route flush default && ip -6 route flush default");
-  EXPECT_THAT(find_uplink("defaultRouteInterface").error().to_string(),
-              HasSubstr("no default route"));
+  EXPECT_FALSE(find().present);
+  EXPECT_EQ(find().name, "");
 }
 
 TEST_F(UplinkTest, CarrierLossIsToldWithin100Milliseconds) {

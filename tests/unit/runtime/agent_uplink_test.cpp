@@ -32,6 +32,16 @@ TEST_F(AgentUplinkTest, CarrierLossIsSaidAtOnceAndMutes) {
   EXPECT_FALSE(rig.announces(kEip)) << "no failback";
 }
 
+TEST_F(AgentUplinkTest, ANodeWithoutAnUplinkSaysHowItWasLookedFor) {
+  start_cluster();
+  testing::internal::CaptureStderr();
+  log.set_level(runtime::LogLevel::kWarn);
+  agents["g1"]->agent->on_uplink({});
+  log.set_level(runtime::LogLevel::kError);
+  EXPECT_THAT(testing::internal::GetCapturedStderr(),
+              testing::HasSubstr("none was found by tunnelDetectMethod defaultRouteInterface"));
+}
+
 // Without an address nothing reaches the node through the tunnel: as bad as a pulled cable.
 TEST_F(AgentUplinkTest, LossOfTheUnderlaysAddressIsSaidAtOnceAndMutes) {
   start_cluster();
