@@ -112,26 +112,26 @@ Result<host::WriteOutcome> Session::write(host::WriteRequest request) {
   return impl_->run(impl_->store->write(std::move(request)));
 }
 
-Result<void> Session::watch(
+Result<WatchEnd> Session::watch(
     std::vector<host::Query> queries,
     std::function<bool(std::size_t index, const host::StoreEvent&)> on_event,
     std::chrono::milliseconds limit) {
   Impl& impl = *impl_;
   std::vector<std::unique_ptr<host::Subscription>> subscriptions;
-  bool ended = false;
-  const auto end = [&] {
-    ended = true;
+  std::optional<WatchEnd> ended;
+  const auto end = [&](WatchEnd why) {
+    if (!ended) ended = why;
     impl.io.stop();
   };
   asio::signal_set signals(impl.io, SIGINT, SIGTERM);
   signals.async_wait([&](boost::system::error_code error, int) {
-    if (!error) end();
+    if (!error) end(WatchEnd::kInterrupted);
   });
   asio::steady_timer timer(impl.io);
   if (limit.count() > 0) {
     timer.expires_after(limit);
     timer.async_wait([&](boost::system::error_code error) {
-      if (!error) end();
+      if (!error) end(WatchEnd::kTimeOver);
     });
   }
   // A file or a terminal cannot be waited for, or never fails: then only the signals end it.
@@ -141,12 +141,12 @@ Result<void> Session::watch(
   if (out.is_open()) {
     out.async_wait(asio::posix::stream_descriptor::wait_error,
                    [&](boost::system::error_code error) {
-                     if (!error) end();
+                     if (!error) end(WatchEnd::kInterrupted);
                    });
   }
   for (std::size_t i = 0; i < queries.size() && !ended; ++i) {
     auto handler = [&on_event, &end, &ended, i](const host::StoreEvent& event) {
-      if (!ended && !on_event(i, event)) end();
+      if (!ended && !on_event(i, event)) end(WatchEnd::kSeen);
     };
     auto subscription = impl.run(impl.store->subscribe(std::move(queries[i]), std::move(handler)));
     if (!subscription) return tl::unexpected(std::move(subscription.error()));
@@ -157,7 +157,7 @@ Result<void> Session::watch(
     impl.io.run();
   }
   subscriptions.clear();
-  return {};
+  return ended.value_or(WatchEnd::kInterrupted);
 }
 
 struct PluginFolder::Impl {

@@ -19,6 +19,13 @@ class PluginHost;
 
 namespace egw::app {
 
+// Why a watch has ended.
+enum class WatchEnd {
+  kSeen,         // on_event had what it wanted
+  kTimeOver,     // the limit
+  kInterrupted,  // SIGINT or SIGTERM, or stdout has no reader any more
+};
+
 class Session {
  public:
   // Opens the configured store. Errors: the plugin or its configuration refused (kInvalid,
@@ -36,9 +43,9 @@ class Session {
   // Follows the queries' objects until on_event returns false, SIGINT or SIGTERM arrives, the
   // reader of stdout goes away, or `limit` has passed (0: no limit). `index` is the query's place
   // in the list.
-  Result<void> watch(std::vector<host::Query> queries,
-                     std::function<bool(std::size_t index, const host::StoreEvent&)> on_event,
-                     std::chrono::milliseconds limit = {});
+  Result<WatchEnd> watch(std::vector<host::Query> queries,
+                         std::function<bool(std::size_t index, const host::StoreEvent&)> on_event,
+                         std::chrono::milliseconds limit = {});
 
  private:
   Session();

@@ -106,8 +106,10 @@ class Nodes {
   std::map<std::string, State> all_;
 };
 
-// Until all have answered, or the request is gone, or the time is over. True: it is not gone.
-Result<bool> wait_for(Context& context, Session& session, Nodes& nodes, milliseconds limit) {
+enum class Waited { kLongEnough, kCancelled, kInterrupted };
+
+// Until all have answered or the time is over, unless the request goes.
+Result<Waited> wait_for(Context& context, Session& session, Nodes& nodes, milliseconds limit) {
   bool cancelled = false;
   std::vector<host::Query> queries{{Kind::kEgressTunnel, "", "", "", ""},
                                    {Kind::kEgressClusterInfo, "", kInfo.name, "", ""}};
@@ -124,11 +126,11 @@ Result<bool> wait_for(Context& context, Session& session, Nodes& nodes, millisec
     }
     return !cancelled && !nodes.all_purged();
   };
-  if (nodes.all_purged()) return true;
-  if (auto ok = session.watch(std::move(queries), on_event, limit); !ok) {
-    return tl::unexpected(std::move(ok.error()));
-  }
-  return !cancelled;
+  if (nodes.all_purged()) return Waited::kLongEnough;
+  const auto end = session.watch(std::move(queries), on_event, limit);
+  if (!end) return tl::unexpected(end.error());
+  if (*end == WatchEnd::kInterrupted) return Waited::kInterrupted;
+  return cancelled ? Waited::kCancelled : Waited::kLongEnough;
 }
 
 // Takes ours off all objects of a kind.
@@ -181,9 +183,15 @@ int uninstall(Context& context, Session& session, milliseconds limit) {
   Nodes nodes(request);
   if (asked) {  // else no controller has ever led here, and no agent has programmed anything
     if (auto ok = nodes.read(session); !ok) return say(context, ok.error());
-    const auto kept = wait_for(context, session, nodes, limit);
-    if (!kept) return say(context, kept.error());
-    if (!*kept) {
+    const auto waited = wait_for(context, session, nodes, limit);
+    if (!waited) return say(context, waited.error());
+    if (*waited == Waited::kInterrupted) {
+      context.console.error(
+          "interrupted: the request stays, agents go on with it, and no finalizer was taken off; "
+          "egw uninstall goes on from here, egw uninstall --cancel takes it back");
+      return finish(context, kRefused);
+    }
+    if (*waited == Waited::kCancelled) {
       context.console.error(
           "the uninstall has been cancelled meanwhile (by `egw uninstall --cancel`, or a "
           "controller "

@@ -27,8 +27,8 @@ struct Request {
 
 struct Place {
   std::string node;
-  std::string pair;  // "10.6.1.56/fd00::55"
-  bool moving = false;
+  std::string pair;         // "10.6.1.56/fd00::55"
+  std::string moving_from;  // while the former owner has not handed over
 };
 
 // Where the EIP is according to the gateway's status.
@@ -37,8 +37,7 @@ std::optional<Place> place_of(const model::EgressGateway& gateway, const std::st
     for (const auto& entry : node.eips) {
       if (entry.ipv4 != eip && entry.ipv6 != eip) continue;
       const bool pair = !entry.ipv4.empty() && !entry.ipv6.empty();
-      return Place{node.name, entry.ipv4 + (pair ? "/" : "") + entry.ipv6,
-                   !entry.moving_from.empty()};
+      return Place{node.name, entry.ipv4 + (pair ? "/" : "") + entry.ipv6, entry.moving_from};
     }
   }
   return std::nullopt;
@@ -71,12 +70,11 @@ std::string refusal(model::World world, const model::Settings& settings, const R
 }
 
 // Follows the gateway until the leader has taken the annotation off and, when it moves, the former
-// owner has handed over. false: not within the limit.
-Result<bool> follow(Session& session, const Request& request, milliseconds limit,
-                    model::EgressGateway& last) {
-  bool answered = false;
+// owner has handed over.
+Result<WatchEnd> follow(Session& session, const Request& request, milliseconds limit,
+                        model::EgressGateway& last) {
   host::Query query{model::Kind::kEgressGateway, "", request.gateway, "", ""};
-  auto watched = session.watch(
+  return session.watch(
       {std::move(query)},
       [&](std::size_t, const host::StoreEvent& event) {
         if (event.type != host::StoreEvent::Type::kUpsert) return true;
@@ -85,12 +83,31 @@ Result<bool> follow(Session& session, const Request& request, milliseconds limit
         last = *std::move(decoded);
         if (last.meta.annotations.contains(std::string(model::kMoveAnnotation))) return true;
         const auto place = place_of(last, request.eip);
-        answered = !place || !place->moving;
-        return !answered;
+        return place && !place->moving_from.empty();
       },
       limit);
-  if (!watched) return tl::unexpected(std::move(watched.error()));
-  return answered;
+}
+
+// The end was not waited for.
+int say_unfinished(Context& context, const Request& request, const model::EgressGateway& last,
+                   WatchEnd end, milliseconds limit) {
+  const bool interrupted = end == WatchEnd::kInterrupted;
+  const auto seconds = limit.count() / 1000;
+  const auto place = place_of(last, request.eip);
+  std::string what;
+  if (!place || last.meta.annotations.contains(std::string(model::kMoveAnnotation))) {
+    what = fmt::format("{}; the request stays (annotation {}): egw status says who leads",
+                       interrupted ? std::string("interrupted")
+                                   : fmt::format("no leader has answered within {} s", seconds),
+                       model::kMoveAnnotation);
+  } else {
+    what = fmt::format("{} is on {} now, but {} had not handed over {}: egw status shows it",
+                       place->pair, place->node, place->moving_from,
+                       interrupted ? std::string("when this was interrupted")
+                                   : fmt::format("after {} s", seconds));
+  }
+  context.console.error(fmt::format("egressgateway \"{}\": {}", request.gateway, what));
+  return kRefused;
 }
 
 int say_refused(Context& context, const Request& request, const std::string& why) {
@@ -115,15 +132,9 @@ int move(Context& context, Session& session, const Request& request, const Place
                               model::kMoveAnnotation, request.annotation(), true);
   if (!asked) return say_refused(context, request, asked.error().to_string());
   model::EgressGateway last;
-  const auto answered = follow(session, request, limit, last);
-  if (!answered) return say_refused(context, request, answered.error().to_string());
-  if (!*answered) {
-    context.console.error(fmt::format(
-        "egressgateway \"{}\": no leader has answered within {} s; the request stays (annotation "
-        "{}): egw status says who leads",
-        request.gateway, limit.count() / 1000, model::kMoveAnnotation));
-    return kRefused;
-  }
+  const auto end = follow(session, request, limit, last);
+  if (!end) return say_refused(context, request, end.error().to_string());
+  if (*end != WatchEnd::kSeen) return say_unfinished(context, request, last, *end, limit);
   const auto place = place_of(last, request.eip);
   if (!place || place->node != request.to) {
     const auto* refused = model::find_condition(last.status.conditions, "MoveRefused");
@@ -173,13 +184,13 @@ int run(Context& context) {
   if (const auto why = refusal(*world, config->runtime.settings, request); !why.empty()) {
     return say_refused(context, request, why);
   }
-  if (from && from->node == request.to && !from->moving) {
+  if (from && from->node == request.to && from->moving_from.empty()) {
     context.console.out(fmt::format("egressgateway/{}: {} is on {} already\n", request.gateway,
                                     from->pair, request.to));
     return finish(context, kDone);
   }
-  const Place unplaced{"no node", request.eip, false};
-  const Place& was = from ? *from : unplaced;
+  Place was = from.value_or(Place{"no node", request.eip, ""});
+  if (was.node == request.to) was.node = was.moving_from;  // asked for before, and under way
   if (args.has("dry-run")) {
     context.console.out(fmt::format("egressgateway/{}: {} would move from {} to {} (dry run)\n",
                                     request.gateway, was.pair, was.node, request.to));

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 import time
 
@@ -42,6 +43,18 @@ def wait_source(cluster, pod, want, timeout=10, family=4):
         if seen == want:
             return time.monotonic() - begin
     raise AssertionError(f"{pod}: the server sees {seen}, not {want}, after {timeout} s")
+
+
+def interrupted(process, timeout=10):
+    """ctrl-C for a verb that waits, as soon as it listens to it; what it says then on stderr."""
+    begin = time.monotonic()
+    while process.poll() is None and time.monotonic() - begin < timeout:
+        with open(f"/proc/{process.pid}/status", encoding="ascii") as f:
+            caught = next(int(line.split()[1], 16) for line in f if line.startswith("SigCgt:"))
+        if caught & 1 << signal.SIGINT - 1:
+            break
+    process.send_signal(signal.SIGINT)
+    return process.communicate(timeout=timeout)[1]
 
 
 def placed(cluster):

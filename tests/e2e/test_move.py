@@ -1,11 +1,12 @@
 """`egw vip move`: by hand, under traffic, and refused with a reason."""
 
 import signal
+import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from conftest import EIP4, EIP6, result_line, sources, wait_source
+from conftest import EIP4, EIP6, interrupted, result_line, sources, wait_source
 
 
 def moved(cluster, *args):
@@ -97,6 +98,27 @@ def test_without_a_leader_the_request_stays(shop):
     assert done.returncode == 1 and "no leader has answered within 1 s" in done.stderr
     shop.controller(0).start()
     shop.wait("egw", "egw", lambda g: any(n["name"] == new and n.get("eips") for n in g["status"]["nodeList"]))
+
+
+def test_a_move_that_is_interrupted_says_what_stays(shop):
+    """While a node stands still, the move waits for it."""
+    old = shop.owner("egw", EIP4)
+    new = next(n for n in shop.gateways if n != old)
+    agent = shop.agent("n1").process
+    agent.signal(signal.SIGSTOP)
+    move = subprocess.Popen(shop.store.verb("vip", "move", "egw", EIP4, "--to", new), stderr=subprocess.PIPE, text=True)
+    shop.wait("egw", "egw", lambda g: any(e.get("movingFrom") for n in g["status"]["nodeList"] for e in n.get("eips", [])))
+    said = interrupted(move)
+    assert move.returncode == 1 and f"is on {new} now, but {old} had not handed over when this was interrupted" in said, said
+    again = moved(shop, EIP4, "--to", new)
+    agent.signal(signal.SIGCONT)
+    assert again.returncode == 0 and (f" moved from {old} to {new} in " in again.stdout or "already" in again.stdout), again
+    for i in range(shop.controllers):
+        shop.controller(i).stop()
+    move = subprocess.Popen(shop.store.verb("vip", "move", "egw", EIP4, "--to", old), stderr=subprocess.PIPE, text=True)
+    shop.wait("egw", "egw", lambda g: "egressgateway.spidernet.io/move" in g["metadata"].get("annotations", {}))
+    said = interrupted(move)
+    assert move.returncode == 1 and "interrupted; the request stays" in said, said
 
 
 def test_deleted_tunnels_move_nothing(shop):

@@ -1,8 +1,9 @@
 """`egw uninstall` with the local store: what is in the kernel of the nodes before and after, seen with ip and nft."""
 
 import signal
+import subprocess
 
-from conftest import EIP4, events, ready, wait_source
+from conftest import EIP4, events, interrupted, ready, wait_source
 from lab import net
 
 
@@ -37,6 +38,21 @@ def test_nothing_is_left_nothing_moves_and_it_can_be_taken_back(shop):
     ready(shop)
     wait_source(shop, "pod1", EIP4)
     assert all(all_left(shop).values())
+
+
+def test_an_uninstall_that_is_interrupted_takes_no_finalizer_off(shop):
+    agent = shop.agent("n1").process
+    agent.signal(signal.SIGSTOP)
+    asked = subprocess.Popen(shop.store.verb("uninstall"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for node in shop.gateways:
+        shop.wait("egt", node, lambda t: any(c["type"] == "Purged" and c["status"] == "True"
+                                             for c in t["status"].get("conditions", [])))
+    said = interrupted(asked)
+    agent.signal(signal.SIGCONT)
+    assert asked.returncode == 1 and "interrupted: the request stays" in said and len(said.splitlines()) == 1, said
+    assert all(o["metadata"]["finalizers"] for kind in ("egw", "egt") for o in shop.get(kind))
+    assert "cancelled" in shop.egw("uninstall", "--cancel").stdout
+    ready(shop)
 
 
 def test_a_dead_agents_node_is_named_and_a_new_controller_begins_again(shop):
