@@ -331,6 +331,12 @@ Result<Config> load_config(const ConfigInput& input) {
   reader.get("feature.manageForwarding", settings.manage_forwarding);
   reader.get("agent.bootDrop", settings.boot_drop);
   reader.mask("marks.slotMask", 4, 8, settings.slot_mask);
+  if ((settings.slot_mask & 0xffffU) != 0) {
+    reader.refuse("marks.slotMask",
+                  fmt::format("is {:#010x}; expected bits of the upper 16: the lower ones carry "
+                              "egress ids and kube-proxy's marks",
+                              settings.slot_mask));
+  }
   reader.mask("marks.ctMask", 4, 32, settings.ct_mask);
   read_plugins(reader, config);
   read_listen(reader, "agent", 5810, 5811, config.agent);

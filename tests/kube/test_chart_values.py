@@ -32,6 +32,8 @@ REFUSED = [
     ({"feature": {"clusterCIDR": {"extraCidr": ["10.0.0.0/99"]}}}, "feature/clusterCIDR/extraCidr/0"),
     ({"feature": {"announcedInterfacesToExclude": ["("]}}, 'feature.announcedInterfacesToExclude has "(", which is no regular'),
     ({"marks": {"slotMask": "0x0f0f0000"}}, "marks/slotMask"),
+    ({"marks": {"slotMask": 0xff00}}, "marks/slotMask"),
+    ({"marks": {"slotMask": "0x000ff000"}}, "marks/slotMask"),
     ({"agent": {"bindAddress": "999.1.1.1"}}, "agent/bindAddress"),
     # What the API server refuses, or should.
     ({"global": {"commonLabels": {"app.kubernetes.io/component": "net"}}}, "global.commonLabels has app.kubernetes.io/component, a label"),
@@ -79,7 +81,7 @@ TAKEN = [
                  "vxlan": {"name": "egw0"}, "clusterCIDR": {"extraCidr": ["10.0.0.0/8", "10.1.1.1", "fd00::/8", "fd01::1"]},
                  "announcedInterfacesToExclude": ["^br-.*", "^(?!eth).*", "a|b"]}},
     {"marks": {"slotMask": "0x0ff00000", "ctMask": "0x3fffc"}},
-    {"marks": {"slotMask": 0x1e000, "ctMask": "0xfff80000"}},
+    {"marks": {"slotMask": 0x1e0000, "ctMask": "0xfff80000"}},
     {"agent": {"bindAddress": "::", "priorityClassName": ""}, "controller": {"bindAddress": "10.0.0.1"}},
     {"stateDir": "/srv/data/egw-1.state"},
     {"agent": {"podLabels": {"app.kubernetes.io/part-of": "net"}}, "global": {"commonLabels": {"team": "net"}}},

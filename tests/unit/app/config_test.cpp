@@ -314,6 +314,9 @@ const Refusal kRefusals[] = {
     {"MaskTooWide", "marks: {slotMask: 0xffff0000}",
      "FILE: marks.slotMask: is 0xffff0000; expected one run of 4 to 8 neighbouring bits, such as "
      "0xff000000"},
+    {"MaskOfIds", "marks: {slotMask: 0x1e000}",
+     "FILE: marks.slotMask: is 0x0001e000; expected bits of the upper 16: the lower ones carry "
+     "egress ids and kube-proxy's marks"},
     {"MaskText", "marks: {ctMask: all}",
      "FILE: marks.ctMask: is \"all\"; expected one run of neighbouring bits as a number or a "
      "string "
