@@ -49,17 +49,17 @@ inline constexpr std::string_view kFileKeys = R"json({
   "additionalProperties": false,
   "properties": {
     "path": {
-      "type": "string", "pattern": "^/", "maxLength": 4000,
+      "type": "string", "pattern": "^/", "maxLength": 4000, "default": "/var/lib/egw/egw.db",
       "description": "Database file, shared by all egw processes of this machine; made if missing. The lock file of the election lies beside it."
     },
     "gate": {
-      "type": "string", "pattern": "^(/.*)?$", "maxLength": 4000,
+      "type": "string", "pattern": "^(/.*)?$", "maxLength": 4000, "default": "",
       "description": "While this file does not exist, this process is cut off from the store. Empty: never."
     },)json";
 
 inline constexpr std::string_view kStoreKeys = R"json(
     "keptRevisions": {
-      "type": "integer", "minimum": 10, "maximum": 1000000,
+      "type": "integer", "minimum": 10, "maximum": 1000000, "default": 10000,
       "description": "Length of the change log; a watcher that is further behind reads everything again."
     }
   }
@@ -67,7 +67,7 @@ inline constexpr std::string_view kStoreKeys = R"json(
 
 inline constexpr std::string_view kElectionKeys = R"json(
     "stampTimeout": {
-      "type": "number", "minimum": 0.2, "maximum": 3600,
+      "type": "number", "minimum": 0.2, "maximum": 3600, "default": 15,
       "description": "Seconds after which a leader that shows no sign of life is succeeded although it holds the lock."
     }
   }

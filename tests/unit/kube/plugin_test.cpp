@@ -11,6 +11,7 @@
 #include "egw/abi/leader_election.h"
 #include "egw/sdk/views.hpp"
 #include "lease.hpp"
+#include "schema.hpp"
 #include "watch_events.hpp"
 
 namespace egw::kube {
@@ -96,6 +97,28 @@ TEST(KubeConfig, RelationsOfClientGoAreChecked) {
   EXPECT_THAT(refused(R"({"retryperiod": 2})"), HasSubstr("no such key"));
   EXPECT_THAT(refused(R"({"lease": ""})"), HasSubstr("config.lease"));
   EXPECT_THAT(refused("[]"), HasSubstr("object"));
+}
+
+TEST(KubeConfig, SchemasSayTheDefaults) {
+  const json store = json::parse(kStoreSchema)["properties"];
+  const StoreConfig s = parse_store_config("", true);
+  EXPECT_EQ(store["requestTimeout"]["default"], s.connection.request_timeout / 1s);
+  EXPECT_EQ(store["serviceAccountFolder"]["default"], kServiceAccountFolder);
+  EXPECT_EQ(store["termLease"]["default"], s.term_lease);
+  const json webhook = store["webhook"]["properties"];
+  EXPECT_EQ(webhook["enabled"]["default"], s.webhook.enabled);
+  EXPECT_EQ(webhook["address"]["default"], s.webhook.address);
+  EXPECT_EQ(webhook["port"]["default"], s.webhook.port);
+  EXPECT_EQ(webhook["service"]["default"], s.webhook.service);
+  EXPECT_EQ(webhook["configuration"]["default"], s.webhook.configuration);
+  EXPECT_EQ(webhook["secret"]["default"], s.webhook.secret);
+  EXPECT_EQ(webhook["certificate"]["default"], "selfSigned");
+  const json election = json::parse(kElectionSchema)["properties"];
+  const ElectionConfig e = parse_election_config("");
+  EXPECT_EQ(election["lease"]["default"], e.lease);
+  EXPECT_EQ(election["leaseDuration"]["default"], e.lease_duration / 1s);
+  EXPECT_EQ(election["renewDeadline"]["default"], e.renew_deadline / 1s);
+  EXPECT_EQ(election["retryPeriod"]["default"], e.retry_period / 1s);
 }
 
 TEST(KubeLease, IsWrittenAsOthersReadIt) {

@@ -54,9 +54,14 @@ TEST(Config, RefusalsNameTheKey) {
   EXPECT_EQ(refusal(parse_store_config, json::array()), "");
 }
 
-TEST(Config, SchemasAreJson) {
-  EXPECT_TRUE(json::parse(kStoreSchema)["properties"].contains("keptRevisions"));
-  EXPECT_TRUE(json::parse(kElectionSchema)["properties"].contains("stampTimeout"));
+TEST(Config, SchemasSayTheDefaults) {
+  const StoreConfig store;
+  const json of_store = json::parse(kStoreSchema)["properties"];
+  EXPECT_EQ(of_store["path"]["default"], store.path);
+  EXPECT_EQ(of_store["gate"]["default"], store.gate);
+  EXPECT_EQ(of_store["keptRevisions"]["default"], store.kept_revisions);
+  EXPECT_EQ(json::parse(kElectionSchema)["properties"]["stampTimeout"]["default"],
+            ElectionConfig{}.stamp_timeout / std::chrono::seconds(1));
 }
 
 }  // namespace
