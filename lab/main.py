@@ -6,7 +6,7 @@ import signal
 import sys
 
 from lab import folder, quickstart
-from lab.cluster import ROOT, STORES, Cluster
+from lab.cluster import ROOT, STORES, Cluster, build_dir
 from lab.process import undisturbed
 
 
@@ -16,6 +16,15 @@ def timeouts(text):
     if len(parts) != 3:
         raise argparse.ArgumentTypeError(f"{text!r}: want EVICTION/MONITOR/UPDATE, e.g. 15/5/5")
     return parts[1], parts[2], parts[0]
+
+
+def datapath(name):
+    """One that is built, or auto: an agent that ends at once would be seen in its log alone."""
+    plugins = os.path.join(build_dir(), "lib", "egw", "plugins")
+    there = sorted(f[len("egw-datapath-"):-len(".so")] for f in os.listdir(plugins) if f.startswith("egw-datapath-"))
+    if name not in (*there, "auto"):
+        raise argparse.ArgumentTypeError(f"{name!r}: want one of {', '.join(there)}, auto ({plugins})")
+    return name
 
 
 def up(args):
@@ -75,7 +84,7 @@ def store_option(parser):
                         help="local (default): a SQLite file. kube: a real etcd and kube-apiserver, built from Go "
                              "modules at first (11 min, Go 1.26), with the Helm chart installed, the processes of its "
                              "pods and kubectl as the user's tool")
-    parser.add_argument("--datapath", default="netlink", help="netlink (default), iptables, ebpf or auto")
+    parser.add_argument("--datapath", type=datapath, default="netlink", help="netlink (default), iptables, ebpf or auto")
 
 
 def main():

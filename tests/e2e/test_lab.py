@@ -131,6 +131,12 @@ def test_an_up_that_fails_removes_what_it_made_and_nothing_else():
         net.remove("e2efail-pod1")
 
 
+def test_a_datapath_that_is_not_there_is_refused():
+    done = run("up", "--name", "e2enone", "--datapath", "netlnk")
+    assert done.returncode == 2 and "'netlnk': want one of " in done.stderr and "netlink" in done.stderr, done.stderr
+    assert left("e2enone") == ([], False)
+
+
 def started(name, what):
     """An up that has come to its namespace `what`."""
     p = subprocess.Popen(command("up", "--name", name), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
