@@ -29,23 +29,36 @@ bool is_problem(const model::Condition& c) {
   return in(kGood) ? !c.status : c.status || c.status.is_unknown();
 }
 
-// A policy without an EIP, or without a node, says so in up to four conditions: one of them is
-// enough.
-bool follows_from_another(const model::Condition& c, const model::Conditions& all) {
-  if (c.type == "Degraded") return false;
-  const auto* degraded = model::find_condition(all, "Degraded");
-  if (degraded != nullptr && degraded->status && degraded->reason == c.reason &&
-      degraded->message.starts_with(c.message)) {
-    return true;
-  }
-  const auto* allocated = model::find_condition(all, "Allocated");
-  return allocated != nullptr && !allocated->status &&
-         (c.reason == "NotAllocated" || c.reason == "NothingToProgram");
+bool is_false(const model::Conditions& all, std::string_view type) {
+  const auto* c = model::find_condition(all, type);
+  return c != nullptr && !c->status && !c->status.is_unknown();
 }
 
-std::string message_of(const model::Condition& c) {
-  if (c.reason != "Programming") return c.message;
-  return c.message + ": not every Ready node has programmed it yet (egw get egt -o wide)";
+// A policy without an EIP, or without a node that serves it, says so in up to four conditions: the
+// one that says why is enough.
+bool follows_from_another(const model::Condition& c, const model::Conditions& all) {
+  const auto* degraded = model::find_condition(all, "Degraded");
+  if (c.type == "Allocated" || c.type == "Placed") {
+    if (degraded != nullptr && degraded->status && degraded->reason == c.reason) return true;
+    return c.reason == "NotAllocated" && is_false(all, "Allocated");
+  }
+  if (c.reason == "NothingToProgram") return is_false(all, "Allocated");
+  return c.reason == "Programming" && (is_false(all, "Placed") || is_false(all, "Ready"));
+}
+
+// With what the conditions say that are left out for this one.
+std::string message_of(const model::Condition& c, const model::Conditions& all) {
+  if (c.reason == "Programming") {
+    return c.message + ": not every Ready node has programmed it yet (egw get egt -o wide)";
+  }
+  if (c.type != "Degraded") return c.message;
+  for (const char* type : {"Allocated", "Placed"}) {
+    const auto* cause = model::find_condition(all, type);
+    if (cause != nullptr && cause->reason == c.reason && !c.message.starts_with(cause->message)) {
+      return cause->message + "; " + c.message;
+    }
+  }
+  return c.message;
 }
 
 void add_problem(json& status, const std::string& object, std::string_view reason,
@@ -59,7 +72,7 @@ void add_conditions(json& status, const std::string& object, const model::Condit
       std::string what = c.type;
       if (!c.reason.empty() && c.reason != c.type) what += fmt::format(" ({})", c.reason);
       if (c.status.is_unknown()) what += " is unknown";
-      add_problem(status, object, what, message_of(c));
+      add_problem(status, object, what, message_of(c, conditions));
     }
   }
 }

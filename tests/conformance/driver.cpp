@@ -49,7 +49,9 @@ json plain(const egw::Result<T>& result) {
 asio::awaitable<json> apply(Datapath& datapath, const json& request) {
   json document;
   if (request.contains("file")) {
-    std::ifstream in(request["file"].get<std::string>());
+    const auto path = request["file"].get<std::string>();
+    std::ifstream in(path);
+    if (!in) co_return json{{"ok", false}, {"error", path + ": cannot be opened"}};
     document = json::parse(in);
   } else {
     document = request.at("change");
@@ -175,9 +177,10 @@ class Driver {
   asio::steady_timer* waiting_ = nullptr;
 };
 
-asio::awaitable<void> answer_line(Driver& driver, const json& request, std::FILE* answers) {
+asio::awaitable<void> answer_line(Driver& driver, const std::string& line, std::FILE* answers) {
   json answer;
   try {
+    const json request = json::parse(line);
     answer = co_await driver.handle(request);
   } catch (const std::exception& e) {
     answer = {{"ok", false}, {"error", e.what()}};
@@ -211,8 +214,12 @@ int main(int argc, char** argv) {
                              [](int level, std::string_view plugin, std::string_view message) {
                                std::cerr << level << ' ' << plugin << ": " << message << '\n';
                              });
-  auto datapath =
-      host.open_datapath(argv[2], argc > 4 ? json::parse(argv[4]) : json::object(), argv[3]);
+  const json config = argc > 4 ? json::parse(argv[4], nullptr, false) : json::object();
+  if (config.is_discarded()) {
+    std::fprintf(stderr, "egw-datapath-driver: CONFIG_JSON is no JSON: %s\n", argv[4]);
+    return 2;
+  }
+  auto datapath = host.open_datapath(argv[2], config, argv[3]);
   if (!datapath) {
     std::fprintf(stderr, "%s\n", datapath.error().to_string().c_str());
     return 1;
@@ -224,8 +231,7 @@ int main(int argc, char** argv) {
   }
   Driver driver(**datapath, std::move(*info));
   for (std::string line; std::getline(std::cin, line);) {
-    const json request = json::parse(line);
-    asio::co_spawn(io, answer_line(driver, request, answers), asio::detached);
+    asio::co_spawn(io, answer_line(driver, line, answers), asio::detached);
     io.restart();
     io.run();
   }

@@ -113,6 +113,17 @@ def test_wrong_words(tmp_path):
     refused(check("--config", str(config), "plugin", "check", "netlink"), "plugins")
 
 
+def test_the_driver_answers_what_it_cannot_read(tmp_path):
+    """As docs/write-a-datapath.md has it used, a line each: nothing ends it but the end of its input."""
+    asked = ["no JSON", '{"op": "apply", "file": "none.json"}', '{"op": "nonsense"}', "[]", '{"op": "health"}']
+    driver = [os.path.join(BUILD, "bin", "egw-datapath-driver"), os.path.dirname(EXAMPLE), "example", str(tmp_path / "state")]
+    done = subprocess.run(driver, input="\n".join(asked), capture_output=True, text=True, check=False, timeout=60)
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [a["ok"] for a in answers] == [False, False, False, False, True] and done.returncode == 0, (answers, done.stderr)
+    assert "parse error" in answers[0]["error"] and answers[1]["error"] == "none.json: cannot be opened"
+    assert subprocess.run([*driver, "{"], input="", capture_output=True, check=False, timeout=60).returncode == 2
+
+
 def test_an_output_that_takes_nothing():
     env = {k: v for k, v in os.environ.items() if not k.startswith("EGW_")}
     for words in (["--list"], ["--only", "abi-full"]):

@@ -453,11 +453,27 @@ TEST(Status, SaysOnceThatAPolicyHasNoEip) {
 
   // Another fault than the one that makes it Degraded is told.
   in.policies[0].status.conditions = {
-      {"Degraded", true, "NoReadyNode", "no node is Ready; its packets are dropped", 0},
-      {"Placed", false, "OwnerNotReady", "n2 is not Ready", 0},
-      {"Realised", false, "Programming", "generation 4", 0}};
-  ASSERT_EQ(problems_of(in).size(), 3U) << problems_of(in).dump(1);
-  EXPECT_EQ(problems_of(in)[2]["message"],
+      {"Degraded", true, "NoReadyNode", "its packets are dropped", 0},
+      {"Placed", false, "OwnerNotReady", "n2 is not Ready", 0}};
+  EXPECT_EQ(problems_of(in).size(), 2U) << problems_of(in).dump(1);
+}
+
+TEST(Status, SaysOnceThatNoNodeServesAPolicy) {
+  StatusInput in = healthy();
+  model::EgressPolicy policy;
+  policy.meta.name = "p";
+  policy.status.conditions = {{"Degraded", true, "NoReadyNode", "its packets are dropped", 0},
+                              {"Placed", false, "NoReadyNode", "no node can take the EIP", 0},
+                              {"Realised", false, "Programming", "generation 4", 0}};
+  in.policies.push_back(policy);
+  ASSERT_EQ(problems_of(in).size(), 1U) << problems_of(in).dump(1);
+  EXPECT_EQ(problems_of(in)[0]["message"], "no node can take the EIP; its packets are dropped");
+
+  // While nothing keeps the nodes from it, that they have not programmed it is a fault of theirs.
+  in.policies[0].status.conditions = {{"Placed", true, "Placed", "", 0},
+                                      {"Realised", false, "Programming", "generation 4", 0}};
+  ASSERT_EQ(problems_of(in).size(), 1U) << problems_of(in).dump(1);
+  EXPECT_EQ(problems_of(in)[0]["message"],
             "generation 4: not every Ready node has programmed it yet (egw get egt -o wide)");
 }
 
