@@ -22,7 +22,8 @@ class LogBudget {
 
   Answer take(Clock::time_point now) {
     const std::scoped_lock lock(mutex_);
-    constexpr auto kGap = std::chrono::nanoseconds(std::chrono::seconds(1)) / kPerSecond;
+    // Signed: threads may ask in another order than they have read the clock.
+    constexpr std::chrono::nanoseconds kGap{std::nano::den / std::int64_t{kPerSecond}};
     const auto earned = static_cast<std::uint64_t>(std::max<std::int64_t>(0, (now - at_) / kGap));
     if (earned != 0) {
       left_ = std::min(kBurst, left_ + earned);
