@@ -101,6 +101,13 @@ void PodIndex::assign(Record& record, std::uint32_t set) {
 
 void PodIndex::touch_addresses(const Record& record) {
   const auto addresses = record.addresses();
+  const std::size_t known = touched_addresses_.size();
+  // A new pod's addresses and its set are touched one after the other.
+  if (known >= addresses.size() &&
+      std::equal(addresses.begin(), addresses.end(),
+                 touched_addresses_.end() - static_cast<std::ptrdiff_t>(addresses.size()))) {
+    return;
+  }
   touched_addresses_.insert(touched_addresses_.end(), addresses.begin(), addresses.end());
 }
 

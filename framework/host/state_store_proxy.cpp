@@ -69,19 +69,28 @@ struct Listener {
   bool alive = true;
 };
 
+// An event on its way to the core.
+struct Arrival {
+  StoreEvent event{};
+  std::optional<std::string> text;  // of its document, if the core makes that
+  std::string fault;                // why it cannot be read
+};
+constexpr const char* kNoObject = "its object is no readable JSON";
+
 // The plugin's side: kept by the worker as long as the plugin may call, refers to the core weakly.
-struct Feed {
+struct Feed : std::enable_shared_from_this<Feed> {
   Worker* worker = nullptr;
   Query query;
   std::weak_ptr<Listener> listener;
   std::atomic<bool> over{false};
-  std::atomic<std::uint64_t> unreadable{0};
-  std::mutex mutex;  // of the two below
-  std::vector<StoreEvent> waiting;
-  bool in_snapshot = false;
+  std::atomic<bool> in_snapshot{false};
+  std::mutex mutex;  // of what waits
+  std::vector<Arrival> waiting;
   // Worker's thread only.
   bool subscribed = false;
   std::uint64_t number = 0;
+  // The core's thread only.
+  std::uint64_t unreadable = 0;
 };
 
 std::optional<StoreEvent::Type> event_type(std::uint32_t type) {
@@ -103,82 +112,109 @@ std::optional<StoreEvent::Type> event_type(std::uint32_t type) {
   }
 }
 
-// nullopt, with the reason: the event cannot be read.
-std::optional<StoreEvent> read_event(const egw_event& e, const Query& query, std::string& reason) {
+// Of a snapshot the core makes the documents, one by one, while the plugin reads on. A large one
+// would hold it up.
+bool is_for_core(const Feed& feed, std::string_view text) {
+  constexpr std::size_t kMost = 16UL * 1024;
+  return feed.in_snapshot && text.size() <= kMost;
+}
+
+// False: it is no object.
+bool make_document(std::string_view text, StoreEvent& event) {
+  auto document = parse_json(text);
+  if (!document || !document->is_object()) return false;
+  event.document = std::move(*document);
+  return true;
+}
+
+void read_object(const Feed& feed, std::string_view text, Arrival& out) {
+  // A delete says what it has to say by its name.
+  if (out.event.type == StoreEvent::Type::kDelete) {
+    static_cast<void>(make_document(text, out.event));
+    return;
+  }
+  const Query& query = feed.query;
+  std::optional<std::string> part;
+  if (text.size() <= kMaxJson) {
+    const bool reads = query.pods_read && query.kind == model::Kind::kPod;
+    if (reads) out.event.pod = model::read_pod(text);
+    if (out.event.pod) return;
+    if (query.trim != nullptr) part = query.trim(text);
+  }
+  if (part) text = *part;
+  if (is_for_core(feed, text)) {
+    out.text.emplace(text);
+  } else if (!make_document(text, out.event)) {
+    out.fault = kNoObject;
+  }
+}
+
+Arrival read_event(const egw_event& e, const Feed& feed) {
+  Arrival out;
+  out.event.type = StoreEvent::Type::kUpsert;
+  out.event.key.name = raw_view(e.name).substr(0, kMaxName);
   const auto type = event_type(e.type);
   if (!type) {
-    reason = "the type " + std::to_string(e.type) + " is unknown";
-    return std::nullopt;
+    out.fault = "the type " + std::to_string(e.type) + " is unknown";
+    return out;
   }
-  StoreEvent out{};
-  out.type = *type;
-  out.revision = e.revision;
-  out.message = plain_text(e.message);
-  out.store = plain_text(e.store, 256);
-  if (out.type != StoreEvent::Type::kUpsert && out.type != StoreEvent::Type::kDelete) return out;
+  out.event.type = *type;
+  out.event.revision = e.revision;
+  out.event.message = plain_text(e.message);
+  out.event.store = plain_text(e.store, 256);
+  if (*type != StoreEvent::Type::kUpsert && *type != StoreEvent::Type::kDelete) return out;
   if (e.name.len == 0 || e.name.len > kMaxName || e.namespace_.len > kMaxName) {
-    reason = "its name or namespace is empty or too long";
-    return std::nullopt;
+    out.fault = "its name or namespace is empty or too long";
+    return out;
   }
-  out.key.ns = raw_view(e.namespace_);
-  out.key.name = raw_view(e.name);
-  if (out.type == StoreEvent::Type::kDelete && e.object.len == 0) return out;
-  std::optional<std::string> part;
-  if (out.type == StoreEvent::Type::kUpsert && e.object.len <= kMaxJson) {
-    const bool reads = query.pods_read && query.kind == model::Kind::kPod;
-    if (reads) out.pod = model::read_pod(raw_view(e.object));
-    if (out.pod) return out;
-    if (query.trim != nullptr) part = query.trim(raw_view(e.object));
-  }
-  auto document = parse_json(part ? std::string_view(*part) : raw_view(e.object));
-  if (!document || !document->is_object()) {
-    // A delete says what it has to say by its name.
-    if (out.type == StoreEvent::Type::kDelete) return out;
-    reason = "its object is no readable JSON";
-    return std::nullopt;
-  }
-  out.document = std::move(*document);
+  out.event.key.ns = raw_view(e.namespace_);
+  read_object(feed, raw_view(e.object), out);
   return out;
 }
 
+// The first, and then every thousandth: a store gone mad must not fill the disk.
+void leave_out(Feed& feed, const std::string& name, const std::string& fault) {
+  if (feed.unreadable++ % 1000 != 0) return;
+  feed.worker->log(EGW_LOG_ERROR, "an event of " +
+                                      std::string(model::info(feed.query.kind).plural) + " (" +
+                                      plain_text(name, 256) + ") was left out: " + fault);
+}
+
+// On the core's thread.
+void deliver(Feed& feed, Listener& listener, Arrival arrival) {
+  if (arrival.text && !make_document(*arrival.text, arrival.event)) arrival.fault = kNoObject;
+  if (!arrival.fault.empty()) return leave_out(feed, arrival.event.key.name, arrival.fault);
+  arrival.text.reset();
+  listener.on_event(std::move(arrival.event));
+}
+
 // Of a snapshot many at once: nobody acts on it before its end, which goes out with all before it.
-void hand_over(Feed& feed, StoreEvent event) {
+void hand_over(Feed& feed, Arrival arrival) {
   constexpr std::size_t kAtOnce = 128;
   const std::lock_guard lock(feed.mutex);
-  const auto type = event.type;
+  const auto type = arrival.event.type;
   if (type == StoreEvent::Type::kSnapshot) feed.in_snapshot = true;
   if (type == StoreEvent::Type::kSynced || type == StoreEvent::Type::kDisconnected) {
     feed.in_snapshot = false;
   }
   if (feed.in_snapshot && feed.waiting.empty()) feed.waiting.reserve(kAtOnce);
-  feed.waiting.push_back(std::move(event));
+  feed.waiting.push_back(std::move(arrival));
   if (feed.in_snapshot && feed.waiting.size() < kAtOnce) return;
-  feed.worker->post([weak = feed.listener, events = std::exchange(feed.waiting, {})]() mutable {
-    const auto listener = weak.lock();
-    for (StoreEvent& each : events) {
-      if (!listener || !listener->alive) return;
-      listener->on_event(std::move(each));
-    }
-  });
+  feed.worker->post(
+      [feed = feed.shared_from_this(), arrivals = std::exchange(feed.waiting, {})]() mutable {
+        const auto listener = feed->listener.lock();
+        for (Arrival& each : arrivals) {
+          if (!listener || !listener->alive) return;
+          deliver(*feed, *listener, std::move(each));
+        }
+      });
 }
 
 void on_event(void* ctx, const egw_event* raw) noexcept {
   auto* feed = static_cast<Feed*>(ctx);
   if (feed->over || raw == nullptr) return;
   try {
-    const egw_event e = read_struct(raw);
-    std::string reason;
-    auto event = read_event(e, feed->query, reason);
-    if (!event) {
-      // The first, and then every thousandth: a store gone mad must not fill the disk.
-      if (feed->unreadable++ % 1000 == 0) {
-        feed->worker->log(EGW_LOG_ERROR,
-                          "an event of " + std::string(model::info(feed->query.kind).plural) +
-                              " (" + plain_text(e.name, 256) + ") was left out: " + reason);
-      }
-      return;
-    }
-    hand_over(*feed, std::move(*event));
+    hand_over(*feed, read_event(read_struct(raw), *feed));
   } catch (const std::exception& ex) {
     feed->worker->log(EGW_LOG_ERROR, std::string("an event was lost: ") + ex.what());
   }

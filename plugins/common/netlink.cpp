@@ -67,13 +67,19 @@ Message& Message::end(nlattr* nest) {
   return *this;
 }
 
-Attributes::Attributes(const nlmsghdr* message, std::size_t header, int max)
-    : table_(static_cast<std::size_t>(max) + 1) {
+Attributes::Attributes(int max) {
+  const auto types = static_cast<std::size_t>(max) + 1;
+  if (types > kUsual) many_.resize(types);
+  table_ = types > kUsual ? std::span(many_) : std::span(usual_).first(types);
+  std::fill(table_.begin(), table_.end(), nullptr);
+}
+
+Attributes::Attributes(const nlmsghdr* message, std::size_t header, int max) : Attributes(max) {
   const int skip = static_cast<int>(header);
   parse(nlmsg_attrdata(message, skip), nlmsg_attrlen(message, skip));
 }
 
-Attributes::Attributes(const nlattr* nest, int max) : table_(static_cast<std::size_t>(max) + 1) {
+Attributes::Attributes(const nlattr* nest, int max) : Attributes(max) {
   if (nest != nullptr) parse(static_cast<const nlattr*>(nla_data(nest)), nla_len(nest));
 }
 

@@ -7,6 +7,7 @@
 #include <netlink/msg.h>
 #include <netlink/netlink.h>
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -59,6 +60,9 @@ class Attributes {
   Attributes(const nlmsghdr* message, std::size_t header, int max);
   Attributes(const nlattr* nest, int max);
 
+  Attributes(const Attributes&) = delete;
+  Attributes& operator=(const Attributes&) = delete;
+
   [[nodiscard]] const nlattr* operator[](int type) const {
     return table_[static_cast<std::size_t>(type)];
   }
@@ -73,8 +77,14 @@ class Attributes {
   [[nodiscard]] sdk::Address address(int type) const;  // 4 or 16 bytes, else none
 
  private:
+  explicit Attributes(int max);
   void parse(const nlattr* first, int length);
-  std::vector<const nlattr*> table_;
+
+  // Elements of sets come by the ten thousand, with few types each: no memory is asked for them.
+  static constexpr std::size_t kUsual = 16;
+  std::array<const nlattr*, kUsual> usual_;
+  std::vector<const nlattr*> many_;
+  std::span<const nlattr*> table_;
 };
 
 [[nodiscard]] std::string_view bytes_of(const nlattr* attribute);

@@ -272,7 +272,28 @@ std::future<sdk::Status> NftDatapath::load_programs() {
   return beside_us([this] { return guarded([this] { programs_->load(); }); });
 }
 
+void NftDatapath::read_ahead() {
+  if (desired_ || ahead_.valid()) return;
+  try {
+    ahead_ = std::async(std::launch::async, Nft::read_all);
+  } catch (const std::system_error&) {
+    // No thread: it is read when it is needed.
+  }
+}
+
+std::unique_ptr<KernelContent> NftDatapath::take_read() {
+  if (!ahead_.valid()) return nullptr;
+  try {
+    return ahead_.get();
+  } catch (const std::exception&) {
+    return nullptr;  // who reads next meets it, and tells
+  }
+}
+
 sdk::Status NftDatapath::apply_all(const sdk::Change& change, sdk::ApplyReport& report) {
+  nft_->answer_from(take_read());
+  const std::unique_ptr<Nft, void (*)(Nft*)> ends(nft_.get(),
+                                                  [](Nft* nft) { nft->answer_from(nullptr); });
   auto loading = load_programs();
   sdk::DatapathState next;
   if (!change.full()) next = held_;
@@ -391,7 +412,9 @@ sdk::Status NftDatapath::health() {
                        std::string(keyword(t)) + " " + std::string(kTable));
     }
   }
-  return programs_ ? programs_->health() : sdk::ok();
+  sdk::Status s = programs_ ? programs_->health() : sdk::ok();
+  if (s.ok()) read_ahead();
+  return s;
 }
 
 sdk::Status NftDatapath::counters(sdk::CounterSink& out) {

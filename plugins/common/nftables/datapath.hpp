@@ -89,6 +89,11 @@ class NftDatapath : public sdk::Datapath {
   // for what datapaths of a layout share, and a folder may tell of a kernel that is gone.
   [[nodiscard]] bool tables_of_another();
   sdk::Status apply_all(const sdk::Change& change, sdk::ApplyReport& report);
+  // Of a node that a predecessor has programmed: reads what the kernel holds, beside whatever is
+  // done until the first change comes, with which it is compared.
+  void read_ahead();
+  // What was read; nullptr: nothing, or it could not be read.
+  [[nodiscard]] std::unique_ptr<KernelContent> take_read();
   // Beside the caller; waits where the future goes.
   [[nodiscard]] std::future<sdk::Status> load_programs();
   sdk::Status apply_step(const sdk::Change& change, sdk::ApplyReport& report);
@@ -131,6 +136,7 @@ class NftDatapath : public sdk::Datapath {
   PeerNumbers peer_numbers_;
   std::uint32_t mtu_ = 1450;
   int device_ = 0;
+  std::future<std::unique_ptr<KernelContent>> ahead_;
   std::set<Route> routes_;  // as programmed
   std::set<Rule> rules_;
 };

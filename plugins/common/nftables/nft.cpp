@@ -176,6 +176,7 @@ void Nft::release_memory() {
 std::vector<std::uint32_t> Nft::ports() const { return {socket_.port(), context_port_}; }
 
 sdk::Status Nft::run(const std::string& text) {
+  content_.reset();
   if (context_ == nullptr) return sdk::fail(sdk::Code::kInternal, "libnftables does not start");
   if (nft_run_cmd_from_buffer(context_, text.c_str()) == 0) {
     (void)nft_ctx_get_output_buffer(context_);
@@ -200,6 +201,7 @@ std::uint32_t Nft::generation() {
     out = Attributes(h, sizeof(nfgenmsg), NFTA_GEN_MAX).be32(NFTA_GEN_ID);
   });
   if (err != 0) unreadable("generation", err);
+  if (content_ && content_->generation != out) content_.reset();
   return out;
 }
 
@@ -213,6 +215,7 @@ bool Nft::table_exists(Table t) {
 }
 
 KernelTable Nft::dump(Table t) {
+  if (content_) return content_->tables[static_cast<std::size_t>(t)];
   KernelTable out;
   out.exists = table_exists(t);
   if (!out.exists) return out;
@@ -355,6 +358,10 @@ std::vector<RawElement> raw_elements(NetlinkSocket& socket, std::string_view tab
 }  // namespace
 
 Elements Nft::elements(Table t, const std::string& set, bool verdict) {
+  if (content_) {
+    const auto& known = content_->elements[static_cast<std::size_t>(t)];
+    if (const auto at = known.find(set); at != known.end()) return at->second;
+  }
   Elements out;
   auto raw = raw_elements(socket_, table_, t, set, verdict);
   out.reserve(raw.size());
@@ -404,6 +411,7 @@ std::map<std::string, std::uint64_t> Nft::counters(Table t) {
 }
 
 sdk::Status Nft::write_raw(const std::array<std::vector<Chain>, 3>& chains) {
+  content_.reset();
   std::vector<Message> messages;
   for (const Table t : kTables) {
     for (const Chain& c : chains[static_cast<std::size_t>(t)]) {
@@ -434,6 +442,7 @@ sdk::Status Nft::write_raw(const std::array<std::vector<Chain>, 3>& chains) {
 
 sdk::Status Nft::write(const std::array<const std::vector<ElementChange>*, 3>& changes,
                        std::vector<ElementFailure>& failures) {
+  content_.reset();
   const auto locate = [&](bool one) {
     std::vector<Located> out;
     // Removals first: a replaced element is removed and added in the same transaction.

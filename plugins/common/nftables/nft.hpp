@@ -41,6 +41,13 @@ struct KernelTable {
   std::set<std::string> counters;
 };
 
+// All that is compared when a node is programmed, as it was at one moment.
+struct KernelContent {
+  std::uint32_t generation = 0;
+  std::array<KernelTable, 3> tables;
+  std::array<std::map<std::string, Elements>, 3> elements;  // of sets without intervals
+};
+
 struct ElementChange {
   std::string set;
   bool verdict = false;
@@ -52,6 +59,8 @@ class Nft {
  public:
   // table: the name that our tables have, in every family.
   static sdk::Outcome<std::unique_ptr<Nft>> open(std::string_view table = kTable);
+  // Reads all of our tables, on a socket of its own: from any thread. Throws sdk::Failure.
+  static std::unique_ptr<KernelContent> read_all();
   ~Nft();
 
   // One transaction. The message carries what nft says.
@@ -69,6 +78,9 @@ class Nft {
   [[nodiscard]] std::map<std::string, KernelSet> sets(Table t);
   [[nodiscard]] std::map<std::string, std::uint64_t> counters(Table t);  // packets
   [[nodiscard]] std::uint32_t generation();
+  // dump() and elements() answer from there until anybody changes nftables, which is seen when
+  // generation() is asked. nullptr: they ask the kernel.
+  void answer_from(std::unique_ptr<KernelContent> content);
 
   struct ElementFailure {
     Table table;
@@ -95,6 +107,7 @@ class Nft {
 
   NetlinkSocket socket_;
   std::string table_;
+  std::unique_ptr<KernelContent> content_;
   nft_ctx* context_ = nullptr;
   std::uint32_t context_port_ = 0;
   std::unordered_map<std::string, std::string> last_comment_;  // while dumping rules

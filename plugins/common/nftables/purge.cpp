@@ -34,6 +34,7 @@ void NftDatapath::forget_programmed() {
   rules_.clear();
   device_ = 0;
   tunnel_.forget();
+  ahead_ = {};
 }
 
 // Device, routes, rules and connections are the successor's, and so are the tables when it has

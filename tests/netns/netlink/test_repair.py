@@ -146,6 +146,33 @@ def test_drift_is_noticed_and_repaired(rig, pod, what):
     rig.apply()
 
 
+@pytest.mark.parametrize("what", [None, "element of endpoints", "element added", "owner", "cluster prefix", "class map",
+                                  "rule removed", "chain added", "table removed", "everything flushed"])
+def test_what_was_read_before_a_change_is_not_believed(rig, pod, what):
+    """A plugin that is asked how a node is reads the tables ahead: who changes them between that and the first apply
+    is seen all the same."""
+    rig.steer(pod, ALL + [("10.9.0.0/16", "drop")])
+    rig.apply()
+    driver = rig.restart("n1")
+    driver.must("plugin")  # it is open
+    tasks = f"/proc/{driver.process.pid}/task"
+    threads = len(os.listdir(tasks))
+    watch = Watch(rig, "n1")
+    assert driver.ask("health")["ok"]
+    deadline = time.monotonic() + 10
+    while len(os.listdir(tasks)) > threads:  # the one that reads
+        assert time.monotonic() < deadline
+    if what:
+        net.enter(rig.ns("n1"), "sh", "-ec", DRIFT[what][1].format(pod4=pod.ipv4))
+    rig.apply("n1")
+    lines = watch.stop()
+    assert what or lines == []
+    assert rig.apply("n1")["n1"]["repaired"] == {}
+    assert pod.source(4) == EIP4 and pod.source(6) == EIP6
+    listing = net.enter(rig.ns("n1"), "nft", "list", "table", "ip", "egw")
+    assert "10.244.1.99" not in listing and "stranger" not in listing
+
+
 # What an earlier version kept in our tables: a chain per egress IP, per table of a class and per peer.
 EARLIER = """table ip egw {
   chain e7 { meta priority set 0 meta mark set 0x09000007 accept; }
