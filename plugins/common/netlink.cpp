@@ -71,7 +71,6 @@ Attributes::Attributes(int max) {
   const auto types = static_cast<std::size_t>(max) + 1;
   if (types > kUsual) many_.resize(types);
   table_ = types > kUsual ? std::span(many_) : std::span(usual_).first(types);
-  std::fill(table_.begin(), table_.end(), nullptr);
 }
 
 Attributes::Attributes(const nlmsghdr* message, std::size_t header, int max) : Attributes(max) {

@@ -82,7 +82,7 @@ class Attributes {
 
   // Elements of sets come by the ten thousand, with few types each: no memory is asked for them.
   static constexpr std::size_t kUsual = 16;
-  std::array<const nlattr*, kUsual> usual_;
+  std::array<const nlattr*, kUsual> usual_{};
   std::vector<const nlattr*> many_;
   std::span<const nlattr*> table_;
 };

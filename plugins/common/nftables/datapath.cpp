@@ -291,9 +291,9 @@ std::unique_ptr<KernelContent> NftDatapath::take_read() {
 }
 
 sdk::Status NftDatapath::apply_all(const sdk::Change& change, sdk::ApplyReport& report) {
-  nft_->answer_from(take_read());
   const std::unique_ptr<Nft, void (*)(Nft*)> ends(nft_.get(),
                                                   [](Nft* nft) { nft->answer_from(nullptr); });
+  nft_->answer_from(take_read());
   auto loading = load_programs();
   sdk::DatapathState next;
   if (!change.full()) next = held_;
