@@ -60,6 +60,12 @@ bool is_move(const Binding& before, const Binding& now) {
          way(now) && before.kind != now.kind;
 }
 
+// From one peer to another: its connections are bound as before.
+bool same_but_owner(EgressPlan a, const EgressPlan& b) {
+  a.owner = b.owner;
+  return a == b;
+}
+
 // Chains whose meaning differs between two plan states of one family.
 std::set<std::string> changed_chains(const Plan& before, const Plan& after, Table t, bool& moved) {
   std::set<std::string> out;
@@ -68,14 +74,11 @@ std::set<std::string> changed_chains(const Plan& before, const Plan& after, Tabl
     if (!same_translation(had, has)) out.insert(chain);
     moved = moved || is_move(had, has);
   };
-  for (const auto& [id, plan] : after.egresses()) {
-    const auto at = before.egresses().find(id);
-    if (at != before.egresses().end() && at->second == plan) continue;
-    look("e" + std::to_string(id));
-  }
-  for (const auto& [id, plan] : before.egresses()) {
-    if (after.egresses().count(id) == 0) look("e" + std::to_string(id));
-  }
+  each_difference(before.egresses(), after.egresses(),
+                  [&](std::uint32_t id, const EgressPlan* had, const EgressPlan* has) {
+                    if (had != nullptr && has != nullptr && same_but_owner(*had, *has)) return;
+                    look("e" + std::to_string(id));
+                  });
   look(std::string(kNodeIpName));
   if (out.empty()) return out;
   std::set<std::uint32_t> actions;
@@ -246,14 +249,13 @@ void Unswept::note_zones(const Plan* before, const Plan& after) {
     }
     return;
   }
-  for (const auto& [id, plan] : before->egresses()) {
-    if (!plan.serve) continue;
-    const auto at = after.egresses().find(id);
-    const bool served = at != after.egresses().end() && at->second.serve;
-    if (!served || at->second.address != plan.address) {
-      zones_.insert(static_cast<std::uint16_t>(id));
-    }
-  }
+  each_difference(before->egresses(), after.egresses(),
+                  [&](std::uint32_t id, const EgressPlan* had, const EgressPlan* has) {
+                    if (had == nullptr || !had->serve) return;
+                    if (has == nullptr || !has->serve || has->address != had->address) {
+                      zones_.insert(static_cast<std::uint16_t>(id));
+                    }
+                  });
 }
 
 // Endpoints whose chain stays and has another meaning.

@@ -60,6 +60,26 @@ void each_surplus(const Map& a, const Map& b, const Each& each) {
   }
 }
 
+// Calls each(key, had, has) for what differs; nullptr: one of them has none.
+template <class Map, class Each>
+void each_difference(const Map& before, const Map& after, const Each& each) {
+  auto had = before.begin();
+  auto has = after.begin();
+  while (had != before.end() || has != after.end()) {
+    if (has == after.end() || (had != before.end() && had->first < has->first)) {
+      each(had->first, &had->second, nullptr);
+      ++had;
+    } else if (had == before.end() || has->first < had->first) {
+      each(has->first, nullptr, &has->second);
+      ++has;
+    } else {
+      if (!(had->second == has->second)) each(has->first, &had->second, &has->second);
+      ++had;
+      ++has;
+    }
+  }
+}
+
 // The name of an action or of an endpoint's number that is no class's: "e7", "drop_it", ...
 [[nodiscard]] std::string name_of(std::uint32_t action);
 

@@ -143,36 +143,59 @@ void BpfPrograms::sync_settings(const Desired& desired, int device, std::uint32_
   }
 }
 
+namespace {
+
+template <class Each>
+void each_bit(const std::bitset<EGW_IDS>& bits, const Each& each) {
+  if (bits.none()) return;
+  for (std::uint32_t i = 0; i < EGW_IDS; ++i) {
+    if (bits[i]) each(i);
+  }
+}
+
+// The same id with the addresses of another egress IP: one went and another came in one change.
+bool another(const common::EgressPlan& had, const common::EgressPlan& has) {
+  const auto same = [&](std::size_t f) {
+    return has.address[f] && has.address[f] == had.address[f];
+  };
+  return (had.address[0] || had.address[1]) && !same(0) && !same(1);
+}
+
+}  // namespace
+
 void BpfPrograms::start_counts(const Desired* before, const Desired& desired) {
   Loaded& loaded = *kernel_.loaded();
-  Counted now;
-  for (const auto& [id, plan] : desired.egresses()) now.egresses.set(id & EGW_ID_MASK);
-  for (const Table t : kFamilies) {
-    for (const auto& [name, kept] : desired.class_tables(t)) {
-      now.classes[index(t)].set(kept.table->number & EGW_ID_MASK);
+  const bool known = before != nullptr && counted_.has_value();
+  const Counted had = counted_.value_or(Counted());
+  Counted now = had;
+  if (!known || !before->same_egresses(desired)) {
+    now.egresses.reset();
+    for (const auto& [id, plan] : desired.egresses()) now.egresses.set(id & EGW_ID_MASK);
+  }
+  if (!known || !before->same_classes(desired)) {
+    now.classes = {};
+    for (const Table t : kFamilies) {
+      for (const auto& [name, kept] : desired.class_tables(t)) {
+        now.classes[index(t)].set(kept.table->number & EGW_ID_MASK);
+      }
     }
   }
-  for (std::uint32_t i = 0; counted_ && i < EGW_IDS; ++i) {
-    if (now.egresses[i] && !counted_->egresses[i]) loaded.steered().clear(i);
+  if (counted_) {
+    each_bit(now.egresses & ~had.egresses, [&](std::uint32_t i) { loaded.steered().clear(i); });
     for (const Table t : kFamilies) {
-      const std::size_t f = index(t);
-      if (now.classes[f][i] && !counted_->classes[f][i]) loaded.judged(t).clear(i);
+      each_bit(now.classes[index(t)] & ~had.classes[index(t)],
+               [&](std::uint32_t i) { loaded.judged(t).clear(i); });
     }
   }
   counted_ = now;
   if (before == nullptr) return;
-  // One went and another came in one change.
-  common::each_surplus(desired.egresses(), before->egresses(),
-                       [&](std::uint32_t id, const common::EgressPlan& p) {
-                         const auto was = before->egresses().find(id);
-                         if (was == before->egresses().end()) return;
-                         const auto same = [&](std::size_t f) {
-                           return p.address[f] && p.address[f] == was->second.address[f];
-                         };
-                         const bool known = was->second.address[0] || was->second.address[1];
-                         if (known && !same(0) && !same(1))
-                           loaded.steered().clear(id & EGW_ID_MASK);
-                       });
+  common::each_difference(
+      before->egresses(), desired.egresses(),
+      [&](std::uint32_t id, const common::EgressPlan* was, const common::EgressPlan* is) {
+        if (was != nullptr && is != nullptr && another(*was, *is)) {
+          loaded.steered().clear(id & EGW_ID_MASK);
+        }
+      });
 }
 
 void BpfPrograms::sync_arrays(const common::Tables::Past* before, const Desired& desired,

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <iterator>
 #include <utility>
 
 #include "common/nftables/changes.hpp"
@@ -28,8 +29,9 @@ std::string path(Table t, const std::string& name) {
   return common::place(t, name, kCompanionTable);
 }
 
-const Elements* elements_of(const CompanionTable& table, const std::string& set) {
-  for (const auto& [spec, elements] : table.sets) {
+template <class Table>  // const or not
+auto elements_of(Table& table, const std::string& set) -> decltype(&table.sets[0].second) {
+  for (auto& [spec, elements] : table.sets) {
     if (spec.name == set) return &elements;
   }
   return nullptr;
@@ -39,6 +41,19 @@ const Chain* chain_of(const CompanionTable& table, const std::string& name) {
   const auto at = std::find_if(table.chains.begin(), table.chains.end(),
                                [&](const Chain& c) { return c.name == name; });
   return at == table.chains.end() ? nullptr : &*at;
+}
+
+// `all` with what `change` wants in place of what it had.
+Elements changed(const Elements& all, const CompanionChange& change) {
+  const auto by_key = [](const auto& a, const auto& b) { return a.first < b.first; };
+  Elements stays, out;
+  stays.reserve(all.size());
+  out.reserve(all.size() + change.wants.size());
+  std::set_difference(all.begin(), all.end(), change.had.begin(), change.had.end(),
+                      std::back_inserter(stays), by_key);
+  std::merge(stays.begin(), stays.end(), change.wants.begin(), change.wants.end(),
+             std::back_inserter(out), by_key);
+  return out;
 }
 
 bool same_hook(const Chain& wanted, const common::KernelChain& k) {
@@ -262,6 +277,26 @@ sdk::Status Companion::apply(CompanionTables wanted, bool read, common::Repairs&
   sdk::Status s = execute(all);
   known_ = s.ok();
   written_ = s.ok() ? std::move(wanted) : CompanionTables();
+  return s;
+}
+
+sdk::Status Companion::step(const std::vector<CompanionChange>& changes) {
+  std::array<Difference, 3> all;
+  for (const CompanionChange& c : changes) {
+    common::ElementChange put, drop;
+    SetSpec spec;
+    spec.name = c.set;
+    common::difference(spec, c.had, c.wants, put, drop, {});
+    common::keep(all[index(c.table)].put, std::move(put));
+    common::keep(all[index(c.table)].drop, std::move(drop));
+  }
+  sdk::Status s = execute(all);
+  known_ = s.ok();
+  if (!s.ok()) written_ = {};
+  for (const CompanionChange& c : changes) {
+    Elements* mine = elements_of(written_[index(c.table)], c.set);
+    if (mine != nullptr) *mine = changed(*mine, c);
+  }
   return s;
 }
 

@@ -26,6 +26,8 @@ class Companion {
   static sdk::Status remove(const Translation& translates = {});
 
   sdk::Status apply(CompanionTables wanted, bool read, common::Repairs& repairs);
+  // After an apply that has succeeded: these elements only, without a look at the others.
+  sdk::Status step(const std::vector<CompanionChange>& changes);
   // Empty, or which table is missing.
   [[nodiscard]] std::string missing();
   [[nodiscard]] common::Nft& nft() { return *nft_; }

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <map>
 
 #include "common/nftables/expressions.hpp"
 
@@ -31,6 +32,32 @@ constexpr std::int32_t kNatPriority = 90;
 
 std::string counted(const char* counter) {
   return "counter name \"" + std::string(counter) + "\" drop";
+}
+
+using ByName = std::map<std::string, Elements>;  // by the set's name
+
+// What an egress is in the sets of a table.
+void add_egress(Table t, std::uint32_t id, const common::EgressPlan& egress, ByName& out) {
+  const std::string key = common::register_u32(id);
+  if (t == Table::kNetdev) {
+    if (egress.owner != sdk::Mac{}) {
+      out[kOwners].emplace_back(key, common::register_mac(egress.owner));
+    }
+    return;
+  }
+  const sdk::Address& a = egress.address[static_cast<std::size_t>(t)];
+  if (egress.serve && a) {
+    out[kSources].emplace_back(key, common::register_address(a));
+    out[kServed].emplace_back(key, "");
+  }
+  if (egress.mode[static_cast<std::size_t>(t)] == common::Mode::kOwn) {
+    out[kOwned].emplace_back(key, "");
+  }
+}
+
+ByName sorted(ByName sets) {
+  for (auto& [name, elements] : sets) std::sort(elements.begin(), elements.end());
+  return sets;
 }
 
 class Builder {
@@ -112,6 +139,7 @@ void Builder::late() {
     late.push_back(unmarked + "goto unmarked");
   } else {
     late.insert(late.begin(), unmarked + peer + " == 0 accept");
+    if (in_.plan.serves()) late.push_back(is(Slot::kInner) + " goto arrived");
     late.push_back(unmarked + "goto answer");
   }
   chain("late", std::move(late),
@@ -122,10 +150,16 @@ void Builder::late() {
   std::vector<std::string> pod{"ct status dnat " + set(marks_.slot_mask() | kIdMask, 0) + " accept",
                                id() + " == 0 " + set(marks_.slot_mask(), own) + " accept"};
   if (in_.egress && in_.plan.serves())
-    pod.push_back(id() + " @owned " + set(marks_.slot_mask(), own) + " accept");
+    pod.push_back(id() + " @" + kOwned + " " + set(marks_.slot_mask(), own) + " accept");
   pod.push_back(set(marks_.slot_mask(), marks_.value(Slot::kSteer)));
   chain("pod", std::move(pod));
   if (in_.ingress) return;
+  if (in_.plan.serves()) {
+    // A first packet out of the tunnel needs an id that gets an address here.
+    chain("arrived", {"ct status confirmed accept", id() + " == 0 accept",
+                      id() + " != @" + kServed + " " + counted("unknown_id")});
+    out_.counters.emplace_back("unknown_id");
+  }
   std::string number = peer;
   if (marks_.ct_shift() != 0) number = "(" + number + ") >> " + std::to_string(marks_.ct_shift());
   chain("answer",
@@ -187,24 +221,20 @@ void Builder::translate() {
 
 void Builder::elements() {
   const bool v4 = t_ == Table::kIp;
-  const auto family = static_cast<std::size_t>(t_);
-  Elements sources, owned;
-  for (const auto& [number, egress] : in_.plan.egresses()) {
-    const std::string key = common::register_u32(number);
-    const sdk::Address& a = egress.address[family];
-    if (egress.serve && a) sources.emplace_back(key, common::register_address(a));
-    if (egress.mode[family] == common::Mode::kOwn) owned.emplace_back(key, "");
-  }
-  std::sort(sources.begin(), sources.end());
-  std::sort(owned.begin(), owned.end());
+  ByName sets;
+  for (const auto& [number, egress] : in_.plan.egresses()) add_egress(t_, number, egress, sets);
+  sets = sorted(std::move(sets));
   out_.sets.emplace_back(
       common::SetSpec{kSources, true,
                       std::string("type mark : ") + (v4 ? "ipv4" : "ipv6") + "_addr", 4,
                       v4 ? 4U : 16U, false, false},
-      std::move(sources));
-  if (!in_.egress) return;
-  out_.sets.emplace_back(common::SetSpec{"owned", false, "type mark", 4, 0, false, false},
-                         std::move(owned));
+      std::move(sets[kSources]));
+  const auto marks = [&](const char* name) {
+    out_.sets.emplace_back(common::SetSpec{name, false, "type mark", 4, 0, false, false},
+                           std::move(sets[name]));
+  };
+  marks(kServed);
+  if (in_.egress) marks(kOwned);
 }
 
 // As the datapaths on nftables have it.
@@ -224,10 +254,11 @@ CompanionTable netdev_table(const CompanionInput& in) {
   for (const auto& [dyn, spec] : rules.sets(Table::kNetdev)) {
     Elements elements;
     if (dyn == common::Dyn::kOwnerMac) {
+      ByName sets;
       for (const auto& [id, egress] : in.plan.egresses()) {
-        if (egress.owner == sdk::Mac{}) continue;
-        elements.emplace_back(common::register_u32(id), common::register_mac(egress.owner));
+        add_egress(Table::kNetdev, id, egress, sets);
       }
+      elements = std::move(sets[kOwners]);
     } else {
       for (const auto& [name, peer] : in.plan.peers()) {
         elements.emplace_back(common::register_u32(peer.number), common::register_mac(peer.mac));
@@ -251,6 +282,28 @@ CompanionTables companion_tables(const CompanionInput& in) {
     if (in.plan.enabled(t)) out[static_cast<std::size_t>(t)] = Builder(t, in).build();
   }
   if (in.egress) out[static_cast<std::size_t>(Table::kNetdev)] = netdev_table(in);
+  return out;
+}
+
+std::vector<CompanionChange> companion_changes(const common::Plan& before,
+                                               const common::Plan& after, bool egress) {
+  std::vector<CompanionChange> out;
+  for (const Table t : common::kTables) {
+    if (t == Table::kNetdev ? !egress : !after.enabled(t)) continue;
+    ByName had, wants;
+    common::each_difference(
+        before.egresses(), after.egresses(),
+        [&](std::uint32_t id, const common::EgressPlan* was, const common::EgressPlan* is) {
+          if (was != nullptr) add_egress(t, id, *was, had);
+          if (is != nullptr) add_egress(t, id, *is, wants);
+        });
+    had = sorted(std::move(had));
+    wants = sorted(std::move(wants));
+    for (const char* name : {kOwners, kSources, kServed, kOwned}) {
+      if (name == kOwned && !egress) continue;
+      if (had[name] != wants[name]) out.push_back({t, name, had[name], wants[name]});
+    }
+  }
   return out;
 }
 

@@ -44,7 +44,20 @@ struct CompanionInput {
 [[nodiscard]] std::string companion_trial(bool egress);
 
 inline constexpr const char* kSources = "idnat";  // ip, ip6: egress id -> source
+inline constexpr const char* kServed = "served";  // ip, ip6: its keys
+inline constexpr const char* kOwned = "owned";    // ip, ip6: ids of this node; with the hook
 inline constexpr const char* kOwners = "owner";   // netdev: egress id -> MAC
+
+// What the elements of a set were and shall be, as far as they differ. Sorted.
+struct CompanionChange {
+  common::Table table;
+  std::string set;
+  common::Elements had, wants;
+};
+// Where nothing but egresses differs, and the node may serve some before and after, or none.
+[[nodiscard]] std::vector<CompanionChange> companion_changes(const common::Plan& before,
+                                                             const common::Plan& after,
+                                                             bool egress);
 // From the elements of kSources.
 [[nodiscard]] std::vector<std::pair<std::uint32_t, sdk::Address>> sources_in(
     const common::Elements& elements);

@@ -190,7 +190,8 @@ sdk::Status IptablesDatapath::apply_step(const sdk::Change& change, sdk::ApplyRe
     if (endpoints) {
       program_changed_pods(step, *set_plan_);
     } else {
-      watch_kernel(step.state, *plan_);
+      // With the device's hook egress IPs have no next hops of their own.
+      if (!only_egresses(change) || !egress_) watch_kernel(step.state, *plan_);
       s = only_egresses(change) ? step_egresses(step) : step_structure(step);
     }
   } catch (const sdk::Failure& failure) {
@@ -233,17 +234,16 @@ void IptablesDatapath::compare_sources(Step& step) const {
 // still go to the former owner, so that none meets a way that does not fit.
 void IptablesDatapath::welcome_flows(const Step& step) {
   if (step.before == nullptr) return;
-  const auto comes = [&](const auto& now) {
-    const auto at = step.before->egresses().find(now.first);
-    if (at == step.before->egresses().end()) return false;
-    for (std::size_t f = 0; f < 2; ++f) {
-      if (now.second.mode[f] == common::Mode::kOwn && at->second.mode[f] == common::Mode::kSteer) {
-        return true;
-      }
-    }
-    return false;
-  };
-  if (!std::any_of(step.plan.egresses().begin(), step.plan.egresses().end(), comes)) return;
+  bool comes = false;
+  common::each_difference(
+      step.before->egresses(), step.plan.egresses(),
+      [&](std::uint32_t, const common::EgressPlan* had, const common::EgressPlan* has) {
+        for (std::size_t f = 0; had != nullptr && has != nullptr && f < 2; ++f) {
+          comes =
+              comes || (has->mode[f] == common::Mode::kOwn && had->mode[f] == common::Mode::kSteer);
+        }
+      });
+  if (!comes) return;
   common::Unswept unswept;
   unswept.note(step.before, step.plan, step.state, {});
   const auto job = unswept.take(step.plan, step.state, {});
@@ -300,6 +300,9 @@ void IptablesDatapath::report_waiting(const Step& step, sdk::ApplyReport& report
           "; iptables' rules stay as they were until then: pods are steered, but those of "
           "policies with new lists of destinations are dropped");
   if (!ruled_sources_) return;
+  // Beside nftables tables rules that serve any id serve all.
+  const bool any = !(*ruled_sources_)[0].empty() || !(*ruled_sources_)[1].empty();
+  if (companion_ && any) return;
   std::set<std::uint32_t> missing;
   for (const Table t : common::kFamilies) {
     const Served& there = (*ruled_sources_)[index(t)];

@@ -55,6 +55,7 @@ class IptablesDatapath : public sdk::Datapath {
   sdk::Status apply_all(const sdk::Change& change, sdk::ApplyReport& report);
   sdk::Status apply_step(const sdk::Change& change, sdk::ApplyReport& report);
   sdk::Status step_egresses(Step& step);
+  sdk::Status step_elements(Step& step);
   sdk::Status step_structure(Step& step);
   void choose_backend();
   void choose_companion();

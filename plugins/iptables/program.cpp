@@ -113,14 +113,37 @@ std::vector<std::pair<std::uint32_t, sdk::Address>> served_by(const Plan& plan, 
   return out;
 }
 
-// An egress IP that goes from peer to peer is one neighbour entry in each family.
+// An egress IP that goes from peer to peer is one element, or without the device's hook one
+// neighbour entry in each family.
 sdk::Status IptablesDatapath::step_egresses(Step& step) {
   welcome_flows(step);
-  update_hops(step);
-  if (!egress_ && !same_ways(*step.before, step.plan)) program_routing(step, false);
+  if (!egress_) {
+    update_hops(step);
+    if (!same_ways(*step.before, step.plan)) program_routing(step, false);
+  }
+  // Beside nftables tables no rule knows an id, but by whether there is any.
+  if (companion_ && step.before->serves() == step.plan.serves()) return step_elements(step);
   if (same_sources(*step.before, step.plan)) return program_companion(step, false, lean_);
   set_plan_->set_eips(step.plan);
   return program_filters(step, *set_plan_, false);
+}
+
+// Nothing is looked at that stays: with thousands of egress IPs one costs what it costs alone.
+sdk::Status IptablesDatapath::step_elements(Step& step) {
+  const SetElements none;
+  std::array<EipChange, 2> eips;
+  const auto write = [&](Table t, const SetElements& put, const SetElements& remove) {
+    if (put.empty() && remove.empty()) return;
+    sets_.put_pods(set_name(t, "eips"), {SetType::kAddresses, t, false}, put, remove, step.refused);
+  };
+  for (const Table t : common::kFamilies) {
+    eips[index(t)] = eip_change(t, *step.before, step.plan);
+    write(t, eips[index(t)].come, none);
+  }
+  sdk::Status s = companion_->step(companion_changes(*step.before, step.plan, egress_));
+  if (!s.ok()) return s;
+  for (const Table t : common::kFamilies) write(t, none, eips[index(t)].gone);
+  return sdk::ok();
 }
 
 sdk::Status IptablesDatapath::program(Step& step, SetPlan& sets, bool read) {

@@ -85,6 +85,7 @@ class Builder {
   [[nodiscard]] std::string map(const std::string& what, const std::string& side) const {
     return "-j SET --map-set " + set_name(t_, what) + " " + side + " --map-mark";
   }
+  [[nodiscard]] bool ids_beside() const { return in_.companion && in_.serves; }
   [[nodiscard]] std::string device() const { return in_.node.tunnel_device; }
   [[nodiscard]] std::string port() const { return std::to_string(in_.node.tunnel_port); }
   [[nodiscard]] const sdk::Address& parent() const {
@@ -316,8 +317,11 @@ void Builder::from_tunnel() {
                     " -j RETURN");
   }
   plain.push_back(drop("", "without_id"));
-  chain(Xt::kMangle, "ARRIVE") = {drop("-m addrtype --dst-type LOCAL", "to_host"), to("SERVED"),
-                                  to("PEER"), drop(peer_is(0), "forged")};
+  auto& arrive = chain(Xt::kMangle, "ARRIVE");
+  arrive.push_back(drop("-m addrtype --dst-type LOCAL", "to_host"));
+  if (!ids_beside()) arrive.push_back(to("SERVED"));
+  arrive.push_back(to("PEER"));
+  arrive.push_back(drop(peer_is(0), "forged"));
   served();
   note_peer();
 }
@@ -350,8 +354,10 @@ void Builder::note_peer() {
   add_radix(std::string(kChainPrefix) + "PEER", leaves, shape, table(Xt::kMangle).chains);
 }
 
-// Comes back with an id that gets an address here, not with any other.
+// Comes back with an id that gets an address here, not with any other. Beside nftables tables of a
+// node that serves ids they are elements there (`arrived`), and no rule knows them.
 void Builder::served() {
+  if (ids_beside()) return;
   std::vector<std::uint32_t> ids;
   for (const auto& [id, address] : in_.sources) ids.push_back(id);
   std::vector<RadixLeaf> leaves;
@@ -436,7 +442,8 @@ void Builder::leave() {
   chain(Xt::kMangle, "LEAVE-NODE") =
       parent() ? std::vector<std::string>{"-j RETURN"} : std::vector{drop("", "no_address")};
   chain(Xt::kMangle, "LEAVE-ID") = {kFirst + " " + go("LEAVE-FIRST"), drop("", "not_by_tunnel")};
-  chain(Xt::kMangle, "LEAVE-FIRST") = {to("SERVED")};
+  // `translate` drops what gets no address.
+  chain(Xt::kMangle, "LEAVE-FIRST") = {ids_beside() ? "-j RETURN" : to("SERVED")};
   auto& judged = chain(Xt::kMangle, "LEAVE-NEW");
   if (!in_.companion) judged.push_back(connection("--ctstate DNAT") + " " + go("CLEAR"));
   judged.push_back(drop("", "not_judged"));

@@ -30,6 +30,11 @@ SetElements surplus(const SetElements& a, const SetElements& b, bool marks) {
 // What `a` has and `b` has not.
 SetElements missing(const SetElements& a, const SetElements& b) { return surplus(a, b, false); }
 
+// The address that nobody may come to from outside; none.
+sdk::Address eip_of(Table t, const common::EgressPlan& egress) {
+  return egress.serve && egress.guarded ? egress.address[index(t)] : sdk::Address();
+}
+
 void failed(const std::string& name, const std::vector<Ipset::Refused>& refused,
             std::vector<SetFailure>& failures) {
   for (const auto& r : refused) failures.push_back({name, r.element, r.error});
@@ -76,10 +81,31 @@ void SetPlan::set_eips(const common::Plan& plan) {
     SetContent& eips = contents_[set_name(t, "eips")];
     eips.kind = {SetType::kAddresses, t, false};
     for (const auto& [id, egress] : plan.egresses()) {
-      const sdk::Address& a = egress.address[index(t)];
-      if (egress.serve && egress.guarded && a) eips.elements[sdk::Prefix(a, a.bits())] = {};
+      const sdk::Address a = eip_of(t, egress);
+      if (a) eips.elements[sdk::Prefix(a, a.bits())] = {};
     }
   }
+}
+
+EipChange eip_change(Table t, const common::Plan& before, const common::Plan& after) {
+  EipChange out;
+  if (!after.enabled(t)) return out;
+  common::each_difference(
+      before.egresses(), after.egresses(),
+      [&](std::uint32_t, const common::EgressPlan* was, const common::EgressPlan* is) {
+        const sdk::Address had = was == nullptr ? sdk::Address() : eip_of(t, *was);
+        const sdk::Address has = is == nullptr ? sdk::Address() : eip_of(t, *is);
+        if (had == has) return;
+        if (had) out.gone[sdk::Prefix(had, had.bits())];
+        if (has) out.come[sdk::Prefix(has, has.bits())];
+      });
+  if (out.gone.empty()) return out;
+  // An address may belong to several: it goes with the last of them.
+  for (const auto& [id, egress] : after.egresses()) {
+    const sdk::Address a = eip_of(t, egress);
+    if (a) out.gone.erase(sdk::Prefix(a, a.bits()));
+  }
+  return out;
 }
 
 // Within slot and id bits; others stay.

@@ -66,6 +66,12 @@ class SetPlan {
   std::array<std::vector<std::pair<std::uint32_t, std::uint32_t>>, 2> classes_;
 };
 
+// What differs between the sets of EIPs of two plans, of one family.
+struct EipChange {
+  SetElements come, gone;
+};
+[[nodiscard]] EipChange eip_change(Table t, const common::Plan& before, const common::Plan& after);
+
 [[nodiscard]] std::vector<sdk::Prefix> prefixes_of(const common::AddressRanges& ranges);
 
 class Sets {

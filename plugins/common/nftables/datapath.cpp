@@ -231,10 +231,11 @@ void NftDatapath::report_failures(const std::vector<ObjectFailure>& objects,
 }
 
 // Tables and programs; what of the programs' maps nobody refers to yet is written beside the
-// tables.
+// tables, once the programs have been loaded, which may take as long as the tables.
 sdk::Status NftDatapath::sync_kernel(const sdk::State& state, const Desired& desired,
                                      Repairs& repairs, std::vector<Nft::ElementFailure>& elements,
-                                     std::vector<SourceChange>& changes) {
+                                     std::vector<SourceChange>& changes,
+                                     std::future<sdk::Status>& loading) {
   const Tables::Past held{held_.state(), desired_ ? *desired_ : desired};
   const Tables::Past* past = desired_ ? &held : nullptr;
   if (!programs_) {
@@ -243,6 +244,7 @@ sdk::Status NftDatapath::sync_kernel(const sdk::State& state, const Desired& des
   }
   Repairs beside;
   const auto prepare = [&] {
+    if (loading.valid()) loading.wait();
     return guarded([&] { programs_->prepare(past, state, desired, beside); });
   };
   const auto sync_programs = [&](int tunnel_device) {
@@ -327,8 +329,7 @@ sdk::Status NftDatapath::apply_all(const sdk::Change& change, sdk::ApplyReport& 
   std::vector<Nft::ElementFailure> elements;
   std::vector<SourceChange> changes;
   const Desired* before = desired_ ? &*desired_ : nullptr;
-  if (loading.valid()) loading.wait();
-  sdk::Status s = sync_kernel(state, desired, repairs, elements, changes);
+  sdk::Status s = sync_kernel(state, desired, repairs, elements, changes, loading);
   settle_flows(before, desired, state, changes, elements, s.ok());
   if (!s.ok()) return s;
   if (tables_.missed()) host_.drifted("nftables, by somebody, while a big change was loaded");

@@ -99,7 +99,7 @@ class NftDatapath : public sdk::Datapath {
   sdk::Status apply_step(const sdk::Change& change, sdk::ApplyReport& report);
   sdk::Status sync_kernel(const sdk::State& state, const Desired& desired, Repairs& repairs,
                           std::vector<Nft::ElementFailure>& elements,
-                          std::vector<SourceChange>& changes);
+                          std::vector<SourceChange>& changes, std::future<sdk::Status>& loading);
   // The device; ok() false leaves what can be done without it to be done.
   sdk::Status program_tunnel(const sdk::State& state, const Desired& desired,
                              sdk::ApplyReport& report, Repairs& repairs, bool& fresh);
