@@ -295,7 +295,8 @@ void BpfPrograms::sync_sources(Table t, const common::Tables::Past* before, cons
 }
 
 void BpfPrograms::prepare(const common::Tables::Past* before, const sdk::State& state,
-                          const Desired& desired, common::Repairs& repairs) {
+                          const Desired& desired, common::Repairs& repairs,
+                          const std::optional<Bare>& bare) {
   prepared_ = {};
   Loaded& loaded = kernel_.load();
   const MapSet& maps = loaded.maps();
@@ -309,6 +310,10 @@ void BpfPrograms::prepare(const common::Tables::Past* before, const sdk::State& 
     if (!fresh_) continue;
     fill_sources(t, before, state, desired, repairs, prepared_.failures, prepared_.changes);
   }
+  // The kernel's first tcx link on a machine takes 10 ms.
+  if (!bare || !fresh_) return;
+  sync_settings(desired, bare->device, bare->mtu);
+  kernel_.attach(bare->device, desired.node().parent_device);
 }
 
 void BpfPrograms::sync(const common::Tables::Past* before, const sdk::State& state,

@@ -31,7 +31,8 @@ class BpfPrograms : public common::Programs {
 
   void load() override { kernel_.load(); }
   void prepare(const common::Tables::Past* before, const sdk::State& state,
-               const common::Desired& desired, common::Repairs& repairs) override;
+               const common::Desired& desired, common::Repairs& repairs,
+               const std::optional<Bare>& bare) override;
   void sync(const common::Tables::Past* before, const sdk::State& state,
             const common::Desired& desired, int device, std::uint32_t mtu, common::Repairs& repairs,
             std::vector<common::Nft::ElementFailure>& failures,

@@ -119,7 +119,7 @@ sdk::Status NftDatapath::apply(const sdk::Change& change, sdk::ApplyReport& repo
   bool bare = false;
   try {
     bare = !held_.valid() && untouched();
-    s = all ? apply_all(change, report) : apply_step(change, report);
+    s = all ? apply_all(change, bare, report) : apply_step(change, report);
   } catch (const sdk::Failure& failure) {
     s = failure.status();
   } catch (...) {
@@ -148,11 +148,10 @@ void NftDatapath::watch(const sdk::State& state, const Desired& desired) {
 }
 
 sdk::Status NftDatapath::program_tunnel(const sdk::State& state, const Desired& desired,
-                                        sdk::ApplyReport& report, Repairs& repairs, bool& fresh) {
+                                        sdk::ApplyReport& report, Repairs& repairs) {
   try {
     const auto result = tunnel_.apply(tunnel_spec(state.node), tunnel_peers(state, desired),
                                       next_hops(desired), repairs);
-    fresh = result.created || result.mtu != mtu_;
     mtu_ = result.mtu;
     device_ = result.index;
     for (const auto& f : result.failures) {
@@ -232,7 +231,7 @@ void NftDatapath::report_failures(const std::vector<ObjectFailure>& objects,
 
 // Tables and programs; what of the programs' maps nobody refers to yet is written beside the
 // tables, once the programs have been loaded, which may take as long as the tables.
-sdk::Status NftDatapath::sync_kernel(const sdk::State& state, const Desired& desired,
+sdk::Status NftDatapath::sync_kernel(const sdk::State& state, const Desired& desired, bool bare,
                                      Repairs& repairs, std::vector<Nft::ElementFailure>& elements,
                                      std::vector<SourceChange>& changes,
                                      std::future<sdk::Status>& loading) {
@@ -243,9 +242,11 @@ sdk::Status NftDatapath::sync_kernel(const sdk::State& state, const Desired& des
     return s.ok() ? tables_.finish(elements) : s;
   }
   Repairs beside;
+  std::optional<Programs::Bare> early;
+  if (bare && device_ != 0) early.emplace(Programs::Bare{device_, mtu_});
   const auto prepare = [&] {
     if (loading.valid()) loading.wait();
-    return guarded([&] { programs_->prepare(past, state, desired, beside); });
+    return guarded([&] { programs_->prepare(past, state, desired, beside, early); });
   };
   const auto sync_programs = [&](int tunnel_device) {
     return guarded([&] {
@@ -292,7 +293,7 @@ std::unique_ptr<KernelContent> NftDatapath::take_read() {
   }
 }
 
-sdk::Status NftDatapath::apply_all(const sdk::Change& change, sdk::ApplyReport& report) {
+sdk::Status NftDatapath::apply_all(const sdk::Change& change, bool bare, sdk::ApplyReport& report) {
   const std::unique_ptr<Nft, void (*)(Nft*)> ends(nft_.get(),
                                                   [](Nft* nft) { nft->answer_from(nullptr); });
   nft_->answer_from(take_read());
@@ -309,18 +310,14 @@ sdk::Status NftDatapath::apply_all(const sdk::Change& change, sdk::ApplyReport& 
   std::vector<ObjectFailure> failures;
   check_endpoints(change, next.state(), failures);
   Repairs repairs;
-  bool fresh = false;
 
   // The device's MTU is part of the rules, the usable peers are part of the device's entries.
   Desired desired(programs_ != nullptr);
   if (desired_) desired.know(*desired_);
   desired.build(state, mtu_, numbering_, failures);
   watch(state, desired);
-  sdk::Status tunnel = program_tunnel(state, desired, report, repairs, fresh);
-  if (fresh) {
-    std::vector<ObjectFailure> again;
-    desired.build(state, mtu_, numbering_, again);
-  }
+  sdk::Status tunnel = program_tunnel(state, desired, report, repairs);
+  desired.set_mtu(mtu_);
   desired.set_device(device_ != 0);
   desired.set_ingress(device_ != 0 && find_link(route_, state.node.parent_device).has_value());
   watch(state, desired);
@@ -329,7 +326,7 @@ sdk::Status NftDatapath::apply_all(const sdk::Change& change, sdk::ApplyReport& 
   std::vector<Nft::ElementFailure> elements;
   std::vector<SourceChange> changes;
   const Desired* before = desired_ ? &*desired_ : nullptr;
-  sdk::Status s = sync_kernel(state, desired, repairs, elements, changes, loading);
+  sdk::Status s = sync_kernel(state, desired, bare, repairs, elements, changes, loading);
   settle_flows(before, desired, state, changes, elements, s.ok());
   if (!s.ok()) return s;
   if (tables_.missed()) host_.drifted("nftables, by somebody, while a big change was loaded");

@@ -38,9 +38,14 @@ class Programs {
   // own, while the state is taken over. What fails here, prepare() tries once more, and tells.
   virtual void load() = 0;
   // The part of sync() that changes no packet's way: what nobody refers to yet. On a thread of its
-  // own, while the tables are written.
+  // own, while the tables are written. bare: nothing of ours is in the kernel, so that also what is
+  // attached to the interfaces has nothing to do yet; as in sync().
+  struct Bare {
+    int device = 0;
+    std::uint32_t mtu = 0;
+  };
   virtual void prepare(const Tables::Past* before, const sdk::State& state, const Desired& desired,
-                       Repairs& repairs) = 0;
+                       Repairs& repairs, const std::optional<Bare>& bare) = 0;
   // After prepare(): compares with the kernel and writes differences; attaches. device:
   // the tunnel's index; 0: there is none. The rest: as in Tables::sync.
   virtual void sync(const Tables::Past* before, const sdk::State& state, const Desired& desired,
@@ -88,7 +93,8 @@ class NftDatapath : public sdk::Datapath {
   // where this one has none, or the other way round. The kernel is asked: a host may have no folder
   // for what datapaths of a layout share, and a folder may tell of a kernel that is gone.
   [[nodiscard]] bool tables_of_another();
-  sdk::Status apply_all(const sdk::Change& change, sdk::ApplyReport& report);
+  // bare: the kernel holds nothing of ours.
+  sdk::Status apply_all(const sdk::Change& change, bool bare, sdk::ApplyReport& report);
   // Of a node that a predecessor has programmed: reads what the kernel holds, beside whatever is
   // done until the first change comes, with which it is compared.
   void read_ahead();
@@ -97,12 +103,12 @@ class NftDatapath : public sdk::Datapath {
   // Beside the caller; waits where the future goes.
   [[nodiscard]] std::future<sdk::Status> load_programs();
   sdk::Status apply_step(const sdk::Change& change, sdk::ApplyReport& report);
-  sdk::Status sync_kernel(const sdk::State& state, const Desired& desired, Repairs& repairs,
-                          std::vector<Nft::ElementFailure>& elements,
+  sdk::Status sync_kernel(const sdk::State& state, const Desired& desired, bool bare,
+                          Repairs& repairs, std::vector<Nft::ElementFailure>& elements,
                           std::vector<SourceChange>& changes, std::future<sdk::Status>& loading);
   // The device; ok() false leaves what can be done without it to be done.
   sdk::Status program_tunnel(const sdk::State& state, const Desired& desired,
-                             sdk::ApplyReport& report, Repairs& repairs, bool& fresh);
+                             sdk::ApplyReport& report, Repairs& repairs);
   void program_routes(const Desired& desired, Repairs& repairs);
   void watch(const sdk::State& state, const Desired& desired);
   void keep_peer_numbers(const Desired& desired);

@@ -65,6 +65,10 @@ void add_elements(const ClassTable& table, std::map<std::uint8_t, Elements>& out
 void Desired::build(const sdk::State& state, std::uint32_t tunnel_mtu, Numbering& numbers,
                     std::vector<ObjectFailure>& failures) {
   Plan::build(state, numbers, failures);
+  set_mtu(tunnel_mtu);
+}
+
+void Desired::set_mtu(std::uint32_t tunnel_mtu) {
   ruleset_ = Ruleset(node(), tunnel_mtu, programs_);
   ruleset_.set_serves(serves());
 }

@@ -58,6 +58,8 @@ class Desired : public Plan {
               std::vector<ObjectFailure>& failures);
 
   // Without the tunnel device the netdev table has no chain; the rest stays, and drops.
+  // Another MTU of the tunnel device than the one given to build().
+  void set_mtu(std::uint32_t tunnel_mtu);
   void set_device(bool present) { ruleset_.set_device(present); }
   void set_ingress(bool possible) { ruleset_.set_ingress(possible); }
 
