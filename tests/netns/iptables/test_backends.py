@@ -1,10 +1,11 @@
 """Both backends: packets, others' rules, adoption, drift, purge, and which backend is chosen."""
 
+import itertools
 import time
 
 import pytest
 import sockets
-from rig import EIP4, EIP6, Rig, net
+from rig import EIP4, EIP6, SECOND4, SECOND6, SERVER4, Rig, net
 
 OTHERS = ("{t} -w -t nat -N KUBE-SERVICES; {t} -w -t nat -A PREROUTING -j KUBE-SERVICES; "
           "{t} -w -t nat -A POSTROUTING -m mark --mark 0x4000/0x4000 -j MASQUERADE; "
@@ -233,6 +234,35 @@ def test_a_node_becomes_a_gateway_and_none_again(rig, pod, backend):
         assert ("EGW-" in chains) == raw
     for report in map(rig.report, flows):
         assert report["sent"] > 0 and report["lost"] == 0 and report["tcp_resets"] == 0, report
+
+
+@BESIDE
+def test_a_frame_with_an_id_that_is_not_served_is_dropped_as_that(rig, pod, backend, beside):
+    """Before others see it: neither FORWARD nor their translation. Ids come and go by a step."""
+    def unknown():
+        counters = rig.driver("n2").must("counters")["counters"]
+        return sum(int(n) for name, n in counters.items() if "reason=unknown_id" in name)
+
+    ports = itertools.count(5555)  # each is a connection of its own
+
+    def send(group):
+        s = sockets.udp(rig.ns("n1"), bind=(rig.address("n1"), 0), to=(rig.address("n2"), 7789))
+        s.send(sockets.vxlan(100, group, sockets.frame(rig.mac("n1"), rig.mac("n2"), sockets.ip4(
+            pod.ipv4, SERVER4, 17, sockets.udp_segment(next(ports), 7000, b"?")))))
+        s.close()
+    second = {"id": 8, "kind": "address", "ipv4": SECOND4, "ipv6": SECOND6, "mayServe": True, "owner": "self"}
+    before = unknown()
+    send(8)
+    assert unknown() == before + 1
+    assert rig.delta("n2", egresses=[second])["failures"] == []
+    send(8)
+    assert unknown() == before + 1
+    assert rig.delta("n2", deleted={"egresses": [8]})["failures"] == []
+    send(8)
+    assert unknown() == before + 2
+    send(7)
+    assert unknown() == before + 2
+    assert rig.apply("n2")["n2"]["repaired"] == {}, "what steps have written is what a full change wants"
 
 
 def test_what_nobody_has_marked_at_the_tunnel_is_judged_still(rig, pod):
