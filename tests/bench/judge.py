@@ -21,6 +21,13 @@ def interval(values):
     return ordered[max(0, k - 1)], ordered[n - max(1, k)]
 
 
+COUNTS = ("lost", "late")  # figures of which every single one matters
+
+
+def one_figure(name, rounds):
+    return sum(rounds) if name in COUNTS else median(rounds)
+
+
 def ratios(above, below):
     return [a / b for a, b in zip(above, below, strict=True)]
 
@@ -79,6 +86,13 @@ def judge_packets(pps):
     add("netlink, 5,000 policies / tunnel with NAT", ("netlink", 5000), ("tunnel with NAT", None), 0.85)
     add("netlink, 5,000 policies / rule per policy, 1,000", ("netlink", 5000), ("rule per policy", 1000), 40)
     return out
+
+
+def judge_flows(flows):
+    """flows: {(layout, policies or None): {figure: rounds}}. A bar if a datapath was measured: of how many connections a
+    packet had to be sent again, or was never answered."""
+    lost = [sum(figures["lost"]) for (layout, _), figures in flows.items() if layout.split(",")[0] in TUNNEL]
+    return [Verdict("new connections that lost a packet, all datapaths", 0, [sum(lost)], at_most=True)] if lost else []
 
 
 def judge_programming(times):

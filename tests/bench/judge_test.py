@@ -53,6 +53,18 @@ def test_every_bar_on_packets_is_judged():
     assert not found["netlink, 5,000 policies / rule per policy, 1,000"].met
 
 
+def flows(lost=0):
+    return {k: {"per_second": [12345.0] * 9, "lost": [0, lost, *[0] * 7], "late": [0] * 9} for k in packets()}
+
+
+def test_one_lost_packet_of_a_datapath_is_one_too_many():
+    assert not judge.judge_flows({k: f for k, f in flows(1).items() if k[0] in ("plain", "tunnel with NAT")})
+    assert [v.word for v in judge.judge_flows(flows())] == ["met"]
+    one = flows() | {("iptables, no policy", 5000): flows(1)["plain", None]}
+    assert [(v.word, v.value) for v in judge.judge_flows(one)] == [("missed", 1)]
+    assert judge.one_figure("lost", [0, 1, 0]) == 1 and judge.one_figure("per_second", [3, 1, 2]) == 2
+
+
 def test_what_was_not_measured_is_not_judged():
     few = {k: v for k, v in packets().items() if k[0] in ("ebpf", "tunnel")}
     assert [v.what for v in judge.judge_packets(few)] == ["ebpf, 5,000 policies / bare tunnel", "ebpf, 5,000 policies / 1 policy"]
@@ -74,7 +86,7 @@ def results():
     pps = packets()
     return {"packets": {k: {"pps": v} for k, v in pps.items()},
             "latency": {k: {"p50_us": [30.0 if k[0] == "plain" else 50.0] * 9, "p99_us": [60.0] * 9} for k in pps},
-            "flows": {k: {"per_second": [12345.0] * 9} for k in pps},
+            "flows": flows() | {("tunnel", None): flows(2)["tunnel", None]},
             "stream": {k: {"gbit_per_second": [9.876] * 9} for k in pps}, "program": times(50)}
 
 
@@ -87,6 +99,8 @@ def test_the_tables_stand_between_the_marks_and_nothing_else_changes(tmp_path):
     assert text.startswith("# Title\n") and text.endswith(f"{tables.END}\n\nafter\n") and "old" not in text
     assert "| ebpf, 5,000 | 0.035 [0.035, 0.035] | 0.700 [0.700, 0.700] | 20.0 [20.0, 20.0] | 0.000 [0.000, 0.000] | " \
         "12.3 [12.3, 12.3] | 9.88 [9.88, 9.88] |" in text
+    assert "| bare tunnel | 0.050 [0.050, 0.050] | 1.00 [1.00, 1.00] | 20.0 [20.0, 20.0] | 0.000 [0.000, 0.000] | " \
+        "12.3 [12.3, 12.3] (2 lost) | 9.88 [9.88, 9.88] |" in text
     assert "| ebpf, no policy, 5,000 | 0.080 [0.080, 0.080] | 0.800 [0.800, 0.800] |" in text
     assert "| ebpf, no policy, 5,000 | 0.800 [0.800, 0.800] | 0.889 [0.889, 0.889] |" in text
     assert "| ebpf-fast, 5,000 policies / bare tunnel | 0.700 [0.700, 0.700] | >= 0.72 | **missed** |" in text

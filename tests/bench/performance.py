@@ -19,7 +19,7 @@ import time
 import layouts
 import programming
 import tables
-from judge import judge_packets, judge_programming, median
+from judge import judge_flows, judge_packets, judge_programming, one_figure
 
 RATES = os.path.join(layouts.BUILD, "bin", "egw-rates")
 MEASURES = {"packets": 300, "latency": 100, "flows": 200, "stream": 300}  # ms of a round that each layout gets
@@ -105,11 +105,11 @@ def main():
     args, begin = arguments(), time.monotonic()
     results = measured(args)
     verdicts = judge_packets({k: f["pps"] for k, f in results.get("packets", {}).items()}) + \
-        judge_programming(results.get("program", {}))
+        judge_flows(results.get("flows", {})) + judge_programming(results.get("program", {}))
     for measure, found in results.items():
         for key, figures in found.items():
             print("figure", json.dumps({"test": f"{measure}: {tables.name(key)}",
-                                        **{f: float(f"{median(v):.4g}") for f, v in figures.items()}}))
+                                        **{f: float(f"{one_figure(f, v):.4g}") for f, v in figures.items()}}))
     for v in verdicts:
         print("figure", json.dumps({"test": v.what, "measured": float(f"{v.value:.3g}"), "bar": v.bar, "verdict": v.word}))
     print(f"{len(results)} measures, {args.rounds} rounds, in {time.monotonic() - begin:.0f} s; "

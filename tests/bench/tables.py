@@ -6,7 +6,7 @@ import re
 import subprocess
 import time
 
-from judge import interval, median, ratios
+from judge import COUNTS, interval, median, ratios
 
 BEGIN, END = "<!-- begin: written by tests/bench/performance.py -->", "<!-- end -->"
 NAMES = {"plain": "plain routing", "tracked": "routing with conntrack", "tunnel": "bare tunnel"}
@@ -31,6 +31,12 @@ def cell(rounds):
     return f"{number(median(rounds))} [{number(low)}, {number(high)}]"
 
 
+def flows_cell(figures):
+    """The rate, and what it leaves out, if anything."""
+    counts = [f"{sum(figures[c]):.0f} {c}" for c in COUNTS if sum(figures.get(c, []))]
+    return cell([f / 1000 for f in figures.get("per_second", [])]) + (f" ({', '.join(counts)})" if counts else "")
+
+
 def table(head, rows):
     lines = ["| " + " | ".join(head) + " |", "| --- |" + " ---: |" * (len(head) - 1)]
     return lines + ["| " + " | ".join(row) + " |" for row in rows]
@@ -49,7 +55,7 @@ def rate_rows(results):
                  for f in ("p50_us", "p99_us")}
         rows.append([name(key), cell([p / 1000 for p in own]), cell(ratios(own, pps[base]["pps"]) if own else []),
                      cell(added["p50_us"]), cell(added["p99_us"]),
-                     cell([f / 1000 for f in flows.get(key, {}).get("per_second", [])]),
+                     flows_cell(flows.get(key, {})),
                      cell(stream.get(key, {}).get("gbit_per_second", []))])
     return rows
 
