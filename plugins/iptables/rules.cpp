@@ -154,8 +154,8 @@ void Builder::from_wire() {
                  static_cast<std::uint32_t>(p.mac[i + 1]) << 16 |
                  static_cast<std::uint32_t>(p.mac[i + 2]) << 8 | p.mac[i + 3]);
     };
-    // IPv4: behind the header's own length; IPv6: behind 40 bytes.
-    const std::string at = t_ == Table::kIp ? "0>>22&0x3C@22=" : "62=";
+    // IPv4: behind the header's own length; IPv6: behind 40 bytes, if UDP follows at once.
+    const std::string at = t_ == Table::kIp ? "0>>22&0x3C@22=" : "4&0xFF00=0x1100&&62=";
     const std::string then = t_ == Table::kIp ? "0>>22&0x3C@24=" : "64=";
     leaves.push_back(
         {std::string(reinterpret_cast<const char*>(p.underlay.bytes.data()), p.underlay.size()),

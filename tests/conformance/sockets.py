@@ -119,6 +119,13 @@ def udp_segment(source_port, destination_port, payload):
     return struct.pack("!HHHH", source_port, destination_port, 8 + len(payload), 0) + payload
 
 
+def udp6_segment(source, destination, source_port, destination_port, payload):
+    segment = udp_segment(source_port, destination_port, payload)
+    pseudo = socket.inet_pton(socket.AF_INET6, source) + socket.inet_pton(socket.AF_INET6, destination) + \
+        struct.pack("!II", len(segment), 17)
+    return segment[:6] + struct.pack("!H", checksum(pseudo + segment) or 0xffff) + segment[8:]
+
+
 def mac(text):
     return bytes.fromhex(text.replace(":", ""))
 

@@ -92,6 +92,23 @@ def the_inner_mac_must_belong_to_the_outer_source(rig, pod, underlay):
     s.close()
 
 
+@case("guard-inner-mac-options", "Nor behind IPv6 options that hold the right MAC where it mostly stands")
+def options_do_not_hide_the_inner_mac(rig, pod):
+    over(rig, 6)
+    here, there = rig.address("n1", 6), rig.address("n2", 6)
+    links = [net.run("ip", "-n", rig.ns(n), "-br", "link", "show", "eth0").split()[2] for n in ("n1", "n2")]
+    raw = sockets.packets(rig.ns("n1"), "eth0")
+
+    def send(inner_mac, options):
+        udp = sockets.udp6_segment(here, there, 40000, PORT, forged_udp(7, inner_mac, rig.mac("n2"), pod.ipv4))
+        # Destination options of 32 bytes: one that nobody knows and everybody skips, with the MAC at byte 62 of the packet.
+        head = bytes([17, 3, 0x1e, 28]) + bytes(18) + sockets.mac(rig.mac("n1")) + bytes(4) if options else b""
+        raw.send(sockets.frame(*links, sockets.ip6(here, there, 60 if options else 17, head + udp)))
+    assert leaked(rig, lambda: send(rig.mac("n3"), True)) == {}
+    assert leaked(rig, lambda: send(rig.mac("n1"), False)) == {EIP4: 1}  # the counter-proof: the frame is a good one
+    raw.close()
+
+
 @case("guard-unknown-id", "A frame with an unknown id is dropped")
 def an_unknown_id_is_dropped(rig, pod):
     s = sockets.udp(rig.ns("n1"), bind=(rig.address("n1"), 0), to=(rig.address("n2"), PORT))
