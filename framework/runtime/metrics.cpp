@@ -8,6 +8,8 @@
 #include <map>
 #include <utility>
 
+#include "egw/runtime/conntrack_table.hpp"
+
 namespace egw::runtime {
 namespace {
 
@@ -150,6 +152,9 @@ Metrics::Metrics(const std::string& role, const std::string& version)
 std::string Metrics::text() const {
   auto families = registry_.Collect();
   families.push_back(resident_family());
+  if (applies_ != nullptr) {  // an agent
+    for (auto& family : conntrack_families()) families.push_back(std::move(family));
+  }
   std::map<std::string, prometheus::MetricFamily> extra;
   for (const auto& [source, values] : external_) {
     for (const auto& value : values) {
