@@ -51,7 +51,7 @@ def main():
     def run(entry):
         begin = time.monotonic()
         return entry, caught(folder, entry[0], entry[1]), time.monotonic() - begin
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(2 * os.cpu_count()) as pool:  # the kit waits more than it works
         results = list(pool.map(run, wanted))
     for (name, case, what), (problem, seen), seconds in results:
         print(f"{name:<26} {'NOT caught' if problem else 'caught'} by {case:<24} {what}\n{'':<27}{(problem or seen)[:300]}")

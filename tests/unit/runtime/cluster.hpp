@@ -242,8 +242,10 @@ class ClusterTest : public testing::Test {
     if (gateway) node["metadata"]["labels"]["egress"] = "true";
     content->put(Kind::kNode, node);
   }
-  // empty_kernel: as after a reboot; else what a predecessor programmed is still there.
+  // empty_kernel: as after a reboot; else what a predecessor programmed is still there. One that
+  // runs is killed first: its coroutines would outlive it.
   AgentRig& start_agent(const std::string& name, bool empty_kernel = false) {
+    if (agents.contains(name)) kill_agent(name);
     if (!numbers_.contains(name)) numbers_[name] = ++nodes_;
     auto rig = std::make_unique<AgentRig>(loop, content, name, numbers_[name], folder, log,
                                           settings, identities[name]);
