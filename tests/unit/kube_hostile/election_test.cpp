@@ -1,4 +1,6 @@
 // An election at an API server that answers nonsense or fails.
+#include "election.hpp"
+
 #include <gmock/gmock.h>
 
 #include <algorithm>
@@ -6,7 +8,6 @@
 #include <mutex>
 #include <thread>
 
-#include "election.hpp"
 #include "hostile_server.hpp"
 #include "hostile_store.hpp"
 
