@@ -82,7 +82,7 @@ def tunnel_ends(rig):
 
 def translated(rig):
     """What else than nftables' rules egw puts into a packet's way, at both ends of the tunnel: connection tracking, NAT (on
-    the client of a connection to itself), the `ip rule`s of plugins/common/tunnel.cpp."""
+    the client of a connection to itself), the `ip rule`s of plugins/common/nftables/datapath.cpp."""
     for node, rule in (("n1", "oifname vx snat to ip saddr"), ("n2", f"oifname eth0 snat to {EIP4}")):
         ns = rig.ns(node)
         net.enter(ns, "nft", "-f", "-", stdin=f"table ip t {{\nchain p {{\ntype nat hook postrouting priority 90\n{rule}\n}}\n}}\n")

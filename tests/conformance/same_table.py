@@ -48,9 +48,9 @@ def require(paths):
     """Exits, naming the runs of the kit that have left no result yet."""
     missing = [os.path.basename(p).removesuffix(".xml") for p in paths if not os.path.exists(p)]
     if missing:
-        build = os.path.dirname(os.path.dirname(os.path.abspath(paths[0])))
-        sys.exit(f"same_table.py: no results of {', '.join(missing)} in {os.path.dirname(os.path.abspath(paths[0]))}; run them first: "
-                 f"ctest --test-dir {build} -R '^({'|'.join(missing)})$'")
+        results = os.path.dirname(os.path.abspath(paths[0]))
+        sys.exit(f"same_table.py: no results of {', '.join(missing)} in {results}; run them first: "
+                 f"ctest --test-dir {os.path.dirname(results)} -R '^({'|'.join(missing)})$'")
 
 
 def main():

@@ -8,36 +8,18 @@
 #include <map>
 
 #include "iptables/sets.hpp"
+#include "support/node_state.hpp"
 
 namespace egw::iptables {
 namespace {
 
-sdk::Address addr(const std::string& text) { return *sdk::Address::parse(text); }
-
-sdk::State node_state() {
-  sdk::State s;
-  s.node.enable_ipv4 = s.node.enable_ipv6 = true;
-  s.node.name = "n1";
-  s.node.tunnel_device = "egress.vxlan";
-  s.node.parent_device = "eth0";
-  s.node.underlay = s.node.parent_v4 = addr("10.6.0.11");
-  s.node.tunnel_mac = {2, 0, 0, 0, 0, 1};
-  s.node.slot_mask = 0xff000000;
-  s.node.ct_mask = 0xfff80000;
-  for (std::uint8_t i = 1; i <= 2; ++i) {
-    sdk::Peer p;
-    p.name = "p" + std::to_string(i);
-    p.underlay = sdk::Address::v4(10, 6, 1, i);
-    p.mac = {2, 0xaa, 0, 0, 0, i};
-    s.peers.emplace(p.name, p);
-  }
-  return s;
-}
+using test::addr;
 
 // Few addresses, so that egresses share them; ids of more than a byte, whose keys are sorted
 // otherwise than they are.
 sdk::State some_state() {
-  sdk::State s = node_state();
+  sdk::State s = test::node_state();
+  for (std::uint8_t i = 1; i <= 2; ++i) s.peers.emplace("p" + std::to_string(i), test::peer(i));
   for (const std::uint32_t id : {1U, 2U, 255U, 256U, 257U, 16383U}) {
     if (*rc::gen::inRange(0, 3) == 0) continue;
     sdk::Egress e;
