@@ -69,8 +69,15 @@ std::string refusal(model::World world, const model::Settings& settings, const R
   return "the cluster has no EgressClusterInfo yet: is a controller running?";
 }
 
-// Follows the gateway until the leader has taken the annotation off and, when it moves, the former
-// owner has handed over.
+// The leader has taken the annotation off and, when the EIP moves, the former owner has handed
+// over.
+bool answered(const model::EgressGateway& gateway, const std::string& eip) {
+  if (gateway.meta.annotations.contains(std::string(model::kMoveAnnotation))) return false;
+  const auto place = place_of(gateway, eip);
+  return !place || place->moving_from.empty();
+}
+
+// Follows the gateway until the request is answered.
 Result<WatchEnd> follow(Session& session, const Request& request, milliseconds limit,
                         model::EgressGateway& last) {
   host::Query query{model::Kind::kEgressGateway, "", request.gateway, "", ""};
@@ -81,30 +88,42 @@ Result<WatchEnd> follow(Session& session, const Request& request, milliseconds l
         auto decoded = model::decode<model::EgressGateway>(event.document);
         if (!decoded) return true;
         last = *std::move(decoded);
-        if (last.meta.annotations.contains(std::string(model::kMoveAnnotation))) return true;
-        const auto place = place_of(last, request.eip);
-        return place && !place->moving_from.empty();
+        return !answered(last, request.eip);
       },
       limit);
 }
 
-// The end was not waited for.
+// The gateway as it is now: what the watch saw last may be older than what ended it.
+void look_again(Session& session, const Request& request, model::EgressGateway& last) {
+  const auto stored = session.get(model::Kind::kEgressGateway, {"", request.gateway});
+  if (!stored) return;  // what was seen before stays the last word
+  auto decoded = model::decode<model::EgressGateway>(stored->document);
+  if (decoded) last = *std::move(decoded);
+}
+
+// The end was not waited for. The leader writes where the EIP goes before it takes the request off.
 int say_unfinished(Context& context, const Request& request, const model::EgressGateway& last,
                    WatchEnd end, milliseconds limit) {
   const bool interrupted = end == WatchEnd::kInterrupted;
   const auto seconds = limit.count() / 1000;
+  const auto when =
+      interrupted ? std::string("when this was interrupted") : fmt::format("after {} s", seconds);
+  const bool asked = last.meta.annotations.contains(std::string(model::kMoveAnnotation));
   const auto place = place_of(last, request.eip);
   std::string what;
-  if (!place || last.meta.annotations.contains(std::string(model::kMoveAnnotation))) {
+  if (!place || (asked && place->node != request.to)) {
     what = fmt::format("{}; the request stays (annotation {}): egw status says who leads",
                        interrupted ? std::string("interrupted")
                                    : fmt::format("no leader has answered within {} s", seconds),
                        model::kMoveAnnotation);
-  } else {
+  } else if (!place->moving_from.empty()) {
     what = fmt::format("{} is on {} now, but {} had not handed over {}: egw status shows it",
-                       place->pair, place->node, place->moving_from,
-                       interrupted ? std::string("when this was interrupted")
-                                   : fmt::format("after {} s", seconds));
+                       place->pair, place->node, place->moving_from, when);
+  } else {
+    what = fmt::format(
+        "{} is on {} now, but the leader had not taken the request off {} "
+        "(annotation {}): egw status says who leads",
+        place->pair, place->node, when, model::kMoveAnnotation);
   }
   context.console.error(fmt::format("egressgateway \"{}\": {}", request.gateway, what));
   return kRefused;
@@ -134,7 +153,13 @@ int move(Context& context, Session& session, const Request& request, const Place
   model::EgressGateway last;
   const auto end = follow(session, request, limit, last);
   if (!end) return say_refused(context, request, end.error().to_string());
-  if (*end != WatchEnd::kSeen) return say_unfinished(context, request, last, *end, limit);
+  if (*end != WatchEnd::kSeen) {
+    look_again(session, request, last);
+    const bool seen = !last.meta.name.empty();
+    if (!seen || !answered(last, request.eip)) {
+      return say_unfinished(context, request, last, *end, limit);
+    }
+  }
   const auto place = place_of(last, request.eip);
   if (!place || place->node != request.to) {
     const auto* refused = model::find_condition(last.status.conditions, "MoveRefused");
