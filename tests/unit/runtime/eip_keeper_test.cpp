@@ -5,7 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "egw/runtime/clock.hpp"
-#include "support/recording_datapath.hpp"
+#include "recording_datapath.hpp"
 
 namespace egw::runtime {
 namespace {

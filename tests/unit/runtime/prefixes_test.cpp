@@ -1,5 +1,6 @@
 // The controller and the kinds that a store may not have: ServiceCIDR and Calico's IPPool.
 #include "cluster.hpp"
+#include "egw/runtime/spawn.hpp"
 
 namespace egw::test {
 namespace {

@@ -4,8 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "support/memory_store.hpp"
-#include "support/virtual_time.hpp"
+#include "memory_store.hpp"
+#include "virtual_time.hpp"
 
 namespace egw::runtime {
 namespace {

@@ -18,21 +18,9 @@ class VirtualClock final : public runtime::Clock {
   [[nodiscard]] std::int64_t steady_ms() const override { return now_; }
   [[nodiscard]] std::int64_t wall_ms() const override { return now_ + kEpoch; }
   [[nodiscard]] std::unique_ptr<runtime::Timer> call_at(std::int64_t at_ms,
-                                                        std::function<void()> call) override {
-    const auto key = std::make_pair(at_ms, ++sequence_);
-    calls_.emplace(key, std::move(call));
-    return std::make_unique<Pending>(this, key);
-  }
+                                                        std::function<void()> call) override;
   // The next call up to `limit` is made, and the clock set to its time. False: there is none.
-  bool fire_next(std::int64_t limit) {
-    if (calls_.empty() || calls_.begin()->first.first > limit) return false;
-    const auto at = calls_.begin()->first.first;
-    auto call = std::move(calls_.begin()->second);
-    calls_.erase(calls_.begin());
-    if (at > now_) now_ = at;
-    call();
-    return true;
-  }
+  bool fire_next(std::int64_t limit);
   void set(std::int64_t now_ms) { now_ = now_ms; }
 
  private:
@@ -61,18 +49,8 @@ class VirtualLoop {
 
   [[nodiscard]] boost::asio::any_io_executor executor() { return io.get_executor(); }
   // Runs everything that can run now.
-  void settle() {
-    io.restart();
-    while (io.poll() > 0) {
-    }
-  }
-  void advance(std::int64_t ms) {
-    settle();
-    const std::int64_t until = clock.steady_ms() + ms;
-    while (clock.fire_next(until)) settle();
-    clock.set(until);
-    settle();
-  }
+  void settle();
+  void advance(std::int64_t ms);
 };
 
 }  // namespace egw::test
