@@ -21,9 +21,14 @@ def exists(ns):
     return os.path.exists(f"{NETNS}/{ns}")
 
 
+def make(*names):
+    """Makes namespaces, with nothing set in them."""
+    run("ip", "-batch", "-", stdin="".join(f"netns add {ns}\n" for ns in names))
+
+
 def add(ns, *commands):
     """Makes a namespace with lo up and runs `ip` commands in it. IPv6 addresses skip DAD."""
-    run("ip", "netns", "add", ns)
+    make(ns)
     enter(ns, "sysctl", "-qw", "net.ipv6.conf.all.accept_dad=0", "net.ipv6.conf.default.accept_dad=0")
     batch(ns, "link set lo up", *commands)
 
@@ -49,12 +54,19 @@ def sysctl(ns, **values):
 
 
 def veth(ns_a, name_a, ns_b, name_b):
-    run("ip", "link", "add", name_a, "netns", ns_a, "type", "veth", "peer", "name", name_b, "netns", ns_b)
+    veths((ns_a, name_a, ns_b, name_b))
 
 
-def remove(ns):
-    if exists(ns):
-        run("ip", "netns", "del", ns, check=False)
+def veths(*pairs):
+    """veths((ns_a, name_a, ns_b, name_b), ...): pairs of devices, each end in its namespace."""
+    run("ip", "-batch", "-", stdin="".join(f"link add {a} netns {ns_a} type veth peer name {b} netns {ns_b}\n"
+                                           for ns_a, a, ns_b, b in pairs))
+
+
+def remove(*names):
+    """Removes those of the namespaces that exist."""
+    if there := [ns for ns in names if exists(ns)]:
+        run("ip", "-force", "-batch", "-", stdin="".join(f"netns del {ns}\n" for ns in there), check=False)
 
 
 def named(prefix):

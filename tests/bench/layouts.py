@@ -88,7 +88,7 @@ def translated(rig):
         net.enter(ns, "nft", "-f", "-", stdin=f"table ip t {{\nchain p {{\ntype nat hook postrouting priority 90\n{rule}\n}}\n}}\n")
         net.batch(ns, "rule add pref 5 iif vx nop", "rule add pref 2 iif vx goto 5",
                   "rule add pref 3 fwmark 0x4000000/0x4000000 lookup main", "rule add pref 4 fwmark 0x8000000/0x8000000 lookup 77")
-    rig.answering(EIP4, "n2")
+    rig.answering("n2", EIP4)
 
 
 def tunnel(rig, nat=False):

@@ -14,6 +14,7 @@ import itertools
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import struct
@@ -49,8 +50,6 @@ GATEWAY_CONFIG = json.loads(os.environ.get("EGW_GATEWAY_DATAPATH_CONFIG", "{}" i
                                            json.dumps(CONFIG)))
 PREFIX = os.environ.get("EGW_RIG_PREFIX", "dp")  # of the namespaces' names
 _serial = itertools.count()
-_OWN_MOUNTS = ("mount -t sysfs sysfs /sys && mount -t bpf bpf /sys/fs/bpf && mount -t tmpfs -o mode=0755 tmpfs /run && "
-               "echo ready && exec cat")
 
 
 def folder_and_name(datapath):
@@ -213,37 +212,25 @@ class Rig:
         finally:
             for d in self.drivers.values():
                 d.stop(kill=True)
-            for holder in self.mounts.values():
-                holder.stdin.close()
-                holder.wait()
-                holder.stdout.close()
-                holder.stderr.close()
+            for mounts in self.mounts.values():
+                os.close(mounts)
             names = net.named(f"{self.name}-")
             if error is not None:
                 end_inside(names)  # what was being started when it went wrong
-            for ns in names:
-                net.remove(ns)
-            subprocess.run(["rm", "-rf", self.state], check=False)
+            net.remove(*names)
+            shutil.rmtree(self.state, ignore_errors=True)
 
     def ns(self, what):
         return f"{self.name}-{what}"
 
     def inside(self, node, *args):
         """The command line that runs `args` in both namespaces of a node."""
-        return ["nsenter", f"--net={net.NETNS}/{self.ns(node)}", f"--mount=/proc/{self.mounts[node].pid}/ns/mnt", "--",
+        return ["nsenter", f"--net={net.NETNS}/{self.ns(node)}", f"--mount=/proc/{os.getpid()}/fd/{self.mounts[node]}", "--",
                 *args]
 
     def sh(self, node, script):
         """Runs a shell script on a node, as its administrator would; returns its output."""
         return net.run(*self.inside(node, "sh", "-ec", script))
-
-    def _hold_mounts(self, node):
-        """The node's mount namespace lasts as long as this process, which ends with its standard input."""
-        self.mounts[node] = subprocess.Popen(
-            net.inside(self.ns(node), "unshare", "--mount", "--propagation", "private", "sh", "-c", _OWN_MOUNTS),
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        if self.mounts[node].stdout.readline().strip() != "ready":
-            raise RuntimeError(f"{node}: no mount namespace: {self.mounts[node].stderr.read().strip()}")
 
     def index(self, node):
         return self.nodes.index(node) + 1
@@ -251,26 +238,33 @@ class Rig:
     def address(self, node, family=4):
         return f"10.6.0.{10 + self.index(node)}" if family == 4 else f"fd00::{10 + self.index(node)}"
 
-    def _attach(self, who, v4, v6):
-        net.veth(self.ns(who), "eth0", self.ns("ul"), f"{who}p")
-        net.batch(self.ns("ul"), f"link set {who}p mtu {self.mtu} master br0", f"link set {who}p up")
-        net.batch(self.ns(who), f"link set eth0 mtu {self.mtu}", "link set eth0 up", f"addr add {v4}/16 dev eth0",
-                  f"addr add {v6}/64 dev eth0 nodad")
+    def _namespaces(self, *whose, **settings):
+        """New namespaces in which IPv6 addresses skip DAD; settings: more of them, as net.sysctl() has them."""
+        names = [self.ns(who) for who in whose]
+        net.make(*names)
+        for name in names:
+            sockets.write_sysctls(name, net__ipv6__conf__all__accept_dad=0, net__ipv6__conf__default__accept_dad=0, **settings)
+        return names
 
     def _build(self):
-        net.add(self.ns("ul"), "link add br0 type bridge mcast_snooping 0", "link set br0 up")
-        net.add(self.ns("srv"))
-        self._attach("srv", SERVER4, SERVER6)
-        for i, node in enumerate(self.nodes, 1):
-            net.add(self.ns(node))
-            self._hold_mounts(node)
-            net.sysctl(self.ns(node), net__ipv4__ip_forward=1, net__ipv6__conf__all__forwarding=1)
-            self._attach(node, self.address(node), self.address(node, 6))
-            net.batch(self.ns(node), f"route add default via {SERVER4}", f"route add default via {SERVER6}")
+        """In few processes: a set of namespaces for each case is what a run of the kit mostly works for."""
+        wire, *hosts = self._namespaces("ul", "srv") + self._namespaces(
+            *self.nodes, net__ipv4__ip_forward=1, net__ipv6__conf__all__forwarding=1)
+        for node in self.nodes:
+            self.mounts[node] = sockets.own_mounts(self.ns(node))
+        ends = [f"{who}p" for who in ("srv", *self.nodes)]
+        net.veths(*((host, "eth0", wire, end) for host, end in zip(hosts, ends)))
+        net.batch(wire, "link set lo up", "link add br0 type bridge mcast_snooping 0", "link set br0 up",
+                  *(f"link set {end} mtu {self.mtu} master br0 up" for end in ends))
+        for host, v4, v6 in zip(hosts, [SERVER4, *map(self.address, self.nodes)],
+                                [SERVER6, *(self.address(n, 6) for n in self.nodes)]):
             # The outside knows the pods' networks, so that a packet with a pod's address is answered
             # and therefore seen.
-            net.batch(self.ns("srv"), f"route add 10.244.{i}.0/24 via {self.address(node)}",
-                      f"route add fd00:244:{i}::/64 via {self.address(node, 6)}")
+            routes = [f"route add {prefix} via {self.address(n, family)}" for i, n in enumerate(self.nodes, 1)
+                      for family, prefix in ((4, f"10.244.{i}.0/24"), (6, f"fd00:244:{i}::/64"))]
+            net.batch(host, "link set lo up", f"link set eth0 mtu {self.mtu} up", f"addr add {v4}/16 dev eth0",
+                      f"addr add {v6}/64 dev eth0 nodad", *(routes if v4 == SERVER4 else
+                      [f"route add default via {SERVER4}", f"route add default via {SERVER6}"]))
         self.serve()
 
     def quiet(self):
@@ -334,21 +328,21 @@ class Rig:
         s.close()
         return False
 
-    def answering(self, eip, node):
-        """The server finds the EIP at the node, as after the announcer's gratuitous announcement."""
-        if node:
-            links = json.loads(net.run("ip", "-n", self.ns(node), "-j", "link", "show", "eth0"))
-            net.batch(self.ns("srv"), f"neigh replace {eip} lladdr {links[0]['address']} dev eth0 nud permanent")
+    def answering(self, node, *eips):
+        """The server finds the EIPs at the node, as after the announcer's gratuitous announcement."""
+        if node and eips:
+            mac = sockets.mac_of(self.ns(node), "eth0")
+            net.batch(self.ns("srv"), *(f"neigh replace {eip} lladdr {mac} dev eth0 nud permanent" for eip in eips))
 
     def pod(self, node, mtu=1500):
         i, k = self.index(node), 10 + sum(1 for p in self.pods if p.node == node)
         name, host, v4, v6 = f"{node}p{k}", f"pod{k}", f"10.244.{i}.{k}", f"fd00:244:{i}::{k:x}"
-        net.add(self.ns(name))
+        self._namespaces(name)
         net.veth(self.ns(name), "eth0", self.ns(node), host)
         net.batch(self.ns(node), f"link set {host} mtu {mtu} up", f"addr add 10.244.{i}.1/32 dev {host}",
                   f"route add {v4}/32 dev {host}", f"addr add fe80::1/64 dev {host} nodad",
                   f"route add {v6}/128 dev {host}")
-        net.batch(self.ns(name), f"link set eth0 mtu {mtu} up", f"addr add {v4}/32 dev eth0",
+        net.batch(self.ns(name), "link set lo up", f"link set eth0 mtu {mtu} up", f"addr add {v4}/32 dev eth0",
                   f"addr add {v6}/128 dev eth0 nodad", f"route add 10.244.{i}.1 dev eth0",
                   f"route add default via 10.244.{i}.1", "route add default via fe80::1 dev eth0")
         pod = Pod(self, name, node, v4, v6, host)
@@ -362,9 +356,8 @@ class Rig:
         gateways = gateways if gateways is not None else self.nodes[1:]
         self.egresses[id_] = {"id": id_, "ipv4": ipv4 or "", "ipv6": ipv6 or "", "owner": owner,
                               "gateways": gateways, "kind": kind}
-        for eip in (ipv4, ipv6):
-            if eip and answer:
-                self.answering(eip, owner)
+        if answer:
+            self.answering(owner, *filter(None, (ipv4, ipv6)))
 
     def steer(self, pod, rules, class_id=None):
         """rules: (destination, egress id | "drop" | "nodeip" | "bypass"). Returns the class id."""
@@ -439,6 +432,8 @@ class Rig:
     def apply(self, *nodes):
         """A full apply and the settings it asks for; returns {node: answer}."""
         answers = {}
+        for node in nodes or self.nodes:
+            self.driver(node)  # those that are new begin side by side
         for node in nodes or self.nodes:
             answers[node] = self.driver(node).must("apply", change=self.change(node))
             self.driver(node).must("sysctls")

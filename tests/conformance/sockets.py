@@ -2,6 +2,7 @@
 reaches an interface."""
 
 import ctypes
+import fcntl
 import os
 import select
 import socket
@@ -34,6 +35,37 @@ def inside(ns, action):
     if "error" in result:
         raise result["error"]
     return result["value"]
+
+
+def write_sysctls(ns, **values):
+    """As lab.net.sysctl(), without a process."""
+    def write():
+        for key, value in values.items():
+            with open("/proc/sys/" + key.replace("__", "/"), "w", encoding="ascii") as f:
+                f.write(str(value))
+    inside(ns, write)
+
+
+def own_mounts(ns):
+    """A mount namespace for a node with this network namespace, with /sys, /sys/fs/bpf and /run of its own. It lasts as
+    long as the descriptor that is returned, and what runs in it."""
+    def make():
+        if _libc.unshare(0x00020000) != 0:  # CLONE_NEWNS, of this thread alone
+            raise OSError(ctypes.get_errno(), "unshare")
+        for kind, target, flags, data in ((None, b"/", 0x44000, None),  # MS_REC | MS_PRIVATE
+                                          (b"sysfs", b"/sys", 0, None), (b"bpf", b"/sys/fs/bpf", 0, None),
+                                          (b"tmpfs", b"/run", 0, b"mode=0755")):
+            if _libc.mount(kind, target, kind, ctypes.c_ulong(flags), data) != 0:
+                raise OSError(ctypes.get_errno(), f"mount {target.decode()}")
+        return os.open("/proc/thread-self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    return inside(ns, make)
+
+
+def mac_of(ns, device):
+    """The device's address, as `ip` writes it."""
+    with inside(ns, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as s:
+        answer = fcntl.ioctl(s, 0x8927, struct.pack("256s", device.encode()))  # SIOCGIFHWADDR
+    return answer[18:24].hex(":")
 
 
 def family_of(address):

@@ -23,7 +23,7 @@ def make(**config):
 
 def start(rig):
     for eip in (EIP4, EIP6):
-        rig.answering(eip, "n2")
+        rig.answering("n2", eip)
     pod = rig.pod("n1")
     rig.steer(pod, ALL)
     rig.apply()

@@ -120,7 +120,7 @@ def test_a_node_becomes_a_gateway_and_ceases_to_be_one_by_a_step(rig, pod):
     assert rig.delta("n1", egresses=[{"id": 9, "owner": "self", "mayServe": True, **eips}])["ok"]
     assert chains(rig, "n1") == chains(rig, "n2")
     for eip in eips.values():
-        rig.answering(eip, "n1")
+        rig.answering("n1", eip)
         s = sockets.udp(rig.ns("srv"), to=(eip, 7000))
         assert sockets.ask(s, timeout=0.2) is None
         s.close()
