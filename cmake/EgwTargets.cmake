@@ -55,10 +55,11 @@ endfunction()
 # All plugins of the tree: `ninja plugins`.
 add_custom_target(plugins)
 
-# egw_pytest(name FILE file LABEL label [TIMEOUT s] [SERIAL] [ENV k=v...]): a pytest file of the current
-# folder as one ctest entry. SERIAL: it judges milliseconds, so nothing else runs beside it.
+# egw_pytest(name FILE file LABEL label [TIMEOUT s] [COST s] [SERIAL] [ENV k=v...]): a pytest file of the current
+# folder as one ctest entry. SERIAL: it judges milliseconds, so nothing else runs beside it. COST: about how long it takes,
+# for one that takes long beside others, so that it begins first also where ctest has no times of an earlier run.
 function(egw_pytest name)
-  cmake_parse_arguments(ARG "SERIAL" "FILE;LABEL;TIMEOUT" "ENV" ${ARGN})
+  cmake_parse_arguments(ARG "SERIAL" "FILE;LABEL;TIMEOUT;COST" "ENV" ${ARGN})
   add_test(NAME ${name}
     COMMAND /usr/bin/python3 -m pytest -q -rs -p no:cacheprovider -o junit_logging=system-out
       --junitxml=${CMAKE_BINARY_DIR}/results/${name}.xml "${CMAKE_CURRENT_SOURCE_DIR}/${ARG_FILE}")
@@ -66,5 +67,8 @@ function(egw_pytest name)
     ENVIRONMENT "EGW_BUILD_DIR=${CMAKE_BINARY_DIR};PYTHONDONTWRITEBYTECODE=1;${ARG_ENV}")
   if(ARG_SERIAL)
     set_tests_properties(${name} PROPERTIES RUN_SERIAL ON)
+  endif()
+  if(ARG_COST)
+    set_tests_properties(${name} PROPERTIES COST ${ARG_COST})
   endif()
 endfunction()

@@ -1,7 +1,8 @@
 """Runs cases of the conformance kit in worker processes, each with rigs of its own, and leaves nothing behind.
 Called by kit.py, which has set the environment that rig.py reads.
 
-Cases that judge milliseconds run alone, after the others. A worker that takes longer than LIMIT for one variant is
+Cases that judge milliseconds come after the others: some get ready side by side, then each in turn is judged alone, while
+the others stand still, then they clear up side by side. A worker that takes longer than LIMIT for one variant is
 ended and the variant has failed. A plugin that hangs is not waited for again and again: when HUNG seconds are lost with
 it, what has not begun is not run.
 """
@@ -9,6 +10,7 @@ it, what has not begun is not run.
 import contextlib
 import ctypes
 import glob
+import inspect
 import io
 import multiprocessing
 import multiprocessing.connection
@@ -69,7 +71,30 @@ def place(error):
     return f" [{os.path.basename(frames[-1].filename)}:{frames[-1].lineno}]" if frames else ""
 
 
-def run_variant(case, values):
+class Turn:
+    """In a worker: what is done within is done alone. The kit gives the word for it, and for going on after it."""
+
+    def __init__(self, pipe):
+        self.pipe, self.stood = pipe, 0.0  # s
+
+    def _stand(self, word):
+        begin = time.monotonic()
+        try:
+            self.pipe.send(word)
+            self.pipe.recv()
+        except (EOFError, OSError):
+            sys.exit(1)  # the kit ends
+        self.stood += time.monotonic() - begin
+
+    def __enter__(self):
+        self._stand("ready")
+
+    def __exit__(self, kind, *_):
+        if kind is not SystemExit:
+            self._stand("judged")
+
+
+def run_variant(case, values, turn):
     """The result, what was seen, and who hung for how long."""
     try:
         with contextlib.ExitStack() as stack:
@@ -82,7 +107,15 @@ def run_variant(case, values):
                     given["pod"] = rig.pod("n1")
                     rig.steer(given["pod"], ALL)
                     rig.apply()
-            case.run(**given)
+            if inspect.isgeneratorfunction(case.run):
+                steps = case.run(**given)
+                next(steps)
+                with turn:
+                    for _ in steps:
+                        raise RuntimeError("a case yields once: where it begins to judge")
+            else:
+                with turn:
+                    case.run(**given)
         return {"result": "pass", "seen": ""}
     except suite.Skip as reason:
         return {"result": "skip", "seen": str(reason)}
@@ -107,10 +140,11 @@ def _worker(pipe):
         except EOFError:
             return
         case, begin, said = suite.CASES[id_], time.monotonic(), io.StringIO()
+        turn = Turn(pipe)
         with contextlib.redirect_stdout(said):
-            result = run_variant(case, case.variants()[name])
+            result = run_variant(case, case.variants()[name], turn if case.alone else contextlib.nullcontext())
         end_orphans(set())
-        pipe.send({"id": id_, "name": name, **result, "seconds": time.monotonic() - begin,
+        pipe.send({"id": id_, "name": name, **result, "seconds": time.monotonic() - begin - turn.stood,
                    "figures": [line for line in said.getvalue().splitlines() if line.startswith("figure {")]})
 
 
@@ -120,11 +154,35 @@ class Worker:
         self.process = _fork.Process(target=_worker, args=(other,), daemon=True)
         self.process.start()
         other.close()
-        self.task, self.since = None, 0.0
+        self.task, self.since, self.standing = None, 0.0, ""
+        self.lost = False  # it hangs, or it died
 
     def give(self, task):
-        self.task, self.since = task, time.monotonic()
-        self.pipe.send(task)
+        self.task = task
+        self.go_on(task)
+
+    def go_on(self, word):
+        """standing: "ready" or "judged" while it waits for this."""
+        self.since, self.standing = time.monotonic(), ""
+        with contextlib.suppress(OSError):  # it has died: so says its pipe
+            self.pipe.send(word)
+
+    def hear(self, ready):
+        """Its result; None when it has none yet. ready: the pipes that have something."""
+        late = not self.standing and time.monotonic() - self.since > LIMIT
+        if self.pipe in ready:
+            with contextlib.suppress(EOFError, ConnectionResetError):
+                word = self.pipe.recv()
+                if isinstance(word, dict):
+                    return word
+                self.standing = word
+                return None
+        elif not late:
+            return None
+        self.lost = True
+        return {"id": self.task[0], "name": self.task[1], "result": "fail", "seconds": time.monotonic() - self.since,
+                "figures": [], "seen": "the case's process died" if self.pipe in ready else f"no end after {LIMIT} s",
+                **({} if self.pipe in ready else {"hung": ("a case has no end", LIMIT)})}
 
     def end(self):
         self.pipe.close()
@@ -139,36 +197,33 @@ def not_run(id_, name, reason):
     return {"id": id_, "name": name, "result": "fail", "seen": f"not run: {reason}", "seconds": 0.0, "figures": []}
 
 
+def _next_turn(busy):
+    """When all that are at work stand still, one goes on to be judged; after the last one all go on to clear up."""
+    if all(w.standing for w in busy):
+        ready = [w for w in busy if w.standing == "ready"]
+        for w in ready[:1] or busy:
+            w.go_on("alone" if ready else "on")
+
+
 def _batch(tasks, jobs, done):
     """Runs the tasks, the first ones first; done(result) for each. What it returns ends the run before the next task:
     the reason, which is then the result of all that have not begun."""
     workers, tasks = [Worker() for _ in range(min(jobs, len(tasks)))], list(tasks)
     try:
-        busy = {}
-        while tasks or busy:
-            for i, w in enumerate(workers):
+        while tasks or any(w.task for w in workers):
+            for w in workers:
                 if w.task is None and tasks:
                     w.give(tasks.pop(0))
-                    busy[w.pipe] = i
-            ready = multiprocessing.connection.wait(list(busy), timeout=1)
-            for pipe in list(busy):
-                i = busy[pipe]
-                w, late = workers[i], time.monotonic() - workers[busy[pipe]].since > LIMIT
-                if pipe not in ready and not late:
+            busy = [w for w in workers if w.task]
+            _next_turn(busy)
+            ready = multiprocessing.connection.wait([w.pipe for w in busy], timeout=1)
+            for w in busy:
+                if (result := w.hear(ready)) is None:
                     continue
-                del busy[pipe]
-                try:
-                    result = pipe.recv() if pipe in ready else None
-                except EOFError:
-                    result = None
-                if result is None:  # it hangs, or it died
-                    w.end()
-                    workers[i] = Worker()
-                    result = {"id": w.task[0], "name": w.task[1], "result": "fail", "seconds": time.monotonic() - w.since,
-                              "figures": [], "seen": f"no end after {LIMIT} s" if late else "the case's process died"}
-                    if late:
-                        result["hung"] = ("a case has no end", LIMIT)
                 w.task = None
+                if w.lost:
+                    w.end()
+                    workers[workers.index(w)] = Worker()
                 if reason := done(result):
                     for id_, name in tasks:
                         done(not_run(id_, name, reason))
@@ -191,10 +246,11 @@ def run(cases, jobs):
             print(f"\r{len(found)} of {total}  {result['id']:<40}", end="", file=sys.stderr, flush=True)
         return max(lost, key=lost.get) if sum(lost.values()) >= HUNG else ""
 
-    tasks = {alone: [(c.id, name) for c in cases if c.alone == alone for name in c.variants()] for alone in (False, True)}
+    tasks = {alone: [(c.id, name) for c in sorted(cases, key=lambda c: not c.long) if c.alone == alone for name in c.variants()]
+             for alone in (False, True)}
     _batch(tasks[False], jobs, done)
     if sum(lost.values()) < HUNG:
-        _batch(tasks[True], 1, done)
+        _batch(tasks[True], jobs, done)
     else:
         for id_, name in tasks[True]:
             done(not_run(id_, name, max(lost, key=lost.get)))

@@ -5,7 +5,8 @@
 
 A case is one requirement: an id, whose first word names its group, and one sentence. The keywords are axes; the
 case runs once for each combination. A parameter `rig` is given a Rig of three nodes with egress 7 at n2, `pod` a
-steered pod on n1 with everything programmed. Used by kit.py and the modules in cases/.
+steered pod on n1 with everything programmed. What a case with alone=True judges runs while nothing else does: all of it,
+or from its `yield` on. Used by kit.py and the modules in cases/.
 """
 
 import ast
@@ -33,8 +34,9 @@ class Case:
     sentence: str
     run: object
     axes: dict
-    alone: bool  # it judges milliseconds: nothing else runs beside it
+    alone: bool  # it judges milliseconds: nothing else runs beside what it judges
     solo: bool   # of one plugin alone: not run with a mixed pair
+    long: bool   # it takes several seconds: it begins first, so that none is left to wait for at the end
 
     @property
     def group(self):
@@ -51,11 +53,11 @@ class Case:
         return what in inspect.signature(self.run).parameters
 
 
-def case(id_, sentence, /, alone=False, solo=False, **axes):
+def case(id_, sentence, /, alone=False, solo=False, long=False, **axes):
     def add(run):
         if id_ in CASES:
             raise ValueError(f"two cases are called {id_}")
-        CASES[id_] = Case(id_, sentence, run, axes, alone, solo)
+        CASES[id_] = Case(id_, sentence, run, axes, alone, solo, long)
         return run
     return add
 

@@ -28,7 +28,7 @@ class Sources:
 
 
 @case("closed-removal", "Device, link state, ip rule, route, FDB entry, neighbour, removed one at a time under traffic: no "
-      "packet has another source, and the next full apply repairs and counts it", role=ROLES)
+      "packet has another source, and the next full apply repairs and counts it", long=True, role=ROLES)
 def removed_one_at_a_time(rig, role):
     hurt, home = role
     pod, before = rig.pod(home), snapshot(rig, hurt)

@@ -80,6 +80,7 @@ def a_flow_follows_its_policy(rig, node, second, family):
     def change():
         rig.steer(pod, [("0.0.0.0/0", 8), ("::/0", 8)], class_id=2)
         rig.apply(node)
+    yield
     follow(rig, pod, change, EIP4 if family == 4 else EIP6, {SECOND4 if family == 4 else SECOND6}, family)
 
 
@@ -96,6 +97,7 @@ def a_flow_that_ran_before_its_policy(rig, node, masquerade):
     def add():
         rig.steer(pod, ALL)
         rig.apply(node)
+    yield
     follow(rig, pod, add, old, {EIP4})
 
     def remove():
@@ -118,6 +120,7 @@ def an_answer_that_comes_late(rig, ends, family):
     if ends:
         rig.steer(pod, ALL)
     rig.apply()
+    yield
     # Outside, who answers a packet of before: to the pod's own address.
     server = sockets.udp(rig.ns("srv"), bind=(SERVER4 if family == 4 else SERVER6, 7100))
     server.settimeout(1)
@@ -148,6 +151,7 @@ def a_flow_follows_the_steps(rig, pod):
     rig.egress(8, SECOND4, SECOND6, owner="n3")
     rig.apply()
     rules = [{"destination": d, "action": "egress", "egressID": 8} for d in ("0.0.0.0/0", "::/0")]
+    yield
     follow(rig, pod, lambda: rig.delta("n1", classes=[{"id": 1, "rules": rules}]), EIP4, {SECOND4})
     follow(rig, pod, lambda: rig.delta("n1", deleted={"endpoints": [pod.ipv4, pod.ipv6]}), SECOND4, {pod.ipv4})
 
@@ -164,6 +168,7 @@ def a_flow_goes_on_after_a_move(rig, place, family):
     def move():
         rig.egress(7, EIP4, EIP6, owner="n3")
         rig.apply()
+    yield
     flow = Flow(rig, pod, family)
     flow.run(0.05)
     move()
@@ -183,6 +188,7 @@ def nothing_is_lost_in_a_planned_move(rig, place, family):
     pod, eip = rig.pod(place), EIP4 if family == 4 else EIP6
     rig.steer(pod, ALL)
     rig.apply()
+    yield
     server = rig.serve(port=7001)
     streams, datagrams = rig.traffic(pod, family, streams=5), rig.traffic(pod, family, port=7001)
     time.sleep(0.2)
@@ -211,6 +217,7 @@ def a_flow_that_is_to_be_dropped(rig, node, family):
     def change():
         rig.steer(pod, [("0.0.0.0/0", "drop"), ("::/0", "drop")], class_id=2)
         rig.apply(node)
+    yield
     follow(rig, pod, change, EIP4 if family == 4 else EIP6, set(), family)
 
 
@@ -220,6 +227,7 @@ def a_flow_whose_id_is_gone(rig, pod, family):
     def change():
         rig.egresses.clear()
         rig.apply("n2", "n3")
+    yield
     follow(rig, pod, change, EIP4 if family == 4 else EIP6, set(), family)
 
 
@@ -228,6 +236,7 @@ def changes_of_others(rig, node):
     pod = rig.pod(node)
     rig.steer(pod, ALL)
     rig.apply()
+    yield
     traffic = [rig.traffic(pod, family, streams=3) for family in (4, 6)]
     time.sleep(0.1)
     for turn in range(3):

@@ -22,6 +22,7 @@ def quiet(driver):
       kill={"closed": False, "killed": True})
 def a_restart_changes_nothing(rig, kill):
     pods = rig.everywhere(WITH_PREFIXES)
+    yield
     traffic = [rig.traffic(p, family, streams=1) for p in pods for family in (4, 6)]
     time.sleep(0.1)
     for node in rig.nodes:
@@ -100,7 +101,7 @@ def a_deleted_endpoint_is_left_alone(rig, pod):
 
 
 @case("repair-drift-told", "A device, rule, route, FDB entry or neighbour that somebody removes is told as drift, repaired and "
-      "counted; afterwards nothing is left to repair", solo=True)
+      "counted; afterwards nothing is left to repair", solo=True, long=True)
 def removed_objects_are_told(rig):
     pods = [rig.pod("n1")]
     before = snapshot(rig, "n1")
@@ -118,7 +119,7 @@ def removed_objects_are_told(rig):
 
 
 @case("repair-firewall", "Tables, chains, sets and programs that somebody empties or removes are repaired by the next full "
-      "change and counted", solo=True, node={"client": "n1", "owner": "n2"})
+      "change and counted", solo=True, long=True, node={"client": "n1", "owner": "n2"})
 def emptied_tables_are_repaired(rig, node):
     pod, before = rig.pod("n1"), snapshot(rig, node)
     rig.steer(pod, ALL)
@@ -139,7 +140,7 @@ def emptied_tables_are_repaired(rig, node):
 
 
 @case("repair-firewall-told", "Of tables, chains, rules, set elements, programs and pins, one of each kind that somebody removes is "
-      "told as drift within 2 s, repaired and counted", solo=True, node={"client": "n1", "owner": "n2"})
+      "told as drift within 2 s, repaired and counted", solo=True, long=True, node={"client": "n1", "owner": "n2"})
 def removed_firewall_objects_are_told(rig, node):
     pod, before = rig.pod("n1"), snapshot(rig, node)
     rig.steer(pod, ALL)
@@ -177,7 +178,7 @@ def own_changes_are_no_drift(rig, pod):
 
 
 @case("repair-purge", "purge leaves the kernel as it was before, others' objects included, whoever programmed it, and no BPF program "
-      "loaded", solo=True,
+      "loaded", solo=True, long=True,
       another={"same-instance": False, "another-instance": True})
 def purge_leaves_what_was_there(rig, another):
     pods = [rig.pod(n) for n in rig.nodes]

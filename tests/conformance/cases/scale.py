@@ -165,6 +165,7 @@ def judge_flat(kind, what):
     per policy, endpoint, egress IP or peer costs several times as much in every one."""
     with Rig(nodes=2) as one, Rig(nodes=2) as many:
         small, large = prepared(one, False, kind), prepared(many, True, kind)
+        yield
         quiet = {who: [float("inf")] * 2 for who in small}
         processors = os.sched_getaffinity(0)
         os.sched_setaffinity(0, {min(processors)})
@@ -186,10 +187,10 @@ def judge_flat(kind, what):
 @case("scale-packet", "A packet of a running connection costs with 5,000 policies and egress IPs and 3,000 peers what it costs "
       "with one, on the client and on the gateway; so does one of a pod without policy", alone=True, solo=True)
 def the_cost_is_flat():
-    judge_flat(Running, "cost of a packet")
+    yield from judge_flat(Running, "cost of a packet")
 
 
 @case("scale-first", "The first packet of a connection, too, costs with all of them what it costs with one", alone=True,
       solo=True)
 def the_first_packet_is_flat():
-    judge_flat(First, "cost of a first packet")
+    yield from judge_flat(First, "cost of a first packet")

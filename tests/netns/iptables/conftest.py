@@ -36,3 +36,7 @@ def fixture_pod(rig):
     rig.steer(pod, ALL)
     rig.apply()
     return pod
+
+
+def sources(pod):
+    return [pod.source(4), pod.source(6)]

@@ -1,0 +1,61 @@
+"""What somebody else changes of the node's rules, sets and tables is noticed and repaired, with both backends."""
+
+import time
+
+import pytest
+from conftest import sources
+from rig import EIP4, EIP6
+
+DRIFT = {
+    "chain flushed": "{t} -w -t mangle -F EGW-JUDGE",
+    "rule added": "{t} -w -t mangle -I EGW-JUDGE 1 -j RETURN",
+    "jump removed": "{t} -w -t mangle -F PREROUTING",
+    "jump not first": "{t} -w -t nat -I POSTROUTING 1 -j MASQUERADE",
+    "jump not last": "{t} -w -t mangle -A PREROUTING -p tcp --dport 9 -j ACCEPT",
+    "set flushed": "ipset flush EGW4-pods",
+    "element removed": "ipset del EGW4-pods {pod}",
+    "element added": "ipset add EGW4-pods 10.244.1.99 skbmark 0x09000007/0xff003fff",
+    "table removed": "nft delete table ip egw-iptables",
+    "guard of the wire flushed": "nft flush chain ip egw-iptables from_wire",
+    "table of the tunnel removed": "nft delete table netdev egw-iptables",
+    "chain of a table flushed": "nft flush chain ip egw-iptables late",
+    "owner removed": "nft delete element netdev egw-iptables owner '{{ 7 }}'",
+}
+DRIFT_WITHOUT_NFTABLES = {
+    "jump not last": "{t} -w -t nat -A PREROUTING -p tcp --dport 9 -j ACCEPT",
+    "next hop": "ip neigh change 169.254.64.7 lladdr 02:00:00:00:00:99 dev egress.vxlan nud permanent",
+    "leaf of the tree": "ip rule del pref $(ip rule | grep 0x9000007 | cut -d: -f1)",
+}
+
+
+CASES = [(what, rule, beside) for rules, beside in ((DRIFT, "auto"), (DRIFT_WITHOUT_NFTABLES, "never"))
+         for what, rule in rules.items()]
+
+
+@pytest.mark.parametrize("rule, beside", [case[1:] for case in CASES], ids=[f"{c[0]}-{c[2]}" for c in CASES],
+                         indirect=["beside"])
+def test_drift_is_noticed_and_repaired(rig, pod, backend, rule):
+    driver = rig.driver("n1")
+    time.sleep(1.1)  # the first look of the watch
+    while driver.ask("drift", timeoutMs=0)["ok"]:
+        pass
+    rig.sh("n1", rule.format(t=f"iptables-{backend}", pod=pod.ipv4))
+    assert driver.ask("drift", timeoutMs=5000)["ok"]
+    answer = rig.apply("n1")["n1"]
+    assert sum(answer["repaired"].values()) >= 1, answer
+    assert sources(pod) == [EIP4, EIP6]
+    assert rig.apply("n1")["n1"]["repaired"] == {}
+
+
+def test_the_devices_mtu_comes_back(rig, pod):
+    driver = rig.driver("n1")
+    while driver.ask("drift", timeoutMs=0)["ok"]:
+        pass
+    rig.sh("n1", "ip link set egress.vxlan mtu 1300")
+    assert driver.ask("drift", timeoutMs=2000)["ok"]
+    assert rig.apply("n1")["n1"]["repaired"] == {"tunnel device": 1}
+    assert sources(pod) == [EIP4, EIP6]
+    # Its own answer to another MTU of the uplink is no drift.
+    rig.sh("n1", "ip link set eth0 mtu 1400")
+    assert rig.apply("n1")["n1"]["repaired"] == {}
+    assert not driver.ask("drift", timeoutMs=1500)["ok"]
