@@ -46,7 +46,7 @@ def main():
     folder = sys.argv[1]
     report = sys.argv[2].split("=", 1)[1]
     wanted = [entry for entry in lines() if not sys.argv[3:] or entry[0] in sys.argv[3:]]
-    root = ElementTree.Element("testsuite", name="kit_wrong")
+    root = ElementTree.Element("testsuite", name=os.path.splitext(os.path.basename(report))[0])
 
     def run(entry):
         begin = time.monotonic()
