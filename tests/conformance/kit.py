@@ -243,7 +243,7 @@ def main():
     begin, known = time.monotonic(), runner.children()
     runner.adopt_orphans()
     for signo in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(signo, lambda *_: sys.exit(128 + signo))
+        signal.signal(signo, lambda number, _: sys.exit(128 + number))
     try:
         plugins = runner.introduce(sorted({args.library, args.pair or args.library}, key=[args.library, args.pair].index))
         results = runner.run(cases, args.jobs)
