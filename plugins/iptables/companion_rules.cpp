@@ -49,6 +49,9 @@ void add_egress(Table t, std::uint32_t id, const common::EgressPlan& egress, ByN
   if (egress.serve && a) {
     out[kSources].emplace_back(key, common::register_address(a));
     out[kServed].emplace_back(key, "");
+    if (egress.mode[static_cast<std::size_t>(t)] != common::Mode::kDrop) {
+      out[kBound].emplace_back(common::register_address(a) + key, "");
+    }
   }
   if (egress.mode[static_cast<std::size_t>(t)] == common::Mode::kOwn) {
     out[kOwned].emplace_back(key, "");
@@ -67,6 +70,7 @@ class Builder {
 
   CompanionTable build() {
     out_.counters = {"no_address"};
+    save();
     late();
     if (in_.ingress) wire();
     translate();
@@ -98,7 +102,9 @@ class Builder {
   [[nodiscard]] std::string port() const { return std::to_string(node_.tunnel_port); }
   static std::string id() { return "meta mark & " + mark_text(kIdMask); }
 
+  void save();
   void late();
+  void bound();
   void wire();
   void translate();
   void elements();
@@ -111,24 +117,30 @@ class Builder {
 };
 
 // A pod's packet that EGW-PRE has found worth a look, and nothing else, is kPending, with its id.
-void Builder::late() {
+void Builder::save() {
   Chain first = companion_first_chain();
   first.rules = {is(Kind::kPending) + " goto save_id"};
   out_.chains.push_back(std::move(first));
   common::Expressions save;
   save.load_meta(NFT_META_MARK, 0).mask(0, 1, kIdMask, 0).store_meta(NFT_META_PRIORITY, 1);
-  save.mask(0, 0, ~marks_.slot_mask(), value(marks_, Kind::kSaved));
+  save.mask(0, 0, ~(marks_.slot_mask() | kIdMask), value(marks_, Kind::kSaved));
   chain("save_id", save.store_meta(NFT_META_MARK, 0));
   common::Expressions restore;
   restore.load_meta(NFT_META_MARK, 0).load_meta(NFT_META_PRIORITY, 1);
   restore.insert(0, 1, {0, static_cast<unsigned>(std::popcount(kIdMask))}, 2);
   restore.store_meta(NFT_META_MARK, 2).constant(0, 0).store_meta(NFT_META_PRIORITY, 0);
   chain("restore_id", restore);
+}
 
+void Builder::late() {
   const std::string unmarked = "meta mark & " + mark_text(marks_.slot_mask()) + " == 0 ";
   const std::string peer = "ct mark & " + mark_text(marks_.ct_mask());
   std::vector<std::string> late{is(Kind::kSaved) + " jump restore_id",
                                 is(Kind::kSaved) + " goto pod", is(Kind::kPending) + " goto pod"};
+  if (in_.plan.serves()) {
+    late = {is(Kind::kPending) + " jump save_id", is(Kind::kSaved) + " goto saved"};
+    chain("saved", {"ct status snat goto bound", "jump restore_id", "goto pod"});
+  }
   if (in_.ingress) {
     // A node that may serve nothing has no replies to peers.
     late.insert(late.begin(),
@@ -142,17 +154,18 @@ void Builder::late() {
     if (in_.plan.serves()) late.push_back(is(Slot::kInner) + " goto arrived");
     late.push_back(unmarked + "goto answer");
   }
+  late.push_back(is(Slot::kOwn) + " goto node_ip");
   chain("late", std::move(late),
         Hook{"filter", "prerouting", NF_INET_PRE_ROUTING, kLatePriority, {}});
   // What a service has turned elsewhere is left alone, with nothing of ours for rules of others to
   // take for theirs. No id: this node's address.
-  const std::uint32_t own = marks_.value(Slot::kOwn);
+  const std::string own = set(marks_.slot_mask(), marks_.value(Slot::kOwn)) + " accept";
   std::vector<std::string> pod{"ct status dnat " + set(marks_.slot_mask() | kIdMask, 0) + " accept",
-                               id() + " == 0 " + set(marks_.slot_mask(), own) + " accept"};
-  if (in_.egress && in_.plan.serves())
-    pod.push_back(id() + " @" + kOwned + " " + set(marks_.slot_mask(), own) + " accept");
+                               id() + " == 0 goto node_ip"};
+  if (in_.egress && in_.plan.serves()) pod.push_back(id() + " @" + kOwned + " " + own);
   pod.push_back(set(marks_.slot_mask(), marks_.value(Slot::kSteer)));
   chain("pod", std::move(pod));
+  bound();
   if (in_.ingress) return;
   if (in_.plan.serves()) {
     // A first packet out of the tunnel needs an id that gets an address here.
@@ -165,6 +178,22 @@ void Builder::late() {
   chain("answer",
         {"ct direction original accept", peer + " == " + mark_text(marks_.ct_mask()) + " accept",
          "meta mark set " + number + " | " + mark_text(marks_.value(Slot::kBack))});
+}
+
+// A connection keeps its translation until its entry is deleted, and goes by the way that fits it.
+// What is bound to another source, before its policy or by an older one, is dropped until then.
+void Builder::bound() {
+  const std::string source = "ct reply " + std::string(common::keyword(t_)) + " daddr ";
+  const std::string own = set(marks_.slot_mask(), marks_.value(Slot::kOwn)) + " accept";
+  const std::string other = counted("other_source");
+  out_.counters.emplace_back("other_source");
+  const sdk::Address& parent = t_ == Table::kIp ? node_.parent_v4 : node_.parent_v6;
+  const std::string not_ours = parent ? source + "!= " + parent.text() + " " : "";
+  chain("node_ip", {"ct status snat " + not_ours + other, own});
+  if (!in_.plan.serves()) return;
+  // The id is needed for the first packet only; foreign bits of the others stay.
+  chain("bound", {"meta priority 0 goto node_ip",
+                  source + ". meta priority @" + kBound + " meta priority set 0 " + own, other});
 }
 
 // In place of iptables' raw table, which every packet of the node passes: what goes to the tunnel
@@ -235,6 +264,11 @@ void Builder::elements() {
   };
   marks(kServed);
   if (in_.egress) marks(kOwned);
+  out_.sets.emplace_back(
+      common::SetSpec{kBound, false,
+                      std::string("type ") + (v4 ? "ipv4" : "ipv6") + "_addr . classid",
+                      v4 ? 8U : 20U, 0, false, false},
+      std::move(sets[kBound]));
 }
 
 // As the datapaths on nftables have it.
@@ -299,7 +333,7 @@ std::vector<CompanionChange> companion_changes(const common::Plan& before,
         });
     had = sorted(std::move(had));
     wants = sorted(std::move(wants));
-    for (const char* name : {kOwners, kSources, kServed, kOwned}) {
+    for (const char* name : {kOwners, kSources, kServed, kOwned, kBound}) {
       if (name == kOwned && !egress) continue;
       if (had[name] != wants[name]) out.push_back({t, name, had[name], wants[name]});
     }
@@ -313,11 +347,14 @@ std::string companion_trial(bool egress) {
   std::string out;
   for (const Table t : common::kFamilies) {
     const std::string table = std::string(common::keyword(t)) + " egw-try";
-    out += "add table " + table + "\nadd map " + table +
-           " m { type mark : " + (t == Table::kIp ? "ipv4" : "ipv6") + "_addr; }\nadd counter " +
+    const std::string address = t == Table::kIp ? "ipv4_addr" : "ipv6_addr";
+    out += "add table " + table + "\nadd map " + table + " m { type mark : " + address +
+           "; }\nadd set " + table + " s { type " + address + " . classid; }\nadd counter " +
            table + " c\nadd chain " + table +
            " p { type filter hook prerouting priority -90; }\nadd rule " + table +
-           " p ct status dnat meta mark set (ct mark & 0xff00) >> 8 | 0x10000\nadd chain " + table +
+           " p ct status dnat meta mark set (ct mark & 0xff00) >> 8 | 0x10000\nadd rule " + table +
+           " p ct reply " + std::string(common::keyword(t)) +
+           " daddr . meta priority @s accept\nadd chain " + table +
            " n { type nat hook postrouting priority 90; }\nadd rule " + table +
            " n snat to meta mark & 0x3fff map @m\nadd rule " + table + " n " + counted("c") + "\n";
   }

@@ -46,7 +46,9 @@ struct CompanionInput {
 inline constexpr const char* kSources = "idnat";  // ip, ip6: egress id -> source
 inline constexpr const char* kServed = "served";  // ip, ip6: its keys
 inline constexpr const char* kOwned = "owned";    // ip, ip6: ids of this node; with the hook
-inline constexpr const char* kOwners = "owner";   // netdev: egress id -> MAC
+// ip, ip6: source . egress id that translated connections of this node's pods may keep
+inline constexpr const char* kBound = "bound";
+inline constexpr const char* kOwners = "owner";  // netdev: egress id -> MAC
 
 // What the elements of a set were and shall be, as far as they differ. Sorted.
 struct CompanionChange {

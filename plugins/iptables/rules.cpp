@@ -241,15 +241,15 @@ void Builder::judgement() {
   const std::uint32_t pending = value(marks_, Kind::kPending);
   chain(Xt::kMangle, "FIRST") = {to("ACT"), is(Slot::kSteer) + " " + set(pending, slot()),
                                  is(Slot::kOwn) + " " + set(pending, slot())};
-  // A connection keeps its translation until its entry is deleted, and goes by the way that fits
-  // it. On a node that serves nothing only others can have translated it: to the tunnel's address.
-  const std::uint32_t own = marks_.value(Slot::kOwn);
-  if (in_.serves) known.push_back(kTranslated + " " + in_set("pods", "src") + " " + go("OWN"));
-  chain(Xt::kMangle, "OWN") = {set(own, slot())};
   if (in_.companion) {
     known.push_back(to("ACT"));
     known.push_back(is(Slot::kSteer) + " " + set(pending, slot()));
   } else {
+    // A connection keeps its translation until its entry is deleted, and goes by the way that fits
+    // it. On a node that serves nothing only others can have translated it: to the tunnel's
+    // address.
+    if (in_.serves) known.push_back(kTranslated + " " + in_set("pods", "src") + " " + go("OWN"));
+    chain(Xt::kMangle, "OWN") = {set(marks_.value(Slot::kOwn), slot())};
     known.push_back(go("ACT"));
   }
   auto& act = chain(Xt::kMangle, "ACT");

@@ -108,6 +108,29 @@ def a_flow_that_ran_before_its_policy(rig, node, masquerade):
     print("figure", json.dumps({"test": "last packet with another source", "ms": round(took * 1000, 1)}))
 
 
+@case("flow-other-source", "A connection that has another source than its policy's is dropped for as long as it is not forgotten",
+      node={"owner": "n2", "standby": "n3"}, bound={"node": "node", "former-eip": "eip"}, family=FAMILIES)
+def a_connection_with_another_source(rig, node, bound, family):
+    """As if it had begun before the policy: nobody looks for it, since no change has made it wrong."""
+    rig.egress(8, SECOND4, SECOND6, owner="n2")
+    pod = rig.pod(node)
+    rig.steer(pod, ALL)
+    rig.apply()
+    own, eip, second, server = ((pod.ipv4, EIP4, SECOND4, SERVER4) if family == 4 else
+                                (pod.ipv6, EIP6, SECOND6, SERVER6))
+    assert pod.source(family) == eip
+    capture = sockets.Capture(rig.ns("srv"))
+    for port, source in ((7201, second if bound == "eip" else rig.address(node, family)), (7202, eip)):
+        rig.sh(node, f"conntrack -I -p udp -s {own} -d {server} --sport {port} --dport 7000 "
+                     f"--src-nat {source} -t 60")
+        client = sockets.udp(pod.ns, bind=(own, port), to=(server, 7000))
+        for _ in range(10):
+            client.send(b"\0" * 16)
+        client.close()
+    capture.stop()
+    assert capture.received_sources(7000) == {eip: 10}
+
+
 @case("flow-late-answer", "An answer that comes after its connection was forgotten does not keep the pod's own address",
       ends={"policy-comes": False, "policy-goes": True}, family=FAMILIES, alone=True)
 def an_answer_that_comes_late(rig, ends, family):
