@@ -9,6 +9,7 @@
 #include "egw/app/verbs.hpp"
 #include "egw/core/admission.hpp"
 #include "egw/model/codec.hpp"
+#include "egw/model/text.hpp"
 
 namespace egw::app {
 namespace {
@@ -109,8 +110,8 @@ class Checker {
   }
 
   int report() {
-    console_.out(
-        fmt::format("{} checked, {} refused, {} warnings\n", checked_, refused_, warnings_));
+    console_.out(fmt::format("{} checked, {} refused, {}\n", checked_, refused_,
+                             model::counted(warnings_, "warning")));
     return refused_ == 0 ? kDone : kRefused;
   }
 

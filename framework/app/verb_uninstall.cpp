@@ -17,6 +17,7 @@
 #include "egw/app/console.hpp"
 #include "egw/app/verbs.hpp"
 #include "egw/model/codec.hpp"
+#include "egw/model/text.hpp"
 
 namespace egw::app {
 namespace {
@@ -210,9 +211,9 @@ int uninstall(Context& context, Session& session, milliseconds limit) {
   for (const std::string& line : left) context.console.error(line);
   if (!left.empty()) return kRefused;
   context.console.out(fmt::format(
-      "nothing is left on {} nodes, and nothing holds objects back; end the agents and controllers "
-      "within ten minutes, or the nodes are programmed again\n",
-      nodes.count()));
+      "nothing is left on {}, and nothing holds objects back; end the agents and controllers "
+      "within ten minutes, or {} programmed again\n",
+      model::counted(nodes.count(), "node"), nodes.count() == 1 ? "the node is" : "the nodes are"));
   return finish(context, kDone);
 }
 

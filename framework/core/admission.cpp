@@ -9,6 +9,7 @@
 
 #include "egw/core/admission_support.hpp"
 #include "egw/model/codec.hpp"
+#include "egw/model/text.hpp"
 
 namespace egw::core {
 namespace {
@@ -331,10 +332,10 @@ void review_write(Review& review) {
 
 void tell_of_more(Review& review) {
   const auto add = [](std::vector<std::string>& sayings, std::size_t more, const char* what) {
-    if (more != 0) sayings.push_back(fmt::format("and {} more {}: not listed", more, what));
+    if (more != 0) sayings.push_back("and " + model::counted(more, what) + ": not listed");
   };
-  add(review.answer.denials, review.more_denials, "faults");
-  add(review.answer.warnings, review.more_warnings, "warnings");
+  add(review.answer.denials, review.more_denials, "more fault");
+  add(review.answer.warnings, review.more_warnings, "more warning");
 }
 
 }  // namespace

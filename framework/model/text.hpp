@@ -1,8 +1,9 @@
-// Text that comes from outside, in messages.
+// Text in messages: what comes from outside, and numbers of things.
 #pragma once
 
 #include <algorithm>
 #include <string>
+#include <string_view>
 
 namespace egw::model {
 
@@ -13,6 +14,11 @@ namespace egw::model {
       text.begin(), text.end(),
       [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; }, '?');
   return text;
+}
+
+// "1 node", "2 nodes"; `one`: what takes an s.
+[[nodiscard]] inline std::string counted(std::size_t count, std::string_view one) {
+  return std::to_string(count) + " " + std::string(one) + (count == 1 ? "" : "s");
 }
 
 }  // namespace egw::model

@@ -67,6 +67,10 @@ class MarkFindings {
     }
   }
   [[nodiscard]] std::size_t conflicts() const { return conflicts_; }
+  static std::string further(std::size_t found) {
+    const std::size_t more = found - kMostConflicts;
+    return "and " + std::to_string(more) + (more == 1 ? " further rule" : " further rules");
+  }
   void finish() {
     if (conflicts_ == 0) {
       out_.finding(true, "MarkConflict",
@@ -75,12 +79,10 @@ class MarkFindings {
                        std::to_string(rules_) + " nftables and iptables rules looked at");
     }
     if (conflicts_ > kMostConflicts) {
-      out_.finding(false, "MarkConflict",
-                   "and " + std::to_string(conflicts_ - kMostConflicts) + " further rules");
+      out_.finding(false, "MarkConflict", further(conflicts_));
     }
     if (overwriting_ > kMostConflicts) {
-      out_.finding(false, "MarkOverwritten",
-                   "and " + std::to_string(overwriting_ - kMostConflicts) + " further rules");
+      out_.finding(false, "MarkOverwritten", further(overwriting_));
     }
   }
 

@@ -202,6 +202,13 @@ def test_against_the_store(store):
     assert store.json("get", "egw", "egw") == before and store.run("get", "egp", "alone").returncode == 1
 
 
+def test_one_of_a_thing_is_named_as_one(store):
+    twice = gateway()
+    twice["spec"]["ippools"] = {"ipv4": ["10.6.1.55", "10.6.1.55"]}  # "it counts once"
+    assert check(store, node("n1", egress="true"), twice).stdout == "2 checked, 0 refused, 1 warning\n"
+    assert check(store, twice).stdout == "1 checked, 0 refused, 2 warnings\n"  # there is no node for it
+
+
 @pytest.mark.parametrize("gateways", [99, 999])  # each is compared with each
 def test_a_thousand_manifests_in_a_second(store, tmp_path, gateways):
     documents = [node("n1", egress="true")]
