@@ -71,7 +71,12 @@ int run_list(Context& context) {
     context.console.error(fmt::format("{}: {}", plugins[0].file.string(), plugins[0].problem));
     return kUsage;
   }
-  const auto record = runtime::read_datapath_record(config->runtime.state_dir);
+  const auto& state_dir = config->runtime.state_dir;
+  const auto record = runtime::read_datapath_record(state_dir);
+  if (const auto fault = runtime::datapath_record_fault(state_dir); !fault.empty()) {
+    context.console.warning(fmt::format("{} {}: which datapath is in use here is not known",
+                                        runtime::datapath_record(state_dir).string(), fault));
+  }
   if (format != "table") {
     json list = json::array();
     for (const auto& p : plugins) {

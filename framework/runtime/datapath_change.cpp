@@ -44,6 +44,13 @@ asio::awaitable<Result<bool>> leave_node(host::Datapath& former, const std::stri
 DatapathChange::DatapathChange(std::filesystem::path state_dir, host::PluginHost& plugins,
                                Logger& log, const std::string& expected)
     : state_dir_(std::move(state_dir)), plugins_(plugins), log_(log) {
+  if (const std::string fault = datapath_record_fault(state_dir_); !fault.empty()) {
+    log_.warn(
+        "which datapath has programmed this node before is not known: if it was another one than "
+        "now, what it left stays in the kernel until `egw purge --datapath NAME`; who programs "
+        "this node now is noted anew",
+        {{"file", datapath_record(state_dir_).string()}, {"error", fault}});
+  }
   for (const ProgrammedDatapath& former : former_of(read_datapath_record(state_dir_), expected)) {
     // What is wrong with one that cannot be opened is said when it is to leave.
     if (auto opened = open(former.choice)) opened_[former.choice.name] = std::move(*opened);

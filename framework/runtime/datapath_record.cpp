@@ -40,18 +40,42 @@ std::string text_of(const json& j, const char* key) {
   return at != j.end() && at->is_string() ? at->get<std::string>() : std::string();
 }
 
+// An error: there is a file, and it is no record. null: there is none.
+Result<json> read_document(const fs::path& file) {
+  std::error_code error;
+  const auto status = fs::status(file, error);
+  if (status.type() == fs::file_type::not_found) return json();
+  if (status.type() == fs::file_type::directory) {
+    return fail(Errc::kInvalid, file.string(), "is a folder: remove it");
+  }
+  std::ifstream in;
+  if (fs::is_regular_file(status)) in.open(file);
+  if (!in.is_open()) return fail(Errc::kInvalid, file.string(), "cannot be read");
+  json document = json::parse(in, nullptr, false);
+  if (document.is_discarded()) return fail(Errc::kInvalid, file.string(), "is not valid JSON");
+  if (from_json(document)) return document;
+  return fail(Errc::kInvalid, file.string(),
+              "is no record of a datapath: want an object with a text `name`");
+}
+
 }  // namespace
+
+fs::path datapath_record(const fs::path& state_dir) { return state_dir / kFile; }
+
+std::string datapath_record_fault(const fs::path& state_dir) {
+  const auto document = read_document(datapath_record(state_dir));
+  return document ? std::string() : document.error().message;
+}
 
 fs::path datapath_dir(const fs::path& state_dir, const std::string& name) {
   return state_dir / ("datapath-" + name);
 }
 
 std::optional<DatapathRecord> read_datapath_record(const fs::path& state_dir) {
-  std::ifstream in(state_dir / kFile);
-  if (!in) return std::nullopt;
-  const auto document = json::parse(in, nullptr, false);
+  const auto read = read_document(datapath_record(state_dir));
+  if (!read || read->is_null()) return std::nullopt;
+  const json& document = *read;
   auto now = from_json(document);
-  if (!now) return std::nullopt;
   DatapathRecord out;
   out.now = std::move(*now);
   out.boot = text_of(document, "boot");
@@ -78,12 +102,12 @@ Result<void> write_datapath_record(const fs::path& state_dir, const DatapathReco
     document["others"] = record.others;
   }
   for (const auto& former : record.former) document["former"].push_back(to_json(former));
-  return write_file(state_dir / kFile, document.dump(1) + "\n");
+  return write_file(datapath_record(state_dir), document.dump(1) + "\n");
 }
 
 void remove_datapath_record(const fs::path& state_dir) {
   std::error_code ignored;
-  fs::remove(state_dir / kFile, ignored);
+  fs::remove(datapath_record(state_dir), ignored);
 }
 
 json what_it_holds(json observed) {

@@ -42,6 +42,9 @@ struct DatapathInUse {
 // nullopt: no datapath has programmed this node, or the file is unreadable.
 [[nodiscard]] std::optional<DatapathRecord> read_datapath_record(
     const std::filesystem::path& state_dir);
+// What makes the file unreadable, for people; empty: it can be read, or there is none.
+[[nodiscard]] std::string datapath_record_fault(const std::filesystem::path& state_dir);
+[[nodiscard]] std::filesystem::path datapath_record(const std::filesystem::path& state_dir);
 [[nodiscard]] Result<void> write_datapath_record(const std::filesystem::path& state_dir,
                                                  const DatapathRecord& record);
 void remove_datapath_record(const std::filesystem::path& state_dir);

@@ -46,7 +46,14 @@ class Purge {
       : config_(config),
         process_(process),
         plugins_(config.plugin_dir, process.executor(), process.plugin_log()),
-        record_(read_datapath_record(config.state_dir)) {}
+        record_(read_datapath_record(config.state_dir)) {
+    const std::string fault = datapath_record_fault(config.state_dir);
+    if (fault.empty()) return;
+    process.log().warn(
+        "which datapath has programmed this node is not known: without --datapath the configured "
+        "one is purged",
+        {{"file", datapath_record(config.state_dir).string()}, {"error", fault}});
+  }
 
   Result<void> run(const std::string& wanted) {
     const std::string serving = record_ ? record_->now.choice.name : std::string();

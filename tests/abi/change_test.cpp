@@ -1,6 +1,7 @@
 // From one datapath to another, with real libraries: who is asked what, and what stays on record.
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <fstream>
 
 #include "abi/support.hpp"
@@ -134,6 +135,32 @@ TEST_F(Change, WhatCannotBePurgedIsAskedAgain) {
   EXPECT_EQ(kept->former[0].choice.config.value("purge", ""), "fail");
 }
 
+TEST_F(Change, ARecordThatCannotBeReadIsSaidOnceAndMadeAnew) {
+  start("noting-a");
+  const fs::path file = state / "datapath.json";
+  runtime::Logger warns{runtime::LogFormat::kText, runtime::LogLevel::kWarn};
+  const auto said = [&] {
+    testing::internal::CaptureStderr();
+    const DatapathChange change(state, bench.host(), warns, "noting-a");
+    return testing::internal::GetCapturedStderr();
+  };
+  EXPECT_EQ(said(), "");
+  for (const auto& [text, fault] : {std::pair{"{", "JSON"}, std::pair{R"({"name": 5})", "name"}}) {
+    std::ofstream(file, std::ios::trunc) << text;
+    const std::string line = said();
+    EXPECT_THAT(line, testing::AllOf(HasSubstr(file.string()), HasSubstr(fault),
+                                     HasSubstr("egw purge --datapath NAME")));
+    EXPECT_EQ(std::count(line.begin(), line.end(), '\n'), 1) << line;
+  }
+  start("noting-a");
+  EXPECT_EQ(said(), "");
+  fs::remove(file);
+  EXPECT_EQ(said(), "") << "a fresh node";
+  fs::create_directory(file);
+  EXPECT_THAT(said(), HasSubstr("remove it"));
+  start("noting-a");  // goes on without
+}
+
 TEST(Record, ReadsThatOfAnOlderAgentAndNoNonsense) {
   const Folder folder;
   EXPECT_FALSE(read_datapath_record(folder.path()));
@@ -145,6 +172,7 @@ TEST(Record, ReadsThatOfAnOlderAgentAndNoNonsense) {
   for (const char* text : {"", "[]", "{", R"({"name": 5})"}) {
     std::ofstream(folder.path() / "datapath.json", std::ios::trunc) << text;
     EXPECT_FALSE(read_datapath_record(folder.path())) << text;
+    EXPECT_NE(runtime::datapath_record_fault(folder.path()), "") << text;
   }
   for (const char* text :
        {R"({"name": "a", "config": 5, "former": 5, "others": [], "automatic": "yes", "boot": 1})",
@@ -153,6 +181,7 @@ TEST(Record, ReadsThatOfAnOlderAgentAndNoNonsense) {
     const auto odd = read_datapath_record(folder.path());
     ASSERT_TRUE(odd) << text;
     EXPECT_TRUE(odd->former.empty());
+    EXPECT_EQ(runtime::datapath_record_fault(folder.path()), "") << text;
   }
 }
 
