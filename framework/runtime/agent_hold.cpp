@@ -133,7 +133,7 @@ Namesake::Part Agent::Impl::look_for_namesake() {
   if (own == nullptr || !sync.synced()) return namesake.part();
   const auto before = namesake.part();
   const std::string other = namesake.other();
-  const bool told_before = !namesake.told().empty();
+  const bool disputed_before = namesake.disputed();
   const bool heard = sync.connected() && sync.other_store().empty();
   const auto part = namesake.look(own->status, heard, clock.steady_ms(), clock.wall_ms());
   const bool aside =
@@ -146,12 +146,12 @@ Namesake::Part Agent::Impl::look_for_namesake() {
     stands_aside = aside;
     programmer.hold(aside || !uninstall_asked.empty());
   }
-  tell_of_namesake(before, other, told_before);
+  tell_of_namesake(before, other, disputed_before);
   return part;
 }
 
 void Agent::Impl::tell_of_namesake(Namesake::Part before, const std::string& other,
-                                   bool told_before) {
+                                   bool disputed_before) {
   using Part = Namesake::Part;
   const Part part = namesake.part();
   if (part != before && part == Part::kAside) {
@@ -165,8 +165,8 @@ void Agent::Impl::tell_of_namesake(Namesake::Part before, const std::string& oth
   } else if (part != before) {
     log.info("the other agent of this node is silent: this one reports", {{"other", other}});
   }
-  if (part != Part::kReports || told_before == !namesake.told().empty()) return;
-  if (told_before) {
+  if (part != Part::kReports || disputed_before == namesake.disputed()) return;
+  if (disputed_before) {
     log.info("no other agent has this node's name any more");
   } else {
     log.error("DuplicateAgent: another agent has this node's name",

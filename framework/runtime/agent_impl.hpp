@@ -99,7 +99,7 @@ struct Agent::Impl {
   void serve_as_before();
   void look_for_uninstall();
   Namesake::Part look_for_namesake();
-  void tell_of_namesake(Namesake::Part before, const std::string& other, bool told_before);
+  void tell_of_namesake(Namesake::Part before, const std::string& other, bool disputed_before);
   void mute();
   void look_for_node();
   std::int64_t expire_conflicts();

@@ -42,6 +42,7 @@ Namesake::Part Namesake::look(const model::EgressTunnel::Status& stored, bool he
   const std::string message = told != nullptr && told->status ? told->message : "";
   if (message != told_ || !heard) told_at_ms_ = steady_ms;
   told_ = message;
+  disputed_ = !told_.empty() || (disputed_ && steady_ms - told_at_ms_ <= kAbsentMs);
   part_ = judge(stored, heard, steady_ms, wall_ms);
   if (part_ == Part::kAside) reported_ = false;
   return part_;

@@ -45,6 +45,9 @@ class Namesake {
   // What one that stands aside has said in the status (condition DuplicateAgent); empty: nobody
   // does.
   [[nodiscard]] const std::string& told() const { return told_; }
+  // Somebody has said it, and not been silent since for as long as one that has been seen alive is
+  // waited for: a word that comes late is no second dispute.
+  [[nodiscard]] bool disputed() const { return disputed_; }
   // It has not been said again for long.
   [[nodiscard]] bool told_long_ago(std::int64_t steady_ms) const {
     return !told_.empty() && steady_ms - told_at_ms_ > kPeriods * period_ms_;
@@ -63,6 +66,7 @@ class Namesake {
   std::int64_t beat_at_ms_ = 0;  // when that was seen
   std::string told_;
   std::int64_t told_at_ms_ = 0;
+  bool disputed_ = false;
 };
 
 }  // namespace egw::runtime

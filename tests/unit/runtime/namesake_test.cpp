@@ -73,6 +73,33 @@ TEST(Namesake, OfTwoThatHaveBothReportedTheLowerGoesOn) {
   EXPECT_EQ(high.look(by("a-1 on g", 101'000), true, 1000, 0), Part::kAside);
 }
 
+model::EgressTunnel::Status told(const std::string& word) {
+  model::EgressTunnel::Status status;
+  model::Condition condition;
+  condition.type = model::kDuplicateAgent;
+  condition.status = !word.empty();
+  condition.message = word;
+  status.conditions.push_back(std::move(condition));
+  return status;
+}
+
+TEST(Namesake, AWordThatComesLateIsNoSecondDispute) {
+  Namesake one("a-1 on g", kPeriod);
+  std::int64_t now = 0;
+  const auto disputed = [&](const std::string& word, std::int64_t later) {
+    one.look(told(word), true, now += later, 0);
+    return one.disputed();
+  };
+  EXPECT_FALSE(disputed("", 1));
+  EXPECT_TRUE(disputed("at 1", 1));
+  EXPECT_TRUE(disputed("", kPatience + 1)) << "it has been taken off";
+  EXPECT_TRUE(disputed("at 2", 1));
+  EXPECT_TRUE(disputed("", kPatience + 1));
+  EXPECT_TRUE(disputed("", Namesake::kAbsentMs));
+  EXPECT_FALSE(disputed("", 1));
+  EXPECT_TRUE(disputed("at 3", 1));
+}
+
 class NamesakeTest : public ClusterTest {
  protected:
   // A second agent for the node g; what ran there before is given back.
