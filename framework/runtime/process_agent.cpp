@@ -249,6 +249,20 @@ void stop_agent(const RuntimeConfig& config, Process& process, Agent& agent, uns
   agent.stop(drain);
 }
 
+void let_hold_pods(BootDrop& boot_drop, AgentPorts& ports) {
+  if (!boot_drop.wanted()) return;
+  ports.hold_pods = [&boot_drop](const auto& pods, const auto& inside) {
+    boot_drop.hold(pods, inside);
+  };
+}
+
+HealthChecks health_of(Agent& agent) {
+  HealthChecks checks;
+  checks.ready = [&agent] { return agent.ready(); };
+  checks.started = [&agent] { return agent.started(); };
+  return checks;
+}
+
 }  // namespace
 
 int run_agent(const RuntimeConfig& config) {
@@ -289,21 +303,14 @@ int run_agent(const RuntimeConfig& config) {
   ports.datapath_in_use = [&datapath] { return datapath.in_use(); };
   ports.pinger = pinger.get();
   ports.on_purged = [&config] { return forget_what_was_programmed(config.state_dir); };
-  if (boot_drop.wanted()) {
-    ports.hold_pods = [&boot_drop](const auto& pods, const auto& inside) {
-      boot_drop.hold(pods, inside);
-    };
-  }
+  let_hold_pods(boot_drop, ports);
   Agent agent(process.executor(), process.clock(), process.log(), metrics, options_of(config),
               std::move(ports));
   claims_go_to = &agent;
   uplink.to(&agent);
 
-  HealthChecks checks;
-  checks.ready = [&agent] { return agent.ready(); };
-  checks.started = [&agent] { return agent.started(); };
   auto served =
-      process.serve(health_endpoints(std::move(checks)), metrics_endpoints(metrics, &agent),
+      process.serve(health_endpoints(health_of(agent)), metrics_endpoints(metrics, &agent),
                     admin_endpoints(agent, process.log()), admin_socket(config.state_dir, "agent"));
   if (!served) return process.refuse(served.error());
   process.on_stop([&](unsigned times) { stop_agent(config, process, agent, times); });

@@ -6,6 +6,7 @@
 #include <array>
 #include <map>
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <set>
 #include <string>
@@ -89,6 +90,8 @@ class IptablesDatapath : public sdk::Datapath {
   void report_waiting(const Step& step, sdk::ApplyReport& report) const;
   void watch_kernel(const sdk::State& state, const common::Plan& plan);
   void watch_filters();
+  void observe_owners(nlohmann::json& egresses);
+  void observe_rules(nlohmann::json& egresses, nlohmann::json& tables);
   [[nodiscard]] common::Bound bound();
   // Whether the kernel holds nothing of ours.
   [[nodiscard]] bool untouched();

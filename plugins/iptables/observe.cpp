@@ -44,10 +44,30 @@ Config parse_config(std::string_view text) {
   return out;
 }
 
-sdk::Outcome<std::string> IptablesDatapath::observe() {
+namespace {
+
+json endpoints_of(const SetElements& pods, const Marks& marks) {
   json out = json::object();
-  out["datapath"] = "iptables";
-  common::observe_tunnel(route_, out);
+  for (const auto& [key, mark] : pods) {
+    std::string what = common::name_of(action_in(mark.value, marks));
+    if ((mark.value & marks.slot_mask()) == value(marks, Kind::kClass)) {
+      what = "class " + std::to_string(mark.value & kIdMask);
+    }
+    out[key.address.text()] = what;
+  }
+  return out;
+}
+
+json sizes_of(const XtSaved& table) {
+  std::size_t rules = 0;
+  for (const auto& [name, lines] : table.chains) rules += lines.size();
+  return {{"chains", table.chains.size()}, {"rules", rules}, {"jumps", table.jumps.size()}};
+}
+
+}  // namespace
+
+// Of the ids that a route leads into the tunnel for, the owners' MACs.
+void IptablesDatapath::observe_owners(json& egresses) {
   std::map<sdk::Address, sdk::Mac> macs;
   if (const auto link = common::find_tunnel(route_)) {
     for (const Table t : common::kFamilies) {
@@ -56,34 +76,25 @@ sdk::Outcome<std::string> IptablesDatapath::observe() {
       }
     }
   }
-  json endpoints = json::object(), egresses = json::object(), tables = json::object();
-  json sets = json::object();
-  for (const auto& [name, header] : ipset_.headers()) sets[name] = header.elements;
+  const std::uint32_t first = hop_table(config_, Hop::kEgress, 0);
+  for (const common::Route& r : routes_) {
+    const auto mac = macs.find(r.gateway);
+    if (mac == macs.end() || r.table <= first || r.table > first + kIdMask) continue;
+    egresses[std::to_string(r.table - first)]["ownerMac"] = common::mac_text(mac->second);
+  }
+  if (!egress_) return;
+  for (const auto& [id, mac] : companion_->nft().elements(Table::kNetdev, kOwners, false)) {
+    egresses[std::to_string(number_in(id))]["ownerMac"] = common::mac_text(mac_in(mac));
+  }
+}
+
+// What ids are translated to, and how large the tables are.
+void IptablesDatapath::observe_rules(json& egresses, json& tables) {
   for (const Table t : common::kFamilies) {
-    for (const auto& [key, mark] : ipset_.elements(set_name(t, "pods"))) {
-      std::string what = common::name_of(action_in(mark.value, marks_));
-      if ((mark.value & marks_.slot_mask()) == value(marks_, Kind::kClass)) {
-        what = "class " + std::to_string(mark.value & kIdMask);
-      }
-      endpoints[key.address.text()] = what;
-    }
-    for (const common::Route& r : routes_) {
-      const std::uint32_t first = hop_table(config_, Hop::kEgress, 0);
-      if (r.family != common::address_family(t) || r.table <= first || r.table > first + kIdMask) {
-        continue;
-      }
-      const auto mac = macs.find(r.gateway);
-      if (mac == macs.end()) continue;
-      egresses[std::to_string(r.table - first)]["ownerMac"] = common::mac_text(mac->second);
-    }
-    if (!xtables_) continue;
     const auto saved = xtables_->saved(t);
     for (const Xt x : kXtTables) {
-      const XtSaved& table = saved[static_cast<std::size_t>(x)];
-      std::size_t rules = 0;
-      for (const auto& [name, lines] : table.chains) rules += lines.size();
-      tables[std::string(t == Table::kIp ? "ip " : "ip6 ") + std::string(word(x))] = {
-          {"chains", table.chains.size()}, {"rules", rules}, {"jumps", table.jumps.size()}};
+      const std::string family = t == Table::kIp ? "ip " : "ip6 ";
+      tables[family + std::string(word(x))] = sizes_of(saved[static_cast<std::size_t>(x)]);
     }
     const char* family = t == Table::kIp ? "v4" : "v6";
     for (const auto& [id, address] : sources_in(saved[static_cast<std::size_t>(Xt::kNat)].chains)) {
@@ -94,11 +105,20 @@ sdk::Outcome<std::string> IptablesDatapath::observe() {
       egresses[std::to_string(id)][family] = address.text();
     }
   }
-  if (egress_) {
-    for (const auto& [id, mac] : companion_->nft().elements(Table::kNetdev, kOwners, false)) {
-      egresses[std::to_string(number_in(id))]["ownerMac"] = common::mac_text(mac_in(mac));
-    }
+}
+
+sdk::Outcome<std::string> IptablesDatapath::observe() {
+  json out = json::object();
+  out["datapath"] = "iptables";
+  common::observe_tunnel(route_, out);
+  json endpoints = json::object(), egresses = json::object(), tables = json::object();
+  json sets = json::object();
+  for (const auto& [name, header] : ipset_.headers()) sets[name] = header.elements;
+  for (const Table t : common::kFamilies) {
+    endpoints.update(endpoints_of(ipset_.elements(set_name(t, "pods")), marks_));
   }
+  observe_owners(egresses);
+  if (xtables_) observe_rules(egresses, tables);
   out["endpoints"] = endpoints;
   out["egresses"] = egresses;
   out["sets"] = sets;

@@ -23,18 +23,6 @@ constexpr std::int32_t kNatPriority = 90;
 constexpr std::int32_t kLeavePriority = 200;
 constexpr std::int32_t kRoutePriority = -150;
 
-std::string address_type(Table t) { return t == Table::kIp ? "ipv4_addr" : "ipv6_addr"; }
-std::uint32_t address_length(Table t) { return t == Table::kIp ? 4U : 16U; }
-
-// Of the sets that each packet is looked up in. With a size the kernel takes a hash that does not
-// grow, which is found faster; more elements than that it refuses.
-constexpr std::string_view kEndpointsSize = "; size 131072";
-constexpr std::string_view kIdsSize = "; size 16384";  // kIdMask and one
-constexpr std::string_view kOwnSize = "; size 32768";
-std::string sized(const std::string& type, std::string_view size) {
-  return type + std::string(size);
-}
-
 }  // namespace
 
 std::uint64_t Chain::fingerprint() const {
@@ -97,6 +85,17 @@ std::vector<Chain> Ruleset::ip_chains(Table t) const {
 }
 
 void Ruleset::add_prerouting(Table t, std::vector<Chain>& out) const {
+  add_raw(t, out);
+  if (!enabled(t)) return;
+  out.push_back(classify(t));
+  if (programs_) add_marked(out);
+  add_from_tunnel(t, out);
+  add_to_peer(out);
+  add_judgement(t, out);
+}
+
+// The tunnel's packets on the wire, and what comes out of the device.
+void Ruleset::add_raw(Table t, std::vector<Chain>& out) const {
   const std::string f(keyword(t));
   const bool raw_in = !ingress() || !enabled(t);
   const std::string inner = set_inner() + " accept";
@@ -122,16 +121,17 @@ void Ruleset::add_prerouting(Table t, std::vector<Chain>& out) const {
                     counted("forged", "drop")}});
   }
   if (raw_in) out.push_back(std::move(raw));
-  if (!enabled(t)) return;
+}
 
-  out.push_back(classify(t));
-  if (programs_) add_marked(out);
-
+void Ruleset::add_from_tunnel(Table t, std::vector<Chain>& out) const {
+  const std::string f(keyword(t));
   Chain tunnel{"from_tunnel", {}, {}};
   if (ingress()) {
     // Nobody has unwrapped it in time: the device is new, or somebody has written over the mark.
-    out.push_back(
-        {"unwrap_late", {}, {id + " != 0 " + counted("unknown_id", "drop"), set_inner()}});
+    out.push_back({"unwrap_late",
+                   {},
+                   {"meta mark & " + mark_text(kIdMask) + " != 0 " + counted("unknown_id", "drop"),
+                    set_inner()}});
     tunnel.rules.push_back("meta mark & " + mark_text(marks_.slot_mask()) +
                            " != " + mark_text(marks_.value(Slot::kInner)) + " jump unwrap_late");
   }
@@ -152,7 +152,10 @@ void Ruleset::add_prerouting(Table t, std::vector<Chain>& out) const {
   tunnel.rules.push_back(counted("forged", "drop"));
   out.push_back(std::move(tunnel));
   out.push_back(note_peer());
+}
 
+// Answers to peers.
+void Ruleset::add_to_peer(std::vector<Chain>& out) const {
   std::string number = "ct mark & " + mark_text(marks_.ct_mask());
   if (marks_.ct_shift() != 0) number = "(" + number + ") >> " + std::to_string(marks_.ct_shift());
   const std::string no_peer = programs_ ? "goto answer" : "accept";
@@ -170,7 +173,6 @@ void Ruleset::add_prerouting(Table t, std::vector<Chain>& out) const {
                    Hook{"route", "output", NF_INET_LOCAL_OUT, kRoutePriority, {}},
                    {"ct direction reply goto to_peer"}});
   }
-  add_judgement(t, out);
 }
 
 Chain Ruleset::classify(Table t) const {
@@ -407,80 +409,6 @@ Chain Ruleset::lengths_chain(Table t, const std::string& name, const Lengths& le
   } else {
     out.rules.emplace_back("goto leave_alone");
   }
-  return out;
-}
-
-SetSpec Ruleset::prefix_map(Table t, std::uint8_t length) {
-  const std::string address = length == 0 ? "" : " . " + address_type(t);
-  return {std::string(kPrefixMaps) + std::to_string(length),
-          true,
-          "type classid" + address + " : classid",
-          length == 0 ? 4 : 4 + address_length(t),
-          4,
-          false,
-          false};
-}
-
-SetSpec Ruleset::cluster_set(Table t) {
-  return {std::string(kClusterSet),
-          false,
-          "type " + address_type(t) + "; flags interval",
-          address_length(t),
-          0,
-          false,
-          true};
-}
-
-std::vector<std::pair<Dyn, SetSpec>> Ruleset::sets(Table t) const {
-  std::vector<std::pair<Dyn, SetSpec>> out;
-  if (t == Table::kNetdev) {
-    if (programs_) return out;
-    out.push_back({Dyn::kOwnerMac,
-                   {"owner", true, sized("type mark : ether_addr", kIdsSize), 4, 6, false, false}});
-    out.push_back({Dyn::kBackMac,
-                   {"back", true, sized("type mark : ether_addr", kIdsSize), 4, 6, false, false}});
-    return out;
-  }
-  const std::string f(keyword(t));
-  const std::string address = address_type(t);
-  const std::uint32_t n = address_length(t);
-  if (carries(t)) {
-    out.push_back(
-        {Dyn::kOuter,
-         {"outer", false, "typeof " + f + " saddr . @th,176,48", n + 8, 0, false, false}});
-  }
-  if (!enabled(t)) return out;
-  if (!programs_)
-    out.push_back({Dyn::kSource,
-                   {"endpoints", true, sized("type " + address + " : classid", kEndpointsSize), n,
-                    4, false, false}});
-  if (programs_) {
-    out.push_back({Dyn::kNumber, {"numbers", true, "type classid : classid", 4, 4, false, false}});
-  }
-  out.push_back({Dyn::kShape, {"shapes", true, "type classid : verdict", 4, 0, true, false}});
-  if (programs_) {
-    out.push_back(
-        {Dyn::kDropped, {"dropped", false, sized("type classid", kIdsSize), 4, 0, false, false}});
-  } else {
-    out.push_back(
-        {Dyn::kSteered, {"steered", false, sized("type classid", kIdsSize), 4, 0, false, false}});
-  }
-  out.push_back(
-      {Dyn::kOwned, {"owned", false, sized("type classid", kIdsSize), 4, 0, false, false}});
-  out.push_back(
-      {Dyn::kServed, {"served", false, "type " + address + " . classid", n + 4, 0, false, false}});
-  out.push_back({Dyn::kGuarded, {"eips", false, "type " + address, n, 0, false, false}});
-  out.push_back(
-      {Dyn::kOwn, {"own", false, sized("type " + address, kOwnSize), n, 0, false, false}});
-  out.push_back({Dyn::kIdNat, {"idnat", true, "type mark : " + address, 4, n, false, false}});
-  out.push_back(
-      {Dyn::kZoneNat,
-       {"zonenat", true, "typeof ct original zone : " + f + " saddr", 2, n, false, false}});
-  out.push_back(
-      {Dyn::kZone,
-       {"zone", true, sized("typeof meta mark : ct original zone", kIdsSize), 4, 2, false, false}});
-  out.push_back({Dyn::kKnown, {"known", false, "type ether_addr . mark", 12, 0, false, false}});
-  out.push_back({Dyn::kPeer, {"peers", true, "type ether_addr : mark", 6, 4, false, false}});
   return out;
 }
 

@@ -103,6 +103,9 @@ class Ruleset {
   [[nodiscard]] std::string set_inner() const;
   [[nodiscard]] std::string to_tunnel_port() const;
   void add_prerouting(Table t, std::vector<Chain>& out) const;
+  void add_raw(Table t, std::vector<Chain>& out) const;
+  void add_from_tunnel(Table t, std::vector<Chain>& out) const;
+  void add_to_peer(std::vector<Chain>& out) const;
   void add_postrouting(Table t, std::vector<Chain>& out) const;
   [[nodiscard]] std::string mark_is(Slot s) const;
   // "meta mark set meta mark & keep | value", foreign bits kept but for `cleared`.
