@@ -189,6 +189,11 @@ void Monitor::judge_route(const nlmsghdr* h, std::string& what) {
         if (a.u32(IFLA_GROUP) != kTunnelGroup) {
           what = "tunnel device " + watched_.device + " put into another group";
         }
+        // A device that is up can be renamed (Linux 6.2), one that is down between two of our
+        // looks.
+        if (const std::string_view name = a.text(IFLA_IFNAME); name != watched_.device) {
+          what = "tunnel device " + watched_.device + " renamed to " + std::string(name);
+        }
       }
       return;
     }

@@ -104,6 +104,22 @@ int set_checksum_offload(const std::string& device, bool on) {
   return ::ioctl(s.fd, SIOCETHTOOL, &request) != 0 ? errno : 0;
 }
 
+// Words about what has our id (EEXIST) or our port (EADDRINUSE); empty: it is something else.
+std::string Tunnel::in_the_way(int err, const TunnelSpec& spec) {
+  if (err != EEXIST && err != EADDRINUSE) return {};
+  const std::string port = std::to_string(spec.port);
+  for (const Link& other : all_links(socket_)) {
+    if (other.kind != "vxlan" || other.port != spec.port || other.name == spec.name) continue;
+    if (err == EEXIST && other.vni != spec.vni) continue;
+    return ": the VXLAN device " + other.name + " has id " + std::to_string(other.vni) +
+           " and UDP port " + port + "; remove it, or set feature.vxlan." +
+           (err == EEXIST ? "id" : "port") + " on all nodes";
+  }
+  if (err == EEXIST) return {};
+  return ": another program has UDP port " + port +
+         "; end it, or set feature.vxlan.port on all nodes";
+}
+
 Link Tunnel::create(const TunnelSpec& spec, std::uint32_t mtu) {
   ifinfomsg h{};
   Message m(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL);
@@ -121,7 +137,8 @@ Link Tunnel::create(const TunnelSpec& spec, std::uint32_t mtu) {
       .attr(IFLA_VXLAN_GBP, nullptr, 0)
       .address(spec.underlay.is_v4() ? IFLA_VXLAN_LOCAL : IFLA_VXLAN_LOCAL6, spec.underlay);
   m.end(data).end(info);
-  must(socket_.request(m), "cannot be made", spec.name);
+  const int err = socket_.request(m);
+  must(err, "cannot be made" + in_the_way(err, spec), spec.name);
   auto link = find_link(socket_, spec.name);
   if (!link) must(ENODEV, "has gone again", spec.name);
   return *link;
@@ -154,6 +171,8 @@ Link Tunnel::ensure_device(const TunnelSpec& spec, Result& result, Repairs& repa
     ++repairs["tunnel device"];
   }
   if (!link) {
+    // Ours under another name (somebody renamed it, or feature.vxlan.name was another) has the id.
+    remove_tunnels(socket_, spec.name);
     link = create(spec, result.mtu);
     result.created = true;
     addresses_before_.clear();
@@ -187,7 +206,8 @@ void Tunnel::settle(const TunnelSpec& spec, const Link& link, std::uint32_t mtu,
     Message m(RTM_NEWLINK, 0);
     m.header(h).u32(IFLA_MTU, mtu).u32(IFLA_GROUP, kTunnelGroup).text(IFLA_IFALIAS, kAlias);
     if (link.mac != spec.mac) m.attr(IFLA_ADDRESS, spec.mac.data(), spec.mac.size());
-    must(socket_.request(m), "MTU, MAC, group or state cannot be set", spec.name);
+    const int err = socket_.request(m);
+    must(err, "MTU, MAC, group or state cannot be set" + in_the_way(err, spec), spec.name);
   }
   if (const int err = set_checksum_offload(spec.name, spec.checksum_offload); err != 0) {
     host_.warn("tunnel device " + spec.name +

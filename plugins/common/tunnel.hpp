@@ -71,6 +71,7 @@ class Tunnel {
  private:
   Link ensure_device(const TunnelSpec& spec, Result& result, Repairs& repairs);
   Link create(const TunnelSpec& spec, std::uint32_t mtu);
+  [[nodiscard]] std::string in_the_way(int err, const TunnelSpec& spec);
   void settle(const TunnelSpec& spec, const Link& link, std::uint32_t mtu, Repairs& repairs);
   void sync_peers(const std::vector<TunnelPeer>& peers, const std::vector<TunnelNextHop>& hops,
                   bool read, Result& result, Repairs& repairs);

@@ -100,15 +100,17 @@ def a_deleted_endpoint_is_left_alone(rig, pod):
     assert [pod.source(4), pod.source(6)] == [pod.ipv4, pod.ipv6]
 
 
-@case("repair-drift-told", "A device, rule, route, FDB entry or neighbour that somebody removes is told as drift, repaired and "
-      "counted; afterwards nothing is left to repair", solo=True, long=True)
+@case("repair-drift-told", "A device, rule, route, FDB entry or neighbour that somebody removes, and a device that is renamed, is told as "
+      "drift, repaired and counted; afterwards nothing is left to repair", solo=True,
+      long=True)
 def removed_objects_are_told(rig):
     pods = [rig.pod("n1")]
     before = snapshot(rig, "n1")
     rig.steer(pods[0], ALL)
     rig.apply()
     driver, whole = rig.driver("n1"), snapshot(rig, "n1")
-    for what, command in removals(rig, "n1", before, whole).items():
+    renamed = {"device's name": "ip link set egress.vxlan down; ip link set egress.vxlan name other; ip link set other up"}
+    for what, command in {**removals(rig, "n1", before, whole), **renamed}.items():
         quiet(driver)
         rig.sh("n1", command)
         assert driver.ask("drift", timeoutMs=2000)["ok"], f"nothing was said: {what}"

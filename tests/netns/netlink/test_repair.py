@@ -113,6 +113,9 @@ DRIFT = {
     "device in no group, on the gateway": ("n2", "ip link set egress.vxlan group default", "tunnel device"),
     "device's MTU": ("n1", "ip link set egress.vxlan mtu 1300", "tunnel device"),
     "device's MTU, on the gateway": ("n2", "ip link set egress.vxlan mtu 1300", "tunnel device"),
+    "device renamed": ("n1", "ip link set egress.vxlan name other", "tunnel device"),
+    "device renamed, on the gateway": ("n2", "ip link set egress.vxlan down; ip link set egress.vxlan name other; ip link set other "
+                                             "up", "tunnel device"),
     "device down": ("n1", "ip link set egress.vxlan down", "tunnel device"),
     "device with another id": ("n1", "ip link del egress.vxlan; ip link add egress.vxlan type vxlan id 7 dstport 7789 "
                                      "local 10.6.0.11 nolearning gbp", "tunnel device"),
@@ -221,3 +224,17 @@ def test_observe_and_health(rig, pod):
     assert rig.driver("n1").ask("health")["ok"]
     net.batch(rig.ns("n1"), "link set egress.vxlan down")
     assert not rig.driver("n1").ask("health")["ok"]
+
+
+def test_who_has_the_tunnels_port_is_named(rig, pod):
+    """A VXLAN device without GBP, as other overlays make it; when it has gone, the next pass makes ours."""
+    node = rig.ns("n1")
+    net.batch(node, "link del egress.vxlan", "link add other type vxlan id 5 dstport 7789", "link set other up")
+    answer = rig.driver("n1").ask("apply", change=rig.change("n1"))
+    assert not answer["ok"]
+    for word in ("egress.vxlan", "the VXLAN device other has id 5 and UDP port 7789", "feature.vxlan.port"):
+        assert word in answer["error"], answer
+    net.batch(node, "link del other")
+    rig.steer(pod, ALL)
+    rig.apply()
+    assert pod.source(4) == EIP4
