@@ -23,9 +23,10 @@ using sdk::Code;
 using sdk::Failure;
 
 // Bytes of the signal file. The first is written to wake watchers; the record says which database
-// and which write-ahead log belong together; the lock lies beyond the content.
+// and which write-ahead log with its index belong together (0: whoever had it open last has closed
+// it, and SQLite has removed them); the lock lies beyond the content.
 constexpr std::int64_t kRecordAt = 1;
-constexpr std::size_t kRecordSize = 159;
+constexpr std::size_t kRecordSize = 239;
 constexpr std::int64_t kOpeningLock = 1000;  // exclusive: somebody is opening the file
 
 struct OpeningLock {
@@ -43,6 +44,29 @@ std::int64_t presence_lock(const std::string& path) {
 
 std::string wal_of(const std::string& path) { return path + "-wal"; }
 std::string shm_of(const std::string& path) { return path + "-shm"; }
+
+struct Record {
+  FileId database, wal, shm;
+};
+
+// nullopt: there is none that can be read, or one of an earlier version, without the index.
+std::optional<Record> read_record(const Fd& signal) {
+  char text[kRecordSize + 1] = {};
+  if (::pread(signal.get(), text, kRecordSize, kRecordAt) <= 0) return std::nullopt;
+  Record r;
+  const int n = std::sscanf(text,
+                            "db %" SCNu64 " %" SCNu64 " %" SCNu64 " wal %" SCNu64 " %" SCNu64
+                            " %" SCNu64 " shm %" SCNu64 " %" SCNu64 " %" SCNu64,
+                            &r.database.dev, &r.database.ino, &r.database.birth_ns, &r.wal.dev,
+                            &r.wal.ino, &r.wal.birth_ns, &r.shm.dev, &r.shm.ino, &r.shm.birth_ns);
+  if (n < 6) return std::nullopt;
+  return r;
+}
+
+bool is_there(const std::string& path, const FileId& wanted) {
+  const std::optional<FileId> now = identify(path);
+  return wanted.ino == 0 || (now && now->same(wanted));
+}
 
 }  // namespace
 
@@ -75,6 +99,8 @@ void Session::prepare() {
 Database::Database(std::string path, std::string gate, Make make)
     : path_(std::move(path)), gate_(std::move(gate)), make_(make) {}
 
+Database::~Database() { close_session(); }
+
 bool Database::gate_open() const { return gate_.empty() || ::access(gate_.c_str(), F_OK) == 0; }
 
 void Database::check_gate() const {
@@ -104,7 +130,7 @@ Session& Database::use(SteadyTime deadline) {
   } else {
     const std::optional<FileId> now = identify(path_);
     if (!now || !now->same(file_) || now->size == 0) {
-      session_.reset();
+      close_session();
       suspect_ = true;
       throw Failure(Code::kUnavailable, now ? words::replaced() : words::missing(), path_);
     }
@@ -117,7 +143,7 @@ sdk::Status Database::failed(const SqlError& error) {
   const Trouble trouble = classify(error);
   if (trouble == Trouble::kDamaged) suspect_ = true;
   // After an I/O error nobody can say what the connection still knows: begin anew.
-  if (trouble == Trouble::kDamaged || trouble == Trouble::kOther) session_.reset();
+  if (trouble == Trouble::kDamaged || trouble == Trouble::kOther) close_session();
   sdk::Status status = explain(error, path_);
   status.code = Code::kUnavailable;
   return status;
@@ -139,14 +165,19 @@ void Database::open_file(SteadyTime deadline) {
     make_file(alone);
   } else {
     drop_foreign_log(*found);
+    await_log(*found, alone);
   }
   try {
     open_session(found && (alone || suspect_), deadline);
   } catch (const SqlError& error) {
-    session_.reset();
+    drop_session();
     throw Failure(explain(error, path_));
+  } catch (const Failure&) {
+    drop_session();
+    throw;
   }
-  remember_files();
+  remember_files(identify(wal_of(path_)).value_or(FileId{}),
+                 identify(shm_of(path_)).value_or(FileId{}));
   (void)lock_byte(folder_, presence_lock(path_), false);
   opened_ = true;
   suspect_ = false;
@@ -227,18 +258,41 @@ void Database::make_file(bool alone) {
 void Database::drop_foreign_log(const FileId& file) {
   const std::optional<FileId> wal = identify(wal_of(path_));
   if (!wal) return;
-  char record[kRecordSize + 1] = {};
-  if (::pread(signal_.get(), record, kRecordSize, kRecordAt) <= 0) return;
-  FileId then, then_wal;
-  if (std::sscanf(record,
-                  "db %" SCNu64 " %" SCNu64 " %" SCNu64 " wal %" SCNu64 " %" SCNu64 " %" SCNu64,
-                  &then.dev, &then.ino, &then.birth_ns, &then_wal.dev, &then_wal.ino,
-                  &then_wal.birth_ns) != 6) {
-    return;
-  }
-  if (then.same(file) || !then_wal.same(*wal)) return;
+  const std::optional<Record> then = read_record(signal_);
+  if (!then || then->database.same(file) || !then->wal.same(*wal)) return;
   ::unlink(wal_of(path_).c_str());
   ::unlink(shm_of(path_).c_str());
+}
+
+// A database that was moved away under its users and is put back may be there before its log, which
+// has all that was not yet moved into the database. Whoever opened it then would make another log,
+// and the two would destroy it. Alone: nobody had it open, so what is there is all that there is.
+void Database::await_log(const FileId& file, bool alone) const {
+  const std::optional<Record> then = read_record(signal_);
+  if (alone || !then || !then->database.same(file)) return;
+  if (is_there(wal_of(path_), then->wal) && is_there(shm_of(path_), then->shm)) return;
+  throw Failure(Code::kUnavailable, words::without_log(), path_);
+}
+
+// Whoever opens the database at the moment is waited for: what drop_session() says comes first.
+void Database::close_session() {
+  if (session_ == nullptr) return;
+  const auto patience = std::chrono::steady_clock::now() + std::chrono::seconds(1);
+  bool locked = false;
+  while (signal_ && !(locked = lock_byte(signal_, kOpeningLock, true)) &&
+         std::chrono::steady_clock::now() < patience) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+  drop_session();
+  if (locked) unlock_byte(signal_, kOpeningLock);
+}
+
+// SQLite removes log and index when the last one closes a database that is in its place, and the
+// record says so. With the opening lock.
+void Database::drop_session() {
+  session_.reset();
+  const std::optional<FileId> now = identify(path_);
+  if (now && now->same(file_) && !identify(wal_of(path_))) remember_files({}, {});
 }
 
 void Database::open_session(bool check_content, SteadyTime deadline) {
@@ -253,14 +307,12 @@ void Database::open_session(bool check_content, SteadyTime deadline) {
   const SchemaState schema = schema_state(connection);
   if (schema == SchemaState::kForeign || schema == SchemaState::kNewer) {
     const std::int64_t version = connection.query_int("PRAGMA user_version");
-    session_.reset();
     throw Failure(Code::kInvalid,
                   schema == SchemaState::kForeign ? words::foreign() : words::newer(version),
                   path_);
   }
   const std::string mode = connection.query_text("PRAGMA journal_mode = WAL");
   if (mode != "wal") {
-    session_.reset();
     throw Failure(Code::kUnsupported,
                   "the file system cannot share memory between processes (journal mode is " + mode +
                       ", wanted wal); put the database on a local file system",
@@ -273,20 +325,19 @@ void Database::open_session(bool check_content, SteadyTime deadline) {
   if (check_content) {
     const std::string finding = connection.query_text("PRAGMA quick_check(1)");
     if (finding != "ok") {
-      session_.reset();
       throw Failure(Code::kInvalid, words::damaged(finding), path_);
     }
   }
   session_->prepare();
 }
 
-void Database::remember_files() {
-  const FileId wal = identify(wal_of(path_)).value_or(FileId{});
+void Database::remember_files(const FileId& wal, const FileId& shm) {
   char record[kRecordSize + 1];
   const int n = std::snprintf(record, sizeof(record),
                               "db %" PRIu64 " %" PRIu64 " %" PRIu64 " wal %" PRIu64 " %" PRIu64
-                              " %" PRIu64 "\n",
-                              file_.dev, file_.ino, file_.birth_ns, wal.dev, wal.ino, wal.birth_ns);
+                              " %" PRIu64 " shm %" PRIu64 " %" PRIu64 " %" PRIu64 "\n",
+                              file_.dev, file_.ino, file_.birth_ns, wal.dev, wal.ino, wal.birth_ns,
+                              shm.dev, shm.ino, shm.birth_ns);
   char before[kRecordSize + 1] = {};
   const auto size = static_cast<std::size_t>(n);
   if (::pread(signal_.get(), before, kRecordSize, kRecordAt) >= n &&

@@ -33,6 +33,9 @@ class Database {
 
   // gate: a file whose absence cuts this instance off; empty: never cut off.
   Database(std::string path, std::string gate, Make make);
+  ~Database();
+  Database(const Database&) = delete;
+  Database& operator=(const Database&) = delete;
 
   // Opens the file; with kIfMissing it makes it (and its folder, 0700) if there is none. Throws
   // kInvalid for what only a person can mend (damaged, another program's, newer schema, no
@@ -64,8 +67,11 @@ class Database {
   void lock_opening(SteadyTime deadline);
   void make_file(bool alone);
   void drop_foreign_log(const FileId& file);
+  void await_log(const FileId& file, bool alone) const;
+  void close_session();
+  void drop_session();
   void open_session(bool check_content, SteadyTime deadline);
-  void remember_files();
+  void remember_files(const FileId& wal, const FileId& shm);
   void check_gate() const;
 
   std::string path_, gate_;

@@ -82,6 +82,13 @@ std::string missing() {
          "or stop every egw process of this machine and start them again with an empty store";
 }
 
+std::string without_log() {
+  return "the database is there and the files beside it with -wal and -shm, which have its newest "
+         "content, are not, although egw processes of this machine had them open; nothing was read "
+         "or written. Put all three back, or stop every egw process before you start with the "
+         "database alone";
+}
+
 std::string none() {
   return "there is no database: the file does not exist. If there was one, put it back; an empty "
          "one is made by the first egw controller, egw agent or egw apply. Check "

@@ -22,6 +22,7 @@ namespace words {
 [[nodiscard]] std::string none();
 [[nodiscard]] std::string hidden();
 [[nodiscard]] std::string missing_in_use();
+[[nodiscard]] std::string without_log();
 [[nodiscard]] std::string damaged(const std::string& finding);
 [[nodiscard]] std::string foreign();
 [[nodiscard]] std::string newer(std::int64_t version);

@@ -112,6 +112,60 @@ TEST(Faults, NobodyMakesAStoreWhileTheRemovedOneIsInUse) {
   EXPECT_TRUE(open_error(folder.db()).ok()) << "nobody has the old one open any more";
 }
 
+// What is put back comes file by file. Between the database and its log it looks complete, and is
+// not: who opened it then would lose what the log has, and make another one that destroys it.
+TEST(Faults, ADatabaseIsNotOpenedBeforeItsLogIsBack) {
+  const Folder folder;
+  TestStore s(folder.db());
+  Recorder r(s.store, gateway());
+  ASSERT_TRUE(r.wait("SYNCED"));
+  ASSERT_TRUE(s.create(gateway(), "", "a", json::object()).ok());
+  ASSERT_TRUE(r.wait("UPSERT a"));
+  for (const char* last : {"-wal", "-shm"}) {
+    r.take();
+    for (const char* file : {"", "-wal", "-shm"}) {
+      fs::rename(folder.db() + file, folder.file("away") + file);
+    }
+    ASSERT_TRUE(r.wait("DISCONNECTED"));
+    ASSERT_FALSE(s.create(gateway(), "", "early", json::object()).ok());
+    for (const char* file : {"", "-wal", "-shm"}) {
+      if (std::string(file) == last) continue;
+      fs::rename(folder.file("away") + file, folder.db() + file);
+    }
+    const sdk::Status newcomer = open_error(folder.db());
+    EXPECT_EQ(newcomer.code, Code::kUnavailable);
+    EXPECT_THAT(newcomer.text(), AllOf(HasSubstr(folder.db()), HasSubstr("Put all three back")));
+    const Answer early = s.create(gateway(), "", "early", json::object());
+    EXPECT_EQ(early.status.code, Code::kUnavailable);
+    EXPECT_THAT(early.status.text(), HasSubstr("Put all three back"));
+    EXPECT_FALSE(fs::exists(folder.db() + last));
+    fs::rename(folder.file("away") + last, folder.db() + last);
+    ASSERT_TRUE(r.wait("SYNCED"));
+    EXPECT_THAT(r.take(), ElementsAre("DISCONNECTED", "SNAPSHOT", "UPSERT a", "SYNCED"));
+  }
+  EXPECT_TRUE(open_error(folder.db()).ok());
+  EXPECT_TRUE(s.create(gateway(), "", "b", json::object()).ok());
+  Connection c(folder.db());
+  EXPECT_EQ(c.query_text("PRAGMA integrity_check"), "ok");
+}
+
+// The last one that closes it leaves no log, which is no reason to wait for one: another that holds
+// no session at the moment keeps nobody out.
+TEST(Faults, ADatabaseThatWasClosedNeedsNoLog) {
+  const Folder folder;
+  Process user({"watch", folder.db()});
+  ASSERT_EQ(user.line(), "synced");
+  { TestStore s(folder.db()); }
+  user.signal(SIGTERM);
+  user.wait();
+  for (int i = 0; i < 3; ++i) {
+    TestStore s(folder.db());
+    EXPECT_TRUE(s.create(gateway(), "", "a" + std::to_string(i), json::object()).ok());
+    TestStore beside(folder.db());
+    EXPECT_TRUE(beside.get(gateway(), "", "a" + std::to_string(i)).status.ok());
+  }
+}
+
 TEST(Faults, WhoOnlyLooksMakesNoStore) {
   const Folder folder;
   TestHost host;
