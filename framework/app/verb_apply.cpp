@@ -38,6 +38,8 @@ bool is_core(Kind kind) {
   return kind == Kind::kNode || kind == Kind::kPod || kind == Kind::kNamespace;
 }
 
+bool sets_status(const Manifest& m) { return is_core(m.kind) && m.document.contains("status"); }
+
 class Applier {
  public:
   Applier(Session& session, const model::Settings& settings, bool dry_run)
@@ -49,6 +51,7 @@ class Applier {
   // Tries again when another writer was faster.
   Result<Effect> apply(const Manifest& m, bool status_only) {
     warnings_.clear();
+    replaced_status_ = false;
     // The stores write these themselves, and would leave what is wrong with them out.
     if (auto faults = model::metadata_faults(m.document); !faults.empty()) {
       Error error = with_all_faults(m, std::move(faults.front()));
@@ -87,7 +90,8 @@ class Applier {
     };
     const auto stored = session_.get(m.kind, m.key);
     const json old = stored ? stored->document : json();
-    const json wanted = stored ? merge_applied(m.kind, old, m.document) : m.document;
+    json wanted = stored ? merge_applied(m.kind, old, m.document) : m.document;
+    if (sets_status(m)) wanted["status"] = m.document["status"];
     json unused;
     const auto answer = core::admit(stored ? core::AdmitOp::kUpdate : core::AdmitOp::kCreate,
                                     m.kind, old, wanted, reader, settings_, unused);
@@ -96,13 +100,30 @@ class Applier {
             fmt::format("{}", fmt::join(answer.denials, "\n")), 0};
   }
 
+  // Stores judge no status, and what agents cannot read must not get there. A stored one that they
+  // cannot read would keep every change of the object out, so it is replaced first.
+  std::optional<Error> wrong_status(const Manifest& m, Result<host::StoredObject>& stored) {
+    if (auto faults = core::status_faults(m.kind, m.document); !faults.empty()) {
+      return with_all_faults(m, {Errc::kDenied, "", fmt::format("{}", fmt::join(faults, "\n")), 0});
+    }
+    if (!stored || dry_run_ || core::status_faults(m.kind, stored->document).empty()) {
+      return std::nullopt;
+    }
+    auto written = write(WriteRequest::Op::kUpdateStatus, m, m.document, stored->revision, false);
+    if (!written) return std::move(written.error());
+    stored = std::move(written->object);
+    replaced_status_ = true;
+    return std::nullopt;
+  }
+
   Result<Effect> apply_object(const Manifest& m) {
     auto stored = session_.get(m.kind, m.key);
     if (!stored && stored.error().code != Errc::kNotFound) {
       return tl::unexpected(std::move(stored.error()));
     }
-    const bool has_status = m.document.contains("status");
-    if (has_status && !is_core(m.kind)) {
+    if (sets_status(m)) {
+      if (auto wrong = wrong_status(m, stored)) return tl::unexpected(*std::move(wrong));
+    } else if (m.document.contains("status")) {
       warnings_.push_back(
           fmt::format("{}: status is written by the controller and the agents; it is "
                       "left out (--subresource status sets it)",
@@ -131,9 +152,10 @@ class Applier {
       document = stored->document;
       revision = stored->revision;
     }
-    if (!has_status || !is_core(m.kind)) return effect;
-    if (document.value("status", json()) == m.document["status"]) return effect;
-    if (!dry_run_) {
+    if (!sets_status(m)) return effect;
+    const bool same = document.value("status", json()) == m.document["status"];
+    if (same && !replaced_status_) return effect;
+    if (!same && !dry_run_) {
       auto written = write(WriteRequest::Op::kUpdateStatus, m, m.document, revision, false);
       if (!written) return tl::unexpected(std::move(written.error()));
     }
@@ -223,6 +245,7 @@ class Applier {
   Session& session_;
   const model::Settings& settings_;
   bool dry_run_;
+  bool replaced_status_ = false;  // by the manifest's, before all else
   std::vector<std::string> warnings_;
 };
 

@@ -1,5 +1,6 @@
 """apply, get, delete, watch: outputs, exit codes, round trips."""
 
+import contextlib
 import json
 import os
 import signal
@@ -69,6 +70,33 @@ def test_status_of_core_objects_comes_with_them(store):
     assert store.apply(pod("p1", "10.244.1.10", app="shop")) == "pod/p1 unchanged\n"
     assert store.apply(pod("p1", "10.244.1.11", app="shop")) == "pod/p1 configured\n"
     assert store.json("get", "po", "p1")["status"]["podIP"] == "10.244.1.11"
+
+
+def test_a_status_of_core_objects_that_nobody_can_read_is_refused(store):
+    """It would keep every later change of the object out, and agents would go by what they knew."""
+    for have in (False, True):
+        if have:
+            store.apply(node("n1"), pod("p1", "10.244.1.10"))
+        for document, *words in ((pod("p1", "10.244.1.10/32"), "status.podIPs[0].ip", "is not an IP address", "it is a prefix"),
+                                 (pod("p1", "banana"), "status.podIPs[0].ip", "banana"),
+                                 ({**node("n1"), "status": {"addresses": "x"}}, 'status.addresses: "x": want a list')):
+            for dry in ([], ["--dry-run"]):
+                done = store.run("apply", "-f", "-", *dry, stdin=json.dumps(document))
+                assert done.returncode == 1 and done.stdout == "", (have, dry, done.stdout)
+                for word in words:
+                    assert word in done.stderr, done.stderr
+    assert store.json("get", "po", "p1")["status"]["podIP"] == "10.244.1.10"
+
+
+def test_what_nobody_can_read_is_put_right_by_apply(store):
+    """Written by a version before, or by other hands: the manifest says what it shall be."""
+    store.apply(pod("p1", "10.244.1.10"))
+    with contextlib.closing(sqlite3.connect(store.path)) as db, db:
+        db.execute("UPDATE objects SET document = replace(document, '10.244.1.10', '10.244.1.10/32')")
+    assert store.json("get", "po", "p1")["status"]["podIP"] == "10.244.1.10/32"
+    assert store.apply(pod("p1", "10.244.1.10")) == "pod/p1 configured\n"
+    assert store.apply(pod("p1", "10.244.1.10", app="shop")) == "pod/p1 configured\n"
+    assert store.json("get", "po", "p1")["status"]["podIP"] == "10.244.1.10"
 
 
 def test_status_of_our_kinds_only_by_subresource(store):
