@@ -122,10 +122,12 @@ std::string Tunnel::in_the_way(int err, const TunnelSpec& spec) {
 
 Link Tunnel::create(const TunnelSpec& spec, std::uint32_t mtu) {
   ifinfomsg h{};
+  sdk::Mac closed = spec.mac;
+  closed[0] ^= 0x04;  // still a unicast address of local making
   Message m(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL);
   m.header(h)
       .text(IFLA_IFNAME, spec.name)
-      .attr(IFLA_ADDRESS, spec.mac.data(), spec.mac.size())
+      .attr(IFLA_ADDRESS, closed.data(), closed.size())
       .u32(IFLA_MTU, mtu)
       .u32(IFLA_GROUP, kTunnelGroup);
   nlattr* info = m.begin(IFLA_LINKINFO);
@@ -193,6 +195,7 @@ void Tunnel::settle(const TunnelSpec& spec, const Link& link, std::uint32_t mtu,
   write_sysctl(v4 + "send_redirects", "0");
   // Packets from the tunnel carry a mark with which the reverse path leads back into it.
   write_sysctl(v4 + "src_valid_mark", "1");
+  mac_ = link.mac;  // another one than wanted is put right by open()
   const bool differs = link.mtu != mtu || link.mac != spec.mac || link.group != kTunnelGroup ||
                        link.alias != kAlias || !link.up;
   if (differs) {
@@ -205,9 +208,8 @@ void Tunnel::settle(const TunnelSpec& spec, const Link& link, std::uint32_t mtu,
     h.ifi_change = IFF_UP;
     Message m(RTM_NEWLINK, 0);
     m.header(h).u32(IFLA_MTU, mtu).u32(IFLA_GROUP, kTunnelGroup).text(IFLA_IFALIAS, kAlias);
-    if (link.mac != spec.mac) m.attr(IFLA_ADDRESS, spec.mac.data(), spec.mac.size());
     const int err = socket_.request(m);
-    must(err, "MTU, MAC, group or state cannot be set" + in_the_way(err, spec), spec.name);
+    must(err, "MTU, group or state cannot be set" + in_the_way(err, spec), spec.name);
   }
   if (const int err = set_checksum_offload(spec.name, spec.checksum_offload); err != 0) {
     host_.warn("tunnel device " + spec.name +
@@ -245,6 +247,22 @@ Tunnel::Result Tunnel::apply(const TunnelSpec& spec, const std::vector<TunnelPee
   before_ = spec;
   mtu_before_ = result.mtu;
   return result;
+}
+
+void Tunnel::open(const TunnelSpec& spec, const std::vector<TunnelPeer>& peers,
+                  const std::vector<TunnelNextHop>& hops) {
+  if (mac_ == spec.mac || index_before_ == 0) return;
+  ifinfomsg h{};
+  h.ifi_index = index_before_;
+  Message m(RTM_NEWLINK, 0);
+  m.header(h).attr(IFLA_ADDRESS, spec.mac.data(), spec.mac.size());
+  must(socket_.request(m), "MAC cannot be set", spec.name);
+  mac_ = spec.mac;
+  // With its MAC the kernel forgets a device's neighbours.
+  neighbours_before_.clear();
+  Result unused;  // what cannot be set has been told by apply()
+  Repairs none;
+  sync_peers(peers, hops, true, unused, none);
 }
 
 void Tunnel::forget() {

@@ -61,6 +61,11 @@ class Tunnel {
   Result apply(const TunnelSpec& spec, const std::vector<TunnelPeer>& peers,
                const std::vector<TunnelNextHop>& hops, Repairs& repairs);
 
+  // The end of a full change, when all that judges what comes in is there. Until then a device that
+  // apply() has made takes nothing: it has another MAC than its peers send to.
+  void open(const TunnelSpec& spec, const std::vector<TunnelPeer>& peers,
+            const std::vector<TunnelNextHop>& hops);
+
   // After the device has been removed on purpose.
   void forget();
 
@@ -83,6 +88,7 @@ class Tunnel {
   std::set<LinkAddress> addresses_before_;
   int index_before_ = 0;
   std::uint32_t mtu_before_ = 0;
+  sdk::Mac mac_{};  // the device's
 };
 
 // Removes every tunnel device of ours (recognised by its alias), whoever left it, but `except`.

@@ -163,6 +163,7 @@ sdk::Status IptablesDatapath::apply_all(const sdk::Change& change, sdk::ApplyRep
   }
   settle_flows(step, s.ok());
   if (!s.ok()) return s;
+  if (tunnel.ok() && waiting_.empty()) open_tunnel(step);
   if (waiting_.empty()) clear_other_backend();
   if (!companion_ && waiting_.empty()) {
     if (sdk::Status gone = Companion::remove(); !gone.ok()) host_.warn(gone.text());

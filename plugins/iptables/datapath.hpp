@@ -81,6 +81,7 @@ class IptablesDatapath : public sdk::Datapath {
   void program_new_pods(Step& step, const SetPlan& sets);
   void program_pods(Step& step, const SetPlan& sets);
   void program_changed_pods(Step& step, const SetPlan& sets);
+  void open_tunnel(const Step& step);
   void update_hops(Step& step);
   void compare_sources(Step& step) const;
   // Connections of EIPs that come to this node: bound anew before their packets come this way.

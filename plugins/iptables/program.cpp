@@ -236,6 +236,11 @@ sdk::Status IptablesDatapath::program_tunnel(Step& step) {
   }
 }
 
+void IptablesDatapath::open_tunnel(const Step& step) {
+  tunnel_.open(common::tunnel_spec(step.state.node), common::tunnel_peers(step.state, step.plan),
+               hops_of(step.plan, egress_));
+}
+
 void IptablesDatapath::update_hops(Step& step) {
   tunnel_.update_peers(common::tunnel_peers(step.state, step.plan), hops_of(step.plan, egress_),
                        step.tunnel);

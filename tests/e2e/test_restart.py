@@ -55,6 +55,56 @@ def gave_up_ready(cluster, node):
             if e["regarding"]["name"] == node and "phase Ready to Init" in e["note"]]
 
 
+def tunnel_devices(cluster, node):
+    listed = json.loads(net.enter(cluster.ns(node), "ip", "-j", "link", "show", "type", "vxlan"))
+    return [d["ifname"] for d in listed if d]
+
+
+@pytest.mark.parametrize("datapath", ["netlink", "iptables", "ebpf"])
+def test_restart_with_another_name_of_the_tunnel_device(make_cluster, datapath):
+    """The device of the former name has the id and the port that the new one needs: it goes, and no packet leaks."""
+    cluster = make_cluster(nodes=2, gateways=1, settings={"plugins": {"datapath": {"name": datapath}}})
+    cluster.add_pod("pod1", "n1", {"app": "shop"})
+    cluster.apply(GATEWAY, policy())
+    wait_source(cluster, "pod1", EIP4)
+    cluster.server_stop()
+    cluster.server_start()
+    cluster.settings["feature"] = {"vxlan": {"name": "other.vxlan"}}
+    traffic = cluster.traffic("pod1", 4)
+    for node in cluster.nodes:
+        cluster.agent(node).stop()
+        cluster.agent(node).start()
+        deadline = time.monotonic() + 10
+        while tunnel_devices(cluster, node) != ["other.vxlan"]:
+            assert time.monotonic() < deadline, tunnel_devices(cluster, node)
+        wait_source(cluster, "pod1", EIP4)
+    traffic.stop()
+    assert set(cluster.server_stop()["sources"]) == {EIP4}
+
+
+@pytest.mark.parametrize("datapath", ["netlink", "iptables", "ebpf"])
+def test_an_owner_that_has_booted_leaks_nothing(make_cluster, datapath):
+    """It is back before its EIPs have moved: what comes in by the tunnel before its rules are there goes nowhere."""
+    cluster = make_cluster(nodes=2, gateways=1, settings={"plugins": {"datapath": {"name": datapath}}})
+    cluster.add_pod("pod1", "n1", {"app": "shop"})
+    cluster.apply(GATEWAY, policy())
+    for family, eip in ((4, EIP4), (6, EIP6)):
+        wait_source(cluster, "pod1", eip, family=family)
+    for _ in range(3):
+        cluster.agent("n2").stop(signal.SIGKILL)
+        net.enter(cluster.ns("n2"), os.path.join(cluster.bin, "egw"), "--config", cluster.config("agent", "n2"), "purge")
+        cluster.server_stop()
+        cluster.server_start()
+        running = [cluster.traffic("pod1", family, interval_us=200) for family in (4, 6)]
+        cluster.agent("n2").start()
+        for family, eip in ((4, EIP4), (6, EIP6)):
+            wait_source(cluster, "pod1", eip, family=family)
+        for traffic in running:
+            traffic.stop()
+        assert set(cluster.server_stop()["sources"]) == {EIP4, EIP6}
+        cluster.server_start()
+
+
 def test_agent_restart_after_a_history(shop):
     """The running agent numbers its classes in the order in which they came, a new one afresh."""
     other = {"app": "other"}

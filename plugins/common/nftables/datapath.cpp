@@ -329,6 +329,9 @@ sdk::Status NftDatapath::apply_all(const sdk::Change& change, bool bare, sdk::Ap
   sdk::Status s = sync_kernel(state, desired, bare, repairs, elements, changes, loading);
   settle_flows(before, desired, state, changes, elements, s.ok());
   if (!s.ok()) return s;
+  if (tunnel.ok()) {
+    tunnel_.open(tunnel_spec(state.node), tunnel_peers(state, desired), next_hops(desired));
+  }
   if (tables_.missed()) host_.drifted("nftables, by somebody, while a big change was loaded");
   if (programs_) programs_->add_failures(failures);
   report_failures(failures, elements, report);
