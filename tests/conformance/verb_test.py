@@ -3,9 +3,11 @@ root, interrupted. Run by ctest with pytest."""
 
 import json
 import os
+import pathlib
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 
 import pytest
@@ -37,14 +39,15 @@ def refused(done, *words):
 
 
 @pytest.fixture(name="installed", scope="module")
-def fixture_installed(tmp_path_factory):
-    """egw, its plugins and the kit below a prefix of their own, reached by nothing of the source tree."""
-    prefix = tmp_path_factory.mktemp("prefix")
-    for folder in (prefix, *list(prefix.parents)[:2]):
-        folder.chmod(0o755)
-    done = subprocess.run(["cmake", "--install", BUILD, "--prefix", str(prefix)], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return prefix
+def fixture_installed():
+    """egw, its plugins and the kit below a prefix of their own, reached by nothing of the source tree. Not below pytest's
+    folder, which every pytest that begins closes to other users again."""
+    with tempfile.TemporaryDirectory(prefix="egw-installed-") as folder:
+        prefix = pathlib.Path(folder)
+        prefix.chmod(0o755)
+        done = subprocess.run(["cmake", "--install", BUILD, "--prefix", folder], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        yield prefix
 
 
 def test_the_installed_kit(installed, tmp_path):
