@@ -210,10 +210,17 @@ int main(int argc, char** argv) {
     return 2;
   }
   asio::io_context io;
-  egw::host::PluginHost host(argv[1], io.get_executor(),
-                             [](int level, std::string_view plugin, std::string_view message) {
-                               std::cerr << level << ' ' << plugin << ": " << message << '\n';
-                             });
+  egw::host::Deadlines deadlines;
+#ifdef __SANITIZE_ADDRESS__
+  // Several times as slow, and a probe's child copies the sanitizer's memory, too.
+  for (auto* deadline : {&deadlines.apply, &deadlines.call, &deadlines.open}) *deadline *= 4;
+#endif
+  egw::host::PluginHost host(
+      argv[1], io.get_executor(),
+      [](int level, std::string_view plugin, std::string_view message) {
+        std::cerr << level << ' ' << plugin << ": " << message << '\n';
+      },
+      deadlines);
   const json config = argc > 4 ? json::parse(argv[4], nullptr, false) : json::object();
   if (config.is_discarded()) {
     std::fprintf(stderr, "egw-datapath-driver: CONFIG_JSON is no JSON: %s\n", argv[4]);
