@@ -256,15 +256,14 @@ class Rig:
         net.veths(*((host, "eth0", wire, end) for host, end in zip(hosts, ends)))
         net.batch(wire, "link set lo up", "link add br0 type bridge mcast_snooping 0", "link set br0 up",
                   *(f"link set {end} mtu {self.mtu} master br0 up" for end in ends))
-        for host, v4, v6 in zip(hosts, [SERVER4, *map(self.address, self.nodes)],
-                                [SERVER6, *(self.address(n, 6) for n in self.nodes)]):
-            # The outside knows the pods' networks, so that a packet with a pod's address is answered
-            # and therefore seen.
-            routes = [f"route add {prefix} via {self.address(n, family)}" for i, n in enumerate(self.nodes, 1)
-                      for family, prefix in ((4, f"10.244.{i}.0/24"), (6, f"fd00:244:{i}::/64"))]
+        # The outside knows the pods' networks, so that a packet with a pod's address is answered and therefore seen.
+        to_pods = [f"route add {prefix} via {self.address(node, family)}" for i, node in enumerate(self.nodes, 1)
+                   for family, prefix in ((4, f"10.244.{i}.0/24"), (6, f"fd00:244:{i}::/64"))]
+        out = [f"route add default via {SERVER4}", f"route add default via {SERVER6}"]
+        faces = [(SERVER4, SERVER6, to_pods), *((self.address(n), self.address(n, 6), out) for n in self.nodes)]
+        for host, (v4, v6, routes) in zip(hosts, faces):
             net.batch(host, "link set lo up", f"link set eth0 mtu {self.mtu} up", f"addr add {v4}/16 dev eth0",
-                      f"addr add {v6}/64 dev eth0 nodad", *(routes if v4 == SERVER4 else
-                      [f"route add default via {SERVER4}", f"route add default via {SERVER6}"]))
+                      f"addr add {v6}/64 dev eth0 nodad", *routes)
         self.serve()
 
     def quiet(self):
