@@ -36,6 +36,15 @@ elseif(EGW_SANITIZE)
   message(FATAL_ERROR "EGW_SANITIZE=${EGW_SANITIZE}: want empty, address or thread")
 endif()
 
+# Five sources of a target are compiled as one: what they share is read and instrumented once, which halves the build. The
+# other presets show that each can be compiled alone.
+if(EGW_SANITIZE)
+  set(CMAKE_UNITY_BUILD ON)
+  set(CMAKE_UNITY_BUILD_BATCH_SIZE 5)
+  # A source is the only one that knows its classes also when it is compiled with others.
+  target_compile_options(egw_flags INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:-Wno-subobject-linkage>")
+endif()
+
 find_program(EGW_CCACHE ccache)
 if(EGW_CCACHE)
   set(CMAKE_C_COMPILER_LAUNCHER "${EGW_CCACHE}")

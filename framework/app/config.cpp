@@ -20,7 +20,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::size_t kMaxFile = 1024UL * 1024;
+constexpr std::size_t kMaxConfig = 1024UL * 1024;
 
 // Reads typed values out of a tree that the schema has accepted; the first fault is kept.
 class Reader {
@@ -287,9 +287,9 @@ void read_process(Reader& r, const ConfigInput& input, Config& config) {
 Result<ConfigTree> gather(const ConfigInput& input) {
   ConfigTree tree;
   if (!input.file.empty()) {
-    auto text = read_text(input.file, kMaxFile);
+    auto text = read_text(input.file, kMaxConfig);
     if (!text) return tl::unexpected(std::move(text.error()));
-    auto documents = read_yaml(*text, input.file, kMaxFile);
+    auto documents = read_yaml(*text, input.file, kMaxConfig);
     if (!documents) return tl::unexpected(std::move(documents.error()));
     if (documents->size() > 1) {
       return fail(Errc::kInvalid, input.file,

@@ -23,7 +23,7 @@ namespace {
 using model::Kind;
 using nlohmann::json;
 
-constexpr std::size_t kMaxFile = 256UL * 1024 * 1024;
+constexpr std::size_t kMaxManifest = 256UL * 1024 * 1024;
 constexpr std::size_t kMaxObject = 1536UL * 1024;  // of the local store, and of etcd
 
 std::string string_at(const json& document, const char* pointer) {
@@ -90,10 +90,10 @@ void add_document(json document, const std::string& ns, const std::string& sourc
 
 void add_documents(const std::string& path, const std::string& ns,
                    std::vector<Result<Manifest>>& out) {
-  auto text = read_text(path, kMaxFile);
+  auto text = read_text(path, kMaxManifest);
   if (!text) return out.emplace_back(tl::unexpected(std::move(text.error()))), void();
   const std::string name = path == "-" ? "standard input" : path;
-  YamlText read = read_yaml_documents(*text, name, kMaxFile);
+  YamlText read = read_yaml_documents(*text, name, kMaxManifest);
   if (read.documents.empty() && !read.mistake) {
     return out.emplace_back(fail(Errc::kInvalid, name, "holds no object")), void();
   }

@@ -33,12 +33,10 @@ std::string_view to_string(Effect effect) {
   return "unchanged";
 }
 
-// Node, Pod and Namespace have no controller here that writes their status: the manifest does.
-bool is_core(Kind kind) {
-  return kind == Kind::kNode || kind == Kind::kPod || kind == Kind::kNamespace;
+// Core kinds have no controller here that writes their status: the manifest does.
+bool sets_status(const Manifest& m) {
+  return model::is_core(m.kind) && m.document.contains("status");
 }
-
-bool sets_status(const Manifest& m) { return is_core(m.kind) && m.document.contains("status"); }
 
 class Applier {
  public:
@@ -180,7 +178,7 @@ class Applier {
                        "whatever is stored"};
     };
     if (!uid.empty() && uid != text(now, "uid")) {
-      if (is_core(m.kind)) return std::nullopt;
+      if (model::is_core(m.kind)) return std::nullopt;
       return changed(
           fmt::format("metadata.uid: \"{}\", but the stored object has \"{}\": it is "
                       "another one of the same name",

@@ -28,9 +28,9 @@ struct Objects {
   std::vector<std::string> warnings;
   bool unreadable = false;
 
-  static void object(void* ctx, std::uint64_t revision, egw_str json) noexcept {
+  static void object(void* ctx, std::uint64_t revision, egw_str text) noexcept {
     auto* self = static_cast<Objects*>(ctx);
-    auto document = parse_json(raw_view(json));
+    auto document = parse_json(raw_view(text));
     if (document && document->is_object()) {
       self->objects.push_back({std::move(*document), revision});
     } else {

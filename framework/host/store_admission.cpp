@@ -15,10 +15,10 @@ struct ReadSink {
   std::function<void(std::uint64_t revision, std::string_view text)> take;
   std::string trouble;
 
-  static void object(void* ctx, std::uint64_t revision, egw_str json) noexcept {
+  static void object(void* ctx, std::uint64_t revision, egw_str text) noexcept {
     auto* self = static_cast<ReadSink*>(ctx);
     try {
-      if (self->trouble.empty()) self->take(revision, raw_view(json));
+      if (self->trouble.empty()) self->take(revision, raw_view(text));
     } catch (const std::exception& e) {
       self->trouble = e.what();
     }

@@ -48,6 +48,11 @@ struct KindInfo {
 [[nodiscard]] const KindInfo& info(Kind kind);
 // By kind, plural, singular or short name, any case. nullptr: unknown.
 [[nodiscard]] const KindInfo* find_kind(std::string_view name);
+// Kubernetes' own kinds that describe nodes and pods: egw reads them, others write them, status
+// included.
+[[nodiscard]] constexpr bool is_core(Kind kind) {
+  return kind == Kind::kNode || kind == Kind::kPod || kind == Kind::kNamespace;
+}
 
 // Namespace is empty for cluster-scoped objects.
 struct Key {

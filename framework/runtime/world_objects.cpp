@@ -100,11 +100,10 @@ void WorldSync::Impl::bad_object(Kind kind, const Key& key, const std::string& w
 
 void WorldSync::Impl::damaged_status(Kind kind, const Key& key, const std::string& why) {
   metrics.decode_error(kind);
-  const bool others_write = kind == Kind::kNode || kind == Kind::kPod || kind == Kind::kNamespace;
-  log.error(others_write ? "a part of an object's status cannot be read and counts as not there; "
-                           "whoever writes it has to put it right"
-                         : "a part of an object's status cannot be read; the leader writes the "
-                           "status anew",
+  log.error(model::is_core(kind)
+                ? "a part of an object's status cannot be read and counts as not there; "
+                  "whoever writes it has to put it right"
+                : "a part of an object's status cannot be read; the leader writes the status anew",
             {{"kind", model::info(kind).kind}, {"object", key.to_string()}, {"error", why}});
 }
 

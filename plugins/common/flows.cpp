@@ -9,8 +9,6 @@ namespace {
 
 constexpr std::size_t kMostPast = 4;
 
-std::size_t index(Table t) { return static_cast<std::size_t>(t); }
-
 Binding binding_of(const Plan& plan, Table t, const std::string& chain) {
   if (chain.empty()) return {};
   if (chain == kNodeIpName) {

@@ -35,6 +35,8 @@ inline constexpr unsigned kEarlyShift = 17;
 enum class Table : std::uint8_t { kIp = 0, kIp6 = 1, kNetdev = 2 };
 inline constexpr std::array<Table, 3> kTables{Table::kIp, Table::kIp6, Table::kNetdev};
 inline constexpr std::array<Table, 2> kFamilies{Table::kIp, Table::kIp6};
+// Of what is kept once for each table.
+[[nodiscard]] constexpr std::size_t index(Table t) { return static_cast<std::size_t>(t); }
 [[nodiscard]] std::string_view keyword(Table t);     // "ip", "ip6", "netdev"
 [[nodiscard]] std::uint8_t nf_family(Table t);       // NFPROTO_*
 [[nodiscard]] std::uint8_t address_family(Table t);  // AF_*; AF_UNSPEC for netdev

@@ -9,8 +9,6 @@
 namespace egw::common {
 namespace {
 
-std::size_t index(Table t) { return static_cast<std::size_t>(t); }
-
 const std::string kDrop("drop_it");
 
 std::uint32_t number_of_action(const sdk::Action& action) {

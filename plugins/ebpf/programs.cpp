@@ -21,7 +21,6 @@ using common::Elements;
 using common::kFamilies;
 using common::Table;
 
-std::size_t index(Table t) { return static_cast<std::size_t>(t); }
 std::size_t prefix_size(Table t) {
   return t == Table::kIp ? sizeof(egw_prefix4) : sizeof(egw_prefix6);
 }

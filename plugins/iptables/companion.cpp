@@ -19,8 +19,6 @@ using common::SetSpec;
 
 namespace {
 
-std::size_t index(Table t) { return static_cast<std::size_t>(t); }
-
 std::string table_text(Table t) {
   return std::string(common::keyword(t)) + " " + std::string(kCompanionTable);
 }

@@ -14,8 +14,6 @@ namespace {
 
 constexpr std::chrono::milliseconds kMoveWait{300}, kLastWait{2000};
 
-std::size_t index(Table t) { return static_cast<std::size_t>(t); }
-
 template <class T>
 T opened(sdk::Outcome<T> outcome) {
   return std::move(*outcome);

@@ -14,8 +14,6 @@ using common::Plan;
 
 namespace {
 
-std::size_t index(Table t) { return static_cast<std::size_t>(t); }
-
 constexpr std::string_view kFingerprint = "EGW-FP-";
 constexpr unsigned kPatience = 1;  // s; tried again soon, and pods wait meanwhile
 

@@ -9,8 +9,6 @@ namespace {
 
 constexpr unsigned kPurgePatience = 5;  // s
 
-std::size_t index(Table t) { return static_cast<std::size_t>(t); }
-
 }  // namespace
 
 sdk::Status IptablesDatapath::sysctls(sdk::SysctlSink& out) {

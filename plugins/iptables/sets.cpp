@@ -11,8 +11,6 @@ namespace {
 constexpr std::size_t kPodsAtFirst = 1024;
 constexpr const char* kTemporary = "EGW-new";
 
-std::size_t index(Table t) { return static_cast<std::size_t>(t); }
-
 SetKind prefixes(Table t, bool marks) { return {SetType::kPrefixes, t, marks}; }
 
 // What `a` has and `b` has not, or with another mark.

@@ -15,8 +15,6 @@ namespace {
 
 constexpr std::chrono::milliseconds kPause{500};
 
-std::size_t index(Table t) { return static_cast<std::size_t>(t); }
-
 // The number of nftables' last transaction.
 std::string nft_generation() {
   auto socket = common::NetlinkSocket::open(NETLINK_NETFILTER);

@@ -19,8 +19,6 @@ constexpr std::chrono::milliseconds kVersionDeadline{2000};
 constexpr const char* kLockFile = "/run/xtables.lock";
 constexpr int kResourceProblem = 4;  // its exit code
 
-std::size_t index(Table t) { return static_cast<std::size_t>(t); }
-
 // Owned by root and writable by nobody else: what we are about to run as root.
 std::string find_program(const std::string& name) {
   for (const char* folder : {"/usr/sbin/", "/sbin/", "/usr/bin/", "/usr/local/sbin/"}) {

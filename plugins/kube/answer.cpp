@@ -98,6 +98,10 @@ std::uint64_t revision_of(const json& object) {
   return error == std::errc() && end == text.data() + text.size() ? out : 0;
 }
 
+bool another_was_faster(const sdk::Status& status) {
+  return status.code == sdk::Code::kConflict || status.code == sdk::Code::kExists;
+}
+
 sdk::Status status_of(const HttpAnswer& answer, const Asked& asked) {
   if (answer.success()) return sdk::ok();
   // A refusal that was cut short is told by its number.

@@ -30,6 +30,9 @@ struct Asked {
 // The same for a metav1.Status that came in another way (an ERROR event of a watch).
 [[nodiscard]] sdk::Status status_of(int code, const nlohmann::json& status, const Asked& asked);
 
+// A write came too late: the object has changed, or is there already.
+[[nodiscard]] bool another_was_faster(const sdk::Status& status);
+
 // metadata.resourceVersion; 0: there is none.
 [[nodiscard]] std::uint64_t revision_of(const nlohmann::json& object);
 // A member that is a string, else "".

@@ -22,9 +22,6 @@ constexpr auto kVacateDeadline = 700ms;  // of each of two requests: the host wa
 constexpr auto kShortestRequest = 100ms;
 constexpr auto kSoon = 500ms;  // or in retryPeriod, if that is shorter
 
-bool another_was_faster(const sdk::Status& status) {
-  return status.code == Code::kConflict || status.code == Code::kExists;
-}
 // The server has said no, and will in a moment.
 bool is_refusal(const sdk::Status& status) {
   return status.code == Code::kDenied || status.code == Code::kInvalid ||

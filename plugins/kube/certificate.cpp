@@ -111,13 +111,13 @@ bool key_fits(X509* certificate, EVP_PKEY* key) {
   return fits;
 }
 
-bool is_address(const std::string& name) {
+bool looks_like_address(const std::string& name) {
   return name.find_first_not_of("0123456789.") == std::string::npos ||
          name.find(':') != std::string::npos;
 }
 
 bool good_for(X509* certificate, const std::string& name) {
-  if (is_address(name)) return ::X509_check_ip_asc(certificate, name.c_str(), 0) == 1;
+  if (looks_like_address(name)) return ::X509_check_ip_asc(certificate, name.c_str(), 0) == 1;
   // Whoever wants a wildcard wants it to be good for any such name.
   const std::string host = name.starts_with("*.") ? "x" + name.substr(1) : name;
   // As the API server does it: the common name is no name (RFC 6125).
@@ -186,8 +186,8 @@ KeyPair issue(X509* authority, EVP_PKEY* authority_key, const std::vector<std::s
   const Certificate made = begin(key.get(), "egw webhook", authority, now, kServingLife);
   std::string alternatives;
   for (const std::string& name : names) {
-    alternatives +=
-        (alternatives.empty() ? "" : ",") + std::string(is_address(name) ? "IP:" : "DNS:") + name;
+    alternatives += (alternatives.empty() ? "" : ",") +
+                    std::string(looks_like_address(name) ? "IP:" : "DNS:") + name;
   }
   extend(made.get(), authority, NID_basic_constraints, "critical,CA:FALSE");
   extend(made.get(), authority, NID_key_usage, "critical,digitalSignature");

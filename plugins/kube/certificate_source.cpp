@@ -14,10 +14,6 @@ namespace {
 
 constexpr int kAttempts = 5;  // when another replica writes the same object
 
-bool another_was_faster(const sdk::Status& status) {
-  return status.code == Code::kConflict || status.code == Code::kExists;
-}
-
 // By which the API server asks.
 std::string service_name(const WebhookConfig& config, const std::string& ns) {
   return config.service + "." + ns + ".svc";

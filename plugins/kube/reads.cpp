@@ -12,8 +12,6 @@ using std::chrono::steady_clock;
 
 namespace {
 
-constexpr std::string_view kPageSize = "500";
-
 milliseconds left_until(steady_clock::time_point until) {
   return std::max(milliseconds(1), std::chrono::floor<milliseconds>(until - steady_clock::now()));
 }

@@ -13,6 +13,9 @@
 
 namespace egw::kube {
 
+// Objects of a page of a list.
+inline constexpr std::string_view kPageSize = "500";
+
 // "EgressPolicy default/web"
 [[nodiscard]] std::string text_of(const sdk::ObjectKind& kind, std::string_view ns,
                                   std::string_view name);

@@ -23,7 +23,6 @@ constexpr std::int64_t kListSilence = 30'000;  // ms between events of a list th
 constexpr auto kLongestList = 15s;
 constexpr auto kListObject = 10ms;
 constexpr std::int64_t kWatchSilence = 180'000;  // ms; bookmarks come once a minute
-constexpr std::string_view kPageSize = "500";
 constexpr std::size_t kMaxObjects = 1'000'000;
 constexpr std::size_t kMaxPages = 10'000;
 constexpr auto kOverloadGrace = 10s;  // that a connected subscriber is not told of 429

@@ -14,7 +14,7 @@ using namespace std::chrono_literals;
 namespace {
 constexpr auto kSlowLook = 1000ms;  // a signal that got lost is made good after this
 constexpr auto kReconnect = 250ms;  // without a connection
-constexpr auto kReadPatience = 1s;
+constexpr auto kLookPatience = 1s;
 constexpr auto kBookmarkEvery = 1s;
 }  // namespace
 
@@ -104,7 +104,7 @@ std::chrono::milliseconds Watcher::look() {
   const Subscriptions all = subscriptions();
   const bool had_connection = trouble_.empty();
   try {
-    deliver(database_.use(std::chrono::steady_clock::now() + kReadPatience), all);
+    deliver(database_.use(std::chrono::steady_clock::now() + kLookPatience), all);
     if (!trouble_.empty()) host_.info("the store at " + database_.path() + " is back");
     trouble_.clear();
     return kSlowLook;

@@ -7,8 +7,6 @@
 namespace egw::common {
 namespace {
 
-std::size_t index(Table t) { return static_cast<std::size_t>(t); }
-
 template <class T>
 std::string register_bytes(const T& v) {
   std::string out(sizeof(v), '\0');

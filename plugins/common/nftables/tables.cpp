@@ -17,8 +17,6 @@ namespace {
 constexpr std::size_t kBigText = 256UL * 1024;
 constexpr std::size_t kBigChange = 2000;  // elements and rules
 
-std::size_t index(Table t) { return static_cast<std::size_t>(t); }
-
 bool same_set(const SetSpec& wanted, const KernelSet& k) {
   return k.key_length == wanted.key_length && ((k.flags & NFT_SET_MAP) != 0) == wanted.map &&
          ((k.flags & NFT_SET_INTERVAL) != 0) == wanted.interval &&

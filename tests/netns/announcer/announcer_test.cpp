@@ -20,8 +20,6 @@ namespace {
 
 using ::testing::HasSubstr;
 
-model::Address ip(const std::string& text) { return model::Address::parse(text).value(); }
-
 const model::Mac kStranger{2, 0, 0, 0, 0, 0x99};
 const model::Mac kGateway{2, 0, 0, 0, 0, 0x77};
 const auto kEip = ip("10.9.0.50");

@@ -14,8 +14,6 @@ namespace {
 
 using ::testing::HasSubstr;
 
-model::Address ip(const std::string& text) { return model::Address::parse(text).value(); }
-
 class UplinkTest : public ::testing::Test {
  protected:
   void SetUp() override {

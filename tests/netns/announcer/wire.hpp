@@ -31,6 +31,8 @@ namespace egw::net::test {
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
+inline model::Address ip(const std::string& text) { return model::Address::parse(text).value(); }
+
 // Sanitizers make everything several times slower; times are bars for the product as built.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 inline constexpr int kSlower = 10;

@@ -18,7 +18,7 @@ Result<CommandLine> parse(const std::vector<std::string>& argv, const std::strin
   return parse_command_line(argv, all_verbs(), env_config, env_dir);
 }
 
-std::string refusal(const std::vector<std::string>& argv) {
+std::string usage_error(const std::vector<std::string>& argv) {
   const auto line = parse(argv);
   return line ? "(accepted)" : line.error().to_string();
 }
@@ -56,7 +56,7 @@ TEST(Options, AVerbsOwnOptionsMayStandBeforeIt) {
   const auto get = parse({"-n", "get", "get", "egp"});
   ASSERT_TRUE(get) << get.error().to_string();
   EXPECT_EQ(get->args.get("namespace"), "get");
-  EXPECT_EQ(refusal({"--drain", "get", "egp"}),
+  EXPECT_EQ(usage_error({"--drain", "get", "egp"}),
             "egw get: unrecognised option '--drain'; see: egw get --help");
 }
 
@@ -79,7 +79,7 @@ TEST(Options, RepeatedFiles) {
 TEST(Options, VerbsOfTwoWords) {
   EXPECT_EQ(parse({"plugin", "list"})->verb->name, "plugin list");
   EXPECT_EQ(parse({"plugin", "inspect", "netlink"})->args.positional[0], "netlink");
-  EXPECT_EQ(refusal({"plugin"}),
+  EXPECT_EQ(usage_error({"plugin"}),
             "egw plugin: expected one of list, inspect, check after it; see: egw plugin --help");
 }
 
@@ -92,21 +92,22 @@ TEST(Options, NodeNameAndStateDirReachTheConfiguration) {
 }
 
 TEST(Options, Refusals) {
-  EXPECT_EQ(refusal({}), "egw: a command is missing; see: egw --help");
-  EXPECT_EQ(refusal({"aply", "-f", "x"}), "egw: unknown command \"aply\"; did you mean \"apply\"?");
-  EXPECT_EQ(refusal({"frobnicate"}), "egw: unknown command \"frobnicate\"; see: egw --help");
-  EXPECT_EQ(refusal({"get"}),
+  EXPECT_EQ(usage_error({}), "egw: a command is missing; see: egw --help");
+  EXPECT_EQ(usage_error({"aply", "-f", "x"}),
+            "egw: unknown command \"aply\"; did you mean \"apply\"?");
+  EXPECT_EQ(usage_error({"frobnicate"}), "egw: unknown command \"frobnicate\"; see: egw --help");
+  EXPECT_EQ(usage_error({"get"}),
             "egw get: expected: egw get KIND[,KIND]... [NAME]... | KIND/NAME; see: egw get --help");
-  EXPECT_EQ(refusal({"get", "egw", "--wath"}),
+  EXPECT_EQ(usage_error({"get", "egw", "--wath"}),
             "egw get: unrecognised option '--wath'; see: egw get --help");
-  EXPECT_EQ(refusal({"get", "egw", "--wat"}),
+  EXPECT_EQ(usage_error({"get", "egw", "--wat"}),
             "egw get: unrecognised option '--wat'; see: egw get --help")
       << "options are not guessed";
-  EXPECT_EQ(refusal({"get", "egw", "-o"}),
+  EXPECT_EQ(usage_error({"get", "egw", "-o"}),
             "egw get: the required argument for option '--output' is missing; see: egw get --help");
-  EXPECT_EQ(refusal({"drain", "n1", "n2"}),
+  EXPECT_EQ(usage_error({"drain", "n1", "n2"}),
             "egw drain: unexpected argument \"n2\"; see: egw drain --help");
-  EXPECT_EQ(refusal({"--colour"}), "egw: unrecognised option '--colour'; see: egw --help");
+  EXPECT_EQ(usage_error({"--colour"}), "egw: unrecognised option '--colour'; see: egw --help");
 }
 
 TEST(Options, HelpAndVersionNeedNothingElse) {

@@ -13,18 +13,18 @@ namespace {
 using model::Kind;
 using nlohmann::json;
 
-json yaml(const std::string& text) {
+json parsed(const std::string& text) {
   auto documents = read_yaml(text, "test", 1 << 20);
   return documents && documents->size() == 1 ? documents->front() : json("(refused)");
 }
 
 TEST(Yaml, ScalarsFollowTheCoreSchema) {
-  EXPECT_EQ(yaml("[1, -2, 0x1f, 0o17, 1.5, 1e3, true, False, ~, null]"),
+  EXPECT_EQ(parsed("[1, -2, 0x1f, 0o17, 1.5, 1e3, true, False, ~, null]"),
             json({1, -2, 31, 15, 1.5, 1000.0, true, false, nullptr, nullptr}));
-  EXPECT_EQ(yaml("[yes, no, on, off, '1', \"true\", 1.2.3, 10.6.1.55, fd00::55, 1:2, 12_3]"),
+  EXPECT_EQ(parsed("[yes, no, on, off, '1', \"true\", 1.2.3, 10.6.1.55, fd00::55, 1:2, 12_3]"),
             json({"yes", "no", "on", "off", "1", "true", "1.2.3", "10.6.1.55", "fd00::55", "1:2",
                   "12_3"}));
-  EXPECT_EQ(yaml("[18446744073709551615, -9223372036854775808]"),
+  EXPECT_EQ(parsed("[18446744073709551615, -9223372036854775808]"),
             json({18446744073709551615ULL, std::numeric_limits<std::int64_t>::min()}));
 }
 
@@ -75,31 +75,32 @@ RC_GTEST_PROP(Yaml, EveryStringComesBackAsItWas, (const std::string& text)) {
     if (c > 0) ascii += c;
   }
   const json document{{"key", ascii}, {ascii, "value"}, {"list", {ascii, ascii + " #x"}}};
-  RC_ASSERT(yaml(write_yaml(document)) == document);
+  RC_ASSERT(parsed(write_yaml(document)) == document);
 }
 
-std::string refusal(const std::string& text) {
+std::string yaml_refusal(const std::string& text) {
   const auto documents = read_yaml(text, "F", 1 << 20);
   return documents ? "(accepted)" : documents.error().to_string();
 }
 
 TEST(Yaml, Refusals) {
-  EXPECT_EQ(refusal(","), "F:1: not valid YAML: unexpected text") << "yaml-cpp alone never ends";
-  EXPECT_EQ(refusal("a: 1\na: 2"), "F:2: the key \"a\" is given twice");
-  EXPECT_EQ(refusal("? [a]\n: 1"), "F:1: a key must be a plain string");
-  EXPECT_EQ(refusal("? {a: b}\n: 1"), "F:1: a key must be a plain string");
-  EXPECT_EQ(refusal("a: b\nc: [[1, 2], [3"),
+  EXPECT_EQ(yaml_refusal(","), "F:1: not valid YAML: unexpected text")
+      << "yaml-cpp alone never ends";
+  EXPECT_EQ(yaml_refusal("a: 1\na: 2"), "F:2: the key \"a\" is given twice");
+  EXPECT_EQ(yaml_refusal("? [a]\n: 1"), "F:1: a key must be a plain string");
+  EXPECT_EQ(yaml_refusal("? {a: b}\n: 1"), "F:1: a key must be a plain string");
+  EXPECT_EQ(yaml_refusal("a: b\nc: [[1, 2], [3"),
             "F:2: not valid YAML: the [ here is not closed: add its ]");
-  EXPECT_EQ(refusal("a: [{b: \"}\"}, {c: '}' # }"),
+  EXPECT_EQ(yaml_refusal("a: [{b: \"}\"}, {c: '}' # }"),
             "F:1: not valid YAML: the { here is not closed: add its }");
-  EXPECT_EQ(refusal("a: " + std::string(70, '[')),
+  EXPECT_EQ(yaml_refusal("a: " + std::string(70, '[')),
             "F:1: nested deeper than 64 levels, the most that is read");
-  EXPECT_EQ(refusal(std::string(200'000, '[')),
+  EXPECT_EQ(yaml_refusal(std::string(200'000, '[')),
             "F:1: nested deeper than 64 levels, the most that is read");
   EXPECT_EQ(
-      refusal("a: !!binary x"),
+      yaml_refusal("a: !!binary x"),
       "F:1: the tag tag:yaml.org,2002:binary is not supported; write a plain or quoted value");
-  EXPECT_EQ(refusal("a: !!set {b}"),
+  EXPECT_EQ(yaml_refusal("a: !!set {b}"),
             "F:1: the tag tag:yaml.org,2002:set is not supported; write a plain or quoted value");
 }
 
@@ -107,17 +108,17 @@ TEST(Yaml, Refusals) {
 TEST(Yaml, OnlyUtf8) {
   for (const char* bad : {"\xad", "\xc0\x80", "\xe0\x80\x80", "\xed\xa0\x80", "\xf5\x80\x80\x80",
                           "\xc3", "\xf4\x90\x80\x80", "\xe2\x82"}) {
-    EXPECT_THAT(refusal(std::string("a: b\nc: ") + bad), testing::StartsWith("F:2: byte 0x"))
+    EXPECT_THAT(yaml_refusal(std::string("a: b\nc: ") + bad), testing::StartsWith("F:2: byte 0x"))
         << bad;
   }
-  EXPECT_EQ(refusal("a: \"\xc3\xa4 \xe2\x82\xac \xf0\x9f\x98\x80\""), "(accepted)");
+  EXPECT_EQ(yaml_refusal("a: \"\xc3\xa4 \xe2\x82\xac \xf0\x9f\x98\x80\""), "(accepted)");
 }
 
 TEST(Yaml, AnchorsAndDocuments) {
-  EXPECT_EQ(yaml("a: &x {b: [1, 2]}\nc: *x\nd: [*x, *x]"),
+  EXPECT_EQ(parsed("a: &x {b: [1, 2]}\nc: *x\nd: [*x, *x]"),
             json::parse(R"({"a":{"b":[1,2]},"c":{"b":[1,2]},"d":[{"b":[1,2]},{"b":[1,2]}]})"));
   EXPECT_EQ(read_yaml("a\n---\n---\n# nothing\n---\nb: !!str 1\n...\n", "F", 100)->size(), 2U);
-  EXPECT_EQ(yaml("80: x\ntrue: y\n"), json::parse(R"({"80":"x","true":"y"})"));
+  EXPECT_EQ(parsed("80: x\ntrue: y\n"), json::parse(R"({"80":"x","true":"y"})"));
 }
 
 // Whatever comes, the answer is documents or one line.
@@ -127,7 +128,7 @@ RC_GTEST_PROP(Yaml, AnyTextIsReadOrRefused, ()) {
        {1, rc::gen::inRange<char>(32, 126)}}));
   const auto documents = read_yaml(text, "test", 1 << 20);
   if (documents) {
-    for (const auto& d : *documents) RC_ASSERT(yaml(write_yaml(d)) == d || d.is_null());
+    for (const auto& d : *documents) RC_ASSERT(parsed(write_yaml(d)) == d || d.is_null());
   } else {
     RC_ASSERT(documents.error().to_string().find('\n') == std::string::npos);
   }
@@ -142,12 +143,12 @@ TEST(Yaml, TrickyStringsComeBack) {
         "N",    "0o7",   "1_000", "12:30:45", "2026-01-01",  "<<",    "=",   "\x7f",  "?",
         "? x",  ",",     "a,b",   "...",      "\xEF\xBB\xBF"}) {
     const json document{{"k", s}};
-    EXPECT_EQ(yaml(write_yaml(document)), document) << s << "\n" << write_yaml(document);
+    EXPECT_EQ(parsed(write_yaml(document)), document) << s << "\n" << write_yaml(document);
   }
 }
 
 json gateway() {
-  return yaml(R"(
+  return parsed(R"(
 apiVersion: egressgateway.spidernet.io/v1beta1
 kind: EgressGateway
 metadata: {name: egw, creationTimestamp: "2026-01-01T00:00:00Z"}
@@ -190,7 +191,7 @@ TEST(Tables, WideAddsAfterAge) {
 TEST(Tables, PoliciesAndTunnels) {
   RowStyle all;
   all.with_namespace = true;
-  const json policy = yaml(R"(
+  const json policy = parsed(R"(
 metadata: {name: shop, namespace: default}
 spec: {egressGatewayName: egw}
 status: {eip: {ipv4: 10.6.1.56, ipv6: "fd00::55"}, node: n2}
@@ -201,7 +202,7 @@ status: {eip: {ipv4: 10.6.1.56, ipv6: "fd00::55"}, node: n2}
   EXPECT_EQ(table(Kind::kEgressClusterPolicy, {policy}, {}),
             "NAME   GATEWAY   IPV4        IPV6       EGRESSTUNNEL   AGE\n"
             "shop   egw       10.6.1.56   fd00::55   n2             <unknown>\n");
-  const json tunnel = yaml(R"(
+  const json tunnel = parsed(R"(
 metadata: {name: n2}
 status:
   tunnel: {ipv4: 172.31.0.5, ipv6: "fd11::5", mac: "02:ee:0a:06:00:0b"}
@@ -215,7 +216,7 @@ status:
 }
 
 TEST(Tables, EventsAsKubectlShowsThem) {
-  const json event = yaml(R"(
+  const json event = parsed(R"(
 metadata: {name: egw.0123456789abcdef, namespace: default}
 regarding: {kind: EgressGateway, name: egw}
 type: Normal
@@ -232,7 +233,7 @@ series: {count: 2, lastObservedTime: "2026-01-01T00:01:00.000000Z"}
 }
 
 TEST(Tables, EventsOfOtherWritersAndOnesThatHappenedOnce) {
-  const json older = yaml(R"(
+  const json older = parsed(R"(
 regarding: {kind: Pod, name: shop}
 type: Warning
 reason: BackOff
@@ -241,7 +242,7 @@ deprecatedCount: 7
 deprecatedLastTimestamp: "2026-01-01T00:01:00Z"
 eventTime: null
 )");
-  const json once = yaml(R"(
+  const json once = parsed(R"(
 regarding: {kind: Pod, name: shop}
 type: Normal
 reason: Pulled
@@ -263,7 +264,7 @@ TEST(Tables, RowsOfAWatchKeepTheWidthsOfTheFirstOnes) {
 }
 
 TEST(Tables, ADocumentOfTheWrongShapeDoesNotStopTheTable) {
-  const json odd = yaml(
+  const json odd = parsed(
       "{metadata: {name: x}, spec: 3, status: {nodeList: [1, {eips: [2]}], conditions: [x], "
       "addresses: {a: 1}, podIPs: [[]]}}");
   RowStyle wide;

@@ -24,7 +24,7 @@ struct Answer {
   std::vector<std::string> denials;
   [[nodiscard]] egw_admission_sink sink() {
     return {this,
-            [](void* ctx, egw_str json) { static_cast<Answer*>(ctx)->object = raw_view(json); },
+            [](void* ctx, egw_str text) { static_cast<Answer*>(ctx)->object = raw_view(text); },
             [](void*, egw_str) {},
             [](void* ctx, egw_str text) {
               static_cast<Answer*>(ctx)->denials.emplace_back(raw_view(text));

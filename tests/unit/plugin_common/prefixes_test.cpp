@@ -98,7 +98,7 @@ RC_GTEST_PROP(Prefixes, ReducedAndExpandedAnswerTheSame, ()) {
 
 // ---- the whole: what the kernel would answer from the maps that Desired wants ------------------
 
-sdk::State node_state() {
+sdk::State three_egresses() {
   sdk::State s;
   s.node.enable_ipv4 = s.node.enable_ipv6 = true;
   s.node.name = "n1";
@@ -164,7 +164,7 @@ void check(const Desired& desired, const std::map<std::uint32_t, ClassEntries>& 
 
 RC_GTEST_PROP(Prefixes, TheMapsAnswerAsTheClassesSay, ()) {
   const Table t = some_family();
-  sdk::State state = node_state();
+  sdk::State state = three_egresses();
   std::map<std::uint32_t, ClassEntries> classes;
   const auto set = [&](std::uint32_t id) {
     classes[id] = some_rules(t);
@@ -209,7 +209,7 @@ RC_GTEST_PROP(Prefixes, TheMapsAnswerAsTheClassesSay, ()) {
 // However many sets of lengths the classes have: a bounded number of chains, each of bounded
 // length.
 TEST(Prefixes, ChainsAreBounded) {
-  sdk::State state = node_state();
+  sdk::State state = three_egresses();
   std::map<std::uint32_t, ClassEntries> classes;
   for (std::uint32_t id = 1; id <= 400; ++id) {
     ClassEntries rules;
