@@ -7,6 +7,8 @@
 #include <functional>
 #include <random>
 
+#include "reads.hpp"
+
 namespace egw::kube {
 
 using nlohmann::json;
