@@ -1,5 +1,5 @@
 // `egw uninstall`: has the agents take everything of egw out of their nodes' kernels, takes the
-// finalizers off, and says which node is left (decision 33). Objects stay.
+// finalizers off, and says which node is left. Objects stay.
 //
 // The request is an annotation of the EgressClusterInfo (model/resources.hpp); each agent answers
 // with a condition of its tunnel. The leader plans nothing meanwhile, and takes the request off

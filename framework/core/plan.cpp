@@ -37,7 +37,7 @@ bool deposed(Draft& d) {
   return false;
 }
 
-// Decision 22: a new leader's term stands on every gateway that a former one has written before
+// A new leader's term stands on every gateway that a former one has written before
 // anything moves, so that nothing which that one still has under way can follow a move.
 bool stamp_gateways(Draft& d) {
   for (const auto& [name, gateway] : d.world.gateways) {

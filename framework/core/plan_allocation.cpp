@@ -401,7 +401,7 @@ void Allocator::run(std::vector<const EgressPolicy*>& policies) {
   drop_vacant();
 }
 
-// Too many status writes lately (decision 30). A move waits for nothing.
+// Too many status writes lately. A move waits for nothing.
 bool has_to_wait(Draft& d, GatewayDraft& g) {
   const auto held = d.in.held.find(g.gateway->meta.name);
   if (held == d.in.held.end() || held->second <= d.in.now_ms) return false;

@@ -1,4 +1,4 @@
-// EgressClusterInfo: the cluster's own prefixes (decision 13), the memory of egress ids (23), the
+// EgressClusterInfo: the cluster's own prefixes, the memory of egress ids, the
 // state of suspicion (18), and the peer table in shards (29).
 #include <fmt/format.h>
 

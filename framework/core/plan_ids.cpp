@@ -1,4 +1,4 @@
-// Egress ids have memory (decision 23): an agent may still map an id that has gone to the EIP that
+// Egress ids have memory: an agent may still map an id that has gone to the EIP that
 // it was, so a retired id comes back only when every Ready tunnel has realised a later revision,
 // and the space is walked so that the newest retired ones come last.
 //

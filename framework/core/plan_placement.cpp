@@ -1,6 +1,6 @@
 // Placement: which node owns each EIP. An EIP stays where it is unless its owner is lost and
 // another node can take it, or the owner left the selector or is gone, or a person wants it
-// elsewhere (decisions 18, 20, 24, 25). What has to move goes to the node with the fewest EIPs,
+// elsewhere. What has to move goes to the node with the fewest EIPs,
 // ties by name.
 #include <fmt/format.h>
 
@@ -55,7 +55,7 @@ Verdict judge(const Draft& d, const GatewayDraft& g, Entry& e) {
   return Verdict::kStay;
 }
 
-// The former owner of a planned move still answers: for how long (decision 20).
+// The former owner of a planned move still answers: for how long.
 void end_planned_move(Draft& d, const GatewayDraft& g, Entry& e) {
   if (e.eip.moving_from.empty()) return;
   const int from = d.find_node(e.eip.moving_from);
@@ -145,7 +145,7 @@ void move(Draft& d, const Mover& m) {
   end_planned_move(d, *m.gateway, e);
 }
 
-// Decision 18: failurePolicy NodeIP acts when the EIP has had no Ready owner for one timeout and
+// failurePolicy: NodeIP acts when the EIP has had no Ready owner for one timeout and
 // nobody else can take it, whether it has an owner or never had one. Agents read it in the
 // gateway's status; the time stands there for the next leader.
 void judge_service(Draft& d, const GatewayDraft& g, Entry& e) {

@@ -64,7 +64,7 @@ bool has_pool(const model::EgressGateway& gateway, bool v6) {
 }
 
 // Destinations of a family that is switched off, if they are named, or of which the gateway has no
-// addresses, or the EIP none (decision 8). entry: null without EIP.
+// addresses, or the EIP none. entry: null without EIP.
 Uncovered uncovered(const Draft& d, const model::EgressGateway& gateway, const EgressPolicy& policy,
                     const Entry* entry) {
   const auto lacks = [&](bool v6) {
@@ -127,7 +127,7 @@ void write(Draft& d, const EgressPolicy& policy, Wanted wanted) {
   d.policies.emplace_back(WritePolicy{std::move(out)});
 }
 
-// What becomes of the packets of a policy without EIP, as compile has it (decision 8).
+// What becomes of the packets of a policy without EIP, as compile has it.
 std::string_view fate_without_eip(const Draft& d, const GatewayDraft* g,
                                   const EgressPolicy& policy) {
   const auto fails = [&](bool on, bool v6) {
@@ -194,7 +194,7 @@ void finish(Draft& d, const GatewayDraft* g, const Outcome& o) {
 
 }  // namespace
 
-// Decision 30 on revisions: what a Ready node reports as realised includes everything up to there.
+// What a Ready node reports as realised includes everything up to there.
 Condition realised_now(const Draft& d, const model::Conditions& before,
                        const model::ObjectMeta& meta, bool same_as_stored, bool is_something) {
   if (!is_something)

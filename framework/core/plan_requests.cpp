@@ -1,4 +1,4 @@
-// Requests of people to move an EIP (decision 24): annotation egressgateway.spidernet.io/move on
+// Requests of people to move an EIP: annotation egressgateway.spidernet.io/move on
 // the gateway, {"eip": "10.6.1.60", "to": "node2"}. The answer is a condition, MoveDone or
 // MoveRefused; when it is stored, the annotation goes.
 #include <fmt/format.h>

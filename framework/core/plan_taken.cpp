@@ -1,4 +1,4 @@
-// Addresses that the cluster itself uses and that no EIP may be (decision 26: no EIP is ever a
+// Addresses that the cluster itself uses and that no EIP may be (no EIP is ever a
 // local address): those of nodes, pods and services, and the tunnel's. Admission refuses a pool
 // that holds some; a node, a range of pods or of services that comes later is settled here: what
 // collides is not given, and what was given keeps its record and its policies, but no node, until

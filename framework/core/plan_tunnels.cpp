@@ -1,6 +1,5 @@
 // Nodes and tunnels: one EgressTunnel per Node with its addresses and mark, the phases that are the
-// controller's to write, heartbeats, and whether the store itself is to be suspected (decisions 18,
-// 25, 29).
+// controller's to write, heartbeats, and whether the store itself is to be suspected.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -57,7 +56,7 @@ std::int64_t deadline(const Draft& d, const std::string& node, std::int64_t not_
   return std::max({changed, d.in.watching_since_ms, not_before}) + timeout_ms(d);
 }
 
-// Decision 18: more than half of the tunnels that were alive, and at least three, go stale within
+// More than half of the tunnels that were alive, and at least three, go stale within
 // one timeout. Those already declared dead in that time count; those long dead do not. Heartbeats
 // that stop together run out up to a period apart: while those that are late would be that many
 // together with those that will be late next, nobody is declared dead. That ends by itself: they
@@ -135,11 +134,11 @@ void judge_node(Draft& d, NodeView& n, std::int64_t grace) {
     n.draining = drain != n.tunnel->meta.annotations.end() && drain->second != "false";
   }
   n.ready = n.node->ready && n.phase == TunnelPhase::kReady;
-  // Decision 25: without failover only the node's own state counts.
+  // Without failover only the node's own state counts.
   n.lost = !d.suspect && (d.settings.failover ? !n.ready : !n.node->ready);
 }
 
-// Decision 15: a gateway that forwards nothing although it says Ready. Its clients ping it through
+// A gateway that forwards nothing although it says Ready. Its clients ping it through
 // the tunnel; when most of them, and at least two, get no answer, it is not Ready. One client alone
 // may be at fault itself.
 void judge_reach(Draft& d) {
@@ -240,7 +239,7 @@ void give_marks(std::vector<EgressTunnel*>& tunnels) {
   }
 }
 
-// ---- drain (decision 24) ---------------------------------------------------------------------
+// ---- drain ---------------------------------------------------------------------
 
 // EIPs that a node owns or still answers for, in the store; and those that nobody else can take.
 struct Holding {

@@ -1,5 +1,5 @@
 // A planned stop: the agent asks the leader to move its EIPs away, by an annotation on its tunnel,
-// and the next start takes that back (agent.hpp; decision 24).
+// and the next start takes that back (agent.hpp).
 #include <utility>
 
 #include "egw/runtime/agent_impl.hpp"

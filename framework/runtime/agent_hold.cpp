@@ -1,5 +1,5 @@
 // When a node is not programmed: its pods are held back after a boot (agent.bootDrop), and after
-// `egw uninstall` it is left as if egw had never run there (agent.hpp; decision 33); while another
+// `egw uninstall` it is left as if egw had never run there (agent.hpp); while another
 // agent has its name (namesake.hpp). And when its Node has gone.
 #include <utility>
 
@@ -14,7 +14,16 @@ namespace asio = boost::asio;
 void Agent::Impl::hold_pods() {
   if (!ports.hold_pods || pods_held || programmer.status().programmed || !sync.synced()) return;
   const auto own = sync.world().nodes.find(options.node_name);
-  if (own == sync.world().nodes.end() || own->second.pod_cidrs.empty()) return;
+  if (own == sync.world().nodes.end()) return;
+  if (own->second.pod_cidrs.empty()) {
+    if (!std::exchange(told_cannot_hold, true)) {
+      log.warn(
+          "agent.bootDrop holds nobody back: the Node has no spec.podCIDRs, which say where "
+          "this node's pods are",
+          {{"node", options.node_name}});
+    }
+    return;
+  }
   std::vector<model::Prefix> pods;
   std::vector<model::Prefix> inside;
   const auto collect = [](const std::vector<std::string>& texts, std::vector<model::Prefix>& into) {

@@ -50,6 +50,7 @@ struct Agent::Impl {
   bool node_gone = false;
   bool told_programmed = false;
   bool pods_held = false;
+  bool told_cannot_hold = false;
   bool stands_aside = false;  // nothing is programmed: another agent has this node
   bool kernel_intact = false;
   std::string told_other_store;

@@ -266,7 +266,7 @@ asio::awaitable<void> Controller::Impl::run(std::shared_ptr<Impl> self) {
   me.sync.stop();
 }
 
-// Decision 30.
+// The status of a gateway is written at most so often (write_pace.hpp).
 void Controller::Impl::hold_gateways() {
   input.held.clear();
   std::erase_if(paces,

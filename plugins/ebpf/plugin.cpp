@@ -79,7 +79,7 @@ class EbpfDatapath : public common::NftDatapath {
                            sdk::ProbeSink& out) {
     const Config config = config_of(text);
     const sdk::Status programs = probe_programs(config, out);
-    const sdk::Status rest = common::probe_nftables("ebpf", config.numbers, node, out);
+    const sdk::Status rest = common::probe_nftables("ebpf", config.numbers, false, node, out);
     return programs.ok() ? rest : programs;
   }
 };

@@ -3,6 +3,8 @@
 
 #include <thread>
 
+#include "explain.hpp"
+
 namespace egw::local {
 
 using namespace std::chrono_literals;
@@ -23,7 +25,8 @@ LocalElection::LocalElection(std::string_view config_json, std::string_view iden
     throw sdk::Failure(sdk::Code::kInvalid, "a candidate's identity must have 1 to 300 characters",
                        identity_.substr(0, 300));
   }
-  database_.open(std::chrono::steady_clock::now() + kOpenPatience);
+  // Who only asks must not leave an empty database behind: the campaign makes it.
+  if (identify(config_.path)) database_.open(std::chrono::steady_clock::now() + kOpenPatience);
 }
 
 sdk::Status LocalElection::campaign(sdk::ElectionSink sink) {
@@ -54,6 +57,9 @@ bool LocalElection::led() {
 sdk::Status LocalElection::health() {
   try {
     if (campaign_ == nullptr) {
+      if (!identify(config_.path)) {
+        return sdk::fail(sdk::Code::kUnavailable, words::none(), config_.path);
+      }
       return led() ? sdk::ok() : sdk::fail(sdk::Code::kNotFound, "nobody leads", config_.path);
     }
     (void)database_.use(std::chrono::steady_clock::now() + kReadPatience).office->read();

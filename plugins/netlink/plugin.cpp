@@ -33,7 +33,7 @@ class NetlinkDatapath : public common::NftDatapath {
       : NftDatapath("netlink", numbers_of(config), host) {}
   static sdk::Status probe(std::string_view config, const sdk::NodeConfig& node,
                            sdk::ProbeSink& out) {
-    return common::probe_nftables("netlink", numbers_of(config), node, out);
+    return common::probe_nftables("netlink", numbers_of(config), true, node, out);
   }
 };
 

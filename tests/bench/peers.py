@@ -1,4 +1,4 @@
-"""Packets per second of the netlink datapath with 300 and 3,000 peers against the figure with 3 (decision 11).
+"""Packets per second of the netlink datapath with 300 and 3,000 peers against the figure with 3.
 
 usage: peers.py [--rounds N] [--burst MS]
 Client and gateway know as many peers; two of them exist. Prints "figure" lines; exit 1 when a bar is missed, as in

@@ -1,4 +1,4 @@
-"""Another datapath on a node that runs (decision 34, docs/adr/0017): the new one programs the node, the former one
+"""Another datapath on a node that runs (docs/adr/0017): the new one programs the node, the former one
 leaves. Between datapaths of one layout running connections of other nodes' pods and of its own go on; between others
 packets are dropped meanwhile, which the log says, and none leaves with another address. And `datapath: auto`."""
 

@@ -129,7 +129,7 @@ def test_gap_with_1000_policies(steady):
 @pytest.mark.parametrize("where", ["client", "old-owner", "new-owner", "standby"])
 def test_planned_stop_hands_over_first(steady, where, run):
     """`egw agent --drain` and SIGTERM: the EIPs have moved before the agent ends, and no running
-    connection is cut, wherever the pod is (decisions 20, 24)."""
+    connection is cut, wherever the pod is."""
     old = steady.owner("egw", EIP4)
     steady.agent(old).stop(signal.SIGKILL)
     steady.agent(old, "--drain").start()

@@ -1,4 +1,4 @@
-"""SIGTERM to an agent whose datapath plugin does not come back ends it within 10 s (decision 31)."""
+"""SIGTERM to an agent whose datapath plugin does not come back ends it within 10 s."""
 
 import signal
 import time

@@ -1,5 +1,5 @@
 """A datapath that hangs for good: Degraded after one deadline, Failed after three, and the EIPs move; heartbeat
-and announcer go on all the while (decision 31). Takes three deadlines of 30 s."""
+and announcer go on all the while. Takes three deadlines of 30 s."""
 
 import time
 

@@ -35,7 +35,7 @@ def test_moves_under_traffic_and_stays(shop):
 
 @pytest.mark.parametrize("late", ["client", "old-owner", "new-owner", "standby"])
 def test_a_late_node_is_waited_for(shop, late):
-    """The new owner announces when every node has turned to it (decision 20): an agent that stands still for a part
+    """The new owner announces when every node has turned to it: an agent that stands still for a part
     of the half second that is waited at most costs its pods nothing."""
     old = shop.owner("egw", EIP4)
     new, standby = [n for n in shop.gateways if n != old]

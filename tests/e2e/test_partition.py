@@ -1,4 +1,4 @@
-"""A node cut from the store, from the network, or from both (decisions 18, 19, 32)."""
+"""A node cut from the store, from the network, or from both."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""usage: include_table.py SOURCE_DIR : who may include whom (docs/architecture.md), for framework/ and plugins/."""
+"""usage: include_table.py SOURCE_DIR : who may include whom (docs/how-it-works.md), for framework/ and plugins/."""
 import pathlib
 import re
 import sys

@@ -66,9 +66,11 @@ class Programs {
   virtual sdk::Status purge() = 0;
 };
 
-// Findings of probe() that every datapath on nftables has. `name` as in the file name.
+// Findings of probe() that every datapath on nftables has. `name` as in the file name; egress_hook:
+// nothing else directs what enters the tunnel.
 [[nodiscard]] sdk::Status probe_nftables(std::string_view name, const Numbers& numbers,
-                                         const sdk::NodeConfig& node, sdk::ProbeSink& out);
+                                         bool egress_hook, const sdk::NodeConfig& node,
+                                         sdk::ProbeSink& out);
 
 class NftDatapath : public sdk::Datapath {
  public:

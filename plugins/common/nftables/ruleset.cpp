@@ -15,7 +15,7 @@ namespace {
 // Before everybody's raw rules (-300), after defragmentation (-400): reverse path checks of others
 // there (Calico, firewalld at -140) must see the marks of tunnelled packets.
 constexpr std::int32_t kRawPriority = -310;
-// Just after destination NAT (-100): judged is where a packet really goes (decisions 9).
+// Just after destination NAT (-100): judged is where a packet really goes.
 constexpr std::int32_t kClassifyPriority = -90;
 // Before everybody's source NAT (100): the first binding of a connection wins.
 constexpr std::int32_t kNatPriority = 90;
@@ -167,7 +167,7 @@ void Ruleset::add_to_peer(std::vector<Chain>& out) const {
         // Of a pod of this node (judge).
         mine + mark_text(marks_.ct_mask()) + " " + no_peer,
         "meta mark set " + number + " | " + mark_text(marks_.value(Slot::kBack)) + " accept"}});
-  // ICMP errors that this node itself makes for a translated connection (decisions 12).
+  // ICMP errors that this node itself makes for a translated connection.
   if (serves_) {
     out.push_back({"errors",
                    Hook{"route", "output", NF_INET_LOCAL_OUT, kRoutePriority, {}},

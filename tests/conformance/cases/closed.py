@@ -1,5 +1,4 @@
-"""Fail closed: parts of the way are taken away one at a time under traffic, and nothing leaves with another source
-(decisions 2)."""
+"""Fail closed: parts of the way are taken away one at a time under traffic, and nothing leaves with another source."""
 
 import time
 

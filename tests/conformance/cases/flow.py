@@ -1,4 +1,4 @@
-"""Running connections follow their policy (decisions 4 to 7), and what the actions of a class mean."""
+"""Running connections follow their policy, and what the actions of a class mean."""
 
 import json
 import socket
@@ -206,7 +206,7 @@ def a_flow_goes_on_after_a_move(rig, place, family):
 @case("flow-planned-move", "A planned move, there and back, loses and resets nothing",
       place={"client": "n1", "former-owner": "n2", "new-owner": "n3"}, family=FAMILIES, alone=True)
 def nothing_is_lost_in_a_planned_move(rig, place, family):
-    """First everybody turns to the new owner, then the answers do; there and back (decisions 20: nothing that the pod
+    """First everybody turns to the new owner, then the answers do; there and back (nothing that the pod
     sends is lost, its answers pause for 10 ms at most)."""
     pod, eip = rig.pod(place), EIP4 if family == 4 else EIP6
     rig.steer(pod, ALL)
@@ -291,7 +291,7 @@ def connection(pod, service):
 
 @case("flow-former-owner", "What a former owner has forgotten is not in the way when the egress IP comes back")
 def there_and_back_with_a_reused_port(rig):
-    """Another pod takes the same source port while the EIP is elsewhere (decisions 5)."""
+    """Another pod takes the same source port while the EIP is elsewhere."""
     first, second = rig.pod("n1"), rig.pod("n3")
     for pod in (first, second):
         rig.steer(pod, ALL)
@@ -421,7 +421,7 @@ def cluster_prefixes_win(rig):
 
 @case("flow-family-without-address", "A family for which the egress has no address is dropped")
 def a_family_without_address_is_dropped(rig):
-    """Decisions 8: what is selected and has no EIP does not leak."""
+    """What is selected and has no EIP does not leak."""
     rig.egress(8, SECOND4, None, owner="n2")
     pod = rig.pod("n1")
     rig.steer(pod, [("0.0.0.0/0", 8), ("::/0", 8)])

@@ -1,4 +1,4 @@
-"""Who may send into the tunnel, and what happens when a part is missing (decisions 1 and 2)."""
+"""Who may send into the tunnel, and what happens when a part is missing."""
 
 import time
 
@@ -151,7 +151,7 @@ def a_pod_does_not_reach_tunnel_addresses(rig, pod):
 
 @case("guard-tunnel-ping", "Tunnel addresses answer echo requests of other nodes")
 def nodes_reach_each_other_by_ping_through_the_tunnel(rig, pod):
-    """What decisions 15 wants to measure."""
+    """Agents see by it whether a gateway can be reached."""
     del pod
     for source, target in (("172.31.0.1", "172.31.0.2"), ("fd11::1", "fd11::3")):
         assert rig.ping("n1", target, source, timeout=2), target

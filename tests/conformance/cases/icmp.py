@@ -1,4 +1,4 @@
-"""Path MTU, ICMP errors, fragments, MSS: pods with MTU 1500 over the tunnel (decisions 12, section 7)."""
+"""Path MTU, ICMP errors, fragments, MSS: pods with MTU 1500 over the tunnel."""
 
 import socket
 import struct

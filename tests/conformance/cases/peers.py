@@ -1,4 +1,4 @@
-"""Many peers: replies find the node that their connection came from (decision 11). The rate: tests/bench/peers.py."""
+"""Many peers: replies find the node that their connection came from. The rate: tests/bench/peers.py."""
 
 import sockets
 from rig import ALL, EIP4, EIP6, SERVER4, SERVER6

@@ -1,4 +1,4 @@
-"""probe looks at other people's rules, names those that contradict ours, and changes nothing (decisions 3 and 15)."""
+"""probe looks at other people's rules, names those that contradict ours, and changes nothing."""
 
 from kernel import difference, snapshot
 from rig import Rig

@@ -1,5 +1,5 @@
 """probe: other people's rules on our mark bits, and filters that drop the tunnel, with real rules; nothing is
-changed by looking (decisions 3 and 15)."""
+changed by looking."""
 
 import re
 import subprocess
@@ -108,6 +108,15 @@ def test_iptables_rules_on_our_bits_are_refused_by_name(rig, case):
     command, *words = COMMANDS[case]
     sh(rig, command)
     conflict(rig, words)
+
+
+def test_what_nftables_does_not_take_is_named(rig):
+    """A chain of the trial's name at another hook: its transaction fails, as where the kernel lacks something."""
+    nft(rig, 'table netdev egw-try { chain e { type filter hook ingress device "lo" priority 0; } }')
+    before = state(rig)
+    failed, findings = probe(rig)
+    assert list(failed) == ["Nftables"] and "netdev egress hook (Linux 5.16)" in failed["Nftables"][0], findings
+    assert state(rig) == before
 
 
 def conflict(rig, words):

@@ -284,7 +284,7 @@ TEST(PlanAllocation, AnAddressAlreadyGivenStaysWithTheGatewayThatGaveIt) {
   EXPECT_EQ(c.reason("c"), "EipNotInPool") << "the conflict is about another address";
 }
 
-// Decision 26: an EIP is never an address of the cluster itself, whoever came first.
+// An EIP is never an address of the cluster itself, whoever came first.
 TEST(PlanAllocation, AnEipThatANodeTurnsOutToHaveIsNotPlacedUntilItHasNot) {
   Cluster c;
   c.remembers = true;

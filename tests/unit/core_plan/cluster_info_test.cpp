@@ -74,7 +74,7 @@ TEST(PlanClusterInfo, CalicosPoolsWhereTheStoreHasThem) {
   EXPECT_EQ(c.info().pod_cidr_mode, "k8s");
 }
 
-// Decision 13: until the cluster's own prefixes are known, an empty destSubnet waits and says so.
+// Until the cluster's own prefixes are known, an empty destSubnet waits and says so.
 TEST(PlanClusterInfo, CalicoWithoutAPoolIsNotKnowingThePrefixes) {
   Cluster c;
   c.nodes(1);

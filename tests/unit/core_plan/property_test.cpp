@@ -256,7 +256,7 @@ class History {
     if (*rc::gen::arbitrary<bool>()) new_leader();
   }
 
-  // Decision 23, at every single write: an id that means another EIP than before has been forgotten
+  // At every single write: an id that means another EIP than before has been forgotten
   // by every Ready tunnel.
   void check_ids() {
     std::map<std::uint32_t, std::string> now;

@@ -205,7 +205,8 @@ TEST_F(Election, ARemovedLockFileNeverMakesTwoLeadersOfOneEpoch) {
 
 TEST_F(Election, WhoDoesNotStandIsToldWhetherSomebodyLeads) {
   LocalElection asks(json{{"path", folder.db()}}.dump(), "asks", sdk::Host());
-  EXPECT_EQ(asks.health().code, sdk::Code::kNotFound) << "nobody has led yet";
+  EXPECT_EQ(asks.health().code, sdk::Code::kUnavailable) << "no word on who leads";
+  EXPECT_FALSE(std::filesystem::exists(folder.db())) << "asking makes nothing";
   Candidate a(folder.db(), "a");
   EXPECT_EQ(a.until("elected"), "elected 1");
   Candidate b(folder.db(), "b");

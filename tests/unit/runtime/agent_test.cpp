@@ -425,6 +425,25 @@ TEST_F(AgentTest, BootDropHoldsPodsOnceAndKnowsWhatIsInside) {
   EXPECT_THAT(rig.inside_held, Contains(rig.held_pods[0]));
 }
 
+TEST_F(AgentTest, BootDropSaysOnceThatTheNodeDoesNotTellItsPods) {
+  settings.boot_drop = true;
+  add_node("n1", false);
+  json node = content->read(Kind::kNode, {"", "n1"});
+  node.erase("spec");
+  content->put(Kind::kNode, node);
+  testing::internal::CaptureStderr();
+  log.set_level(runtime::LogLevel::kWarn);
+  const AgentRig& rig = start_agent("n1");
+  content->put(Kind::kNode, node);
+  loop.settle();
+  log.set_level(runtime::LogLevel::kError);
+  const std::string told = testing::internal::GetCapturedStderr();
+  const auto first = told.find("agent.bootDrop holds nobody back");
+  EXPECT_NE(first, std::string::npos) << told;
+  EXPECT_EQ(told.find("agent.bootDrop holds nobody back", first + 1), std::string::npos) << told;
+  EXPECT_EQ(rig.holds, 0);
+}
+
 TEST_F(AgentTest, StopLeavesStatusAndKernelAsTheyAre) {
   start_cluster();
   const std::string node = owner();
@@ -450,7 +469,7 @@ TEST_F(AgentTest, AdminDocuments) {
   EXPECT_EQ(desired["egresses"].size(), 1U);
 }
 
-// Decision 29: an agent watches its own tunnel alone and writes nothing else but events.
+// An agent watches its own tunnel alone and writes nothing else but events.
 TEST_F(AgentTest, SeesAndWritesNoOtherTunnelThanItsOwn) {
   start_cluster();
   const std::string node = owner();
@@ -473,7 +492,7 @@ TEST_F(AgentTest, SeesAndWritesNoOtherTunnelThanItsOwn) {
   }
 }
 
-// Decision 30: realised names a revision that is in the kernel, and none before it is.
+// Realised names a revision that is in the kernel, and none before it is.
 TEST_F(AgentTest, RealisedFollowsTheKernel) {
   start_cluster();
   loop.advance(2000);

@@ -357,7 +357,7 @@ TEST_F(FailoverTest, ARebootedNodeIsNotReadyBeforeItIsProgrammed) {
   }
 }
 
-// Decision 30: at most 5 status writes a second per gateway, merged; a failover waits for nothing.
+// At most 5 status writes a second per gateway, merged; a failover waits for nothing.
 TEST_F(FailoverTest, StatusWritesOfAGatewayAreBoundedAndMoveNevertheless) {
   start_cluster();
   loop.advance(3000);

@@ -1,4 +1,4 @@
-// When a gateway's status may be written (decision 30).
+// When a gateway's status may be written.
 #include "egw/runtime/write_pace.hpp"
 
 #include <gtest/gtest.h>
