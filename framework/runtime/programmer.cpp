@@ -32,6 +32,30 @@ std::set<std::uint32_t> failed_egresses(const std::vector<host::ApplyFailure>& f
   return ids;
 }
 
+// As the failures of an apply call them (host/datapath_proxy.cpp).
+std::set<std::string> objects_of(const model::Change& change) {
+  std::set<std::string> names;
+  const auto add = [&](const char* type, const auto& key) { names.insert(type + key); };
+  for (const auto& peer : change.peers) add("peer ", peer.name);
+  for (const auto& name : change.deleted_peers) add("peer ", name);
+  for (const auto& egress : change.egresses) add("egress ", std::to_string(egress.id));
+  for (const auto id : change.deleted_egresses) add("egress ", std::to_string(id));
+  for (const auto& [id, table] : change.classes) add("class ", std::to_string(id));
+  for (const auto id : change.deleted_classes) add("class ", std::to_string(id));
+  for (const auto& [address, id] : change.endpoints) add("endpoint ", address.to_string());
+  for (const auto& address : change.deleted_endpoints) add("endpoint ", address.to_string());
+  return names;
+}
+
+// Of `failures`, those of objects that the delta says nothing about: it does not mend them.
+std::vector<host::ApplyFailure> failures_beside(const model::Change& delta,
+                                                std::vector<host::ApplyFailure> failures) {
+  if (failures.empty()) return failures;
+  const auto touched = objects_of(delta);
+  std::erase_if(failures, [&](const auto& failure) { return touched.contains(failure.object); });
+  return failures;
+}
+
 bool touches_owners(const model::Changes& changes) {
   return changes.everything || changes.gateways || changes.policies;
 }
@@ -283,6 +307,8 @@ asio::awaitable<bool> Programmer::apply(model::Change change) {
   const std::uint64_t generation = change.generation;
   const auto lock = co_await mutex_.lock();
   if (held_) co_return false;
+  auto standing =
+      full ? std::vector<host::ApplyFailure>{} : failures_beside(change, status_.failures);
   const auto start = SteadyClock::now();
   auto outcome = co_await datapath_.apply(std::move(change));
   const double seconds = seconds_since(start);
@@ -303,7 +329,7 @@ asio::awaitable<bool> Programmer::apply(model::Change change) {
   if (tune_after) co_await tune(true);
   applied_generation_ = generation;
   if (full) full_at_ms_ = clock_.steady_ms() + options_.full_every_ms;
-  applied(*outcome);
+  applied(*outcome, std::move(standing));
   co_return true;
 }
 
@@ -326,7 +352,9 @@ asio::awaitable<void> Programmer::tune(bool complete) {
   status_.sysctls = std::move(problems);
 }
 
-void Programmer::applied(const host::ApplyOutcome& outcome) {
+// standing: failures of earlier applies that this one has not tried again.
+void Programmer::applied(const host::ApplyOutcome& outcome,
+                         std::vector<host::ApplyFailure> standing) {
   const bool first = !status_.programmed;
   for (const auto& [what, count] : outcome.repaired) {
     metrics_.repaired(what, count);
@@ -345,7 +373,12 @@ void Programmer::applied(const host::ApplyOutcome& outcome) {
     }
   }
   if (!status_.error.empty() || status_.missed != 0) log_.info("the datapath works again");
-  status_.failures = outcome.failures;
+  std::erase_if(standing, [&](const host::ApplyFailure& old) {
+    return std::any_of(outcome.failures.begin(), outcome.failures.end(),
+                       [&](const host::ApplyFailure& now) { return now.object == old.object; });
+  });
+  status_.failures = std::move(standing);
+  status_.failures.insert(status_.failures.end(), outcome.failures.begin(), outcome.failures.end());
   status_.error.clear();
   status_.missed = 0;
   status_.failing_since_ms = 0;
@@ -354,13 +387,13 @@ void Programmer::applied(const host::ApplyOutcome& outcome) {
   status_.last_apply_ms = clock_.steady_ms();
   status_.last_took_us = outcome.took.count();
   need_full_ = false;
-  if (outcome.failures.empty()) {
+  if (status_.failures.empty()) {
     retry_at_ms_ = 0;
     back_off_.reset();
   } else if (retry_at_ms_ == 0 || clock_.steady_ms() >= retry_at_ms_) {
     retry_at_ms_ = clock_.steady_ms() + back_off_.next_ms();  // everything again then
   }
-  keeper_.realised(failed_egresses(outcome.failures), clock_.steady_ms());
+  keeper_.realised(failed_egresses(status_.failures), clock_.steady_ms());
   if (first) first_apply_done();
 }
 

@@ -97,7 +97,7 @@ class Programmer {
   boost::asio::awaitable<void> step();
   boost::asio::awaitable<bool> apply(model::Change change);
   boost::asio::awaitable<void> tune(bool complete);
-  void applied(const host::ApplyOutcome& outcome);
+  void applied(const host::ApplyOutcome& outcome, std::vector<host::ApplyFailure> standing);
   void failed(const Error& error);
   [[nodiscard]] std::int64_t next_look() const;
   [[nodiscard]] std::set<model::Address> eips_of_node(bool mine) const;

@@ -308,22 +308,6 @@ TEST_F(AgentTest, ThreeMissedDeadlinesMakeAGatewayFail) {
   EXPECT_FALSE(condition_true(node, "Degraded"));
 }
 
-TEST_F(AgentTest, AnObjectThatFailsFailsAlone) {
-  start_cluster();
-  const std::string node = owner();
-  AgentRig& rig = *agents[node];
-  const auto id = rig.datapath.state.egresses.begin()->first;
-  rig.datapath.failures = {{"egress " + std::to_string(id), 22, "no room"}};
-  rig.datapath.drift("x");
-  loop.settle();
-  EXPECT_FALSE(rig.announces(kEip)) << "what is not programmed is not announced";
-  EXPECT_TRUE(condition_true(node, "PartlyProgrammed"));
-  rig.datapath.failures.clear();
-  loop.advance(6000);
-  EXPECT_TRUE(rig.announces(kEip));
-  EXPECT_FALSE(condition_true(node, "PartlyProgrammed"));
-}
-
 TEST_F(AgentTest, ProbeThatForbidsRunningIsAFailure) {
   add_node("n1", false);
   start_controller("c1");

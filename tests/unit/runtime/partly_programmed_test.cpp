@@ -1,0 +1,61 @@
+// Objects that fail alone, and what a later delta does to their failures.
+#include "cluster.hpp"
+
+namespace egw::test {
+namespace {
+
+using PartlyTest = ClusterTest;
+
+TEST_F(PartlyTest, AnObjectThatFailsFailsAlone) {
+  start_cluster();
+  const std::string node = owner();
+  AgentRig& rig = *agents[node];
+  const auto id = rig.datapath.state.egresses.begin()->first;
+  rig.datapath.failures = {{"egress " + std::to_string(id), 22, "no room"}};
+  rig.datapath.drift("x");
+  loop.settle();
+  EXPECT_FALSE(rig.announces(kEip)) << "what is not programmed is not announced";
+  EXPECT_TRUE(condition_true(node, "PartlyProgrammed"));
+  rig.datapath.failures.clear();
+  loop.advance(6000);
+  EXPECT_TRUE(rig.announces(kEip));
+  EXPECT_FALSE(condition_true(node, "PartlyProgrammed"));
+}
+
+// A delta that succeeds has not tried the failed object again.
+TEST_F(PartlyTest, AFailureStandsUntilItsObjectIsTriedAgain) {
+  start_cluster();
+  const std::string node = owner();
+  AgentRig& rig = *agents[node];
+  const auto id = rig.datapath.state.egresses.begin()->first;
+  rig.datapath.failures = {{"egress " + std::to_string(id), 22, "no room"}};
+  rig.datapath.drift("x");
+  loop.settle();
+  ASSERT_FALSE(rig.announces(kEip));
+  rig.datapath.failures.clear();
+  add_pod("web-2", node, "10.244.2.6");
+  loop.settle();
+  ASSERT_FALSE(rig.datapath.applies.back().full);
+  EXPECT_FALSE(rig.announces(kEip));
+  EXPECT_TRUE(condition_true(node, "PartlyProgrammed"));
+  loop.advance(6000);
+  EXPECT_TRUE(rig.announces(kEip)) << "tried again after a pause, not with the next full pass";
+  EXPECT_FALSE(condition_true(node, "PartlyProgrammed"));
+}
+
+TEST_F(PartlyTest, AFailureGoesWithItsObject) {
+  start_cluster();
+  AgentRig& rig = *agents["n1"];
+  rig.datapath.failures = {{"endpoint 10.244.1.5", 22, "no room"}};
+  rig.datapath.drift("x");
+  loop.settle();
+  ASSERT_TRUE(condition_true("n1", "PartlyProgrammed"));
+  rig.datapath.failures.clear();
+  content->remove(Kind::kPod, {"default", "web-1"});
+  loop.settle();
+  ASSERT_FALSE(rig.datapath.applies.back().full);
+  EXPECT_FALSE(condition_true("n1", "PartlyProgrammed"));
+}
+
+}  // namespace
+}  // namespace egw::test
