@@ -71,6 +71,7 @@ model::Condition answer(Draft& d, GatewayDraft& g, const std::string& text) {
     if (!node.may_take()) {
       return refused("TargetNotReady", fmt::format("node {} is {}, not Ready", request.to,
                                                    node.stale         ? "HeartbeatTimeout"
+                                                   : node.unreachable ? "Unreachable"
                                                    : node.node->ready ? to_string(node.phase)
                                                                       : "NodeNotReady"));
     }

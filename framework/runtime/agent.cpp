@@ -358,14 +358,16 @@ std::int64_t Agent::Impl::expire_conflicts() {
   return next;
 }
 
-// Once per update period: do the owners of the EIPs that our pods use answer through the tunnel?
+// Once per update period: do the owners of the EIPs that our pods use answer through the tunnel,
+// and do those now that did not?
 asio::awaitable<void> Agent::Impl::reach(std::shared_ptr<Impl> self) {
   const std::int64_t period = self->options.settings.tunnel_update_period.count();
   while (!self->stopping) {
     const std::int64_t next = self->clock.steady_ms() + period;
     // A node that nobody counts among his peers is not answered: that says nothing about them.
     if (self->programmer.status().programmed && self->uplink_works && !self->node_gone) {
-      const auto asked = Reachability::owners_of(self->programmer.compiler()->state());
+      const auto asked =
+          self->reachability.to_ask(self->programmer.compiler()->state(), self->sync.world());
       std::set<model::Address> answered;
       if (!asked.empty()) {
         std::vector<model::Address> targets;

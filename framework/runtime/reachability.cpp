@@ -82,6 +82,21 @@ class IcmpPinger final : public Pinger {
   std::uint16_t sequence_ = 0;
 };
 
+model::Address tunnel_address(const model::Peer& peer) {
+  return peer.tunnel_v4 ? peer.tunnel_v4 : peer.tunnel_v6;
+}
+
+// The planner has it for a node that would serve if it could be reached: one that is dead is no
+// business of the pings.
+bool counted_on(const model::World& world, const std::string& name) {
+  return std::any_of(world.gateways.begin(), world.gateways.end(), [&](const auto& entry) {
+    const auto& nodes = entry.second.status.node_list;
+    return std::any_of(nodes.begin(), nodes.end(), [&](const model::GatewayNode& node) {
+      return node.name == name && (node.status == "Ready" || node.status == "Unreachable");
+    });
+  });
+}
+
 }  // namespace
 
 std::unique_ptr<Pinger> make_pinger(asio::any_io_executor executor, Clock& clock) {
@@ -98,12 +113,21 @@ std::map<std::string, model::Address> Reachability::owners_of(const model::NodeS
       if (egress == state.egresses.end() || egress->second.owner != model::Owner::kPeer) continue;
       const auto peer = state.peers.find(egress->second.owner_peer);
       if (peer == state.peers.end()) continue;
-      const auto& address =
-          peer->second.tunnel_v4 ? peer->second.tunnel_v4 : peer->second.tunnel_v6;
-      if (address) owners.emplace(peer->first, address);
+      if (const auto address = tunnel_address(peer->second)) owners.emplace(peer->first, address);
     }
   }
   return owners;
+}
+
+std::map<std::string, model::Address> Reachability::to_ask(const model::NodeState& state,
+                                                           const model::World& world) const {
+  auto asked = owners_of(state);
+  for (const std::string& name : unreachable()) {
+    const auto peer = state.peers.find(name);
+    if (peer == state.peers.end() || !counted_on(world, name)) continue;
+    if (const auto address = tunnel_address(peer->second)) asked.emplace(name, address);
+  }
+  return asked;
 }
 
 bool Reachability::round(const std::map<std::string, model::Address>& asked,

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "egw/model/node_state.hpp"
+#include "egw/model/world.hpp"
 #include "egw/runtime/clock.hpp"
 
 namespace egw::runtime {
@@ -38,6 +39,11 @@ class Reachability {
   // tunnel address each. Empty for a node without selected pods.
   [[nodiscard]] static std::map<std::string, model::Address> owners_of(
       const model::NodeState& state);
+
+  // owners_of(), and those who are silent although a gateway counts on them: their EIPs may have
+  // moved for that, and they must not get them back before they answer.
+  [[nodiscard]] std::map<std::string, model::Address> to_ask(const model::NodeState& state,
+                                                             const model::World& world) const;
 
   // The result of one round. What is no longer asked is forgotten. True: unreachable() changed.
   bool round(const std::map<std::string, model::Address>& asked,

@@ -309,7 +309,55 @@ TEST_F(FailoverTest, AGatewayThatForwardsNothingLosesReady) {
   EXPECT_EQ(owner(), other(node));
   loop.advance(10'000);
   EXPECT_EQ(owner(), other(node)) << "and it stays there";
+  EXPECT_FALSE(condition_true("n1", "TunnelReachable")) << "it is asked on";
+  agents["n1"]->pinger.silent.clear();
+  agents["n2"]->pinger.silent.clear();
+  loop.advance(3000);
   EXPECT_TRUE(condition_true("n1", "TunnelReachable"));
+  EXPECT_THAT(agents["n1"]->pinger.asked, testing::SizeIs(1));
+}
+
+TEST_F(FailoverTest, AGatewayThatForwardsNothingGetsNothingBeforeItAnswers) {
+  start_cluster();
+  add_node("n2", false);
+  start_agent("n2");
+  add_pod("web-9", "n2", "10.244.9.5");
+  loop.advance(5000);
+  const std::string node = owner();
+  const auto silence = [&](const std::string& name) {
+    const std::string text = tunnel(name)["status"]["tunnel"]["ipv4"];
+    for (const char* client : {"n1", "n2"}) {
+      agents[client]->pinger.silent.insert(model::Address::parse(text).value());
+    }
+  };
+  silence(node);
+  loop.advance(6000);
+  ASSERT_EQ(owner(), other(node));
+  // It has the fewest EIPs.
+  json policy = make(kApi, "EgressPolicy", "own",
+                     {{"egressGatewayName", "egw"},
+                      {"egressIP", {{"allocatorPolicy", "rr"}}},
+                      {"appliedTo", {{"podSelector", {{"matchLabels", {{"app", "web"}}}}}}},
+                      {"destSubnet", json::array({"198.51.100.0/24"})}});
+  policy["metadata"]["namespace"] = "default";
+  content->put(Kind::kEgressPolicy, policy);
+  loop.advance(10'000);
+  EXPECT_EQ(owner("10.6.1.56"), other(node));
+
+  // Nor do EIPs move to and fro when nobody can be reached.
+  silence(other(node));
+  loop.advance(5000);
+  const auto moves = controllers["c1"]->controller->state()["moves"].size();
+  loop.advance(30'000);
+  EXPECT_EQ(controllers["c1"]->controller->state()["moves"].size(), moves);
+  EXPECT_EQ(owner(), other(node));
+
+  for (const char* client : {"n1", "n2"}) agents[client]->pinger.silent.clear();
+  loop.advance(3000);
+  EXPECT_EQ(phase(node), "Ready");
+  kill_agent(other(node));
+  loop.advance(4000);
+  EXPECT_EQ(owner(), node) << "it is counted on again";
 }
 
 TEST_F(FailoverTest, ARestartedAgentNeverGivesUpReady) {

@@ -45,6 +45,30 @@ TEST(Reachability, AsksTheOwnersThatItsPodsUse) {
   EXPECT_THAT(Reachability::owners_of(state), IsEmpty());
 }
 
+TEST(Reachability, AsksTheSilentOnUntilTheyAnswerOrAreKnownToBeDead) {
+  auto state = client_state();
+  model::World world;
+  auto& nodes = world.gateways["egw"].status.node_list;
+  nodes.resize(1);
+  nodes[0].name = "g1";
+  nodes[0].status = "Ready";
+  Reachability reachability;
+  for (int i = 0; i < 3; ++i) {
+    reachability.round(Reachability::owners_of(state), {ip("fd11::2")});
+  }
+  state.egresses[1].owner_peer = "g2";  // what g1 had has moved
+  const auto both = ElementsAre(Pair("g1", ip("172.31.0.1")), Pair("g2", ip("fd11::2")));
+  EXPECT_THAT(reachability.to_ask(state, world), both);
+  nodes[0].status = "Unreachable";
+  EXPECT_THAT(reachability.to_ask(state, world), both);
+  nodes[0].status = "HeartbeatTimeout";
+  EXPECT_THAT(reachability.to_ask(state, world), ElementsAre(Pair("g2", ip("fd11::2"))));
+  nodes[0].status = "Unreachable";
+  reachability.round(reachability.to_ask(state, world), {ip("172.31.0.1"), ip("fd11::2")});
+  EXPECT_THAT(reachability.unreachable(), IsEmpty());
+  EXPECT_THAT(reachability.to_ask(state, world), ElementsAre(Pair("g2", ip("fd11::2"))));
+}
+
 TEST(Reachability, ThreeSilencesInARow) {
   Reachability reachability;
   const std::map<std::string, model::Address> asked{{"g1", ip("172.31.0.1")},
