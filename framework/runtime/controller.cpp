@@ -342,7 +342,8 @@ void Controller::Impl::finish(BatchEnd end, std::int64_t wake_ms, std::size_t wr
     case BatchEnd::kConflict:
       break;  // the event, or the next regular look
     case BatchEnd::kStaleTerm:
-      stand_back();
+      // Where the election has said it meanwhile, there is no dispute.
+      if (input.term != 0) stand_back();
       break;
     case BatchEnd::kUnavailable:
       retry_at_ms = now + back_off.next_ms();

@@ -82,6 +82,38 @@ TEST_F(DisputeTest, ASuccessorOfTheSameElectionIsNoDispute) {
   EXPECT_TRUE(told().empty());
 }
 
+// The election has told that office is lost while a write was under way.
+TEST_F(DisputeTest, AWriteThatASuccessorOvertakesIsNoDispute) {
+  start_cluster();
+  start_controller("c2");
+  loop.advance(2000);
+  auto& store = controllers["c1"]->store;
+  store.before_write = [this](const host::WriteRequest& request) {
+    if (request.kind == Kind::kEgressGateway && office.holder == "c1") office.depose();
+  };
+  bool overtaken = false;
+  store.refuse = [&](const host::WriteRequest& request) -> std::optional<Error> {
+    if (request.kind != Kind::kEgressPolicy) return std::nullopt;
+    overtaken = !controllers["c1"]->controller->leading();
+    return Error{Errc::kStaleTerm, "x", "a higher term has begun", 0};
+  };
+  add_policy("later");
+  loop.settle();
+  ASSERT_TRUE(overtaken);
+  store.before_write = nullptr;
+  store.refuse = nullptr;
+  store.writes.clear();
+  loop.advance(20'000);
+  EXPECT_EQ(leading(), std::set<std::string>{"c2"});
+  EXPECT_TRUE(told().empty());
+  for (const auto& write : store.writes) {
+    EXPECT_NE(write.kind, Kind::kEgressClusterInfo) << "it asks nobody who leads";
+  }
+  controllers["c2"]->controller->stop();
+  loop.advance(1000);
+  EXPECT_EQ(leading(), std::set<std::string>{"c1"});
+}
+
 // Terms of objects that are gone: the store remembers them, nobody else leads.
 TEST_F(DisputeTest, ATermThatTheStoreAloneKnowsIsPassed) {
   start_cluster();
