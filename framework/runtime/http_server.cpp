@@ -14,7 +14,7 @@
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/http.hpp>
 #include <chrono>
-#include <set>
+#include <map>
 #include <utility>
 
 namespace egw::runtime {
@@ -38,9 +38,25 @@ template <class Protocol>
 struct Shared {
   Shared(asio::any_io_executor executor, std::shared_ptr<HttpHandler> the_handler)
       : acceptor(std::move(executor)), handler(std::move(the_handler)) {}
+
+  // Closes the connection that has waited longest for its client: whoever connects and says nothing
+  // keeps nobody else out, e.g. no probe. False: each has a request that is being handled.
+  bool make_room() {
+    auto longest = open.end();
+    for (auto it = open.begin(); it != open.end(); ++it) {
+      if (it->second == 0) continue;
+      if (longest == open.end() || it->second < longest->second) longest = it;
+    }
+    if (longest == open.end()) return false;
+    longest->first->close();
+    open.erase(longest);
+    return true;
+  }
+
   asio::basic_socket_acceptor<Protocol, asio::any_io_executor> acceptor;
   std::shared_ptr<HttpHandler> handler;
-  std::set<Stream<Protocol>*> open;
+  std::map<Stream<Protocol>*, std::uint64_t> open;  // the turn of its wait; 0: it does not wait
+  std::uint64_t turns = 0;
   bool closed = false;
 };
 
@@ -50,11 +66,17 @@ class Listed {
  public:
   Listed(std::shared_ptr<Shared<Protocol>> shared, Stream<Protocol>* stream)
       : shared_(std::move(shared)), stream_(stream) {
-    shared_->open.insert(stream_);
+    shared_->open.emplace(stream_, ++shared_->turns);
   }
   ~Listed() { shared_->open.erase(stream_); }
   Listed(const Listed&) = delete;
   Listed& operator=(const Listed&) = delete;
+
+  // For its client. One that had to make room is listed no more.
+  void waits(bool on) {
+    const auto it = shared_->open.find(stream_);
+    if (it != shared_->open.end()) it->second = on ? ++shared_->turns : 0;
+  }
 
  private:
   std::shared_ptr<Shared<Protocol>> shared_;
@@ -77,15 +99,17 @@ template <class Protocol>
 asio::awaitable<void> session(std::shared_ptr<Shared<Protocol>> shared,
                               asio::basic_stream_socket<Protocol, asio::any_io_executor> socket) {
   Stream<Protocol> stream(std::move(socket));
-  const Listed<Protocol> listed(shared, &stream);
+  Listed<Protocol> listed(shared, &stream);
   beast::flat_buffer buffer(kMaxHeader + kMaxBody);
   while (!shared->closed) {
     http::request_parser<http::string_body> parser;
     parser.header_limit(kMaxHeader);
     parser.body_limit(kMaxBody);
     stream.expires_after(kRequestTime);
+    listed.waits(true);
     const auto [read_error, read_bytes] = co_await http::async_read(stream, buffer, parser, kAwait);
     if (read_error) co_return;
+    listed.waits(false);
     const auto& message = parser.get();
     HttpRequest request;
     request.method = std::string(message.method_string());
@@ -95,6 +119,7 @@ asio::awaitable<void> session(std::shared_ptr<Shared<Protocol>> shared,
     HttpResponse answer = co_await shared->handler->handle(std::move(request));
     auto response = make_response(answer, keep_alive);
     stream.expires_after(kRequestTime);
+    listed.waits(true);
     const auto [write_error, written] = co_await http::async_write(stream, response, kAwait);
     if (write_error || !keep_alive) co_return;
   }
@@ -112,7 +137,7 @@ asio::awaitable<void> accept_loop(std::shared_ptr<Shared<Protocol>> shared) {
       co_await pause.async_wait(kAwait);
       continue;
     }
-    if (shared->open.size() >= kMaxConnections) continue;  // closes the new one
+    if (shared->open.size() >= kMaxConnections && !shared->make_room()) continue;
     asio::co_spawn(shared->acceptor.get_executor(), session<Protocol>(shared, std::move(socket)),
                    asio::detached);
   }
@@ -130,7 +155,7 @@ class Server final : public HttpServer {
     shared_->closed = true;
     boost::system::error_code ignored;
     shared_->acceptor.close(ignored);
-    for (auto* stream : shared_->open) stream->close();
+    for (const auto& [stream, turn] : shared_->open) stream->close();
     std::error_code no_file;
     if (!path_.empty()) std::filesystem::remove(path_, no_file);
   }

@@ -2,7 +2,7 @@
 // a unix socket. Called by process.cpp; what is served is in endpoints.hpp.
 //
 // Bounds: 64 connections, 8 KiB of header, 64 KiB of body, 10 s per request; what exceeds them is
-// closed.
+// closed. Of connections, that is the one that has waited longest for its client, not the new one.
 #pragma once
 
 #include <boost/asio/any_io_executor.hpp>

@@ -11,6 +11,7 @@
 #include <filesystem>
 #include <fstream>
 #include <thread>
+#include <vector>
 
 #include "egw/runtime/admin_client.hpp"
 #include "egw/runtime/endpoints.hpp"
@@ -52,14 +53,18 @@ class HttpTest : public testing::Test {
     ASSERT_TRUE(made) << made.error().to_string();
     server = std::move(*made);
   }
-  // One raw exchange over TCP.
-  static std::string exchange(std::uint16_t port, const std::string& request) {
+  static int connect_to(std::uint16_t port) {
     const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
     sockaddr_in address{};
     address.sin_family = AF_INET;
     address.sin_port = htons(port);
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     EXPECT_EQ(::connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+    return fd;
+  }
+  // One raw exchange over TCP.
+  static std::string exchange(std::uint16_t port, const std::string& request) {
+    const int fd = connect_to(port);
     EXPECT_EQ(::send(fd, request.data(), request.size(), MSG_NOSIGNAL),
               static_cast<ssize_t>(request.size()));
     std::string answer;
@@ -135,6 +140,21 @@ TEST_F(HttpTest, BoundsAreKept) {
   EXPECT_EQ(exchange(server->port(), "\x16\x03\x01 hello\r\n\r\n"), "");
   EXPECT_THAT(exchange(server->port(), "GET /x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"),
               HasSubstr("GET /x "));
+}
+
+TEST_F(HttpTest, SilentConnectionsKeepNobodyOut) {
+  auto made = serve_tcp(io.get_executor(), "127.0.0.1", 0, std::make_shared<Echo>());
+  ASSERT_TRUE(made);
+  server = std::move(*made);
+  std::vector<int> silent;
+  for (int i = 0; i < 64; ++i) silent.push_back(connect_to(server->port()));
+  EXPECT_THAT(
+      exchange(server->port(), "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"),
+      StartsWith("HTTP/1.1 200"));
+  char byte = 0;
+  EXPECT_EQ(::recv(silent[0], &byte, 1, 0), 0) << "the oldest was closed";
+  EXPECT_EQ(::recv(silent[1], &byte, 1, MSG_DONTWAIT), -1) << "the others were not";
+  for (const int fd : silent) ::close(fd);
 }
 
 TEST_F(HttpTest, AnAddressThatCannotBeBoundIsNamed) {
