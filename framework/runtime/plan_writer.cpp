@@ -81,10 +81,13 @@ void fill_request(WriteRequest& request, const core::Write& write) {
 // So many writes in a row that were not served, each of another object: it is the store.
 constexpr int kFailuresOfTheStore = 2;
 
-// Whether later writes of the batch may be made although this one was refused.
+// Whether later writes of the batch must not be made when this one was refused: they may use an id
+// that the books are to have first. The other EgressClusterInfos hold peers alone.
 bool others_depend_on(const core::Write& write) {
-  return std::holds_alternative<core::WriteClusterInfo>(write) ||
-         std::holds_alternative<core::CreateClusterInfo>(write);
+  const auto* create = std::get_if<core::CreateClusterInfo>(&write);
+  const auto* status = std::get_if<core::WriteClusterInfo>(&write);
+  return (create != nullptr && create->name == model::kClusterInfoName) ||
+         (status != nullptr && status->info.meta.name == model::kClusterInfoName);
 }
 
 bool is_creation(const core::Write& write) {

@@ -189,6 +189,42 @@ TEST_F(RefusalsTest, ANewLeaderServesTheOthersThoughAGatewaysStatusIsRefused) {
   }
 }
 
+// What does not go into EgressClusterInfo default of a large cluster's peers.
+TEST_F(RefusalsTest, ARefusedListOfPeersHoldsNoMoveUp) {
+  start_cluster();
+  auto refused_op = host::WriteRequest::Op::kCreate;
+  refuse(
+      [&](const host::WriteRequest& request) {
+        return request.kind == Kind::kEgressClusterInfo && request.key.name == "peers-1" &&
+               request.op == refused_op;
+      },
+      Errc::kDenied);
+  for (int i = 1; i <= 200; ++i) {
+    const std::string name = "m" + std::to_string(i);
+    content->put(Kind::kNode, make("v1", "Node", name, json::object()));
+    loop.settle();
+    json status = tunnel(name)["status"];
+    status["tunnel"]["parent"] = {{"ipv4", "10.7.0." + std::to_string(i)}};
+    content->put_status(Kind::kEgressTunnel, {"", name}, status);
+  }
+  loop.settle();
+  ASSERT_GE(refused, 1);
+  const std::string node = owner();
+  kill_agent(node);
+  loop.advance(4000);
+  EXPECT_EQ(owner(), other(node));
+
+  start_agent(node);
+  refused = 0;
+  refused_op = host::WriteRequest::Op::kUpdateStatus;
+  EXPECT_THAT(log_of(61'000), Not(HasSubstr("the others wait for it")));
+  ASSERT_GE(refused, 1);
+  kill_agent(other(node));
+  loop.advance(3200);
+  EXPECT_EQ(owner(), node) << "at once, not after a pause";
+  controllers["c1"]->store.refuse = nullptr;
+}
+
 TEST(RefusedContent, TimesAndRevisionsAreNoOtherContent) {
   const json before = {
       {"metadata", {{"resourceVersion", "1"}, {"name", "a"}}},
