@@ -95,6 +95,12 @@ bool is_creation(const core::Write& write) {
          std::holds_alternative<core::CreateClusterInfo>(write);
 }
 
+std::uint64_t expected_revision(const core::Write& write) {
+  WriteRequest request;
+  fill_request(request, write);
+  return request.expected_revision;
+}
+
 // As the API's verbs are called, for people.
 std::string_view verb_of(const core::Write& write) {
   const auto name = Overloaded{[](const core::CreateTunnel&) { return "create"; },
@@ -234,6 +240,10 @@ asio::awaitable<BatchEnd> PlanWriter::run(const core::Plan& plan, std::uint64_t 
         tell(LogLevel::kInfo, "what was refused has been written", write);
       }
       written(write, clock_.steady_ms() - began);
+    } else if (made.error().code == Errc::kConflict && co_await unreadable(write)) {
+      failed_in_a_row_ = 0;
+      outdated_[write_of(write)] = expected_revision(write);
+      hold_back(write, "the stored version cannot be read, so nothing is written over it", false);
     } else if (const auto end = failed(write, made.error())) {
       co_return *end;
     }
@@ -261,6 +271,7 @@ void PlanWriter::tell(LogLevel level, std::string_view message, const core::Writ
 }
 
 void PlanWriter::forget_refusals(const core::Plan& plan) {
+  std::erase_if(outdated_, [&](const auto& entry) { return !refusals_.contains(entry.first); });
   if (!refusals_.any()) return;
   std::set<OneWrite> wanted;
   for (const auto& write : plan.writes) wanted.insert(write_of(write));
@@ -280,6 +291,11 @@ bool PlanWriter::held_back(const core::Write& write) {
   if (!refusals_.any()) return false;
   const OneWrite one = write_of(write);
   if (!refusals_.contains(one)) return false;
+  const auto outdated = outdated_.find(one);
+  if (outdated != outdated_.end() && outdated->second != expected_revision(write)) {
+    outdated_.erase(outdated);
+    refusals_.at_once(one);
+  }
   const std::int64_t until = refusals_.held_until(one, content(write));
   if (until <= clock_.steady_ms()) return false;
   look_again(until);
@@ -288,6 +304,37 @@ bool PlanWriter::held_back(const core::Write& write) {
 
 void PlanWriter::look_again(std::int64_t at_ms) {
   retry_at_ms_ = retry_at_ms_ == 0 ? at_ms : std::min(retry_at_ms_, at_ms);
+}
+
+bool PlanWriter::written_from_newest(const core::Write& write) const {
+  const auto is = [&](const auto& objects, const auto& name) {
+    const auto known = objects.find(name);
+    return known != objects.end() && known->second.meta.revision == expected_revision(write);
+  };
+  const WriteTarget target = target_of(write);
+  const model::World& world = sync_.world();
+  switch (target.kind) {
+    case Kind::kEgressGateway:
+      return is(world.gateways, target.key.name);
+    case Kind::kEgressPolicy:
+    case Kind::kEgressClusterPolicy:
+      return is(world.policies, target.key);
+    case Kind::kEgressTunnel:
+      return is(world.tunnels, target.key.name);
+    case Kind::kEgressClusterInfo:
+      return is(world.cluster_infos, target.key.name);
+    default:
+      return false;
+  }
+}
+
+// Of a write that has met a conflict: the World has seen what the store has, and yet keeps an older
+// version, because that one cannot be read. No event is to be waited for.
+asio::awaitable<bool> PlanWriter::unreadable(const core::Write& write) {
+  if (others_depend_on(write) || !written_from_newest(write)) co_return false;
+  const WriteTarget target = target_of(write);
+  const auto stored = co_await store_.get(target.kind, target.key);
+  co_return stored && stored->revision <= sync_.revision(target.kind) && written_from_newest(write);
 }
 
 // How the batch ends; nothing: it goes on.

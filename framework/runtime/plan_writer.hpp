@@ -4,6 +4,7 @@
 #include <boost/asio/awaitable.hpp>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <optional>
 #include <set>
 #include <string>
@@ -69,6 +70,8 @@ class PlanWriter {
   void look_again(std::int64_t at_ms);
   std::optional<BatchEnd> failed(const core::Write& write, const Error& error);
   void hold_back(const core::Write& write, const std::string& why, bool failed);
+  [[nodiscard]] bool written_from_newest(const core::Write& write) const;
+  boost::asio::awaitable<bool> unreadable(const core::Write& write);
   boost::asio::awaitable<Result<void>> make(const core::Write& write, std::uint64_t term);
   boost::asio::awaitable<Result<host::WriteRequest>> request_for(const core::Write& write);
 
@@ -79,6 +82,8 @@ class PlanWriter {
   host::StateStore& store_;
   std::string last_failure_;
   Refusals<OneWrite> refusals_;
+  // Of those that wait because the stored version cannot be read: the last one that could be.
+  std::map<OneWrite, std::uint64_t> outdated_;
   std::size_t made_ = 0;
   int failed_in_a_row_ = 0;  // of the last batch
   std::int64_t retry_at_ms_ = 0;

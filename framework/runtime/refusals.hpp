@@ -45,6 +45,11 @@ class Refusals {
     refused.content = content;
     return std::exchange(refused.why, why) != why;
   }
+  // Its pause is over.
+  void at_once(const Key& key) {
+    const auto found = refused_.find(key);
+    if (found != refused_.end()) found->second.pause_ms = 0;
+  }
   // True when it was refused before.
   bool taken(const Key& key) { return refused_.erase(key) != 0; }
   // It was the store that failed, whatever the object: nobody is to wait for long because of that.

@@ -44,6 +44,35 @@ class RefusalsTest : public ClusterTest {
       return Error{code, request.key.to_string(), "not this one", 0};
     };
   }
+  // Beside "egw", with one EIP.
+  void add_other_gateway() {
+    json other = make(kApi, "EgressGateway", "other",
+                      content->read(Kind::kEgressGateway, {"", "egw"})["spec"]);
+    other["spec"]["clusterDefault"] = false;
+    other["spec"]["ippools"] = {{"ipv4", {"10.6.1.70"}}, {"ipv4DefaultEIP", "10.6.1.70"}};
+    content->put(Kind::kEgressGateway, other);
+  }
+  void add_policy_of_other(const std::string& name) {
+    json policy = make(kApi, "EgressPolicy", name,
+                       {{"egressGatewayName", "other"},
+                        {"appliedTo", {{"podSelector", {{"matchLabels", {{"app", "web"}}}}}}}});
+    policy["metadata"]["namespace"] = "default";
+    policy["spec"]["destSubnet"] = {"203.0.113.0/24"};
+    content->put(Kind::kEgressPolicy, policy);
+  }
+  [[nodiscard]] std::string owner_of_other() const {
+    const json gateway = content->read(Kind::kEgressGateway, {"", "other"});
+    for (const auto& node : gateway["status"]["nodeList"]) {
+      if (!node.value("eips", json::array()).empty()) return node["name"];
+    }
+    return "";
+  }
+  // As a hand in the database would, past the webhook.
+  void make_unreadable() {
+    json gateway = content->read(Kind::kEgressGateway, {"", "egw"});
+    gateway["spec"]["ippools"]["ipv4"] = 7;
+    content->put_raw(Kind::kEgressGateway, {"", "egw"}, gateway);
+  }
   int refused = 0;
 };
 
@@ -162,11 +191,7 @@ TEST_F(RefusalsTest, AStoreThatIsBackIsWrittenToAtOnce) {
 // not waited for.
 TEST_F(RefusalsTest, ANewLeaderServesTheOthersThoughAGatewaysStatusIsRefused) {
   start_cluster();
-  json second = content->read(Kind::kEgressGateway, {"", "egw"});
-  second = make(kApi, "EgressGateway", "other", second["spec"]);
-  second["spec"]["clusterDefault"] = false;
-  second["spec"]["ippools"] = {{"ipv4", {"10.6.1.70"}}, {"ipv4DefaultEIP", "10.6.1.70"}};
-  content->put(Kind::kEgressGateway, second);
+  add_other_gateway();
   loop.advance(2000);
   for (const Errc code : {Errc::kInvalid, Errc::kUnavailable}) {
     const std::string name = "c2-" + std::to_string(static_cast<int>(code));
@@ -178,15 +203,51 @@ TEST_F(RefusalsTest, ANewLeaderServesTheOthersThoughAGatewaysStatusIsRefused) {
     controllers[office.holder]->controller->stop();
     loop.settle();
     ASSERT_EQ(office.holder, name);
-    json policy = make(kApi, "EgressPolicy", "after-" + name,
-                       {{"egressGatewayName", "other"},
-                        {"appliedTo", {{"podSelector", {{"matchLabels", {{"app", "web"}}}}}}}});
-    policy["metadata"]["namespace"] = "default";
-    policy["spec"]["destSubnet"] = {"203.0.113.0/24"};
-    content->put(Kind::kEgressPolicy, policy);
+    add_policy_of_other("after-" + name);
     loop.advance(3000);
     EXPECT_TRUE(has_eip("after-" + name)) << static_cast<int>(code);
   }
+}
+
+// The leader knows the last good version alone, and cannot write from that.
+TEST_F(RefusalsTest, AGatewayThatNobodyCanReadHoldsNoOthersMoveUp) {
+  start_cluster();
+  const std::string node = owner();
+  kill_agent(other(node));
+  loop.advance(4000);
+  add_other_gateway();
+  add_policy_of_other("second");
+  loop.advance(500);
+  start_agent(other(node));
+  loop.advance(3000);
+  ASSERT_EQ(owner_of_other(), node);
+  const json good = content->read(Kind::kEgressGateway, {"", "egw"});
+  make_unreadable();
+  loop.advance(1000);
+  kill_agent(node);
+  loop.advance(3200);
+  EXPECT_EQ(owner_of_other(), other(node));
+  EXPECT_EQ(owner(), node);
+  const std::string told = log_of(60'000);
+  EXPECT_EQ(told, "");
+  content->put(Kind::kEgressGateway, good);
+  loop.advance(100);
+  EXPECT_EQ(owner(), other(node)) << "at once, not after the pause of a refusal";
+}
+
+TEST_F(RefusalsTest, ANewLeaderServesTheOthersThoughAGatewayCannotBeRead) {
+  start_cluster();
+  add_other_gateway();
+  start_controller("c2");
+  loop.advance(2000);
+  make_unreadable();
+  loop.advance(1000);
+  controllers["c1"]->controller->stop();
+  loop.settle();
+  ASSERT_EQ(office.holder, "c2");
+  add_policy_of_other("second");
+  loop.advance(3000);
+  EXPECT_TRUE(has_eip("second"));
 }
 
 // What does not go into EgressClusterInfo default of a large cluster's peers.
