@@ -40,6 +40,7 @@ constexpr std::size_t kSendsPerTurn = 32;
 constexpr int kNice = -10;
 constexpr milliseconds kSendAgain{5};
 constexpr milliseconds kReopenAfter{1000};
+constexpr milliseconds kReadAgain{100};
 
 // Closed by the destructor.
 class Fd {
@@ -75,6 +76,7 @@ struct Announcer::Impl {
   Log log;
   NamePatterns exclude;
   std::unique_ptr<Interfaces> interfaces;
+  std::optional<Clock::time_point> read_again;  // the interfaces, after a failure
   Fd epoll, wake_fd;
   std::map<unsigned, Port> sockets;              // by interface
   std::map<unsigned, Clock::time_point> closed;  // could not be opened: when to try again
@@ -231,10 +233,12 @@ void Announcer::Impl::follow_interfaces() {
 void Announcer::Impl::read_interfaces() {
   const auto changed = interfaces->read();
   if (!changed) {
-    log(kWarning, changed.error().to_string());
-  } else if (*changed) {
-    follow_interfaces();
+    if (!read_again) log(kWarning, changed.error().to_string());
+    read_again = Clock::now() + kReadAgain;
+    return;
   }
+  read_again.reset();
+  if (*changed) follow_interfaces();
 }
 
 void Announcer::Impl::join_groups() {
@@ -332,6 +336,7 @@ int Announcer::Impl::wait_ms() {
     next = table.next();
   }
   for (const auto& [index, when] : closed) next = std::min(next, when);
+  if (read_again) next = std::min(next, *read_again);
   if (next == TimePoint::max()) return -1;
   const auto left = std::chrono::ceil<milliseconds>(next - Clock::now()).count();
   return static_cast<int>(std::clamp<decltype(left)>(left, 0, 60'000));
@@ -356,8 +361,8 @@ void Announcer::Impl::turn(const std::array<epoll_event, 16>& events, int count)
     });
     if (port != sockets.end()) receive(port->first, fd);
   }
-  if (look) read_interfaces();
   const auto now = Clock::now();
+  if (look || (read_again && *read_again <= now)) read_interfaces();
   if (std::any_of(closed.begin(), closed.end(),
                   [now](const auto& entry) { return entry.second <= now; })) {
     follow_interfaces();

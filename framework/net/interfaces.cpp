@@ -61,6 +61,7 @@ struct Interfaces::Impl {
   std::vector<unsigned> removed;
   bool changed = false;
   bool routes_stale = false;
+  bool incomplete = false;  // events were lost, and nothing has been read anew since
   std::vector<DefaultRoute>* collecting_routes = nullptr;  // during a dump
 
   static int on_message(nl_msg* message, void* self) {
@@ -73,8 +74,10 @@ struct Interfaces::Impl {
   void take_route(nlmsghdr* header);
   Result<void> open();
   Result<void> open_socket(Socket& socket);
+  Result<void> open_requests();
   Result<void> dump(int type, void* body, std::size_t size);
   Result<void> read_everything();
+  Result<void> read_links();
   Result<void> read_routes();
 };
 
@@ -194,7 +197,6 @@ Result<void> Interfaces::Impl::open_socket(Socket& socket) {
 
 Result<void> Interfaces::Impl::open() {
   if (auto opened = open_socket(events); !opened) return opened;
-  if (auto opened = open_socket(requests); !opened) return opened;
   nl_socket_disable_seq_check(events.get());
   nl_socket_set_buffer_size(events.get(), kEventBuffer, 0);
   for (const int group : {RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR,
@@ -204,29 +206,51 @@ Result<void> Interfaces::Impl::open() {
     }
   }
   nl_socket_set_nonblocking(events.get());
-  // Lets the kernel leave out other tables than the one asked for (Linux 4.20).
-  const int on = 1;
-  setsockopt(nl_socket_get_fd(requests.get()), SOL_NETLINK, NETLINK_GET_STRICT_CHK, &on, sizeof on);
   return read_everything();
 }
 
-Result<void> Interfaces::Impl::dump(int type, void* body, std::size_t size) {
-  int error = nl_send_simple(requests.get(), type, NLM_F_DUMP, body, size);
-  if (error >= 0) error = nl_recvmsgs_default(requests.get());
-  // Interrupted: something changed meanwhile, and its event waits on the other socket.
-  if (error < 0 && error != -NLE_DUMP_INTR) return netlink_error("cannot read interfaces", error);
+Result<void> Interfaces::Impl::open_requests() {
+  if (requests) return {};
+  if (auto opened = open_socket(requests); !opened) {
+    requests.reset();
+    return opened;
+  }
+  // Lets the kernel leave out other tables than the one asked for (Linux 4.20).
+  const int on = 1;
+  setsockopt(nl_socket_get_fd(requests.get()), SOL_NETLINK, NETLINK_GET_STRICT_CHK, &on, sizeof on);
   return {};
 }
 
+Result<void> Interfaces::Impl::dump(int type, void* body, std::size_t size) {
+  if (auto opened = open_requests(); !opened) return opened;
+  int error = nl_send_simple(requests.get(), type, NLM_F_DUMP, body, size);
+  if (error >= 0) error = nl_recvmsgs_default(requests.get());
+  // Interrupted: something changed meanwhile, and its event waits on the other socket.
+  if (error >= 0 || error == -NLE_DUMP_INTR) return {};
+  auto failure = netlink_error("cannot read interfaces", error);
+  requests.reset();  // the rest of this answer must not be taken for the next one
+  return failure;
+}
+
+// What was known stays when it fails.
 Result<void> Interfaces::Impl::read_everything() {
-  for (const auto& [index, interface] : interfaces) removed.push_back(index);
-  interfaces.clear();
+  auto before = std::exchange(interfaces, {});
+  auto done = read_links();
+  if (done) done = read_routes();
+  if (!done) {
+    interfaces = std::move(before);
+    return done;
+  }
+  for (const auto& [index, interface] : before) removed.push_back(index);
   changed = true;
+  return {};
+}
+
+Result<void> Interfaces::Impl::read_links() {
   ifinfomsg links{};
   if (auto done = dump(RTM_GETLINK, &links, sizeof links); !done) return done;
   ifaddrmsg addresses{};
-  if (auto done = dump(RTM_GETADDR, &addresses, sizeof addresses); !done) return done;
-  return read_routes();
+  return dump(RTM_GETADDR, &addresses, sizeof addresses);
 }
 
 Result<void> Interfaces::Impl::read_routes() {
@@ -264,20 +288,18 @@ int Interfaces::fd() const { return nl_socket_get_fd(impl_->events.get()); }
 Result<bool> Interfaces::read() {
   auto& impl = *impl_;
   impl.changed = false;
-  bool overrun = false;
   for (;;) {
     const int error = nl_recvmsgs_default(impl.events.get());
     if (error == -NLE_AGAIN) break;
-    if (error == -NLE_NOMEM) {  // ENOBUFS: events were lost; those that still wait are older
-      overrun = true;
-    } else if (error < 0) {
-      return netlink_error("cannot read interface events", error);
-    }
+    if (error >= 0) continue;
+    impl.incomplete = true;
+    // ENOBUFS: events were lost; those that still wait are older.
+    if (error != -NLE_NOMEM) return netlink_error("cannot read interface events", error);
   }
-  if (overrun) {
-    if (auto done = impl.read_everything(); !done) return tl::unexpected(done.error());
-  } else if (impl.routes_stale) {
-    if (auto done = impl.read_routes(); !done) return tl::unexpected(done.error());
+  if (impl.incomplete || impl.routes_stale) {
+    const auto done = impl.incomplete ? impl.read_everything() : impl.read_routes();
+    impl.incomplete = !done;
+    if (!done) return tl::unexpected(done.error());
   }
   return impl.changed;
 }

@@ -54,7 +54,8 @@ class Interfaces {
   // Readable when events wait.
   [[nodiscard]] int fd() const;
   // Takes in what waits, without blocking. true: something that is kept here has changed. After an
-  // overrun of the socket everything is read anew.
+  // overrun of the socket everything is read anew. After a failure it is to be called again, as no
+  // event may come; what was known stays until then.
   Result<bool> read();
 
   [[nodiscard]] const std::map<unsigned, Interface>& all() const;  // by index

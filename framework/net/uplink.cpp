@@ -158,11 +158,13 @@ struct UplinkWatch::Impl {
     auto state = look(*interfaces, method, {});
     on_change(state);
     pollfd waits[2] = {{interfaces->fd(), POLLIN, 0}, {stop_fd, POLLIN, 0}};
+    bool again = false;
     for (;;) {
-      if (poll(waits, 2, -1) < 0 && errno != EINTR) return;
+      if (poll(waits, 2, again ? 0 : -1) < 0 && errno != EINTR) return;
       if (waits[1].revents != 0) return;
-      if (waits[0].revents == 0) continue;
+      if (waits[0].revents == 0 && !again) continue;
       auto changed = interfaces->read();
+      again = !changed;
       if (!changed) {  // the kernel is short of memory: try again, but not at once
         poll(&waits[1], 1, 100);
         continue;

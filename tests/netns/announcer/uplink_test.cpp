@@ -3,10 +3,12 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <linux/netlink.h>
 
 #include <condition_variable>
 #include <mutex>
 
+#include "egw/net/interfaces.hpp"
 #include "wire.hpp"
 
 namespace egw::net::test {
@@ -155,6 +157,41 @@ TEST_F(UplinkTest, OtherDevicesSayNothing) {
   ASSERT_TRUE(wait([&] { return states.back().mtu == 1390; }));
   const std::lock_guard guard(lock);
   EXPECT_EQ(states.size(), 2U);
+}
+
+// The other netlink socket of this process.
+int requests_of(const Interfaces& interfaces) {
+  for (int fd = 3; fd < 256; ++fd) {
+    int domain = 0;
+    socklen_t size = sizeof domain;
+    if (fd == interfaces.fd() || getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) != 0) {
+      continue;
+    }
+    if (domain == AF_NETLINK) return fd;
+  }
+  return -1;
+}
+
+TEST_F(UplinkTest, WhatCouldNotBeReadAfterAnOverrunIsReadLater) {
+  auto opened = Interfaces::open();
+  ASSERT_TRUE(opened);
+  Interfaces& interfaces = **opened;
+  sh("for i in $(seq 4000); do echo link set dev up0 mtu $((1300 + i % 2)); done | ip -batch - && "
+     "ip link set up0 mtu 1280");
+  const int requests = requests_of(interfaces);
+  ASSERT_GE(requests, 0);
+  const int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
+  ASSERT_EQ(dup2(nothing, requests), requests);
+  EXPECT_FALSE(interfaces.read()) << "it cannot be asked";
+  EXPECT_NE(interfaces.find("up0"), nullptr) << "what was known stays";
+  close(nothing);
+  const auto changed = interfaces.read();  // without an event
+  ASSERT_TRUE(changed);
+  EXPECT_TRUE(*changed);
+  const Interface* up0 = interfaces.find("up0");
+  ASSERT_NE(up0, nullptr);
+  EXPECT_EQ(up0->mtu, 1280U);
+  EXPECT_TRUE(interfaces.read());
 }
 
 }  // namespace
