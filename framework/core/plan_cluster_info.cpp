@@ -137,7 +137,7 @@ std::map<std::string, PeerInfo> peer_rows(const Draft& d) {
     if (t.parent.ipv4.empty() && t.parent.ipv6.empty()) continue;
     if (t.ipv4.empty() && t.ipv6.empty()) continue;
     rows.emplace(n.name(), PeerInfo{n.name(), t.parent.ipv4, t.parent.ipv6, t.ipv4, t.ipv6, t.mac,
-                                    t.parent.mac, n.node->pod_cidrs});
+                                    t.parent.mac, n.node->pod_cidrs, t.parent.macs});
   }
   return rows;
 }

@@ -27,6 +27,7 @@ void read_peer(const Cursor& c, PeerInfo& out) {
   c["mac"].get(out.mac);
   c["parentMAC"].get(out.parent_mac);
   c["podCIDRs"].get(out.pod_cidrs);
+  c["macs"].get(out.macs);
 }
 
 void read_info(const Cursor& c, EgressClusterInfo& out) {
@@ -85,6 +86,7 @@ json peer_json(const PeerInfo& p) {
   put(out, "mac", p.mac);
   put(out, "parentMAC", p.parent_mac);
   put(out, "podCIDRs", p.pod_cidrs);
+  put(out, "macs", p.macs);
   return out;
 }
 

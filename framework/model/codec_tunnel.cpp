@@ -42,6 +42,7 @@ void read_tunnel(const Cursor& c, EgressTunnel& out) {
   parent["ipv4"].get(out.status.parent.ipv4);
   parent["ipv6"].get(out.status.parent.ipv6);
   parent["mac"].get(out.status.parent.mac);
+  parent["macs"].get(out.status.parent.macs);
   status["mark"].get(out.status.mark);
   read_phase(status["phase"], out.status);
   status["lastHeartbeatTime"].get_time(out.status.last_heartbeat_ms);
@@ -60,6 +61,7 @@ json status_json(const EgressTunnel::Status& s) {
   put(parent, "ipv4", s.parent.ipv4);
   put(parent, "ipv6", s.parent.ipv6);
   put(parent, "mac", s.parent.mac);
+  put(parent, "macs", s.parent.macs);
   json tunnel = json::object();
   put(tunnel, "ipv4", s.ipv4);
   put(tunnel, "ipv6", s.ipv6);

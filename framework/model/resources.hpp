@@ -165,6 +165,7 @@ struct EgressTunnel {
     struct Parent {
       std::string name, ipv4, ipv6;
       std::string mac;  // new: the uplink's, by which claims of the EIP are told apart
+      std::vector<std::string> macs;  // of the node's other interfaces that announce; sorted
       friend bool operator==(const Parent&, const Parent&) = default;
     } parent;
     std::string mark;  // "0x26......", shown for compatibility
@@ -188,6 +189,7 @@ struct PeerInfo {  // a row of the peer table: what other nodes need to know of 
   std::string mac;         // of the tunnel device
   std::string parent_mac;  // of the uplink
   std::vector<std::string> pod_cidrs;
+  std::vector<std::string> macs;  // of its other interfaces that announce
   friend bool operator==(const PeerInfo&, const PeerInfo&) = default;
 };
 

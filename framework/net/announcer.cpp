@@ -440,4 +440,13 @@ AnnouncerCounters Announcer::counters() const {
   return out;
 }
 
+std::vector<model::Mac> Announcer::port_macs() const {
+  const std::lock_guard guard(impl_->lock);
+  std::set<model::Mac> macs;
+  for (const PortInfo& port : impl_->table.ports()) {
+    if (macs.size() < kMostMacs) macs.insert(port.mac);
+  }
+  return {macs.begin(), macs.end()};
+}
+
 }  // namespace egw::net

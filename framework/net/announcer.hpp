@@ -29,7 +29,7 @@ struct Claim {
   model::Address address;
   model::Mac mac{};
   std::string interface;
-  bool from_gateway = false;  // the MAC is a known gateway's uplink (set_gateway_macs)
+  bool from_gateway = false;  // the MAC is a known gateway's (set_gateway_macs)
 };
 
 struct AnnouncerOptions {
@@ -59,14 +59,17 @@ class Announcer {
   // Replaces the set of EIPs owned. What is new is (probed and) announced, what is gone is no
   // longer answered when this returns.
   void set(std::vector<AnnouncedEip> eips);
-  // MACs of the uplinks of other gateways: a claim by one of these means that the EIP has moved;
-  // the announcer yields (stops answering) until confirm().
+  // MACs of the interfaces that other gateways announce on: a claim by one of these means that the
+  // EIP has moved; the announcer yields (stops answering) until confirm().
   void set_gateway_macs(std::vector<model::Mac> macs);
   // The store confirms that `address` is still ours after we yielded: answer and announce again.
   void confirm(const model::Address& address);
   // true: answer and announce nothing (uplink lost, draining) until false.
   void mute(bool on);
   [[nodiscard]] AnnouncerCounters counters() const;
+  // Of the interfaces that EIPs may be announced on. Sorted, at most kMostMacs.
+  [[nodiscard]] std::vector<model::Mac> port_macs() const;
+  static constexpr std::size_t kMostMacs = 16;
 
  private:
   Announcer();

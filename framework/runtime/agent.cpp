@@ -125,6 +125,7 @@ AgentView Agent::Impl::view() {
   if (v.unwell.empty()) v.unwell = health.trouble(kDescriptors);
   v.uplink_known = uplink_known;
   v.uplink = uplink;
+  v.port_macs = ports.announcer.port_macs();
   v.uplink_works = uplink_works;
   v.uplink_method = uplink_method;
   v.uplink_without_address = uplink_without_address;
@@ -237,8 +238,12 @@ void Agent::Impl::update_gateway_macs() {
   for (const auto& [name, info] : sync.world().cluster_infos) {
     for (const auto& peer : info.status.peers) {
       if (peer.name == options.node_name) continue;
-      const auto mac = model::parse_mac(peer.parent_mac);
-      if (mac && *mac != model::Mac{}) macs.push_back(*mac);
+      const auto add = [&macs](const std::string& text) {
+        const auto mac = model::parse_mac(text);
+        if (mac && *mac != model::Mac{}) macs.push_back(*mac);
+      };
+      add(peer.parent_mac);
+      std::for_each(peer.macs.begin(), peer.macs.end(), add);
     }
   }
   std::sort(macs.begin(), macs.end());

@@ -175,6 +175,10 @@ void fill_status(const AgentView& view, model::EgressTunnel::Status& status) {
     status.parent.ipv4 = view.uplink.ipv4.to_string();
     status.parent.ipv6 = view.uplink.ipv6.to_string();
     status.parent.mac = model::format_mac(view.uplink.mac);
+    status.parent.macs.clear();
+    for (const model::Mac& mac : view.port_macs) {
+      if (mac != view.uplink.mac) status.parent.macs.push_back(model::format_mac(mac));
+    }
   }
   if (view.programmer->programmed) status.realised = view.programmer->realised;
   fill_conditions(view, status.conditions);

@@ -37,7 +37,8 @@ struct AgentView {
   bool failing_too_long = false;  // no apply has succeeded for one eipEvictionTimeout, or so it was
   unsigned failed_times = 0;      // so it was, this often, and it is not trusted yet
   std::string uplink_method;
-  model::Mac tunnel_mac{};  // as programmed, or as it will be; zero: not known
+  std::vector<model::Mac> port_macs;  // of the interfaces that EIPs may be announced on; sorted
+  model::Mac tunnel_mac{};            // as programmed, or as it will be; zero: not known
   std::map<model::Address, Conflict> conflicts;
   std::vector<core::CompileFinding> findings;
   bool pinged = false;                   // owners have been asked through the tunnel

@@ -28,6 +28,7 @@ class AnnouncerPort {
   virtual void confirm(const model::Address& address) = 0;
   virtual void mute(bool on) = 0;
   [[nodiscard]] virtual net::AnnouncerCounters counters() const = 0;
+  [[nodiscard]] virtual std::vector<model::Mac> port_macs() const = 0;
 };
 
 class EipKeeper {

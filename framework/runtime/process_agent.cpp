@@ -39,6 +39,9 @@ class RealAnnouncer final : public AnnouncerPort {
   void confirm(const model::Address& address) override { announcer_->confirm(address); }
   void mute(bool on) override { announcer_->mute(on); }
   [[nodiscard]] net::AnnouncerCounters counters() const override { return announcer_->counters(); }
+  [[nodiscard]] std::vector<model::Mac> port_macs() const override {
+    return announcer_->port_macs();
+  }
 
  private:
   std::unique_ptr<net::Announcer> announcer_;

@@ -24,7 +24,7 @@ namespace egw::runtime {
 // restarted while the store is another.
 struct ServedRecord {
   std::vector<core::OwnedEip> eips;
-  std::vector<model::Mac> gateway_macs;  // of the other nodes' uplinks
+  std::vector<model::Mac> gateway_macs;  // of the other nodes
   friend bool operator==(const ServedRecord&, const ServedRecord&) = default;
 };
 [[nodiscard]] std::filesystem::path served_record(const std::filesystem::path& state_dir);

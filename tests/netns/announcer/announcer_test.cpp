@@ -302,6 +302,11 @@ TEST_F(AnnouncerTest, AddressThatComesLaterOpensThePort) {
   EXPECT_TRUE(wire->wait_for(announcement_of(kEip)));
 }
 
+TEST_F(AnnouncerTest, TellsTheMacsThatItAnnouncesFrom) {
+  own(kEip);
+  EXPECT_EQ(announcer->port_macs(), std::vector<model::Mac>{mac});
+}
+
 TEST_F(AnnouncerTest, ExcludedTunnelAndForeignInterfacesAreLeftAlone) {
   sh("ip link add cali1 type veth peer name cfar && ip link add egress.vxlan type veth peer name "
      "tfar && ip addr add 10.9.0.2/24 dev cali1 && ip addr add 10.9.0.3/24 dev egress.vxlan && "

@@ -148,7 +148,7 @@ RC_GTEST_PROP(CodecProperty, Tunnel, ()) {
   t.status.ipv4 = maybe_word();
   t.status.ipv6 = maybe_word();
   t.status.mac = maybe_word();
-  t.status.parent = {maybe_word(), maybe_word(), maybe_word(), maybe_word()};
+  t.status.parent = {maybe_word(), maybe_word(), maybe_word(), maybe_word(), list(word)};
   t.status.mark = maybe_word();
   t.status.phase = static_cast<TunnelPhase>(number(6));
   t.status.last_heartbeat_ms = second() + static_cast<std::int64_t>(number(1000));
@@ -178,8 +178,8 @@ RC_GTEST_PROP(CodecProperty, ClusterInfo, (bool written)) {
     });
     s.term = *rc::gen::arbitrary<std::uint64_t>();
     s.peers = list([] {
-      return PeerInfo{word(),       maybe_word(), maybe_word(), maybe_word(),
-                      maybe_word(), maybe_word(), maybe_word(), list(word)};
+      return PeerInfo{word(),       maybe_word(), maybe_word(), maybe_word(), maybe_word(),
+                      maybe_word(), maybe_word(), list(word),   list(word)};
     });
     s.conditions = list(condition);
   }

@@ -125,7 +125,8 @@ TEST(Codec, TunnelShape) {
   EXPECT_FALSE(encode(t).contains("status"));
   const json status = json::parse(R"({
     "tunnel": {"ipv4": "172.31.0.5", "ipv6": "fd11::5", "mac": "66:50:85:cb:b2:bf",
-      "parent": {"name": "eth0", "ipv4": "10.6.1.21", "ipv6": "fd00::21", "mac": "00:11:22:33:44:55"}},
+      "parent": {"name": "eth0", "ipv4": "10.6.1.21", "ipv6": "fd00::21", "mac": "00:11:22:33:44:55",
+                 "macs": ["00:11:22:33:44:66"]}},
     "mark": "0x26000005", "phase": "HeartbeatTimeout",
     "lastHeartbeatTime": "2024-05-01T12:00:00.250000Z", "realised": {"term": 2, "revision": 99},
     "conditions": [{"type": "Uplink", "status": "False", "reason": "NoCarrier", "message": "",
@@ -150,7 +151,8 @@ TEST(Codec, ClusterInfoShape) {
       "extraCidr": ["10.9.0.0/16"], "nextEgressId": 12, "retired": [{"id": 3, "revision": 40}],
       "term": 5, "peers": [{"name": "n1", "underlayIPv4": "10.6.1.21", "underlayIPv6": "fd00::21",
         "tunnelIPv4": "172.31.0.5", "tunnelIPv6": "fd11::5", "mac": "02:ee:0a:06:01:15",
-        "parentMAC": "00:11:22:33:44:55", "podCIDRs": ["10.244.0.0/24"]}]}})");
+        "parentMAC": "00:11:22:33:44:55", "podCIDRs": ["10.244.0.0/24"],
+        "macs": ["00:11:22:33:44:66"]}]}})");
   const EgressClusterInfo c = decode<EgressClusterInfo>(doc).value();
   EXPECT_TRUE(c.status.present);
   EXPECT_EQ(c.status.retired[0], (RetiredId{3, 40}));

@@ -213,6 +213,17 @@ TEST_F(AgentTest, AStoreThatFillsUpNeverHammers) {
   EXPECT_EQ(phase("n1"), "Ready");
 }
 
+// EIPs may be of the network of another interface than the uplink.
+TEST_F(AgentTest, GatewaysAreKnownByAllInterfacesThatTheyAnnounceOn) {
+  start_cluster();
+  const model::Mac second{0x02, 0xcc, 0, 0, 0, 9};
+  agents["g1"]->announcer.ports = {agents["g1"]->uplink.mac, second};
+  loop.advance(3000);
+  EXPECT_EQ(tunnel("g1")["status"]["tunnel"]["parent"]["macs"], json::array({"02:cc:00:00:00:09"}));
+  EXPECT_THAT(agents["g2"]->announcer.macs, Contains(second));
+  EXPECT_THAT(agents["g1"]->announcer.macs, Not(Contains(second)));
+}
+
 TEST_F(AgentTest, ClaimsOfStrangersAndOfGateways) {
   start_cluster();
   const std::string node = owner();

@@ -75,11 +75,13 @@ class RecordingAnnouncer final : public runtime::AnnouncerPort {
   void confirm(const model::Address& address) override { confirmed.push_back(address.to_string()); }
   void mute(bool on) override { muted = on; }
   [[nodiscard]] net::AnnouncerCounters counters() const override { return {}; }
+  [[nodiscard]] std::vector<model::Mac> port_macs() const override { return ports; }
 
   [[nodiscard]] std::vector<std::string> addresses() const;
 
   std::vector<net::AnnouncedEip> eips;
   std::vector<model::Mac> macs;
+  std::vector<model::Mac> ports;
   std::vector<std::string> confirmed;
   bool muted = false;
   int sets = 0;
