@@ -2,7 +2,7 @@
  * the instance's one thread, in the namespaces of the process; a plugin never changes namespace.
  *
  * Wire format between nodes, the same for all datapaths: VXLAN with the Group-Policy extension, the
- * group id is the egress id; fixed FDB and neighbour entries (docs/how-it-works.md). */
+ * group id is the egress id; fixed FDB and neighbour entries (docs/write-a-datapath.md, "The wire format"). */
 #ifndef EGW_ABI_DATAPATH_H
 #define EGW_ABI_DATAPATH_H
 
@@ -20,7 +20,7 @@ typedef struct egw_node_config {
   uint32_t struct_size;
   uint8_t enable_ipv4; /* 0 or 1: the families that are translated */
   uint8_t enable_ipv6;
-  uint8_t disable_checksum_offload;
+  uint8_t disable_checksum_offload; /* 1: no transmit checksum offload at the tunnel device */
   uint8_t reserved;
   egw_str name;            /* of the node */
   egw_str tunnel_device;   /* e.g. "egress.vxlan"; at most 15 bytes */
@@ -34,7 +34,7 @@ typedef struct egw_node_config {
   egw_addr underlay;       /* this node's outer source address */
   egw_addr parent_v4;      /* this node's addresses towards the outside: source of egresses of kind */
   egw_addr parent_v6;      /*   NODE and of action NODEIP */
-  uint32_t slot_mask;      /* fwmark bits for the owner's slot; a contiguous run of 4..8 bits */
+  uint32_t slot_mask;      /* fwmark bits that are egw's: a contiguous run of 4..8 of the upper 16 */
   uint32_t ct_mask;        /* conntrack mark bits for the peer number; a contiguous run of bits */
   egw_span cluster_prefixes; /* egw_prefix; destinations never steered */
 } egw_node_config;

@@ -1,4 +1,4 @@
-// Requests of people to the leader are annotations (decision 24): one way to set and remove them.
+// Requests of people to the leader are annotations: one way to set and remove them.
 // Called by the verbs drain, undrain and vip move.
 #pragma once
 

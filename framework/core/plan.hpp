@@ -58,7 +58,7 @@ struct PlanInput {
   // Revisions of gateways that are in neither of the two; kept by observe().
   std::unordered_map<std::string, std::uint64_t> calm;
   // Gateways whose status is not to be written before that time (steady ms) unless an EIP of theirs
-  // moves: what changes until then is merged (decision 30). Kept by the runtime.
+  // moves: what changes until then is merged. Kept by the runtime.
   std::map<std::string, std::int64_t> held;
   // Gateways whose status the store does not take: the others do not wait for this leader's term on
   // them. Kept by the runtime.

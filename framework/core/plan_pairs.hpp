@@ -1,4 +1,4 @@
-// Which IPv4 and IPv6 address of a gateway belong together (decision 21). An address is in at most
+// Which IPv4 and IPv6 address of a gateway belong together. An address is in at most
 // one pair. Recorded pairs stay as they are; the two defaults are one pair; of the rest the n-th
 // free IPv4 goes with the n-th free IPv6. Used by allocate() for one gateway at a time.
 #pragma once

@@ -19,9 +19,9 @@
 namespace egw::core::parts {
 
 inline constexpr std::uint32_t kMaxEgressId = 16383;         // 14 bits: decision on marks
-inline constexpr std::size_t kMaxPoliciesPerGateway = 5000;  // decision 30
-inline constexpr std::int64_t kPlannedMoveMs = 2000;         // decision 20
-inline constexpr std::size_t kPeersPerShard = 200;           // decision 29
+inline constexpr std::size_t kMaxPoliciesPerGateway = 5000;
+inline constexpr std::int64_t kPlannedMoveMs = 2000;
+inline constexpr std::size_t kPeersPerShard = 200;
 inline constexpr std::int64_t kWakeMarginMs = 2;             // past a deadline, never just before
 inline constexpr int kNobody = -1;
 
@@ -41,7 +41,7 @@ struct NodeView {
   [[nodiscard]] bool may_take() const { return ready && !stale && !draining; }
 };
 
-// ---- egress ids (decision 23) ----------------------------------------------------------------
+// ---- egress ids ----------------------------------------------------------------
 class IdSpace {
  public:
   // in use: what the gateways' statuses hold (in_use(), before load()); blocked: retired and not

@@ -1,5 +1,6 @@
-// BootDrop: routing rules that drop what this node's pods send to the outside, from the agent's
-// start until the node has been programmed for the first time since it booted (agent.bootDrop).
+// BootDrop: routing rules that drop what this node's pods send to the outside, from when the agent
+// has read the store until the node has been programmed for the first time since it booted
+// (agent.bootDrop).
 // Called by framework/runtime.
 //
 // Two rules per family and prefix, marked as ours by their protocol number and told from the

@@ -1,4 +1,4 @@
-// WritePace: when the status of one gateway may be written next (decision 30: at most 5 times a
+// WritePace: when the status of one gateway may be written next (at most 5 times a
 // second). A few changes go out at once, those that follow are merged. A status that takes long to
 // write (thousands of policies, a busy store) is written a fifth of the time at most: each write
 // costs every agent a reading of it. Called by the controller.

@@ -253,7 +253,7 @@ struct FlatRange {
 };
 
 // A table in which the longest prefix wins, as disjoint ranges in ascending order: nftables refuses
-// intervals that overlap (decisions 13). Of two equal prefixes the later one wins; neighbouring
+// intervals that overlap. Of two equal prefixes the later one wins; neighbouring
 // ranges with equal values become one; prefixes without an address are left out. O(n log n).
 template <class V>
 [[nodiscard]] std::vector<FlatRange<V>> flatten(std::vector<std::pair<Prefix, V>> table) {

@@ -1,8 +1,8 @@
 // Which source a connection of an endpoint gets, by policy, and which tracked connections a change
-// has made wrong (decisions 4): a connection's translation is bound by its first packet, so a wrong
+// has made wrong: a connection's translation is bound by its first packet, so a wrong
 // entry must go. When an egress IP moves, the connection goes on under the same address by another
-// way: it is bound anew, and the old binding stays for the answers that still come the old way
-// (decisions 20). Called by datapath plugins.
+// way: it is bound anew, and the old binding stays for the answers that still come the old way.
+// Called by datapath plugins.
 #pragma once
 
 #include <array>
