@@ -100,9 +100,9 @@ Result<unsigned> lower_boot_drop() {
   unsigned removed = 0;
   for (const int family : {AF_INET, AF_INET6}) {
     nl_cache* all = nullptr;
-    if (const int code = rtnl_rule_alloc_cache(socket->get(), family, &all); code < 0) {
-      return netlink_error("rules cannot be listed", code);
-    }
+    const int listed = rtnl_rule_alloc_cache(socket->get(), family, &all);
+    if (listed == -NLE_AF_NOSUPPORT) continue;  // the kernel was booted without it
+    if (listed < 0) return netlink_error("rules cannot be listed", listed);
     const std::unique_ptr<nl_cache, Free> cache(all);
     for (nl_object* object = nl_cache_get_first(all); object != nullptr;
          object = nl_cache_get_next(object)) {

@@ -230,9 +230,9 @@ void each_rule(NetlinkSocket& socket, std::uint8_t family,
     if (a.has(FRA_DST)) rule.to = sdk::Prefix(a.address(FRA_DST), r->dst_len);
     found.emplace_back(std::move(rule), a.u8(FRA_PROTOCOL));
   };
-  if (const int err = socket.dump(m, take, [&] { found.clear(); }); err != 0) {
-    unreadable("rules", err);
-  }
+  // EAFNOSUPPORT: a kernel that was booted without this family (ipv6.disable=1) has no rules of it.
+  const int err = socket.dump(m, take, [&] { found.clear(); });
+  if (err != 0 && err != EAFNOSUPPORT) unreadable("rules", err);
   for (const auto& [rule, protocol] : found) each(rule, protocol);
 }
 
