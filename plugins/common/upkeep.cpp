@@ -4,8 +4,6 @@
 #include <cerrno>
 #include <utility>
 
-#include "rtnl.hpp"
-
 namespace egw::common {
 
 void need_settings(const sdk::DatapathState& held, sdk::SysctlSink& out) {
@@ -79,6 +77,14 @@ sdk::Status forget_eip(const sdk::Address& eip) {
     Fate fate;
     if (flow.translated == eip && flow.source != eip) fate.kind = Fate::Kind::kRemove;
     return fate;
+  });
+}
+
+bool was_unjudged(const Repairs& repairs) {
+  return std::any_of(repairs.begin(), repairs.end(), [](const auto& repair) {
+    const std::string& what = repair.first;
+    return what.starts_with("nftables ") || what == "iptables chain" || what == "ipset element" ||
+           what == "BPF program" || what == "BPF map element";
   });
 }
 

@@ -13,6 +13,7 @@
 #include "monitor.hpp"
 #include "netlink.hpp"
 #include "plan.hpp"
+#include "rtnl.hpp"
 #include "tunnel.hpp"
 
 namespace egw::common {
@@ -36,6 +37,10 @@ sdk::Status forget_flows(const SweepHint& hint, std::string what,
                          const std::function<Fate(const Flow&)>& judge);
 // For forget(): the connections of pods that leave with the address.
 sdk::Status forget_eip(const sdk::Address& eip);
+
+// Whether something that judges packets was away, or another: until it was repaired, connections
+// may have begun in any way.
+[[nodiscard]] bool was_unjudged(const Repairs& repairs);
 
 // For purge(): rules, routes and tunnel devices of ours, whoever left them. The first failure; it
 // goes on after one.

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "adoption.hpp"
+#include "common/upkeep.hpp"
 #include "step.hpp"
 
 namespace egw::iptables {
@@ -258,10 +259,7 @@ void IptablesDatapath::welcome_flows(const Step& step) {
 
 void IptablesDatapath::settle_flows(Step& step, bool written) {
   unswept_.note(step.before, step.plan, step.state, step.sources);
-  // While our chains were not there, connections may have begun in any way.
-  if (step.repairs.count("iptables chain") != 0) {
-    unswept_.note(nullptr, step.plan, step.state, {});
-  }
+  if (common::was_unjudged(step.repairs)) unswept_.note(nullptr, step.plan, step.state, {});
   if (!written) return unswept_.failed(step.plan, step.state);
   std::vector<sdk::Address> refused;
   for (const SetFailure& f : step.refused) refused.push_back(f.element.address);

@@ -327,6 +327,7 @@ sdk::Status NftDatapath::apply_all(const sdk::Change& change, bool bare, sdk::Ap
   std::vector<SourceChange> changes;
   const Desired* before = desired_ ? &*desired_ : nullptr;
   sdk::Status s = sync_kernel(state, desired, bare, repairs, elements, changes, loading);
+  if (was_unjudged(repairs)) unswept_.note(nullptr, desired, state, {});
   settle_flows(before, desired, state, changes, elements, s.ok());
   if (!s.ok()) return s;
   if (tunnel.ok()) {

@@ -6,6 +6,8 @@ import struct
 import time
 
 import sockets
+from kernel import snapshot
+from removals import firewall_removals
 from rig import ALL, EIP4, EIP6, SECOND4, SECOND6, SERVER4, SERVER6, net
 from suite import FAMILIES, NODES, case
 
@@ -129,6 +131,28 @@ def a_connection_with_another_source(rig, node, bound, family):
         client.close()
     capture.stop()
     assert capture.received_sources(7000) == {eip: 10}
+
+
+@case("flow-unjudged", "A flow that began while rules of the datapath were away has its policy's source when they are back",
+      node={"client": "n1", "owner": "n2"})
+def a_flow_that_began_unjudged(rig, node):
+    """Somebody has emptied every chain; what the flow is bound to then is of no concern."""
+    pod, before = rig.pod(node), snapshot(rig, node)
+    rig.steer(pod, ALL)
+    rig.apply()
+    came = firewall_removals(before, snapshot(rig, node))
+    rig.sh(node, "\n".join(c for what, c in came.items() if what.startswith(("rules of chain", "iptables", "ip6tables"))))
+    rig.sh(node, MASQUERADE)
+    flow = Flow(rig, pod)
+    flow.run(0.1)
+    rig.apply(node)
+    end = time.monotonic() + 2
+    while EIP4 not in flow.sources() and time.monotonic() < end:
+        flow.run(0.05)
+    judged = time.monotonic()
+    flow.run(0.1)
+    flow.stop()
+    assert flow.sources(since=judged) == {EIP4}
 
 
 @case("flow-late-answer", "An answer that comes after its connection was forgotten does not keep the pod's own address",

@@ -3,8 +3,9 @@
 import time
 
 import pytest
+import sockets
 from conftest import sources
-from rig import EIP4, EIP6
+from rig import EIP4, EIP6, SERVER4
 
 DRIFT = {
     "chain flushed": "{t} -w -t mangle -F EGW-JUDGE",
@@ -59,3 +60,22 @@ def test_the_devices_mtu_comes_back(rig, pod):
     rig.sh("n1", "ip link set eth0 mtu 1400")
     assert rig.apply("n1")["n1"]["repaired"] == {}
     assert not driver.ask("drift", timeoutMs=1500)["ok"]
+
+
+def test_a_connection_that_began_without_its_class_begins_anew(rig):
+    """On the owner; while nobody's prefixes stand in the set, a CNI's masquerade rule has it."""
+    pod = rig.pod("n2")
+    rig.steer(pod, [("10.6.0.0/16", 7)])
+    rig.apply("n2")
+    rig.sh("n2", "nft add table ip cni; nft add chain ip cni post '{ type nat hook postrouting priority 100; }'; "
+                 "nft add rule ip cni post ip saddr 10.244.0.0/16 masquerade; ipset flush EGW4-who0")
+    client = sockets.udp(pod.ns, to=(SERVER4, 7000))
+    assert sockets.ask(client, b"\0" * 16) is not None
+    rig.apply("n2")
+    capture = sockets.Capture(rig.ns("srv"))
+    end = time.monotonic() + 2
+    while sockets.ask(client, b"\0" * 16, 0.1) is None:
+        assert time.monotonic() < end, "it is dropped for as long as it talks"
+    client.close()
+    capture.stop()
+    assert set(capture.received_sources(7000)) == {EIP4}
