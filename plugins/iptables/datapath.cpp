@@ -14,6 +14,7 @@ using common::Plan;
 namespace {
 
 constexpr std::chrono::milliseconds kMoveWait{300}, kLastWait{2000};
+constexpr std::string_view kUnknown = "?";  // a verdict that no plan gives
 
 template <class T>
 T opened(sdk::Outcome<T> outcome) {
@@ -153,7 +154,7 @@ sdk::Status IptablesDatapath::apply_all(const sdk::Change& change, sdk::ApplyRep
              common::find_link(route_, step.state.node.parent_device).has_value();
   watch_kernel(step.state, plan);
   SetPlan sets(plan, groups_, step.failures);
-  compare_sources(step);
+  step.before != nullptr ? compare_sources(step) : compare_with_sets(step, sets);
   sdk::Status s;
   try {
     s = program(step, sets, true);
@@ -211,7 +212,6 @@ sdk::Status IptablesDatapath::step_structure(Step& step) {
 
 // For a full change: two whole states, and what the kernel has lost of the first.
 void IptablesDatapath::compare_sources(Step& step) const {
-  if (step.before == nullptr) return;
   const auto held = [&](const sdk::Address& a) {
     const auto set = sets_.held().find(set_name(common::table_of(a), "pods"));
     return set != sets_.held().end() && set->second.elements.count(sdk::Prefix(a, a.bits())) != 0;
@@ -227,6 +227,30 @@ void IptablesDatapath::compare_sources(Step& step) const {
     if (step.state.endpoints.count(a) != 0) continue;
     std::string before = common::verdict(*step.before, a, class_id);
     if (!before.empty()) step.sources.push_back({a, std::move(before), {}});
+  }
+}
+
+// Where no former state is known: what the kernel's sets give pods tells of it.
+void IptablesDatapath::compare_with_sets(Step& step, const SetPlan& sets) const {
+  static const SetElements kNone;
+  for (const Table t : common::kFamilies) {
+    const auto held = [&](const char* what) -> const SetElements& {
+      const auto set = sets_.held().find(set_name(t, what));
+      return set == sets_.held().end() ? kNone : set->second.elements;
+    };
+    const SetElements& rest = held("rest");
+    for (const auto& [key, mark] : held("pods")) {
+      const auto at = step.state.endpoints.find(key.address);
+      std::string after = at == step.state.endpoints.end()
+                              ? std::string()
+                              : common::verdict(step.plan, key.address, at->second);
+      const PodMarks now = sets.marks_of(t, after);
+      const auto others = rest.find(key);
+      const bool same_rest =
+          now.has_rest ? others != rest.end() && others->second == now.rest : others == rest.end();
+      if (now.has_first && now.first == mark && same_rest) continue;
+      step.sources.push_back({key.address, std::string(kUnknown), std::move(after)});
+    }
   }
 }
 

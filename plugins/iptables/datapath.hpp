@@ -84,6 +84,7 @@ class IptablesDatapath : public sdk::Datapath {
   void open_tunnel(const Step& step);
   void update_hops(Step& step);
   void compare_sources(Step& step) const;
+  void compare_with_sets(Step& step, const SetPlan& sets) const;
   // Connections of EIPs that come to this node: bound anew before their packets come this way.
   void welcome_flows(const Step& step);
   void settle_flows(Step& step, bool written);

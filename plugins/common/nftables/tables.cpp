@@ -145,7 +145,7 @@ void Tables::compare_sources(Table t, const KernelTable& kernel, const Past* bef
         }
       });
   keep(out.put, std::move(put));
-  keep(out.drop, std::move(drop));
+  if (desired.ruleset().enabled(t)) keep(out.drop, std::move(drop));  // else the whole map goes
 }
 
 void Tables::compare_sets(Table t, const KernelTable& kernel, const Past* before,
@@ -205,11 +205,12 @@ void Tables::compare(Table t, const KernelTable& kernel, const Past* before,
     if (kernel.counters.count(name) == 0) out.table += "add counter " + place(t, name) + "\n";
   }
   compare_sets(t, kernel, before, desired, lists, out, repairs);
-  if (t != Table::kNetdev && desired.ruleset().enabled(t)) {
-    compare_cluster(t, kernel, before, desired, out, repairs);
-    if (!desired.ruleset().programs()) {
-      compare_sources(t, kernel, before, state, desired, out, repairs, changes);
-    }
+  const bool family = t != Table::kNetdev, enabled = family && desired.ruleset().enabled(t);
+  if (enabled) compare_cluster(t, kernel, before, desired, out, repairs);
+  // Of a family that is switched off the map goes: what its endpoints had is told.
+  const bool sources = enabled || (family && kernel.sets.count(source_spec(t).name) != 0);
+  if (sources && !desired.ruleset().programs()) {
+    compare_sources(t, kernel, before, state, desired, out, repairs, changes);
   }
   compare_chains(t, kernel, desired, out, repairs, before != nullptr);
 }

@@ -6,11 +6,16 @@ import time
 import sockets
 from kernel import difference, held, snapshot
 from removals import firewall_removals, one_of_each, removals
-from rig import ALL, EIP4, EIP6, SECOND4, SECOND6, SERVER4, net
+from rig import ALL, EIP4, EIP6, SECOND4, SECOND6, SERVER4, SERVER6, net
 from suite import case
 
 
 WITH_PREFIXES = ALL + [("10.9.0.0/16", "drop"), ("10.10.0.0/16", "bypass")]
+
+
+CNI = "; ".join(f"nft add table {t} cni; nft add chain {t} cni post '{{ type nat hook postrouting priority 100; }}'; "
+                f"nft add rule {t} cni post {t} saddr {pods} {t} daddr != {pods} masquerade"
+                for t, pods in (("ip", "10.244.0.0/16"), ("ip6", "fd00:244::/32")))
 
 
 def quiet(driver):
@@ -64,6 +69,31 @@ def what_changed_meanwhile(rig):
     assert [gone.source(4), gone.source(6)] == [gone.ipv4, gone.ipv6]
     assert [dropped.source(4, 0.2), dropped.source(6, 0.2)] == [None, None]
     assert [moved.source(4), moved.source(6)] == [SECOND4, SECOND6]
+
+
+@case("repair-flows-meanwhile", "A running connection whose pod has lost its policy, or whose family was switched off, while no process "
+      "ran has the node's address", node={"client": "n1", "owner": "n2"}, lost={"policy": 4, "family": 6})
+def flows_follow_what_changed_meanwhile(rig, node, lost):
+    pod = rig.pod(node)
+    rig.steer(pod, ALL)
+    rig.apply()
+    rig.sh(node, CNI)
+    client = sockets.udp(pod.ns, to=(SERVER4 if lost == 4 else SERVER6, 7000))
+    assert sockets.ask(client, b"\0" * 16) is not None
+    if lost == 4:
+        rig.endpoints.clear()
+    else:
+        rig.node_extra = {"enableIPv6": False}
+    rig.restart(node, kill=True)
+    rig.apply(node)
+    seen, end = {}, time.monotonic() + 2
+    while set(seen) != {rig.address(node, lost)} and time.monotonic() < end:
+        capture = sockets.Capture(rig.ns("srv"))
+        sockets.ask(client, b"\0" * 16, 0.1)
+        capture.stop()
+        seen = capture.received_sources(7000)
+    client.close()
+    assert set(seen) == {rig.address(node, lost)}
 
 
 @case("repair-repeat", "The same full change again changes nothing", solo=True)
@@ -213,9 +243,8 @@ def purge_leaves_what_was_there(rig, another):
       solo=True)
 def purge_forgets_the_connections(rig):
     pods = rig.everywhere(WITH_PREFIXES)
-    for node in rig.nodes:  # as a CNI's
-        rig.sh(node, "nft add table ip cni; nft add chain ip cni post '{ type nat hook postrouting priority 100; }'; "
-                     "nft add rule ip cni post ip saddr 10.244.0.0/16 ip daddr != 10.244.0.0/16 masquerade")
+    for node in rig.nodes:
+        rig.sh(node, CNI)
     asks = [sockets.udp(p.ns, bind=(p.ipv4, 40000), to=(SERVER4, 7000)) for p in pods]
     for s in asks:
         assert sockets.ask(s, b"\0" * 16) is not None
