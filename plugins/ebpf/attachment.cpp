@@ -184,7 +184,7 @@ struct Query {
 };
 
 // tcx links of ours at an interface of this network namespace, whoever holds them.
-void detach_links(int interface, Side side) {
+void detach_links(int interface, Side side, const std::set<std::uint32_t>& but) {
   std::array<std::uint32_t, 64> programs{}, links{};
   Query query{};
   query.interface = static_cast<std::uint32_t>(interface);
@@ -194,6 +194,7 @@ void detach_links(int interface, Side side) {
   query.count = programs.size();
   if (::syscall(SYS_bpf, BPF_PROG_QUERY, &query, sizeof(query)) != 0) return;
   for (std::uint32_t i = 0; i < query.count && i < programs.size(); ++i) {
+    if (but.count(programs[i]) != 0) continue;
     const int link = is_ours(programs[i], false) ? bpf_link_get_fd_by_id(links[i]) : -1;
     if (link < 0) continue;
     bpf_link_detach(link);
@@ -225,15 +226,16 @@ void remove_empty_clsact(common::NetlinkSocket& socket, int interface) {
   bpf_tc_hook_destroy(&hook);
 }
 
-void detach_everywhere(common::NetlinkSocket& socket) {
+void detach_everywhere(common::NetlinkSocket& socket, const std::set<std::uint32_t>& but) {
   for (const common::Link& link : common::all_links(socket)) {
     bool had = false;
     for (const Side side : {Side::kIngress, Side::kEgress}) {
-      detach_links(link.index, side);
+      detach_links(link.index, side, but);
       bpf_tc_hook hook = hook_of(link.index, side);
       bpf_tc_opts opts = options();
       // Nobody else has our handle at our priority.
-      if (bpf_tc_query(&hook, &opts) != 0 || !is_ours(opts.prog_id, true)) continue;
+      if (bpf_tc_query(&hook, &opts) != 0 || but.count(opts.prog_id) != 0) continue;
+      if (!is_ours(opts.prog_id, true)) continue;
       bpf_tc_opts gone = options();
       had = bpf_tc_detach(&hook, &gone) == 0 || had;
     }

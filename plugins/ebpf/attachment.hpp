@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <set>
 #include <string>
 
 #include "common/netlink.hpp"
@@ -27,6 +28,7 @@ class Attachment {
   Attachment& operator=(const Attachment&) = delete;
 
   [[nodiscard]] int interface() const { return interface_; }
+  [[nodiscard]] std::uint32_t program_id() const { return program_id_; }
   // The interface is there and has the program.
   [[nodiscard]] bool alive() const;
   // A tcx link is; a classifier needs no pin.
@@ -50,8 +52,8 @@ class Attachment {
 // After the last filter of ours has gone from an interface: the qdisc goes unless others use it.
 void remove_empty_clsact(common::NetlinkSocket& socket, int interface);
 
-// Programs named egw_* at any interface of this network namespace, and our clsact where nobody else
-// uses it: whoever left them. For purge.
-void detach_everywhere(common::NetlinkSocket& socket);
+// Programs named egw_* at any interface of this network namespace but those with these ids, and our
+// clsact where nobody else uses it: by either method, whoever left them.
+void detach_everywhere(common::NetlinkSocket& socket, const std::set<std::uint32_t>& but = {});
 
 }  // namespace egw::ebpf

@@ -330,7 +330,8 @@ Mended Kernel::attach(int tunnel, const std::string& skip) {
   return std::exchange(mended_, {});
 }
 
-// Of a former process: maps of another layout, links that are not wanted any more.
+// Of a former process: maps of another layout, links that are not wanted any more; and programs
+// that it has attached by the other method, or whose links it has pinned elsewhere.
 void Kernel::remove_leftovers() {
   std::error_code ignored;
   const std::string ours = "maps" + std::to_string(EGW_BPF_LAYOUT);
@@ -339,10 +340,17 @@ void Kernel::remove_leftovers() {
     if (name != ours && name != "links") fs::remove_all(entry.path(), ignored);
   }
   std::set<std::string> used;
-  for (const auto& [place, placed] : attachments_) used.insert(pin_of(place.first, place.second));
+  std::set<std::uint32_t> programs;
+  for (const auto& [place, placed] : attachments_) {
+    if (method_ == Method::kTcx) used.insert(pin_of(place.first, place.second));
+    programs.insert(placed.attachment.program_id());
+  }
   for (const auto& entry : fs::directory_iterator(folder_ + "/links", ignored)) {
     if (used.count(entry.path()) == 0) fs::remove(entry.path(), ignored);
   }
+  auto socket = common::NetlinkSocket::open(NETLINK_ROUTE);
+  if (!socket) throw sdk::Failure(socket.status());
+  detach_everywhere(*socket, programs);
 }
 
 namespace {

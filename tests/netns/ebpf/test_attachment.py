@@ -130,6 +130,36 @@ def test_a_new_process_takes_the_programs_over():
         assert not loaded(old)
 
 
+@pytest.mark.parametrize("first,then", [("tcx", "clsact"), ("clsact", "tcx")])
+def test_another_method_takes_the_programs_over(first, then):
+    """With programs by both a packet would be looked at twice, and what the gateway answers be dropped."""
+    with make(attach=first) as rig:
+        pod = start(rig)
+        assert pod.source(4) == EIP4 and pod.source(6) == EIP6
+        old = held(rig)
+        rig.datapaths = [("ebpf", {"attach": then})] * 2
+        for node in rig.nodes:
+            rig.restart(node, kill=True)
+        rig.apply()
+        assert pod.source(4) == EIP4 and pod.source(6) == EIP6
+        assert rig.driver("n1").must("observe")["observed"]["bpf"]["attach"] == then
+        assert ("clsact" in tc(rig, "n1", "qdisc", "show")) == (then == "clsact")
+        assert not loaded(old)
+
+
+def test_maps_in_another_folder_take_over():
+    """After a restart with another pinPath the old maps, which nobody writes any more, decide nothing."""
+    with make(pinPath="/sys/fs/bpf/one") as rig:
+        pod = start(rig)
+        assert pod.source(4) == EIP4 and pod.source(6) == EIP6
+        rig.datapaths = [("ebpf", {"pinPath": "/sys/fs/bpf/two"})] * 2
+        rig.steer(pod, [("0.0.0.0/0", "drop"), ("::/0", 7)])
+        rig.restart("n1", kill=True)
+        rig.apply("n1")
+        assert pod.source(4, timeout=0.5) is None
+        assert pod.source(6) == EIP6
+
+
 def test_a_class_that_changes_leaks_nothing_when_the_programs_cannot_follow():
     """The tables have followed, and the program still gives the old class's number: its packets are not left alone."""
     with make() as rig:
