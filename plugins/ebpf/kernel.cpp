@@ -2,7 +2,8 @@
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
-#include <egw.skel.h>  // generated from bpf/egw.bpf.c
+#include <egw.skel.h>       // generated from bpf/egw.bpf.c
+#include <egw_fast.skel.h>  // the same with the programs of fastPath
 #include <linux/rtnetlink.h>
 #include <netlink/msg.h>
 #include <poll.h>
@@ -52,18 +53,18 @@ Loaded::Loaded(const std::string& folder, bool fast) : fast_(fast) {
     throw sdk::Failure(sdk::Code::kUnsupported, "the kernel refuses the programs: " + wrong,
                        "BPF programs", errno);
   }
-  const auto& m = skeleton_->maps;
-  maps_ = {bpf_map__fd(m.endpoints6),
-           {bpf_map__fd(m.classes4), bpf_map__fd(m.classes6)},
-           {bpf_map__fd(m.cluster4), bpf_map__fd(m.cluster6)},
-           bpf_map__fd(m.settings),
-           bpf_map__fd(m.drops)};
-  endpoints4_ = std::make_unique<EndpointTable>(bpf_map__fd(m.endpoints4));
-  owners_ = std::make_unique<SharedArray>(bpf_map__fd(m.owners));
-  backs_ = std::make_unique<SharedArray>(bpf_map__fd(m.backs));
-  steered_ = std::make_unique<Counts>(bpf_map__fd(m.steered));
-  judged_[0] = std::make_unique<Counts>(bpf_map__fd(m.judged4));
-  judged_[1] = std::make_unique<Counts>(bpf_map__fd(m.judged6));
+  const auto map = [&](const char* name) { return bpf_object__find_map_fd_by_name(object_, name); };
+  maps_ = {map("endpoints6"),
+           {map("classes4"), map("classes6")},
+           {map("cluster4"), map("cluster6")},
+           map("settings"),
+           map("drops")};
+  endpoints4_ = std::make_unique<EndpointTable>(map("endpoints4"));
+  owners_ = std::make_unique<SharedArray>(map("owners"));
+  backs_ = std::make_unique<SharedArray>(map("backs"));
+  steered_ = std::make_unique<Counts>(map("steered"));
+  judged_[0] = std::make_unique<Counts>(map("judged4"));
+  judged_[1] = std::make_unique<Counts>(map("judged6"));
 }
 
 // "" or why not.
@@ -73,27 +74,27 @@ std::string Loaded::load(const std::string& folder) {
   opts.sz = sizeof(opts);
   opts.kernel_log_buf = log.data();
   opts.kernel_log_size = log.size();
+  opts.object_name = "egw_bpf";
   libbpf_set_print(nullptr);
-  skeleton_ = egw_bpf__open_opts(&opts);
-  if (skeleton_ == nullptr) return "libbpf cannot read them";
-  for (bpf_map* map : {skeleton_->maps.steered, skeleton_->maps.judged4, skeleton_->maps.judged6}) {
-    bpf_map__set_max_entries(map, EGW_IDS * possible_cpus());
-  }
-  for (bpf_program* program : {skeleton_->progs.egw_pod_fast, skeleton_->progs.egw_back_fast}) {
-    bpf_program__set_autoload(program, fast_);
+  std::size_t size = 0;
+  const void* bytes = fast_ ? egw_fast_bpf__elf_bytes(&size) : egw_bpf__elf_bytes(&size);
+  object_ = bpf_object__open_mem(bytes, size, &opts);
+  if (object_ == nullptr) return "libbpf cannot read them";
+  for (const char* name : {"steered", "judged4", "judged6"}) {
+    bpf_map__set_max_entries(bpf_object__find_map_by_name(object_, name),
+                             EGW_IDS * possible_cpus());
   }
   if (!folder.empty()) {
     std::error_code ignored;
     fresh_ = fs::create_directories(folder, ignored);
     bpf_map* map = nullptr;
-    bpf_object__for_each_map(map, skeleton_->obj) {
+    bpf_object__for_each_map(map, object_) {
       bpf_map__set_pin_path(map, (folder + "/" + bpf_map__name(map)).c_str());
     }
   }
-  if (egw_bpf__load(skeleton_) == 0) return {};
+  if (bpf_object__load(object_) == 0) return {};
   const int error = errno;
-  egw_bpf__destroy(skeleton_);
-  skeleton_ = nullptr;
+  bpf_object__close(std::exchange(object_, nullptr));
   errno = error;
   const std::string words = last_words(log);
   return words.empty() ? "no word of the verifier" : words;
@@ -101,7 +102,7 @@ std::string Loaded::load(const std::string& folder) {
 
 bool Loaded::pinned() const {
   const bpf_map* map = nullptr;
-  bpf_object__for_each_map(map, skeleton_->obj) {
+  bpf_object__for_each_map(map, object_) {
     const char* path = bpf_map__pin_path(map);
     if (path != nullptr && !is_pinned(path)) return false;
   }
@@ -111,7 +112,7 @@ bool Loaded::pinned() const {
 std::uint64_t Loaded::pin_again() {
   std::uint64_t made = 0;
   const bpf_map* map = nullptr;
-  bpf_object__for_each_map(map, skeleton_->obj) {
+  bpf_object__for_each_map(map, object_) {
     const char* path = bpf_map__pin_path(map);
     if (path == nullptr || is_pinned(path)) continue;
     std::error_code ignored;  // pin() says what is wrong
@@ -122,7 +123,7 @@ std::uint64_t Loaded::pin_again() {
   return made;
 }
 
-Loaded::~Loaded() { egw_bpf__destroy(skeleton_); }
+Loaded::~Loaded() { bpf_object__close(object_); }
 
 namespace {
 
@@ -169,18 +170,20 @@ void Loaded::remove(common::Table t, const std::vector<sdk::Address>& endpoints)
 }
 
 int Loaded::program(Program which) const {
-  const auto& p = skeleton_->progs;
+  const auto fd = [&](const char* name) {
+    return bpf_program__fd(bpf_object__find_program_by_name(object_, name));
+  };
   switch (which) {
     case Program::kPod:
-      return bpf_program__fd(p.egw_pod);
+      return fd("egw_pod");
     case Program::kPodFast:
-      return bpf_program__fd(p.egw_pod_fast);
+      return fd("egw_pod_fast");
     case Program::kBackFast:
-      return bpf_program__fd(p.egw_back_fast);
+      return fd("egw_back_fast");
     case Program::kTunnel:
       break;
   }
-  return bpf_program__fd(p.egw_tunnel);
+  return fd("egw_tunnel");
 }
 
 Kernel::Kernel(std::string folder, Attach attach, bool fast, sdk::DatapathHost host)

@@ -17,7 +17,7 @@
 #include "egw/sdk/datapath.hpp"
 #include "maps.hpp"
 
-struct egw_bpf;
+struct bpf_object;
 
 namespace egw::ebpf {
 
@@ -60,7 +60,7 @@ class Loaded {
 
   bool fast_, fresh_ = true;
 
-  egw_bpf* skeleton_ = nullptr;
+  bpf_object* object_ = nullptr;
   MapSet maps_;
   std::unique_ptr<SharedArray> owners_, backs_;
   std::unique_ptr<EndpointTable> endpoints4_;

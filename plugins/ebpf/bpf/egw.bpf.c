@@ -232,7 +232,9 @@ static __always_inline int pod(struct __sk_buff* skb) {
 SEC("tc")
 int egw_pod(struct __sk_buff* skb) { return pod(skb); }
 
+#ifdef EGW_FAST
 #include "fast.h"
+#endif
 
 /* ---- the tunnel device ------------------------------------------------------------------- */
 
