@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "egw/sdk/datapath_state.hpp"
+#include "prefixes.hpp"
 
 namespace egw::common {
 
@@ -35,6 +36,7 @@ class KeptNumbers {
     if (const auto at = learned_.find(alias);
         at != learned_.end() && at->second <= max && used_.count(at->second) == 0) {
       number = at->second;
+      learned_.erase(at);  // its owner has come
     }
     // Walks the space, so that a freed number rests as long as possible. A learned one is taken
     // from an owner that has not come when nothing else is left.
@@ -81,8 +83,8 @@ class KeptNumbers {
 
 struct Numbering {
   KeptNumbers<sdk::Mac> peers;
-  std::array<KeptNumbers<std::string>, 2> shapes;   // by family; alias: the chain's name
-  std::array<KeptNumbers<std::string>, 2> classes;  // alias: the content of its elements
+  std::array<KeptNumbers<std::string>, 2> shapes;    // by family; alias: the chain's name
+  std::array<KeptNumbers<ClassEntries>, 2> classes;  // alias: its elements
   [[nodiscard]] bool empty() const {
     return peers.empty() && classes[0].empty() && classes[1].empty();
   }

@@ -30,6 +30,7 @@ std::uint32_t number_of_action(const sdk::Action& action) {
 ClassTable number_class(Table t, const std::string& name, ClassEntries entries,
                         Numbering& numbering) {
   const Lengths lengths = lengths_of(entries);
+  ClassTable out;
   std::uint32_t shape = 0;
   if (lengths.size() <= kMaxLengths) {
     const std::string chain = shape_chain(lengths);
@@ -37,11 +38,13 @@ ClassTable number_class(Table t, const std::string& name, ClassEntries entries,
   }
   if (shape == 0) {
     shape = kLadderShape;
-    entries = expand(entries, ladder_step(t));
+    ClassEntries longer = expand(entries, ladder_step(t));
+    if (longer != entries) out.named = std::exchange(entries, std::move(longer));
   }
-  const std::uint32_t number =
-      numbering.classes[index(t)].assign(name, content_of(entries), kMaxClass);
-  return {std::move(entries), kClassBit | shape << kShapeShift | number};
+  const std::uint32_t number = numbering.classes[index(t)].assign(name, entries, kMaxClass);
+  out.entries = std::move(entries);
+  out.number = kClassBit | shape << kShapeShift | number;
+  return out;
 }
 
 bool usable_mac(const sdk::Mac& mac) { return (mac[0] & 1U) == 0 && mac != sdk::Mac{}; }
@@ -57,6 +60,16 @@ std::vector<sdk::Prefix> never_steered(Table t) {
 }
 
 }  // namespace
+
+std::string free_name(std::string name, const ClassEntries& entries,
+                      std::initializer_list<const std::map<std::string, ClassTables>*> named) {
+  const auto of_another = [&](const auto* tables) {
+    const auto at = tables->find(name);
+    return at != tables->end() && at->second.table->content() != entries;
+  };
+  while (std::any_of(named.begin(), named.end(), of_another)) name += 'x';
+  return name;
+}
 
 std::string name_of(std::uint32_t action) {
   if (action == 0 || action == kBypassNumber) return {};
@@ -93,12 +106,15 @@ sdk::Status check_node(const sdk::NodeConfig& node) {
 void Plan::build(const sdk::State& state, Numbering& numbers,
                  std::vector<ObjectFailure>& failures) {
   auto old = egresses_;
+  const std::shared_ptr<const Classes> before = classes_;
   *this = Plan();
   egresses_ = std::move(old);
   node_ = state.node;
   marks_ = Marks(node_.slot_mask, node_.ct_mask);
   build_cluster();
-  for (const auto& [id, table] : state.classes) add_class(id, table, state, numbers, failures);
+  for (const auto& [id, table] : state.classes) {
+    add_class(id, table, state, *before, numbers, failures);
+  }
   build_shapes();
   for (const Table t : kFamilies) {
     std::set<std::string> chains;
@@ -130,7 +146,7 @@ void Plan::update_classes(const sdk::State& state, const sdk::Change& change, Nu
   for (const egw_class c : change.classes()) {
     remove_class(c.id);
     if (const auto at = state.classes.find(c.id); at != state.classes.end()) {
-      add_class(c.id, at->second, state, numbers, failures);
+      add_class(c.id, at->second, state, *before, numbers, failures);
     }
   }
   build_shapes();
@@ -162,7 +178,8 @@ void Plan::build_cluster() {
 }
 
 void Plan::add_class(std::uint32_t id, const sdk::ClassTable& table, const sdk::State& state,
-                     Numbering& numbers, std::vector<ObjectFailure>& failures) {
+                     const Classes& before, Numbering& numbers,
+                     std::vector<ObjectFailure>& failures) {
   std::array<ClassEntries, 2> rules;
   std::set<std::uint32_t> missing;
   for (const sdk::ClassRule& r : table) {
@@ -188,7 +205,8 @@ void Plan::add_class(std::uint32_t id, const sdk::ClassTable& table, const sdk::
       target.number[index(t)] = entries[0].action;
       continue;
     }
-    name = "c" + content_of(entries);
+    name = free_name("c" + content_of(entries), entries,
+                     {&before.tables[index(t)], &classes_->tables[index(t)]});
     ClassTables& kept = classes_->tables[index(t)][name];
     if (kept.users++ == 0) {
       kept.table =

@@ -6,6 +6,7 @@
 
 #include <array>
 #include <cstdint>
+#include <initializer_list>
 #include <map>
 #include <memory>
 #include <set>
@@ -28,7 +29,7 @@ enum class Mode : std::uint8_t { kDrop, kSteer, kOwn };
 
 // A class as the kernel knows it: for each family what its endpoints are given; empty: the class
 // says nothing about the family. "e7", "drop_it", "node_ip", or "c" and a content: equal tables are
-// one.
+// one, and different ones have different names, also in the plan before (free_name()).
 struct ClassTarget {
   std::array<std::string, 2> name;
   std::array<std::uint32_t, 2> number{};
@@ -37,7 +38,9 @@ struct ClassTarget {
 // A class's prefixes of one family, as they are written.
 struct ClassTable {
   ClassEntries entries;
+  ClassEntries named;        // what it says, if `entries` are others that say the same
   std::uint32_t number = 0;  // what endpoints are given
+  [[nodiscard]] const ClassEntries& content() const { return named.empty() ? entries : named; }
   [[nodiscard]] std::uint32_t shape() const { return (number & ~kClassBit) >> kShapeShift; }
 };
 struct ClassTables {
@@ -48,6 +51,12 @@ struct ClassTables {
     return a.table->number == b.table->number;
   }
 };
+
+// The name of a table with these entries: `name`, or a longer one where another table has that. A
+// name is a short fingerprint, and who knows it can make two tables that have the same.
+[[nodiscard]] std::string free_name(
+    std::string name, const ClassEntries& entries,
+    std::initializer_list<const std::map<std::string, ClassTables>*> named);
 
 // Calls each(key, value) for what `a` holds and `b` does not hold, or holds differently.
 template <class Map, class Each>
@@ -118,8 +127,12 @@ struct SourceChange {
 
 class Plan {
  public:
-  // Former owners are remembered for connections that still go to them. Before build().
-  void know(const Plan& before) { egresses_ = before.egresses_; }
+  // Former owners are remembered for connections that still go to them, and what names mean. Before
+  // build().
+  void know(const Plan& before) {
+    egresses_ = before.egresses_;
+    classes_ = before.classes_;
+  }
   // Everything anew. Failures of single objects are appended; such objects are left out, and what
   // refers to them is dropped rather than sent on (fail closed).
   void build(const sdk::State& state, Numbering& numbers, std::vector<ObjectFailure>& failures);
@@ -165,9 +178,11 @@ class Plan {
   [[nodiscard]] static std::string chain_of(std::uint32_t shape, const Lengths& lengths);
 
  private:
+  struct Classes;
   void build_cluster();
+  // before: of the plan before this one.
   void add_class(std::uint32_t id, const sdk::ClassTable& table, const sdk::State& state,
-                 Numbering& numbers, std::vector<ObjectFailure>& failures);
+                 const Classes& before, Numbering& numbers, std::vector<ObjectFailure>& failures);
   void remove_class(std::uint32_t id);
   void update_classes(const sdk::State& state, const sdk::Change& change, Numbering& numbers,
                       std::vector<ObjectFailure>& failures);

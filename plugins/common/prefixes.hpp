@@ -46,7 +46,7 @@ inline constexpr std::uint32_t kLadderShape = 0x7f;
 [[nodiscard]] std::string shape_chain(const Lengths& lengths);  // "l24_8"
 inline const std::string kLadderChain = "ladder";
 
-// 14 hex digits: equal for equal entries.
+// 14 hex digits: equal for equal entries, and seldom for others.
 [[nodiscard]] std::string content_of(const ClassEntries& entries);
 
 }  // namespace egw::common

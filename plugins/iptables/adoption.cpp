@@ -69,9 +69,10 @@ std::uint32_t action_in(std::uint32_t mark, const Marks& marks) {
   return kind == 0 ? common::kBypassNumber : common::kDropNumber;
 }
 
-std::vector<std::pair<std::string, ClassPlace>> classes_in(Table t, const SetContents& sets,
-                                                           const Marks& marks) {
-  std::vector<std::pair<std::string, ClassPlace>> out;
+std::vector<std::pair<common::ClassEntries, ClassPlace>> classes_in(Table t,
+                                                                    const SetContents& sets,
+                                                                    const Marks& marks) {
+  std::vector<std::pair<common::ClassEntries, ClassPlace>> out;
   const std::string prefix = set_name(t, "who");
   for (const auto& [name, who] : sets) {
     if (name.rfind(prefix, 0) != 0) continue;

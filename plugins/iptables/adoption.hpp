@@ -19,9 +19,8 @@ namespace egw::iptables {
 [[nodiscard]] std::vector<std::pair<sdk::Mac, std::uint32_t>> peers_in(const Chains& mangle);
 
 // Content (Groups::content_of) -> place, from the sets of groups.
-[[nodiscard]] std::vector<std::pair<std::string, ClassPlace>> classes_in(Table t,
-                                                                         const SetContents& sets,
-                                                                         const Marks& marks);
+[[nodiscard]] std::vector<std::pair<common::ClassEntries, ClassPlace>> classes_in(
+    Table t, const SetContents& sets, const Marks& marks);
 
 // Numbers of classes that a pod's element may give: the sets hold their prefixes, and the chains
 // lead to those sets. Sorted.

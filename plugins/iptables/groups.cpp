@@ -1,5 +1,7 @@
 #include "groups.hpp"
 
+#include <iterator>
+
 #include "layout.hpp"
 
 namespace egw::iptables {
@@ -30,30 +32,34 @@ bool Groups::overlaps(const Ranges& taken, const std::vector<sdk::Prefix>& outer
   return false;
 }
 
-std::string Groups::content_of(const common::ClassEntries& entries) {
+common::ClassEntries Groups::content_of(const common::ClassEntries& entries) {
   common::ClassEntries inside;
   for (const common::ClassEntry& e : entries) {
     if (e.prefix.len != 0) inside.push_back(e);
   }
-  return common::content_of(inside);
+  return inside;
 }
 
-void Groups::learn(const std::string& content, ClassPlace place) {
+void Groups::learn(const common::ClassEntries& content, ClassPlace place) {
   numbers_.learn(content, place.number);
   learned_.emplace(content, place.group);
 }
 
 ClassPlace Groups::place(const std::string& name, const common::ClassEntries& entries) {
-  if (const auto at = places_.find(name); at != places_.end()) return at->second.at;
-  const std::string content = content_of(entries);
   Place place;
   place.outermost = outermost_of(entries);
+  if (const auto at = places_.find(name); at != places_.end()) {
+    if (at->second.outermost == place.outermost) return at->second.at;
+    leave(at);  // a table that has gone while nobody could tell: see keep()
+  }
+  const common::ClassEntries content = content_of(entries);
   place.at.number = numbers_.assign(name, content, kIdMask);
   if (place.at.number == 0) return {};
   const auto fits = [&](std::uint32_t group) { return !overlaps(taken_[group], place.outermost); };
   const auto had = learned_.find(content);
   if (had != learned_.end() && fits(had->second)) {
     place.at.group = had->second;
+    learned_.erase(had);
   } else {
     std::uint32_t group = 0, tried = 0;
     for (; taken_.count(group) != 0; ++group) {
@@ -66,17 +72,15 @@ ClassPlace Groups::place(const std::string& name, const common::ClassEntries& en
   return places_.emplace(name, std::move(place)).first->second.at;
 }
 
+Groups::Places::iterator Groups::leave(Places::iterator at) {
+  for (const sdk::Prefix& p : at->second.outermost) taken_[at->second.at.group].erase(p.first());
+  numbers_.release(at->first);
+  return places_.erase(at);
+}
+
 void Groups::keep(const std::map<std::string, common::ClassTables>& wanted) {
   for (auto at = places_.begin(); at != places_.end();) {
-    if (wanted.count(at->first) != 0) {
-      ++at;
-      continue;
-    }
-    for (const sdk::Prefix& p : at->second.outermost) {
-      taken_[at->second.at.group].erase(p.first());
-    }
-    numbers_.release(at->first);
-    at = places_.erase(at);
+    at = wanted.count(at->first) != 0 ? std::next(at) : leave(at);
   }
 }
 

@@ -22,10 +22,10 @@ struct ClassPlace {
 // Of one family. Keeps the place of a class as long as it exists; freed numbers rest longest.
 class Groups {
  public:
-  // What two classes in one set must not differ in: their prefixes but /0.
-  [[nodiscard]] static std::string content_of(const common::ClassEntries& entries);
+  // What the sets hold of a class: its prefixes but /0.
+  [[nodiscard]] static common::ClassEntries content_of(const common::ClassEntries& entries);
   // Before the first place(): what the kernel's sets hold, by the class's content.
-  void learn(const std::string& content, ClassPlace place);
+  void learn(const common::ClassEntries& content, ClassPlace place);
   ClassPlace place(const std::string& name, const common::ClassEntries& entries);
   // Forgets the classes that are not in `wanted`.
   void keep(const std::map<std::string, common::ClassTables>& wanted);
@@ -39,10 +39,13 @@ class Groups {
     ClassPlace at;
     std::vector<sdk::Prefix> outermost;
   };
-  std::map<std::string, Place> places_;
+  using Places = std::map<std::string, Place>;
+  Places::iterator leave(Places::iterator at);
+
+  Places places_;
   std::map<std::uint32_t, Ranges> taken_;  // by group
-  std::map<std::string, std::uint32_t> learned_;
-  common::KeptNumbers<std::string> numbers_;
+  std::map<common::ClassEntries, std::uint32_t> learned_;
+  common::KeptNumbers<common::ClassEntries> numbers_;
 };
 
 }  // namespace egw::iptables

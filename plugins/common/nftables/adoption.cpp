@@ -23,7 +23,7 @@ std::pair<std::uint32_t, ClassEntry> entry_of(Table t, unsigned length, const st
   return {u32_at(key), {sdk::Prefix(address, length), u32_at(data)}};
 }
 
-void learn_classes(Nft& nft, Table t, KeptNumbers<std::string>& out) {
+void learn_classes(Nft& nft, Table t, KeptNumbers<ClassEntries>& out) {
   std::unordered_map<std::uint32_t, ClassEntries> classes;
   const std::string maps(Ruleset::kPrefixMaps);
   for (const auto& [name, set] : nft.sets(t)) {
@@ -41,7 +41,7 @@ void learn_classes(Nft& nft, Table t, KeptNumbers<std::string>& out) {
   }
   for (auto& [number, entries] : classes) {
     std::sort(entries.begin(), entries.end());
-    out.learn(content_of(entries), number & kMaxClass);
+    out.learn(entries, number & kMaxClass);
   }
 }
 

@@ -48,6 +48,15 @@ TEST(Groups, WhatTheKernelHoldsIsKept) {
   EXPECT_EQ(a.group, 5U);
 }
 
+TEST(Groups, ANameThatStandsForAnotherTableGetsAnotherPlace) {
+  Groups groups;
+  const ClassPlace a = groups.place("a", entries({"10.1.0.0/16"}));
+  const ClassPlace other = groups.place("b", entries({"10.2.0.0/16"}));
+  const ClassPlace now = groups.place("a", entries({"10.2.3.0/24"}));
+  EXPECT_NE(now.number, a.number);
+  EXPECT_NE(now.group, other.group) << "they overlap";
+}
+
 RC_GTEST_PROP(Groups, TheLongestPrefixOfAGroupIsTheClasssOwn, ()) {
   Groups groups;
   struct Class {
