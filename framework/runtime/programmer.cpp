@@ -428,7 +428,8 @@ void Programmer::failed(const Error& error) {
     log_.error("the datapath could not be programmed, trying again", {{"error", text}});
   }
   if (!known) status_.error = text;
-  if (status_.failing_since_ms == 0) {
+  // One that hangs has not said that it cannot: its missed deadlines are counted instead.
+  if (status_.missed == 0 && status_.failing_since_ms == 0) {
     status_.failing_since_ms = std::max<std::int64_t>(1, clock_.steady_ms());
   }
   need_full_ = true;

@@ -319,6 +319,21 @@ TEST_F(AgentTest, ThreeMissedDeadlinesMakeAGatewayFail) {
   EXPECT_FALSE(condition_true(node, "Degraded"));
 }
 
+TEST_F(AgentTest, APluginThatHangsHasNotFailedBeforeThreeDeadlines) {
+  start_cluster();
+  const std::string node = owner();
+  AgentRig& rig = *agents[node];
+  rig.datapath.errors.push_back({Errc::kTimeout, "datapath plugin x", "has not come back", 0});
+  const Error busy{Errc::kUnavailable, "datapath plugin x", "still busy with apply", 0};
+  for (int i = 0; i < 20; ++i) rig.datapath.errors.push_back(busy);
+  rig.datapath.drift("x");
+  loop.advance(8000);  // more than one eipEvictionTimeout
+  ASSERT_FALSE(rig.datapath.errors.empty());
+  EXPECT_TRUE(condition_true(node, "Degraded"));
+  EXPECT_EQ(phase(node), "Ready");
+  EXPECT_EQ(owner(), node) << "its kernel forwards";
+}
+
 TEST_F(AgentTest, ProbeThatForbidsRunningIsAFailure) {
   add_node("n1", false);
   start_controller("c1");
