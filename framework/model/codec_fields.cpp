@@ -61,7 +61,7 @@ constexpr Field kGatewayStatus[] = {{"term", {}},           {"nodeList", kGatewa
                                     {"roundRobinLast", {}}, {"conditions", kCondition}};
 constexpr Field kFamilies[] = {{"ipv4", {}}, {"ipv6", {}}};
 constexpr Field kPolicyStatus[] = {{"eip", kFamilies}, {"node", {}}, {"conditions", kCondition}};
-constexpr Field kParent[] = {{"name", {}}, {"ipv4", {}}, {"ipv6", {}}, {"mac", {}}};
+constexpr Field kParent[] = {{"name", {}}, {"ipv4", {}}, {"ipv6", {}}, {"mac", {}}, {"macs", {}}};
 constexpr Field kTunnel[] = {{"ipv4", {}}, {"ipv6", {}}, {"mac", {}}, {"parent", kParent}};
 constexpr Field kRealised[] = {{"term", {}}, {"revision", {}}};
 constexpr Field kTunnelStatus[] = {{"tunnel", kTunnel},
@@ -75,7 +75,7 @@ constexpr Field kByNode[] = {{kAny, kFamilies}};
 constexpr Field kRetired[] = {{"id", {}}, {"revision", {}}};
 constexpr Field kPeer[] = {{"name", {}},       {"underlayIPv4", {}}, {"underlayIPv6", {}},
                            {"tunnelIPv4", {}}, {"tunnelIPv6", {}},   {"mac", {}},
-                           {"parentMAC", {}},  {"podCIDRs", {}}};
+                           {"parentMAC", {}},  {"podCIDRs", {}},     {"macs", {}}};
 constexpr Field kInfoStatus[] = {
     {"podCidrMode", {}}, {"clusterIP", kFamilies}, {"nodeIP", kByNode},       {"podCIDR", kByNode},
     {"extraCidr", {}},   {"nextEgressId", {}},     {"retired", kRetired},     {"term", {}},

@@ -82,7 +82,7 @@ void Cluster::beat(const std::string& name) {
   if (s.phase == model::TunnelPhase::kNodeNotReady) return;  // the controller's to end
   s.phase = model::TunnelPhase::kReady;
   s.last_heartbeat_ms += 1000;
-  s.parent = {"eth0", "192.0.2." + std::to_string(name.back() - '0'), "", "02:00:00:00:00:01"};
+  s.parent = {"eth0", "192.0.2." + std::to_string(name.back() - '0'), "", "02:00:00:00:00:01", {}};
   s.mac = "02:ee:00:00:00:01";
   s.realised = {input.term, world.revision};
   touch(world, it->second.meta);

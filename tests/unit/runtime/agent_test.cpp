@@ -439,7 +439,7 @@ TEST_F(AgentTest, BootDropSaysOnceThatTheNodeDoesNotTellItsPods) {
   settings.boot_drop = true;
   add_node("n1", false);
   json node = content->read(Kind::kNode, {"", "n1"});
-  node.erase("spec");
+  node["spec"] = json::object();
   content->put(Kind::kNode, node);
   testing::internal::CaptureStderr();
   log.set_level(runtime::LogLevel::kWarn);
