@@ -18,11 +18,11 @@
 
 namespace egw::core::parts {
 
-inline constexpr std::uint32_t kMaxEgressId = 16383;         // 14 bits: decision on marks
+inline constexpr std::uint32_t kMaxEgressId = 16383;  // 14 bits: decision on marks
 inline constexpr std::size_t kMaxPoliciesPerGateway = 5000;
 inline constexpr std::int64_t kPlannedMoveMs = 2000;
 inline constexpr std::size_t kPeersPerShard = 200;
-inline constexpr std::int64_t kWakeMarginMs = 2;             // past a deadline, never just before
+inline constexpr std::int64_t kWakeMarginMs = 2;  // past a deadline, never just before
 inline constexpr int kNobody = -1;
 
 // ---- nodes -----------------------------------------------------------------------------------
