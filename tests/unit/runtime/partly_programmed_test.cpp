@@ -4,16 +4,24 @@
 namespace egw::test {
 namespace {
 
-using PartlyTest = ClusterTest;
+class PartlyTest : public ClusterTest {
+ protected:
+  // A cluster whose EIP's owner cannot program the egress.
+  std::string owner_without_room() {
+    start_cluster();
+    std::string node = owner();
+    RecordingDatapath& datapath = agents[node]->datapath;
+    const auto id = datapath.state.egresses.begin()->first;
+    datapath.failures = {{"egress " + std::to_string(id), 22, "no room"}};
+    datapath.drift("x");
+    loop.settle();
+    return node;
+  }
+};
 
 TEST_F(PartlyTest, AnObjectThatFailsFailsAlone) {
-  start_cluster();
-  const std::string node = owner();
+  const std::string node = owner_without_room();
   AgentRig& rig = *agents[node];
-  const auto id = rig.datapath.state.egresses.begin()->first;
-  rig.datapath.failures = {{"egress " + std::to_string(id), 22, "no room"}};
-  rig.datapath.drift("x");
-  loop.settle();
   EXPECT_FALSE(rig.announces(kEip)) << "what is not programmed is not announced";
   EXPECT_TRUE(condition_true(node, "PartlyProgrammed"));
   rig.datapath.failures.clear();
@@ -24,13 +32,8 @@ TEST_F(PartlyTest, AnObjectThatFailsFailsAlone) {
 
 // A delta that succeeds has not tried the failed object again.
 TEST_F(PartlyTest, AFailureStandsUntilItsObjectIsTriedAgain) {
-  start_cluster();
-  const std::string node = owner();
+  const std::string node = owner_without_room();
   AgentRig& rig = *agents[node];
-  const auto id = rig.datapath.state.egresses.begin()->first;
-  rig.datapath.failures = {{"egress " + std::to_string(id), 22, "no room"}};
-  rig.datapath.drift("x");
-  loop.settle();
   ASSERT_FALSE(rig.announces(kEip));
   rig.datapath.failures.clear();
   add_pod("web-2", node, "10.244.2.6");
