@@ -5,7 +5,17 @@ namespace egw::test {
 namespace {
 
 using testing::HasSubstr;
-using FailoverTest = ClusterTest;
+class FailoverTest : public ClusterTest {
+ protected:
+  // Pods with a policy on n1 and on n2; each has asked the EIP's owner through the tunnel.
+  void start_with_two_clients() {
+    start_cluster();
+    add_node("n2", false);
+    start_agent("n2");
+    add_pod("web-9", "n2", "10.244.9.5");
+    loop.advance(5000);
+  }
+};
 
 TEST_F(FailoverTest, DeadGatewayLosesItsEipInTime) {
   start_cluster();
@@ -281,11 +291,7 @@ TEST_F(FailoverTest, ManyPoliciesDoNotDelayAMove) {
 }
 
 TEST_F(FailoverTest, AGatewayThatForwardsNothingLosesReady) {
-  start_cluster();
-  add_node("n2", false);
-  start_agent("n2");
-  add_pod("web-9", "n2", "10.244.9.5");
-  loop.advance(5000);
+  start_with_two_clients();
   const std::string node = owner();
   ASSERT_TRUE(condition_true("n1", "TunnelReachable"));
   ASSERT_TRUE(condition_true("n2", "TunnelReachable"));
@@ -318,11 +324,7 @@ TEST_F(FailoverTest, AGatewayThatForwardsNothingLosesReady) {
 }
 
 TEST_F(FailoverTest, AGatewayThatForwardsNothingGetsNothingBeforeItAnswers) {
-  start_cluster();
-  add_node("n2", false);
-  start_agent("n2");
-  add_pod("web-9", "n2", "10.244.9.5");
-  loop.advance(5000);
+  start_with_two_clients();
   const std::string node = owner();
   const auto silence = [&](const std::string& name) {
     const std::string text = tunnel(name)["status"]["tunnel"]["ipv4"];
