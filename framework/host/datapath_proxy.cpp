@@ -15,6 +15,8 @@ using boost::asio::awaitable;
 using Ops = egw_datapath_ops;
 
 constexpr std::size_t kMaxReports = 1000;  // failures and findings kept of one call
+// Packets and bytes of every egress id, and of the classes of two families, with room beside them.
+constexpr std::size_t kMaxCounters = 131072;
 
 // Core's side of drift; the plugin's side refers to it weakly.
 struct DriftListener {
@@ -117,10 +119,15 @@ Result<ApplyOutcome> apply_now(const Ops* ops, void* handle, const std::string& 
 }
 
 template <class T>
+constexpr std::size_t kMost = kMaxReports;
+template <>
+constexpr std::size_t kMost<CounterValue> = kMaxCounters;
+
+template <class T>
 struct Collected {
   std::vector<T> items;
   void add(T item) {
-    if (items.size() < kMaxReports) items.push_back(std::move(item));
+    if (items.size() < kMost<T>) items.push_back(std::move(item));
   }
 };
 

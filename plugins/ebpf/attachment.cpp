@@ -11,7 +11,9 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <functional>
 #include <utility>
+#include <vector>
 
 #include "common/rtnl.hpp"
 #include "egw/sdk/status.hpp"
@@ -23,7 +25,9 @@ namespace {
 // linux/bpf.h of 6.6; older headers do not have them.
 constexpr auto kTcxIngress = static_cast<bpf_attach_type>(46);
 constexpr auto kTcxEgress = static_cast<bpf_attach_type>(47);
-// Of our classifiers: late, so that others' verdicts count; the handle tells them from others'.
+constexpr std::uint32_t kBefore = 1U << 3;  // BPF_F_BEFORE; without another program: all of them
+// Of our classifiers: before those whose priority the kernel has chosen (0xc000 and less by one
+// each), not in the way of those who want one of the first; the handle tells them from others'.
 constexpr std::uint32_t kPriority = 49000, kHandle = 0x656777;
 
 bpf_attach_type type_of(Side side) { return side == Side::kIngress ? kTcxIngress : kTcxEgress; }
@@ -62,6 +66,56 @@ std::uint32_t interface_of(int link) {
   bpf_link_info info{};
   std::uint32_t size = sizeof(info);
   return bpf_obj_get_info_by_fd(link, &info, &size) == 0 ? info.xdp.ifindex : 0;
+}
+
+std::uint32_t id_of_link(int link) {
+  bpf_link_info info{};
+  std::uint32_t size = sizeof(info);
+  return bpf_obj_get_info_by_fd(link, &info, &size) == 0 ? info.id : 0;
+}
+
+// What is at one side of an interface, in the order in which packets meet it; BPF_PROG_QUERY of
+// linux/bpf.h of 6.6.
+struct Query {
+  std::uint32_t interface, attach_type, flags, attach_flags;
+  std::uint64_t programs;
+  std::uint32_t count, pad;
+  std::uint64_t program_flags, links, link_flags, revision;
+};
+
+struct Placed {
+  std::uint32_t program, link;  // 0: attached without a link
+};
+
+std::vector<Placed> placed_at(int interface, Side side) {
+  std::array<std::uint32_t, 64> programs{}, links{};  // as many as the kernel allows
+  Query query{};
+  query.interface = static_cast<std::uint32_t>(interface);
+  query.attach_type = type_of(side);
+  query.programs = reinterpret_cast<std::uintptr_t>(programs.data());
+  query.links = reinterpret_cast<std::uintptr_t>(links.data());
+  query.count = programs.size();
+  std::vector<Placed> out;
+  if (::syscall(SYS_bpf, BPF_PROG_QUERY, &query, sizeof(query)) != 0) return out;
+  for (std::uint32_t i = 0; i < query.count && i < programs.size(); ++i) {
+    out.push_back({programs[i], links[i]});
+  }
+  return out;
+}
+
+// Filters of all kinds at one side of an interface: their priorities.
+void each_filter(common::NetlinkSocket& socket, int interface, Side side,
+                 const std::function<void(std::uint32_t)>& filter) {
+  tcmsg header{};
+  header.tcm_family = AF_UNSPEC;
+  header.tcm_ifindex = interface;
+  header.tcm_parent =
+      TC_H_MAKE(TC_H_CLSACT, side == Side::kIngress ? TC_H_MIN_INGRESS : TC_H_MIN_EGRESS);
+  common::Message m(RTM_GETTFILTER, NLM_F_DUMP);
+  m.header(header);
+  socket.dump(m, [&](const nlmsghdr* answer) {
+    filter(TC_H_MAJ(static_cast<const tcmsg*>(NLMSG_DATA(answer))->tcm_info) >> 16);
+  });
 }
 
 // unseen: what is said of a program that may not be looked at, for which CAP_BPF is not enough.
@@ -108,25 +162,32 @@ Attachment::~Attachment() {
 }
 
 void Attachment::attach_tcx(int program) {
-  link_ = bpf_obj_get(pin_.c_str());
-  if (link_ >= 0 && interface_of(link_) == static_cast<std::uint32_t>(interface_) &&
-      bpf_link_update(link_, program, nullptr) == 0) {
+  const int old = bpf_obj_get(pin_.c_str());
+  // Else it is of an interface that has gone, whose number is another's now.
+  const bool here = old >= 0 && interface_of(old) == static_cast<std::uint32_t>(interface_);
+  link_ = old;
+  if (here && first_link() && bpf_link_update(link_, program, nullptr) == 0) return;
+  bpf_link_create_opts opts{};
+  opts.sz = sizeof(opts);
+  opts.flags = kBefore;
+  link_ = bpf_link_create(program, interface_, type_of(side_), &opts);
+  const int error = errno;
+  if (link_ < 0 && here && bpf_link_update(old, program, nullptr) == 0) {
+    link_ = old;  // better late than not at all
     return;
   }
-  if (link_ >= 0) {
-    // Of an interface that has gone; its number is another's now.
-    ::close(link_);
-    ::unlink(pin_.c_str());
-  }
-  link_ = bpf_link_create(program, interface_, type_of(side_), nullptr);
+  if (old >= 0) ::unlink(pin_.c_str());
+  if (link_ >= 0 && here) bpf_link_detach(old);  // the new one sees its packets
+  if (old >= 0) ::close(old);
   if (link_ < 0) {
     throw sdk::Failure(sdk::Code::kUnavailable, "the program cannot be attached (tcx)",
-                       name_of(interface_), errno);
+                       name_of(interface_), error);
   }
   if (bpf_obj_pin(link_, pin_.c_str()) != 0) {
-    const int error = errno;
+    const int not_pinned = errno;
     ::close(std::exchange(link_, -1));
-    throw sdk::Failure(sdk::Code::kUnavailable, "the program's link cannot be pinned", pin_, error);
+    throw sdk::Failure(sdk::Code::kUnavailable, "the program's link cannot be pinned", pin_,
+                       not_pinned);
   }
 }
 
@@ -153,6 +214,19 @@ bool Attachment::alive() const {
   return bpf_tc_query(&hook, &opts) == 0 && opts.prog_id == program_id_;
 }
 
+bool Attachment::first_link() const {
+  const std::vector<Placed> placed = placed_at(interface_, side_);
+  return !placed.empty() && placed.front().link == id_of_link(link_);
+}
+
+bool Attachment::first(common::NetlinkSocket& socket) const {
+  if (method_ == Method::kTcx) return first_link();
+  bool found = false;
+  each_filter(socket, interface_, side_,
+              [&](std::uint32_t priority) { found = found || priority < kPriority; });
+  return !found;
+}
+
 bool Attachment::pinned() const { return method_ != Method::kTcx || is_pinned(pin_); }
 
 bool Attachment::pin_again() const {
@@ -173,54 +247,12 @@ void Attachment::detach() {
   bpf_tc_detach(&hook, &opts);
 }
 
-namespace {
-
-// BPF_PROG_QUERY of linux/bpf.h of 6.6.
-struct Query {
-  std::uint32_t interface, attach_type, flags, attach_flags;
-  std::uint64_t programs;
-  std::uint32_t count, pad;
-  std::uint64_t program_flags, links, link_flags, revision;
-};
-
-// tcx links of ours at an interface of this network namespace, whoever holds them.
-void detach_links(int interface, Side side, const std::set<std::uint32_t>& but) {
-  std::array<std::uint32_t, 64> programs{}, links{};
-  Query query{};
-  query.interface = static_cast<std::uint32_t>(interface);
-  query.attach_type = type_of(side);
-  query.programs = reinterpret_cast<std::uintptr_t>(programs.data());
-  query.links = reinterpret_cast<std::uintptr_t>(links.data());
-  query.count = programs.size();
-  if (::syscall(SYS_bpf, BPF_PROG_QUERY, &query, sizeof(query)) != 0) return;
-  for (std::uint32_t i = 0; i < query.count && i < programs.size(); ++i) {
-    if (but.count(programs[i]) != 0) continue;
-    const int link = is_ours(programs[i], false) ? bpf_link_get_fd_by_id(links[i]) : -1;
-    if (link < 0) continue;
-    bpf_link_detach(link);
-    ::close(link);
-  }
-}
-
-// Filters of all kinds at both sides of an interface.
-int count_filters(common::NetlinkSocket& socket, int interface) {
-  int count = 0;
-  for (const std::uint32_t minor : {TC_H_MIN_INGRESS, TC_H_MIN_EGRESS}) {
-    tcmsg header{};
-    header.tcm_family = AF_UNSPEC;
-    header.tcm_ifindex = interface;
-    header.tcm_parent = TC_H_MAKE(TC_H_CLSACT, minor);
-    common::Message m(RTM_GETTFILTER, NLM_F_DUMP);
-    m.header(header);
-    socket.dump(m, [&](const nlmsghdr*) { ++count; });
-  }
-  return count;
-}
-
-}  // namespace
-
 void remove_empty_clsact(common::NetlinkSocket& socket, int interface) {
-  if (count_filters(socket, interface) != 0) return;
+  bool any = false;
+  for (const Side side : {Side::kIngress, Side::kEgress}) {
+    each_filter(socket, interface, side, [&](std::uint32_t) { any = true; });
+  }
+  if (any) return;
   bpf_tc_hook hook = hook_of(interface, Side::kIngress);
   hook.attach_point = static_cast<bpf_tc_attach_point>(BPF_TC_INGRESS | BPF_TC_EGRESS);
   bpf_tc_hook_destroy(&hook);
@@ -230,7 +262,13 @@ void detach_everywhere(common::NetlinkSocket& socket, const std::set<std::uint32
   for (const common::Link& link : common::all_links(socket)) {
     bool had = false;
     for (const Side side : {Side::kIngress, Side::kEgress}) {
-      detach_links(link.index, side, but);
+      for (const auto& [program, id] : placed_at(link.index, side)) {
+        if (but.count(program) != 0) continue;
+        const int ours = is_ours(program, false) ? bpf_link_get_fd_by_id(id) : -1;
+        if (ours < 0) continue;
+        bpf_link_detach(ours);
+        ::close(ours);
+      }
       bpf_tc_hook hook = hook_of(link.index, side);
       bpf_tc_opts opts = options();
       // Nobody else has our handle at our priority.

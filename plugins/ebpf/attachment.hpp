@@ -18,8 +18,8 @@ enum class Method : std::uint8_t { kTcx, kClsact };
 
 class Attachment {
  public:
-  // Attaches, or takes over what a former process has left at `pin` and replaces its program in one
-  // step. Throws sdk::Failure; ENODEV when the interface has gone.
+  // Attaches, a tcx link before all others, or takes over what a former process has left at `pin`
+  // and replaces its program in one step. Throws sdk::Failure; ENODEV when the interface has gone.
   Attachment(Method method, int program, int interface, Side side, std::string pin);
   ~Attachment();  // leaves the program where it is
   Attachment(Attachment&& other) noexcept;
@@ -31,6 +31,10 @@ class Attachment {
   [[nodiscard]] std::uint32_t program_id() const { return program_id_; }
   // The interface is there and has the program.
   [[nodiscard]] bool alive() const;
+  // No other program or filter comes before it, whose verdict might be the last. With clsact by a
+  // dump of the interface's filters.
+  [[nodiscard]] bool first(common::NetlinkSocket& socket) const;
+  [[nodiscard]] bool first_link() const;  // with tcx
   // A tcx link is; a classifier needs no pin.
   [[nodiscard]] bool pinned() const;
   // True if it was not. Throws sdk::Failure.

@@ -5,6 +5,7 @@
 #include <egw.skel.h>       // generated from bpf/egw.bpf.c
 #include <egw_fast.skel.h>  // the same with the programs of fastPath
 #include <linux/rtnetlink.h>
+#include <net/if.h>
 #include <netlink/msg.h>
 #include <poll.h>
 #include <sys/eventfd.h>
@@ -291,7 +292,10 @@ void Kernel::attach_locked() {
   sdk::Status of_tunnel = sdk::ok();
   for (const auto& [place, program] : wanted) {
     const sdk::Status s = attach_one(place.first, place.second, program);
-    if (s.ok()) continue;
+    if (s.ok()) {
+      tell_if_not_first(*socket, place);
+      continue;
+    }
     // The others shall have theirs; tried again at every look.
     faults_.insert_or_assign(s.what, s.text() +
                                          ": packets that come by it are not steered; see "
@@ -300,6 +304,22 @@ void Kernel::attach_locked() {
   }
   pin_again();
   if (!of_tunnel.ok()) throw sdk::Failure(std::move(of_tunnel));  // nothing is steered without it
+}
+
+// Where another's verdict ends the walk, ours is never asked, and the packet is a pod's without
+// policy.
+void Kernel::tell_if_not_first(common::NetlinkSocket& socket, const std::pair<int, Side>& place) {
+  const auto at = attachments_.find(place);
+  if (at == attachments_.end() || at->second.attachment.first(socket)) return;
+  char name[IF_NAMESIZE] = {};
+  if (if_indextoname(static_cast<unsigned>(place.first), name) == nullptr) return;
+  faults_.insert_or_assign(
+      name,
+      std::string(name) +
+          ": a tc filter or program of somebody else comes before egw's: what that one lets "
+          "through by itself is not steered; see which it is (tc filter show, bpftool net), " +
+          (method_ == Method::kTcx ? "and restart the agent, which puts its own first"
+                                   : "and give it a preference (prio) above 49000"));
 }
 
 // Pins that somebody has removed, or a bpffs that has been unmounted: the next process would find
@@ -358,7 +378,7 @@ void Kernel::remove_leftovers() {
 
 namespace {
 
-// Whether interfaces have come, gone or changed, or what stood at one has gone. Reads all there is.
+// Whether interfaces or filters at one have come, gone or changed. Reads all there is.
 bool read_events(const common::NetlinkSocket& socket, std::string& buffer) {
   bool change = false;
   for (;;) {
@@ -373,8 +393,8 @@ bool read_events(const common::NetlinkSocket& socket, std::string& buffer) {
     for (auto* h = reinterpret_cast<nlmsghdr*>(buffer.data()); nlmsg_ok(h, rest);
          h = nlmsg_next(h, &rest)) {
       const auto type = h->nlmsg_type;
-      change = change || type == RTM_NEWLINK || type == RTM_DELLINK || type == RTM_DELTFILTER ||
-               type == RTM_DELQDISC || type == RTM_DELCHAIN;
+      change = change || type == RTM_NEWLINK || type == RTM_DELLINK || type == RTM_NEWTFILTER ||
+               type == RTM_DELTFILTER || type == RTM_DELQDISC || type == RTM_DELCHAIN;
     }
   }
 }
@@ -415,7 +435,7 @@ void Kernel::look(bool change) {
     for (const auto& [where, text] : faults_) {
       if (known.count(where) == 0) fault = text;
     }
-    if (!fault.empty()) what = "BPF programs or pins, which could not be put back";
+    if (!fault.empty()) what = "BPF programs or pins, which are not as they should be";
     if (mended_.pins != before.pins) what = "BPF pins removed";
     if (mended_.programs != before.programs) what = "BPF program detached";
   }
@@ -429,8 +449,9 @@ bool Kernel::intact() const {
   if (!faults_.empty() || !pinned()) return false;
   // Of classifiers the kernel tells by itself, and asking costs more.
   return method_ != Method::kTcx ||
-         std::all_of(attachments_.begin(), attachments_.end(),
-                     [](const auto& a) { return a.second.attachment.alive(); });
+         std::all_of(attachments_.begin(), attachments_.end(), [](const auto& a) {
+           return a.second.attachment.alive() && a.second.attachment.first_link();
+         });
 }
 
 std::map<std::string, std::string> Kernel::faults() {

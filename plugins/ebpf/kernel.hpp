@@ -105,6 +105,7 @@ class Kernel {
   void attach_locked();
   void remove_leftovers();
   sdk::Status attach_one(int interface, Side side, Loaded::Program program);
+  void tell_if_not_first(common::NetlinkSocket& socket, const std::pair<int, Side>& place);
   void pin_again();
   [[nodiscard]] bool pinned() const;
   [[nodiscard]] std::string pin_of(int interface, Side side) const;

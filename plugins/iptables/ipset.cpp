@@ -198,7 +198,7 @@ std::map<std::string, SetHeader> Ipset::headers() {
       [&](const nlmsghdr* answer) {
         const common::Attributes a(answer, sizeof(nfgenmsg), IPSET_ATTR_CMD_MAX);
         const std::string name(a.text(IPSET_ATTR_SETNAME));
-        if (name.rfind(kSetPrefix, 0) != 0 || !a.has(IPSET_ATTR_DATA)) return;
+        if (!is_our_set(name) || !a.has(IPSET_ATTR_DATA)) return;
         const common::Attributes data(a[IPSET_ATTR_DATA], IPSET_ATTR_CREATE_MAX);
         SetHeader header;
         const std::string type(a.text(IPSET_ATTR_TYPENAME));

@@ -64,7 +64,7 @@ class Ipset {
                            const SetElements& elements);
   std::vector<Refused> remove(const std::string& name, const SetKind& kind,
                               const SetElements& elements);
-  // Of ours (kSetPrefix) alone. Throws sdk::Failure.
+  // Of ours (is_our_set) alone. Throws sdk::Failure.
   [[nodiscard]] std::map<std::string, SetHeader> headers();
   [[nodiscard]] SetElements elements(const std::string& name);
 

@@ -27,7 +27,12 @@ std::string_view word(Nftables choice) {
 }
 
 std::string set_name(Table t, std::string_view what) {
-  return std::string(kSetPrefix) + (t == Table::kIp ? "4-" : "6-") + std::string(what);
+  return std::string(t == Table::kIp ? "EGW4-" : "EGW6-") + std::string(what);
+}
+
+bool is_our_set(std::string_view name) {
+  return name == kTemporarySet || name.rfind(set_name(Table::kIp, ""), 0) == 0 ||
+         name.rfind(set_name(Table::kIp6, ""), 0) == 0;
 }
 
 // 169.254.64.0/18 and 169.254.128.0/18, fe80::6567:77:0/112 and fe80::6567:78:0/112.

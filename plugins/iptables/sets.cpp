@@ -9,7 +9,6 @@ namespace egw::iptables {
 namespace {
 
 constexpr std::size_t kPodsAtFirst = 1024;
-constexpr const char* kTemporary = "EGW-new";
 
 SetKind prefixes(Table t, bool marks) { return {SetType::kPrefixes, t, marks}; }
 
@@ -182,7 +181,7 @@ PodMarks SetPlan::dropped() const {
 void Sets::read(common::Repairs& repairs) {
   SetContents now;
   for (const auto& [name, header] : ipset_.headers()) {
-    if (name == kTemporary) continue;
+    if (name == kTemporarySet) continue;
     now[name] = {header.kind, ipset_.elements(name)};
   }
   std::uint64_t repaired = 0;
@@ -221,12 +220,12 @@ void Sets::make(const std::string& name, const SetContent& wanted, std::size_t s
 // Exchanged as a whole.
 void Sets::replace(const std::string& name, const SetContent& wanted,
                    std::vector<SetFailure>& failures) {
-  ipset_.destroy(kTemporary);
-  int error = ipset_.create(kTemporary, wanted.kind, wanted.elements.size());
+  ipset_.destroy(kTemporarySet);
+  int error = ipset_.create(kTemporarySet, wanted.kind, wanted.elements.size());
   if (error == 0) {
-    failed(name, ipset_.add(kTemporary, wanted.kind, wanted.elements), failures);
-    error = ipset_.swap(kTemporary, name);
-    ipset_.destroy(kTemporary);
+    failed(name, ipset_.add(kTemporarySet, wanted.kind, wanted.elements), failures);
+    error = ipset_.swap(kTemporarySet, name);
+    ipset_.destroy(kTemporarySet);
   }
   if (error != 0) {
     throw sdk::Failure(sdk::Code::kInternal, "cannot be exchanged: " + ipset_error(error),

@@ -2,6 +2,7 @@
 // around a good one.
 #include <gmock/gmock.h>
 
+#include <algorithm>
 #include <fstream>
 #include <set>
 
@@ -124,6 +125,17 @@ TEST_F(Faults, ASinkThatIsFilledWithoutEnd) {
   EXPECT_THAT(ill.error().message, HasSubstr("Degraded: still busy with counters"));
   fault("");
   ASSERT_TRUE(bench->until([&] { return apply().has_value(); }));
+}
+
+// One for each of 5,000 egresses is no fault.
+TEST_F(Faults, CountersOfManyEgressesAreAllKept) {
+  open(quick());
+  fault("counters many");
+  const auto counters = bench->await(datapath->counters());
+  ASSERT_TRUE(counters);
+  EXPECT_EQ(std::count_if(counters->begin(), counters->end(),
+                          [](const auto& c) { return c.name == "steered_packets_total"; }),
+            5000);
 }
 
 // The first probe is run in a child: what crashes there is refused, and nothing else happens.

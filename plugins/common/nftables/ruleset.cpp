@@ -108,7 +108,8 @@ void Ruleset::add_raw(Table t, std::vector<Chain>& out) const {
   }
   Chain raw{"raw_in", Hook{"filter", "prerouting", NF_INET_PRE_ROUTING, kRawPriority, {}}, {}};
   raw.rules.push_back(enabled(t) ? "iifgroup " + mark_text(kTunnelGroup) + " goto unwrap"
-                                 : "iifname " + quoted(node_.tunnel_device) + " drop");
+                                 : "iifname " + quoted(node_.tunnel_device) + " " +
+                                       counted("family", "drop"));
   if (carries(t)) {
     raw.rules.push_back(to_tunnel_port());
     // The inner source MAC stands 22 bytes behind the start of the UDP header: 8 UDP, 8 VXLAN, 6
@@ -415,8 +416,8 @@ Chain Ruleset::lengths_chain(Table t, const std::string& name, const Lengths& le
 std::vector<std::string> Ruleset::counters(Table t) const {
   if (t == Table::kNetdev && programs_) return {};
   if (t == Table::kNetdev) return {"not_steered", "no_owner", "no_peer"};
-  return {"forged",    "unknown_id", "to_eip",        "invalid",        "without_id",  "to_host",
-          "no_egress", "no_address", "not_by_tunnel", "not_translated", "other_source"};
+  return {"forged",    "unknown_id", "to_eip",        "invalid",        "without_id",   "to_host",
+          "no_egress", "no_address", "not_by_tunnel", "not_translated", "other_source", "family"};
 }
 
 }  // namespace egw::common

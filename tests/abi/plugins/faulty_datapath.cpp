@@ -125,6 +125,12 @@ std::int32_t counters(void* instance, const egw_counter_sink* out, const egw_err
   std::int32_t status = 0;
   if (misbehave("counters", error, status)) return status;
   while (fault("counters") == "flood") out->counter(out->ctx, kEndless, kEndless, 1);
+  if (fault("counters") == "many") {
+    for (int i = 0; i < 5000; ++i) {
+      const std::string labels = "egress=" + std::to_string(i);
+      out->counter(out->ctx, str("steered_packets_total"), str(labels), 1);
+    }
+  }
   return real->counters(instance, out, error);
 }
 

@@ -219,6 +219,7 @@ def purge_leaves_what_was_there(rig, another):
                      "nft add table inet egw2; nft add chain inet egw2 c; nft add rule inet egw2 c accept; "
                      "iptables-nft -w -t mangle -A FORWARD -s 192.0.2.2 -j ACCEPT; "
                      "iptables-legacy -w -t filter -A FORWARD -s 192.0.2.3 -j DROP; ipset create others hash:ip; "
+                     "ipset create EGW-others hash:ip; ipset create EGW hash:net; "
                      "ip rule add pref 500 fwmark 0x10 lookup 500; ip route add blackhole 10.99.0.0/16 table 500")
     before = {n: snapshot(rig, n) for n in rig.nodes}
     for pod in pods:

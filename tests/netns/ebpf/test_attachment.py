@@ -100,6 +100,52 @@ def test_an_interface_that_comes_has_its_program():
         assert late.source(4) == EIP4 and late.source(6) == EIP6
 
 
+def accept_all(rig, pod, place):
+    """Somebody else's program, which ends the walk with TC_ACT_OK."""
+    script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "accept_all.py")
+    net.enter(rig.ns("n1"), "/usr/bin/python3", script, pod.host, place)
+
+
+def test_comes_before_programs_that_are_there():
+    with make(attach="tcx") as rig:
+        pod = rig.pod("n1")
+        accept_all(rig, pod, "before")
+        rig.steer(pod, ALL)
+        assert rig.apply()["n1"]["failures"] == []
+        assert pod.source(4) == EIP4 and pod.source(6) == EIP6
+
+
+def test_names_the_interface_where_another_comes_first():
+    """And the next process puts its own first, while nothing is lost."""
+    with make(attach="tcx") as rig:
+        pod = start(rig)
+        accept_all(rig, pod, "after")
+        assert rig.apply("n1")["n1"]["failures"] == []
+        assert pod.source(4) == EIP4
+        accept_all(rig, pod, "before")
+        assert rig.driver("n1").ask("drift", timeoutMs=3000)["ok"]
+        failures = rig.apply("n1")["n1"]["failures"]
+        assert len(failures) == 1 and pod.host in str(failures) and "comes before egw's" in str(failures), failures
+        rig.restart("n1", kill=True)
+        assert rig.apply("n1")["n1"]["failures"] == []
+        assert pod.source(4) == EIP4 and pod.source(6) == EIP6
+
+
+def test_names_the_interface_where_a_filter_comes_first():
+    with make(attach="clsact") as rig:
+        pod = start(rig)
+        tc(rig, "n1", "filter", "add", "dev", pod.host, "ingress", "matchall", "action", "ok")
+        assert rig.apply("n1")["n1"]["failures"] == []
+        assert pod.source(4) == EIP4, "one whose priority the kernel has chosen comes later"
+        tc(rig, "n1", "filter", "add", "dev", pod.host, "ingress", "prio", "1", "matchall", "action", "ok")
+        assert rig.driver("n1").ask("drift", timeoutMs=3000)["ok"]
+        failures = rig.apply("n1")["n1"]["failures"]
+        assert len(failures) == 1 and pod.host in str(failures) and "comes before egw's" in str(failures), failures
+        tc(rig, "n1", "filter", "del", "dev", pod.host, "ingress", "prio", "1")
+        assert rig.apply("n1")["n1"]["failures"] == []
+        assert pod.source(4) == EIP4 and pod.source(6) == EIP6
+
+
 def test_a_program_taken_away_comes_back():
     with make(attach="clsact") as rig:
         pod = start(rig)

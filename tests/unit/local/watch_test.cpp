@@ -105,7 +105,8 @@ TEST(WatchSpeed, ChangesCrossProcessesFast) {
       "with the write and the disk's flush p50 %.2f ms, p99 %.2f ms\n",
       quantile(after_commit, 0.5), quantile(after_commit, 0.99), quantile(whole, 0.5),
       quantile(whole, 0.99));
-  EXPECT_LT(quantile(after_commit, 0.99), 100);
+  EXPECT_LT(quantile(after_commit, 0.5), 20);
+  EXPECT_LT(quantile(after_commit, 0.99), 100);  // with whatever else the machine does
 }
 
 // Network namespaces have their own loopback and abstract sockets, mount namespaces their own
