@@ -26,8 +26,9 @@ namespace {
 constexpr auto kTcxIngress = static_cast<bpf_attach_type>(46);
 constexpr auto kTcxEgress = static_cast<bpf_attach_type>(47);
 constexpr std::uint32_t kBefore = 1U << 3;  // BPF_F_BEFORE; without another program: all of them
-// Of our classifiers: before those whose priority the kernel has chosen (0xc000 and less by one
-// each), not in the way of those who want one of the first; the handle tells them from others'.
+// Of our classifiers: before those that are there and whose priority the kernel has chosen (0xc000;
+// what comes later without one gets ours less one), and not in the way of those who want one of the
+// first. The handle tells them from others'.
 constexpr std::uint32_t kPriority = 49000, kHandle = 0x656777;
 
 bpf_attach_type type_of(Side side) { return side == Side::kIngress ? kTcxIngress : kTcxEgress; }

@@ -52,7 +52,7 @@ inline constexpr std::uint32_t kTreePreferences = 0x40000;
 
 // The chains' prefix in iptables, the sets' in ipset.
 inline constexpr std::string_view kChainPrefix = "EGW-";
-inline constexpr std::string_view kTemporarySet = "EGW-new";  // swapped with another, and gone
+inline const std::string kTemporarySet = "EGW-new";  // swapped with another, and gone
 [[nodiscard]] std::string set_name(Table t, std::string_view what);  // "EGW4-pods"
 [[nodiscard]] bool is_our_set(std::string_view name);
 
