@@ -78,8 +78,12 @@ def five_thousand_policies(node):
 
         def whole():
             return served(rig.change(node), "n3") if gateway else grown(rig.change(node))
-        rig.apply_file(node, rig.change(node))
-        cold = rig.apply_file(node, whole())
+
+        def cold_ms():
+            rig.driver(node).must("purge")
+            rig.apply_file(node, rig.change(node))
+            return rig.apply_file(node, whole())
+        cold = min(cold_ms() for _turn in range(3))
         flips = [moved(rig, node, whole, [egress(i, owners[turn % 2], gateway) for i in range(100, 100 + FLIPPED)])
                  for turn in range(1, 9)]
         flip = max(min(flips[::2]), min(flips[1::2]))  # the slower of both directions, each at its quietest
