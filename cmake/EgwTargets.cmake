@@ -41,8 +41,8 @@ function(egw_unit_test name)
   if(NOT ARG_TIMEOUT)
     set(ARG_TIMEOUT 60)
   endif()
-  if(EGW_SANITIZE)  # nothing is optimised, and much is looked at
-    math(EXPR ARG_TIMEOUT "8 * ${ARG_TIMEOUT}")
+  if(EGW_SANITIZE)  # nothing is optimised, and much is looked at, maybe on a busy machine
+    math(EXPR ARG_TIMEOUT "15 * ${ARG_TIMEOUT}")
   endif()
   add_executable(${name} ${sources})
   target_link_libraries(${name} PRIVATE ${ARG_LINK} GTest::gmock GTest::gtest_main rapidcheck)
