@@ -27,10 +27,10 @@ function(egw_plugin kind name)
   install(TARGETS ${target} LIBRARY DESTINATION lib/egw/plugins)
 endfunction()
 
-# egw_unit_test(name LINK targets [LABEL label] [TIMEOUT s]): all *.cpp of the current folder as one
-# GoogleTest executable, one ctest entry.
+# egw_unit_test(name LINK targets [LABEL label] [TIMEOUT s] [SLOW_SHARDS n]): all *.cpp of the current folder as one
+# GoogleTest executable, one ctest entry; n of them with a sanitizer, for what takes minutes there: they begin first.
 function(egw_unit_test name)
-  cmake_parse_arguments(ARG "" "LABEL;TIMEOUT" "LINK" ${ARGN})
+  cmake_parse_arguments(ARG "" "LABEL;TIMEOUT;SLOW_SHARDS" "LINK" ${ARGN})
   file(GLOB sources CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/*.cpp")
   if(NOT sources)
     return()
@@ -48,8 +48,18 @@ function(egw_unit_test name)
   target_link_libraries(${name} PRIVATE ${ARG_LINK} GTest::gmock GTest::gtest_main rapidcheck)
   target_include_directories(${name} PRIVATE "${PROJECT_SOURCE_DIR}/tests")
   target_compile_options(${name} PRIVATE $<$<CONFIG:Release>:-O1>)  # most of the build is theirs
-  add_test(NAME ${name} COMMAND ${name} "--gtest_output=xml:${CMAKE_BINARY_DIR}/results/${name}.xml")
-  set_tests_properties(${name} PROPERTIES LABELS ${ARG_LABEL} TIMEOUT ${ARG_TIMEOUT})
+  set(results "--gtest_output=xml:${CMAKE_BINARY_DIR}/results")
+  if(NOT EGW_SANITIZE OR NOT ARG_SLOW_SHARDS)
+    add_test(NAME ${name} COMMAND ${name} "${results}/${name}.xml")
+    set_tests_properties(${name} PROPERTIES LABELS ${ARG_LABEL} TIMEOUT ${ARG_TIMEOUT})
+    return()
+  endif()
+  foreach(shard RANGE 1 ${ARG_SLOW_SHARDS})
+    math(EXPR index "${shard} - 1")
+    add_test(NAME ${name}_${shard} COMMAND ${name} "${results}/${name}_${shard}.xml")
+    set_tests_properties(${name}_${shard} PROPERTIES LABELS ${ARG_LABEL} TIMEOUT ${ARG_TIMEOUT} COST 300
+      ENVIRONMENT "GTEST_TOTAL_SHARDS=${ARG_SLOW_SHARDS};GTEST_SHARD_INDEX=${index}")
+  endforeach()
 endfunction()
 
 # All plugins of the tree: `ninja plugins`.

@@ -167,7 +167,10 @@ class FaultsTest : public ClusterTest {
   std::string leader_;
 };
 
-TEST(ControllerFaults, AFaultAtAnyWriteChangesNothingInTheEnd) {
+class ControllerFaults : public testing::TestWithParam<std::pair<Fault, const char*>> {};
+
+TEST_P(ControllerFaults, AtAnyWriteChangeNothingInTheEnd) {
+  const auto [fault, name] = GetParam();
   json expected;
   int writes = 0;
   {
@@ -180,18 +183,18 @@ TEST(ControllerFaults, AFaultAtAnyWriteChangesNothingInTheEnd) {
   ASSERT_FALSE(expected["end"].contains("EgressGateway egw")) << expected.dump(1);
   EXPECT_EQ(expected["held"]["EgressGateway egw"]["conditions"]["Realised"][0], "True");
   EXPECT_EQ(expected["held"]["EgressPolicy default/rr"]["conditions"]["Realised"][0], "True");
-  for (const auto& [fault, name] : kFaults) {
-    int missed = 0;
-    for (int at = 1; at <= writes; ++at) {
-      FaultsTest cluster;
-      const json found = cluster.run(fault, at);
-      missed += cluster.happened() ? 0 : 1;
-      ASSERT_EQ(found, expected) << name << " at write " << at << ": "
-                                 << json::diff(expected, found).dump(1);
-    }
-    EXPECT_EQ(missed, 0) << name;
+  int missed = 0;
+  for (int at = 1; at <= writes; ++at) {
+    FaultsTest cluster;
+    const json found = cluster.run(fault, at);
+    missed += cluster.happened() ? 0 : 1;
+    ASSERT_EQ(found, expected) << name << " at write " << at << ": "
+                               << json::diff(expected, found).dump(1);
   }
+  EXPECT_EQ(missed, 0) << name;
 }
+
+INSTANTIATE_TEST_SUITE_P(, ControllerFaults, testing::ValuesIn(kFaults));
 
 }  // namespace
 }  // namespace egw::test
