@@ -31,6 +31,7 @@ Result<std::vector<Target>> targets_of(const Args& args) {
         return fail(Errc::kInvalid, "", "expected KIND/NAME: " + word);
       auto kinds = parse_kinds(word.substr(0, slash));
       if (!kinds) return tl::unexpected(std::move(kinds.error()));
+      if (kinds->size() != 1) return fail(Errc::kInvalid, "", "expected one kind: " + word);
       add(kinds->front(), word.substr(slash + 1));
     }
     return out;

@@ -281,6 +281,10 @@ asio::awaitable<void> Programmer::step() {
   } else if (!change.empty()) {
     change.base = applied_generation_;  // steps without effect were not sent
     done = co_await apply(std::move(change));
+  } else if (status_.programmed && status_.error.empty() && !held_) {
+    // An EIP that went and came back during an apply: the kernel holds it, and nothing is to be
+    // done.
+    keeper_.realised(failed_egresses(status_.failures), clock_.steady_ms());
   }
   // What failed for reasons of its own (a pod's address) holds nothing up; what others rely on
   // does: they take `realised` as the word that this node steers and serves as the store says.

@@ -150,29 +150,33 @@ asio::awaitable<bool> TunnelReporter::reload() {
 }
 
 // In a tunnel of another agent's, or of a store that the World is not of (elsewhere): what is there
-// is read first. Without an EgressTunnel there is nobody to tell; what fails is tried again with
-// the next heartbeat. Only in another store is this one: here it is the other agent's.
+// is read first, and again when the other one has written meanwhile, as it does at the same pace.
+// Without an EgressTunnel there is nobody to tell; what fails is tried again with the next
+// heartbeat. Only in another store is this one: here it is the other agent's.
 asio::awaitable<void> TunnelReporter::tell(bool elsewhere) {
-  model::Key key{"", options_.node_name};
-  auto object = co_await store_.get(Kind::kEgressTunnel, key);
-  if (!object || sync_.other_store().empty() == elsewhere) co_return;
-  std::vector<Error> damage;
-  auto tunnel = model::decode_stored<EgressTunnel>(object->document, damage);
-  if (!tunnel) co_return;
-  if (elsewhere) {
-    options_.fill_elsewhere(tunnel->status);
-    tunnel->status.last_heartbeat_ms = clock_.wall_ms();
-  } else {
-    options_.fill_aside(tunnel->status);
+  for (int attempt = 0; attempt < 5; ++attempt) {
+    model::Key key{"", options_.node_name};
+    auto object = co_await store_.get(Kind::kEgressTunnel, key);
+    if (!object || sync_.other_store().empty() == elsewhere) co_return;
+    std::vector<Error> damage;
+    auto tunnel = model::decode_stored<EgressTunnel>(object->document, damage);
+    if (!tunnel) co_return;
+    if (elsewhere) {
+      options_.fill_elsewhere(tunnel->status);
+      tunnel->status.last_heartbeat_ms = clock_.wall_ms();
+    } else {
+      options_.fill_aside(tunnel->status);
+    }
+    WriteRequest request;
+    request.op = WriteRequest::Op::kUpdateStatus;
+    request.kind = Kind::kEgressTunnel;
+    request.key = std::move(key);
+    request.document = model::encode(*tunnel);
+    request.expected_revision = object->revision;
+    const auto outcome = co_await store_.write(std::move(request));
+    metrics_.store_write(Kind::kEgressTunnel, write_result(outcome));
+    if (outcome || outcome.error().code != Errc::kConflict) co_return;
   }
-  WriteRequest request;
-  request.op = WriteRequest::Op::kUpdateStatus;
-  request.kind = Kind::kEgressTunnel;
-  request.key = std::move(key);
-  request.document = model::encode(*tunnel);
-  request.expected_revision = object->revision;
-  const auto outcome = co_await store_.write(std::move(request));
-  metrics_.store_write(Kind::kEgressTunnel, write_result(outcome));
 }
 
 asio::awaitable<Result<void>> TunnelReporter::annotate(std::string name, std::string value) {

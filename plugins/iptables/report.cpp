@@ -120,9 +120,8 @@ common::Bound IptablesDatapath::bound() {
 sdk::Status IptablesDatapath::purge_companion(common::Bound& held) {
   companion_.reset();
   egress_ = false;
-  return Companion::remove([&held](std::uint32_t id, const sdk::Address& address) {
+  return Companion::remove([&held](std::uint32_t id, const sdk::Address&) {
     held.zones.insert(static_cast<std::uint16_t>(id));
-    held.eips.insert(address);
   });
 }
 
@@ -144,7 +143,8 @@ bool IptablesDatapath::untouched() {
   return common::no_routing(route_) && ipset_.headers().empty();
 }
 
-// held: also what the kernel's chains and tables bind connections to.
+// held: also the zones that the kernel's chains and tables bind connections to. Not their
+// addresses: one may be this node's own (NodeIP), which connections of anybody have.
 sdk::Status IptablesDatapath::remove_all(common::Bound& held) {
   watch_->pause();
   monitor_->watch({});
@@ -163,10 +163,8 @@ sdk::Status IptablesDatapath::remove_all(common::Bound& held) {
     const Xtables xtables(*choice);
     for (const Table t : common::kFamilies) {
       const auto saved = xtables.saved(t);
-      for (const auto& [id, address] :
-           sources_in(saved[static_cast<std::size_t>(Xt::kNat)].chains)) {
+      for (const auto& [id, _] : sources_in(saved[static_cast<std::size_t>(Xt::kNat)].chains)) {
         held.zones.insert(static_cast<std::uint16_t>(id));
-        held.eips.insert(address);
       }
     }
     note(clear_backend(xtables));

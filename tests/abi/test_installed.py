@@ -1,6 +1,6 @@
 """What a plugin author has: the headers, the CMake package and the example of `cmake --install --component dev`, in a
 temporary prefix. The examples in C++, C and Rust and a third party's project are built with nothing else, and pass the
-ABI's cases under the real host."""
+ABI's cases under the real host, and those of the conformance kit."""
 
 import json
 import os
@@ -49,6 +49,7 @@ def abi_cases(folder, name, tmp_path):
     assert done.returncode == 0, [c for c in cases if c["result"] == "fail"]
     inspected = json.loads(run(EGW, "--plugin-dir", folder, "plugin", "inspect", name, "-o", "json").stdout)
     assert inspected["usable"] and inspected["name"] == name
+    run(EGW, "plugin", "check", folder / f"egw-datapath-{name}.so", "--only", "abi")
     exported = run("nm", "-D", "--defined-only", "--format=posix", folder / f"egw-datapath-{name}.so").stdout
     assert [line.split()[0] for line in exported.splitlines()] == ["egw_plugin_entry_v1"]
     return {c["case"]: c["result"] for c in cases}

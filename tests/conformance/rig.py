@@ -333,14 +333,19 @@ class Rig:
             mac = sockets.mac_of(self.ns(node), "eth0")
             net.batch(self.ns("srv"), *(f"neigh replace {eip} lladdr {mac} dev eth0 nud permanent" for eip in eips))
 
-    def pod(self, node, mtu=1500):
+    def pod(self, node, mtu=1500, bridge=None):
+        """bridge: the node's device for it is a port of this bridge, as bridge CNI plugins make it; else it is routed to."""
         i, k = self.index(node), 10 + sum(1 for p in self.pods if p.node == node)
         name, host, v4, v6 = f"{node}p{k}", f"pod{k}", f"10.244.{i}.{k}", f"fd00:244:{i}::{k:x}"
         self._namespaces(name)
         net.veth(self.ns(name), "eth0", self.ns(node), host)
-        net.batch(self.ns(node), f"link set {host} mtu {mtu} up", f"addr add 10.244.{i}.1/32 dev {host}",
-                  f"route add {v4}/32 dev {host}", f"addr add fe80::1/64 dev {host} nodad",
-                  f"route add {v6}/128 dev {host}")
+        if bridge:
+            net.run("ip", "-n", self.ns(node), "link", "add", bridge, "type", "bridge", check=False)  # it may be there
+            net.batch(self.ns(node), f"link set {host} master {bridge}", f"link set {bridge} up")
+        device = bridge or host
+        net.batch(self.ns(node), f"link set {host} mtu {mtu} up", f"addr replace 10.244.{i}.1/32 dev {device}",
+                  f"route add {v4}/32 dev {device}", f"addr replace fe80::1/64 dev {device} nodad",
+                  f"route add {v6}/128 dev {device}")
         net.batch(self.ns(name), "link set lo up", f"link set eth0 mtu {mtu} up", f"addr add {v4}/32 dev eth0",
                   f"addr add {v6}/128 dev eth0 nodad", f"route add 10.244.{i}.1 dev eth0",
                   f"route add default via 10.244.{i}.1", "route add default via fe80::1 dev eth0")

@@ -91,19 +91,21 @@ def test_each_fault_is_told_and_harms_nothing(faulty):
     faulty.start()
     cluster = faulty.cluster
     pid, answering = cluster.agent("n2").process.pid, arp_answer(cluster, EIP4)
-    traffic = None
+    traffic, steps = None, []
     for what, says in FAULTS:
         drift = what.startswith("sysctls")
         if traffic is None and not drift:
             traffic = cluster.traffic("pod1")
         faulty.set(what)
         begin = time.monotonic()
+        steps.append((begin, what))
         faulty.poke(drift)
         before = degraded(cluster, says, 20)["status"]["lastHeartbeatTime"]
         told = time.monotonic() - begin
         cluster.wait("egt", "n2", lambda t, old=before: t["status"]["lastHeartbeatTime"] != old, 5)
         assert arp_answer(cluster, EIP4) == answering, what
         faulty.set("")
+        steps.append((time.monotonic(), "after " + what))
         wait_source(cluster, faulty.poke(drift), EIP4, 40)
         if what != "health leak":
             cluster.wait("egt", "n2", lambda t: not condition(t, "Degraded"), 20)
@@ -111,7 +113,8 @@ def test_each_fault_is_told_and_harms_nothing(faulty):
         assert cluster.get("egt", "n2")["status"]["phase"] == "Ready" and cluster.owner("egw", EIP4) == "n2"
         result_line("fault: " + what, told_s=round(told, 1))
     report = traffic.stop()
-    assert sources(report) == [EIP4] and report["lost"] == 0, report
+    gap_at = [f"{report['gap_at_us'] / 1e6 - at:.3f} s {what}" for at, what in steps if at <= report["gap_at_us"] / 1e6]
+    assert sources(report) == [EIP4] and report["lost"] == 0, (report, gap_at[-1:])
     result_line("traffic of another node meanwhile", sent=report["sent"], lost=report["lost"])
 
 

@@ -1,5 +1,5 @@
 // egw-abi-check: what the ABI asks of a datapath plugin whatever it programs, driven through the
-// real plugin host. Run by the conformance kit in a node's namespace, and by tests/abi for the
+// real plugin host. Run by tests/netns/abi in a node's namespace, and by tests/abi for the
 // examples.
 //
 // usage: egw-abi-check PLUGIN_DIR NAME STATE_DIR [CONFIG_JSON [NODE_JSON]]

@@ -222,7 +222,7 @@ def a_flow_goes_on_after_a_move(rig, place, family):
     flow.run(0.05)
     move()
     moved = time.monotonic()
-    flow.run(0.2)
+    flow.run(BOUND + 0.15)
     flow.stop()
     assert flow.sources() == {eip}
     assert flow.sources(since=moved + BOUND) == {eip}

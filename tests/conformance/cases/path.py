@@ -23,6 +23,15 @@ def a_pod_without_policy_is_left_alone(rig):
     assert other.source(4) == other.ipv4 and other.source(6) == other.ipv6
 
 
+@case("path-bridge", "Pods behind a bridge of their node (cni0) leave with the egress IP, but for one without policy", node=NODES)
+def behind_a_bridge(rig, node):
+    pod, other = (rig.pod(node, bridge="cni0") for _ in range(2))
+    rig.steer(pod, ALL)
+    rig.apply()
+    assert [pod.source(4), pod.source(6)] == [EIP4, EIP6]
+    assert [other.source(4), other.source(6)] == [other.ipv4, other.ipv6]
+
+
 @case("path-move", "After a move the new owner gives the egress IP, without having been told before")
 def a_move_to_the_standby(rig):
     pod = rig.pod("n1")

@@ -37,6 +37,7 @@ def test_usage():
     refused(run("get", "pods", "-A", "-n", "x"), 2, "-n and -A")
     refused(run("apply"), 2, "-f FILE|DIR|-")
     refused(run("delete"), 2, "KIND NAME")
+    refused(run("delete", "egp,egcp/web"), 2, "one kind")
     refused(run("apply", "-f", "x", "--subresource", "scale"), 2, "expected status")
     refused(run("agent", "--drain-timeout", "soon"), 2, "--drain-timeout")
 

@@ -149,6 +149,25 @@ TEST_F(NamesakeTest, ASecondAgentStandsAsideAndBothSaySo) {
   agents[g] = std::move(first);
 }
 
+TEST_F(NamesakeTest, AWordThatMeetsTheOthersHeartbeatIsSaidAgain) {
+  start_with_identities();
+  const std::string g = owner();
+  auto first = start_second(g, "a-lower on y");
+  MemoryStore& store = agents[g]->store;
+  int attempts = 0;
+  store.before_write = [&](const host::WriteRequest& request) {
+    if (request.kind == Kind::kEgressTunnel && attempts++ % 2 == 0) {
+      content->put_status(Kind::kEgressTunnel, request.key, tunnel(g)["status"]);
+    }
+  };
+  loop.advance(10'000);
+  EXPECT_TRUE(condition_true(g, "DuplicateAgent"));
+  EXPECT_GE(attempts, 10);
+  EXPECT_LE(store.writes.size(), 11U) << "once per heartbeat";
+  dead.push_back(std::move(agents[g]));
+  agents[g] = std::move(first);
+}
+
 TEST_F(NamesakeTest, ARestartTakesOverAtOnceAndSoDoesABootedNode) {
   start_with_identities();
   const std::string g = owner();
