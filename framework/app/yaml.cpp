@@ -191,7 +191,7 @@ class Builder : public YAML::EventHandler {
   // Null, a truth value or a number that says what it is.
   static json tagged_scalar(const YAML::Mark& mark, const std::string& tag,
                             const std::string& value) {
-    const json out = plain_scalar(value);
+    json out = plain_scalar(value);
     const std::string kind = tag.substr(kCoreTag.size());
     if ((kind == "int" && out.is_number_integer()) || (kind == "float" && out.is_number()) ||
         (kind == "bool" && out.is_boolean()) || (kind == "null" && out.is_null())) {

@@ -15,7 +15,7 @@ namespace {
 
 constexpr std::int64_t kAgainMs = 1000;          // the store did not take the question
 constexpr std::int64_t kUndisputedMs = 120'000;  // in office: the former dispute is settled
-constexpr std::int64_t kTellAgainMs = 10 * 60'000;
+constexpr std::int64_t kTellAgainMs = 600'000;
 // Terms are compared, never counted. Where the store knows a higher one than any object shows, this
 // comes past it in the end.
 constexpr std::uint64_t kPast = 1000;

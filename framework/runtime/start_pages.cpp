@@ -52,6 +52,7 @@ int give_back(dl_phdr_info* object, std::size_t /*size*/, void* data) noexcept {
     for (const Pages& p : given.clean) {
       if (p.begin < begin || p.end > end) continue;
       const std::size_t size = p.end - p.begin;
+      // NOLINTNEXTLINE(performance-no-int-to-ptr): the kernel tells addresses as numbers
       if (::madvise(reinterpret_cast<void*>(p.begin), size, MADV_DONTNEED) == 0) {
         given.bytes += size;
       }

@@ -22,7 +22,7 @@ constexpr int kResourceProblem = 4;  // its exit code
 // Owned by root and writable by nobody else: what we are about to run as root.
 std::string find_program(const std::string& name) {
   for (const char* folder : {"/usr/sbin/", "/sbin/", "/usr/bin/", "/usr/local/sbin/"}) {
-    const std::string path = folder + name;
+    std::string path = folder + name;
     struct stat about {};
     if (::stat(path.c_str(), &about) != 0 || !S_ISREG(about.st_mode)) continue;
     if (about.st_uid != 0 || (about.st_mode & (S_IWGRP | S_IWOTH)) != 0) continue;

@@ -42,7 +42,7 @@ struct Watcher::Subscription {
 };
 
 Watcher::Watcher(const FileConfig& config, const sdk::StoreHost& host)
-    : host_(host),
+    : host_(static_cast<const sdk::Host&>(host)),
       database_(config.path, config.gate, may_make(host)),
       files_(database_.signal_path(), false, {config.path, config.gate}),
       thread_([this] { run(); }) {}

@@ -27,7 +27,7 @@ def wrong(name):
     return os.path.join(BUILD, "lib", "egw", "wrong", f"egw-datapath-wrong-{name}.so")
 
 
-without_wrong = pytest.mark.skipif(not os.path.exists(wrong("prints")), reason="a sanitizer's build has no wrong datapaths")
+without_wrong = pytest.mark.skipif(not os.path.exists(wrong("prints")), reason="not with a sanitizer: no wrong datapaths")
 
 
 def refused(done, *words):
