@@ -95,6 +95,7 @@ def test_each_fault_is_told_and_harms_nothing(faulty):
     for what, says in FAULTS:
         drift = what.startswith("sysctls")
         if traffic is None and not drift:
+            wait_source(cluster, "pod1", EIP4)  # the route that the test took away last is back
             traffic = cluster.traffic("pod1")
         faulty.set(what)
         begin = time.monotonic()
