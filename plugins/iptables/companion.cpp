@@ -96,16 +96,14 @@ sdk::Outcome<std::unique_ptr<Companion>> Companion::open(bool egress) {
   return std::unique_ptr<Companion>(new Companion(std::move(*nft)));
 }
 
-sdk::Status Companion::remove(const Translation& translates) {
+sdk::Status Companion::remove(const std::function<void(std::uint32_t id)>& translates) {
   auto nft = common::Nft::open(kCompanionTable);
   if (!nft) return unless_without_nftables(nft.status());
   std::string text;
   try {
     for (const Table t : common::kFamilies) {
       if (!translates) break;
-      for (const auto& [id, address] : sources_in((*nft)->elements(t, kSources, false))) {
-        translates(id, address);
-      }
+      for (const auto& [id, _] : sources_in((*nft)->elements(t, kSources, false))) translates(id);
     }
     for (const Table t : common::kTables) {
       if ((*nft)->table_exists(t)) text += "delete table " + table_text(t) + "\n";

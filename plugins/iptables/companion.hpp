@@ -20,10 +20,9 @@ class Companion {
  public:
   // Whether the kernel takes such tables; not: an empty status says why.
   static sdk::Outcome<std::unique_ptr<Companion>> open(bool egress);
-  // Takes away what one has left, whether or not the kernel takes a new one; tells first which
-  // addresses it translated to.
-  using Translation = std::function<void(std::uint32_t id, const sdk::Address& address)>;
-  static sdk::Status remove(const Translation& translates = {});
+  // Takes away what one has left, whether or not the kernel takes a new one; tells first for which
+  // egress ids it translated.
+  static sdk::Status remove(const std::function<void(std::uint32_t id)>& translates = {});
 
   sdk::Status apply(CompanionTables wanted, bool read, common::Repairs& repairs);
   // After an apply that has succeeded: these elements only, without a look at the others.

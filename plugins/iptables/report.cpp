@@ -120,9 +120,8 @@ common::Bound IptablesDatapath::bound() {
 sdk::Status IptablesDatapath::purge_companion(common::Bound& held) {
   companion_.reset();
   egress_ = false;
-  return Companion::remove([&held](std::uint32_t id, const sdk::Address&) {
-    held.zones.insert(static_cast<std::uint16_t>(id));
-  });
+  return Companion::remove(
+      [&held](std::uint32_t id) { held.zones.insert(static_cast<std::uint16_t>(id)); });
 }
 
 sdk::Status IptablesDatapath::purge() {

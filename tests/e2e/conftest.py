@@ -11,7 +11,8 @@ import pytest
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, ROOT)
 
-from lab.cluster import Cluster  # noqa: E402  (the path must be set first)
+from lab import net  # noqa: E402  (the path must be set first)
+from lab.cluster import Cluster  # noqa: E402
 
 EIP4, EIP6 = "10.6.1.56", "fd00::55"
 GATEWAY = {
@@ -43,6 +44,42 @@ def wait_source(cluster, pod, want, timeout=10, family=4):
         if seen == want:
             return time.monotonic() - begin
     raise AssertionError(f"{pod}: the server sees {seen}, not {want}, after {timeout} s")
+
+
+def until(ask, holds=bool, timeout=10):
+    """What ask() gives, as soon as holds() is true of it."""
+    end = time.monotonic() + timeout
+    while not holds(found := ask()):
+        assert time.monotonic() < end, f"after {timeout} s: {found}"
+        time.sleep(0.02)
+    return found
+
+
+def problems(cluster):
+    """Those of `egw status`, whose exit code tells whether there are any."""
+    said = cluster.egw("status", "-o", "json", check=False)
+    found = json.loads(said.stdout)["problems"]
+    assert said.returncode == (1 if found else 0)
+    return found
+
+
+ASK = """
+import sys, urllib.error, urllib.request
+try:
+    answer = urllib.request.urlopen("http://127.0.0.1:" + sys.argv[1], timeout=5)
+except urllib.error.HTTPError as error:
+    answer = error
+except urllib.error.URLError:
+    print(0)
+    sys.exit()
+print(answer.status, answer.read().decode())
+"""
+
+
+def http(cluster, who, where):
+    """Status and body of http://127.0.0.1:`where` inside `who`; 0: nobody listens."""
+    status, _, body = net.enter(cluster.ns(who), "/usr/bin/python3", "-c", ASK, where).partition(" ")
+    return int(status), body
 
 
 def interrupted(process, timeout=10):

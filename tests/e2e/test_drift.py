@@ -3,15 +3,13 @@
 import json
 import time
 
-from conftest import EIP4, EIP6, result_line, wait_source
+from conftest import EIP4, EIP6, http, result_line, wait_source
 from lab import net
 
 
 def repaired(cluster, node):
     """The agent's counter of repaired objects, all types."""
-    text = net.enter(cluster.ns(node), "/usr/bin/python3", "-c",
-                     "import urllib.request as u; print(u.urlopen('http://127.0.0.1:5811/metrics').read().decode())")
-    return sum(float(line.rsplit(" ", 1)[1]) for line in text.splitlines()
+    return sum(float(line.rsplit(" ", 1)[1]) for line in http(cluster, node, "5811/metrics")[1].splitlines()
                if line.startswith("egw_repaired_total{"))
 
 

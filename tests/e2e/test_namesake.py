@@ -4,30 +4,14 @@ one takes its place at once; two in one network namespace are refused."""
 import json
 import signal
 import subprocess
-import time
 
 import pytest
-from conftest import EIP4, GATEWAY, placed, policy, wait_source
+from conftest import EIP4, GATEWAY, placed, policy, problems, until, wait_source
 from lab import net
 
 
 def condition(tunnel, kind):
     return next((c for c in tunnel["status"]["conditions"] if c["type"] == kind), {"status": "False", "message": ""})
-
-
-def problems(cluster):
-    said = cluster.egw("status", "-o", "json", check=False)
-    found = json.loads(said.stdout)["problems"]
-    assert said.returncode == (1 if found else 0)
-    return found
-
-
-def wait_until(ask, timeout):
-    """What ask() gives, as soon as it gives something."""
-    end = time.monotonic() + timeout
-    while not (found := ask()):
-        assert time.monotonic() < end, f"nothing after {timeout} s"
-    return found
 
 
 @pytest.fixture(name="cluster")
@@ -62,8 +46,8 @@ def test_the_second_one_stands_aside_and_both_say_so(cluster):
     assert {condition(t, "ReportedBy")["message"] for t in seen} == {first_one}
     assert "DuplicateAgent: another agent reports for this node" in second.log_text() and first_one in second.log_text()
     assert cluster.agent("n2").log_text().count("DuplicateAgent: another agent has this node's name") == 1
-    told_of = wait_until(lambda: [p for p in problems(cluster) if p["object"] == "egresstunnel/n2"], 5)
-    assert told_of[0]["reason"].startswith("DuplicateAgent")
+    until(lambda: problems(cluster), lambda found: any(
+        p["object"] == "egresstunnel/n2" and p["reason"].startswith("DuplicateAgent") for p in found), 5)
 
     # The first one is the node's, also when it is restarted, at once.
     cluster.agent("n2").stop(signal.SIGKILL)

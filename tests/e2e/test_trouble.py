@@ -2,23 +2,11 @@
 the tunnel, a probe that asks too early; and logs for a collector."""
 
 import json
-import time
 
-from conftest import EIP4, GATEWAY, events, placed, policy, sources, wait_source
+from conftest import EIP4, GATEWAY, events, http, placed, policy, problems, sources, until, wait_source
 from lab import net
 from test_api import condition
 
-ASK = """
-import sys, urllib.error, urllib.request
-try:
-    answer = urllib.request.urlopen("http://127.0.0.1:" + sys.argv[1], timeout=5)
-except urllib.error.HTTPError as error:
-    answer = error
-except urllib.error.URLError:
-    print(0)
-    sys.exit()
-print(answer.status, answer.read().decode())
-"""
 DROP_TUNNEL = """
 table inet stranger {
     chain input { type filter hook input priority 0; iifname "egress.vxlan" drop; }
@@ -27,23 +15,8 @@ table inet stranger {
 """
 
 
-def ask(cluster, who, where):
-    """Status and body of http://127.0.0.1:`where` inside `who`; 0: nobody listens."""
-    status, _, body = net.enter(cluster.ns(who), "/usr/bin/python3", "-c", ASK, where).partition(" ")
-    return int(status), body
-
-
-def until(predicate, ask_, timeout=10):
-    """What ask_() gives once the predicate holds of it."""
-    end = time.monotonic() + timeout
-    while not predicate(found := ask_()):
-        assert time.monotonic() < end, found
-        time.sleep(0.02)
-    return found
-
-
 def conflicts(cluster, node):
-    line = next(x for x in ask(cluster, node, "5811/metrics")[1].splitlines() if x.startswith("egw_eip_conflicts_total"))
+    line = next(x for x in http(cluster, node, "5811/metrics")[1].splitlines() if x.startswith("egw_eip_conflicts_total"))
     return float(line.rsplit(" ", 1)[1])
 
 
@@ -61,12 +34,11 @@ def test_a_stranger_with_an_egress_ip_is_named_and_the_owner_goes_on(shop):
     said, _ = shop.wait("egt", owner, lambda t: condition(t, "EipConflict").get("status") == "True", 5)
     message = condition(said, "EipConflict")["message"]
     assert EIP4 in message and mac in message and said["status"]["phase"] == "Ready"
-    assert mac in until(lambda found: found, lambda: events(shop, "EipConflict"))[0]["note"]
+    assert mac in until(lambda: events(shop, "EipConflict"))[0]["note"]
     assert conflicts(shop, owner) >= 1
     log = shop.agent(owner).log_text()
     assert log.count("EipConflict: another machine claims an EIP of this node") == 1 and mac in log
-    status = shop.egw("status", "-o", "json", check=False)
-    assert status.returncode == 1 and any("EipConflict" in p["reason"] for p in json.loads(status.stdout)["problems"])
+    assert any("EipConflict" in p["reason"] for p in problems(shop))
     wait_source(shop, "pod1", EIP4)
     assert shop.owner("egw", EIP4) == owner and sources(traffic.stop()) == [EIP4]
 
@@ -101,12 +73,12 @@ def test_probes_and_logs_for_a_collector(make_cluster):
     cluster = make_cluster(up=False, nodes=1, gateways=1, controllers=1, settings={"log": {"format": "json"}})
     cluster.up(start=False)
     agent, controller = cluster.agent("n1").start(), cluster.controller(0)
-    assert until(lambda found: found[0], lambda: ask(cluster, "n1", "5810/healthz"))[0] == 200
-    status, reason = ask(cluster, "n1", "5810/readyz")
+    assert until(lambda: http(cluster, "n1", "5810/healthz"), lambda answer: answer[0])[0] == 200
+    status, reason = http(cluster, "n1", "5810/readyz")
     assert status == 503 and reason, "there is no controller yet that gives the node its tunnel address"
     controller.start()
     for who, port in (("n1", 5810), ("ctl0", 5820)):
-        until(lambda found: found[0] == 200, lambda w=who, p=port: ask(cluster, w, f"{p}/readyz"))
+        until(lambda w=who, p=port: http(cluster, w, f"{p}/readyz"), lambda answer: answer[0] == 200)
     for daemon in (agent, controller):
         daemon.stop()
         lines = [json.loads(line) for line in daemon.log_text().splitlines()]

@@ -35,7 +35,7 @@ sdk::Status removed_where_sending_fails(int error) {
   std::thread([&] {
     if (!refuse_to_send(static_cast<std::uint32_t>(error))) return;
     try {
-      out = Companion::remove([](std::uint32_t, const sdk::Address&) {});
+      out = Companion::remove([](std::uint32_t) {});
     } catch (const sdk::Failure& failure) {
       out = sdk::fail(sdk::Code::kInternal, std::string("thrown: ") + failure.what());
     }

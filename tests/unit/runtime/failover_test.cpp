@@ -60,6 +60,27 @@ TEST_F(FailoverTest, HeartbeatsAloneAreNotPlannedFor) {
   EXPECT_EQ(controllers["c1"]->store.attempts, writes);
 }
 
+TEST_F(FailoverTest, AnEipThatGoesAndComesBackDuringAnApplyIsAnnouncedAfterIt) {
+  start_cluster();
+  const std::string node = owner();
+  AgentRig& rig = *agents[node];
+  for (auto& [name, controller] : controllers) controller->store.disconnect();
+  rig.datapath.close_gate();
+  add_pod("web-new", node, "10.244.2.77");
+  loop.advance(100);
+  const json here = content->read(Kind::kEgressGateway, {"", "egw"})["status"];
+  json there = here;
+  for (json& one : there["nodeList"]) one["eips"] = json::array();
+  content->put_status(Kind::kEgressGateway, {"", "egw"}, there);
+  loop.advance(100);
+  EXPECT_FALSE(rig.announces(kEip)) << "at once, whatever the datapath does";
+  content->put_status(Kind::kEgressGateway, {"", "egw"}, here);
+  loop.advance(100);
+  rig.datapath.open_gate();
+  loop.advance(1000);
+  EXPECT_TRUE(rig.announces(kEip));
+}
+
 TEST_F(FailoverTest, PlannedMoveHandsOver) {
   start_cluster();
   loop.advance(2000);
