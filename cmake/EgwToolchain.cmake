@@ -36,11 +36,11 @@ elseif(EGW_SANITIZE)
   message(FATAL_ERROR "EGW_SANITIZE=${EGW_SANITIZE}: want empty, address or thread")
 endif()
 
-# Ten sources of a target are compiled as one: what they share is read and instrumented once, which halves the build. In the
+# Five sources of a target are compiled as one: what they share is read and instrumented once, which halves the build. In the
 # other presets only the tests are (tests/CMakeLists.txt): they show that each source of the product can be compiled alone.
-set(CMAKE_UNITY_BUILD_BATCH_SIZE 10)
 if(EGW_SANITIZE)
   set(CMAKE_UNITY_BUILD ON)
+  set(CMAKE_UNITY_BUILD_BATCH_SIZE 5)
   # A source is the only one that knows its classes also when it is compiled with others.
   target_compile_options(egw_flags INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:-Wno-subobject-linkage>")
 endif()
