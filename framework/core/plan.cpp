@@ -112,8 +112,8 @@ Plan ordered(Draft& d) {
   append(writes, d.infos_first);               // an id is in the books before it is used
   append_gateways(writes, d.gateways, true);
   append(writes, d.infos_last);
-  append(writes, d.policies);
   append(writes, d.metas);
+  append(writes, d.policies);
   return std::move(d.out);
 }
 

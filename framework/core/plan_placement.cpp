@@ -130,9 +130,8 @@ struct Mover {
 void move(Draft& d, const Mover& m) {
   Entry& e = *m.entry;
   const int target = e.taken ? kNobody
-                     : e.request != kNobody && m.verdict == Verdict::kMoveIfPossible
-                         ? e.request
-                         : best_node(d, *m.gateway);
+                     : e.request != kNobody && e.request != e.owner ? e.request
+                                                                    : best_node(d, *m.gateway);
   if (target != kNobody && target != e.owner) {
     settle(d, *m.gateway, e, target);
     return;

@@ -95,6 +95,12 @@ bool is_creation(const core::Write& write) {
          std::holds_alternative<core::CreateClusterInfo>(write);
 }
 
+// A policy's status is for people, and metadata may wait.
+bool is_patient(const core::Write& write) {
+  return std::holds_alternative<core::WritePolicy>(write) ||
+         std::holds_alternative<core::SetMeta>(write);
+}
+
 std::uint64_t expected_revision(const core::Write& write) {
   WriteRequest request;
   fill_request(request, write);
@@ -223,13 +229,17 @@ asio::awaitable<BatchEnd> PlanWriter::run(const core::Plan& plan, std::uint64_t 
   retry_at_ms_ = 0;
   failed_in_a_row_ = 0;
   forget_refusals(plan);
-  for (const auto& write : plan.writes) {
+  bool conflict = false;
+  for (const core::Write* next : in_turn(plan)) {
+    const core::Write& write = *next;
     if (!may_go_on()) co_return BatchEnd::kInterrupted;
     if (held_back(write)) continue;
-    const bool patient = std::holds_alternative<core::WritePolicy>(write) ||
-                         std::holds_alternative<core::SetMeta>(write);
+    const bool patient = is_patient(write);
     if (patient && ++patients > kPatientPerBatch && sync_.external_changes() != events_before) {
       co_return BatchEnd::kInterrupted;
+    }
+    if (const auto* policy = std::get_if<core::WritePolicy>(&write)) {
+      last_policy_ = policy->policy.meta.key();
     }
     const std::int64_t began = clock_.steady_ms();
     const auto made = co_await make(write, term);
@@ -244,11 +254,30 @@ asio::awaitable<BatchEnd> PlanWriter::run(const core::Plan& plan, std::uint64_t 
       failed_in_a_row_ = 0;
       outdated_[write_of(write)] = expected_revision(write);
       hold_back(write, "the stored version cannot be read, so nothing is written over it", false);
+    } else if (made.error().code == Errc::kConflict && patient) {
+      failed_in_a_row_ = 0;
+      conflict = true;
     } else if (const auto end = failed(write, made.error())) {
       co_return *end;
     }
   }
-  co_return BatchEnd::kDone;
+  last_policy_.reset();
+  co_return conflict ? BatchEnd::kConflict : BatchEnd::kDone;
+}
+
+// The plan's order, but for the policies: those go first that an interrupted batch did not come to.
+// Else policies that always differ would take every batch's share.
+std::vector<const core::Write*> PlanWriter::in_turn(const core::Plan& plan) const {
+  std::vector<const core::Write*> rest, before;
+  rest.reserve(plan.writes.size());
+  for (const core::Write& write : plan.writes) {
+    const auto* policy = std::get_if<core::WritePolicy>(&write);
+    const bool had_its_turn = policy != nullptr && last_policy_ &&
+                              !(*last_policy_ < policy->policy.meta.key());
+    (had_its_turn ? before : rest).push_back(&write);
+  }
+  rest.insert(rest.end(), before.begin(), before.end());
+  return rest;
 }
 
 // ---- what the store does not take --------------------------------------------------------------

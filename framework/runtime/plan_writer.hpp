@@ -31,7 +31,8 @@ struct WriteTarget {
 enum class BatchEnd {
   kDone,         // every write was made (or needs no making any more, or was refused)
   kInterrupted,  // may_go_on() said no, or something more urgent has arrived
-  kConflict,     // an object has changed meanwhile: its event brings the next plan
+  kConflict,     // an object has changed meanwhile: its event brings the next plan; what did not
+                 // rely on it has been written
   kStaleTerm,    // somebody with a higher term has led
   kUnavailable,  // the store does not take writes now: two in a row have failed
 };
@@ -40,7 +41,7 @@ class PlanWriter {
  public:
   using Written = std::function<void(const core::Write&, std::int64_t took_ms)>;
   // Policies' statuses are for people, and metadata may wait: after so many in one batch, a new
-  // event goes first.
+  // event goes first. A conflict of one of them holds no other up.
   static constexpr int kPatientPerBatch = 16;
 
   PlanWriter(Clock& clock, Logger& log, Metrics& metrics, WorldSync& sync, host::StateStore& store)
@@ -65,6 +66,7 @@ class PlanWriter {
   void tell(LogLevel level, std::string_view message, const core::Write& write,
             std::string_view error = {});
   [[nodiscard]] static std::size_t content(const core::Write& write);
+  [[nodiscard]] std::vector<const core::Write*> in_turn(const core::Plan& plan) const;
   void forget_refusals(const core::Plan& plan);
   bool held_back(const core::Write& write);
   void look_again(std::int64_t at_ms);
@@ -81,6 +83,7 @@ class PlanWriter {
   WorldSync& sync_;
   host::StateStore& store_;
   std::string last_failure_;
+  std::optional<model::Key> last_policy_;  // the last that an unfinished batch has tried to write
   Refusals<OneWrite> refusals_;
   // Of those that wait because the stored version cannot be read: the last one that could be.
   std::map<OneWrite, std::uint64_t> outdated_;

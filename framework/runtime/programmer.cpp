@@ -166,7 +166,8 @@ asio::awaitable<void> Programmer::run() {
     const std::int64_t now = clock_.steady_ms();
     const bool due = now >= full_at_ms_ || (retry_at_ms_ != 0 && now >= retry_at_ms_) ||
                      (drifted_ && now >= drift_at_ms_);
-    if (due || sync_.pending() || (need_full_ && retry_at_ms_ == 0)) {
+    const bool caught_up = behind_ && sync_.connected();
+    if (due || caught_up || sync_.pending() || (need_full_ && retry_at_ms_ == 0)) {
       co_await step();
     } else {
       co_await wakeup_.wait(next_look());
@@ -258,6 +259,9 @@ void Programmer::withdraw() {
 asio::awaitable<void> Programmer::step() {
   stepping_ = true;
   const auto changes = sync_.take_changes();
+  // A kind that is not heard of may hold changes older than the revision that others have reached.
+  behind_ = !sync_.connected();
+  const bool behind = behind_;
   model::Realised realised;
   realised.revision = sync_.revision(model::Kind::kEgressGateway);
   for (const auto& [name, gateway] : sync_.world().gateways) {
@@ -292,7 +296,7 @@ asio::awaitable<void> Programmer::step() {
       std::all_of(status_.failures.begin(), status_.failures.end(),
                   [](const host::ApplyFailure& f) { return f.object.rfind("endpoint ", 0) == 0; });
   if (done) status_.generation = compiler_->generation();
-  if (done && relied_on) {
+  if (done && relied_on && !behind) {
     if (status_.realised != realised && owners_touched_) status_.realised_urgent = true;
     status_.realised = realised;
     owners_touched_ = false;

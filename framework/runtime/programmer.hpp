@@ -126,6 +126,7 @@ class Programmer {
   bool need_full_ = true;
   bool drifted_ = false;
   bool owners_touched_ = false;  // by changes that are not realised yet
+  bool behind_ = false;  // at the last step a kind of the store was not heard of
   std::uint64_t applied_generation_ = 0;
   std::int64_t full_at_ms_ = 0;
   std::int64_t drift_at_ms_ = 0;

@@ -79,6 +79,7 @@ class Entry {
     flow_.destination = reply_ip_.address(source());
     flow_.translated = reply_ip_.address(destination());
     flow_.zone = original_.be16(CTA_TUPLE_ZONE);
+    flow_.redirected = original_ip_.address(destination()) != flow_.destination;
   }
 
   [[nodiscard]] const Flow& flow() const { return flow_; }

@@ -23,6 +23,7 @@ struct Flow {
   sdk::Address destination;  // where it really goes: after destination NAT
   sdk::Address translated;   // the source that the destination sees
   std::uint16_t zone = 0;    // of the original direction alone
+  bool redirected = false;   // destination NAT: it was sent to another address
 };
 
 // What becomes of an entry.

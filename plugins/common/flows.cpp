@@ -207,6 +207,7 @@ SweepHint FlowSweep::hint() const {
 
 Fate FlowSweep::judge(const Flow& flow) const {
   if (flow.zone == 0) {
+    if (flow.redirected && leaves_redirected_) return kKeep;
     const auto at = suspects_.find(flow.source);
     return at == suspects_.end() ? kKeep : at->second.judge(flow, own_);
   }
@@ -336,7 +337,8 @@ std::unique_ptr<FlowSweep> Unswept::take(const Plan& now, const sdk::State& stat
     }
     own.erase(sdk::Address());
   }
-  return std::make_unique<FlowSweep>(std::move(mine), std::move(zones), std::move(own));
+  return std::make_unique<FlowSweep>(std::move(mine), std::move(zones), std::move(own),
+                                     leaves_redirected_);
 }
 
 std::function<Fate(const Flow&)> bound_by(Bound bound) {

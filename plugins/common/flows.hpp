@@ -75,8 +75,11 @@ class FlowSweep : public Sweep {
   // Source of other nodes' connections, by the id that is their zone; none: not served any more.
   using Zones = std::map<std::uint16_t, std::array<sdk::Address, 2>>;
   using Suspects = std::unordered_map<sdk::Address, Suspect>;
-  FlowSweep(Suspects suspects, Zones zones, std::set<sdk::Address> own)
-      : suspects_(std::move(suspects)), zones_(std::move(zones)), own_(std::move(own)) {}
+  FlowSweep(Suspects suspects, Zones zones, std::set<sdk::Address> own, bool leaves_redirected)
+      : suspects_(std::move(suspects)),
+        zones_(std::move(zones)),
+        own_(std::move(own)),
+        leaves_redirected_(leaves_redirected) {}
 
   [[nodiscard]] SweepHint hint() const override;
   [[nodiscard]] Fate judge(const Flow& flow) const override;
@@ -86,12 +89,16 @@ class FlowSweep : public Sweep {
   Suspects suspects_;
   Zones zones_;
   std::set<sdk::Address> own_;  // egress IPs; for suspects that do not know what was before
+  bool leaves_redirected_;
 };
 
 // Gathers what changes may have made wrong, until a change has succeeded: what a failed one left
 // half done is not forgotten.
 class Unswept {
  public:
+  // leaves_redirected: the datapath leaves an endpoint's connections with destination NAT alone,
+  // wherever they go (it has not EGW_CAP_POST_DNAT).
+  explicit Unswept(bool leaves_redirected) : leaves_redirected_(leaves_redirected) {}
   // The kernel was to change from `before` (nullptr: not known) to `after`. changes: endpoints
   // whose verdict changes; those whose verdict stays but now means another source are found in
   // `state`.
@@ -116,6 +123,7 @@ class Unswept {
   FlowSweep::Suspects suspects_;
   std::set<std::uint16_t> zones_;
   bool moved_ = false;
+  bool leaves_redirected_;
 };
 
 // What tables in the kernel may have bound, read from them before they go.

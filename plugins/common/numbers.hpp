@@ -20,7 +20,9 @@ namespace egw::common {
 
 // Alias: what the kernel's objects tell about the owner of a number. Freed numbers are used again
 // last: what still refers to one for a moment must not meet somebody else.
-template <class Alias>
+// kReturns: one that is released is as learned, for its owner if that comes back (a node that was
+// away finds the connections that its number marks).
+template <class Alias, bool kReturns = false>
 class KeptNumbers {
  public:
   // Before the first assign().
@@ -35,8 +37,7 @@ class KeptNumbers {
     std::uint32_t number = 0;
     if (const auto at = learned_.find(alias);
         at != learned_.end() && at->second <= max && used_.count(at->second) == 0) {
-      number = at->second;
-      learned_.erase(at);  // its owner has come
+      number = at->second;  // its owner has come
     }
     // Walks the space, so that a freed number rests as long as possible. A learned one is taken
     // from an owner that has not come when nothing else is left.
@@ -48,6 +49,8 @@ class KeptNumbers {
       }
     }
     if (number == 0) return 0;
+    if (reserved_.count(number) != 0) forget(number);  // of another owner, or of this one
+    if constexpr (kReturns) aliases_.insert_or_assign(number, alias);
     used_.insert(number);
     by_name_.emplace(name, number);
     last_ = std::max(last_ % max, number);
@@ -58,10 +61,11 @@ class KeptNumbers {
     if (at == by_name_.end()) return;
     const std::uint32_t number = at->second;
     used_.erase(number);
-    if (reserved_.erase(number) != 0) {
-      std::erase_if(learned_, [&](const auto& l) { return l.second == number; });
-    }
     by_name_.erase(at);
+    if constexpr (kReturns) {
+      const auto alias = aliases_.extract(number);
+      if (learned_.emplace(alias.mapped(), number).second) reserved_.insert(number);
+    }
   }
   // Releases the names that `wanted` does not hold (anything with count()).
   template <class Container>
@@ -75,14 +79,20 @@ class KeptNumbers {
   [[nodiscard]] bool empty() const { return by_name_.empty(); }
 
  private:
+  void forget(std::uint32_t number) {
+    reserved_.erase(number);
+    std::erase_if(learned_, [&](const auto& l) { return l.second == number; });
+  }
+
   std::map<std::string, std::uint32_t> by_name_;
   std::map<Alias, std::uint32_t> learned_;
   std::set<std::uint32_t> used_, reserved_;  // reserved: learned, owner not seen yet
+  std::map<std::uint32_t, Alias> aliases_;   // of those in use; kReturns
   std::uint32_t last_ = 0;
 };
 
 struct Numbering {
-  KeptNumbers<sdk::Mac> peers;
+  KeptNumbers<sdk::Mac, true> peers;
   std::array<KeptNumbers<std::string>, 2> shapes;    // by family; alias: the chain's name
   std::array<KeptNumbers<ClassEntries>, 2> classes;  // alias: its elements
   [[nodiscard]] bool empty() const {

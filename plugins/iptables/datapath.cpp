@@ -268,7 +268,7 @@ void IptablesDatapath::welcome_flows(const Step& step) {
         }
       });
   if (!comes) return;
-  common::Unswept unswept;
+  common::Unswept unswept(true);
   unswept.note(step.before, step.plan, step.state, {});
   const auto job = unswept.take(step.plan, step.state, {});
   auto socket = common::NetlinkSocket::open(NETLINK_NETFILTER);

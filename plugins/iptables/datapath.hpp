@@ -112,7 +112,7 @@ class IptablesDatapath : public sdk::Datapath {
   bool told_ = false;                     // why there is none
   common::Tunnel tunnel_;
   Sets sets_;
-  common::Unswept unswept_;
+  common::Unswept unswept_{true};
   common::Sweeper sweeper_;
   std::unique_ptr<common::Monitor> monitor_;
   std::unique_ptr<Watch> watch_;
@@ -138,7 +138,7 @@ class IptablesDatapath : public sdk::Datapath {
   std::array<std::vector<std::uint32_t>, 2> ruled_;     // classes' numbers that they know, sorted
   std::optional<std::array<Served, 2>> ruled_sources_;  // ids that they serve
   std::string waiting_;  // not empty: they are not the wanted ones, and why
-  std::map<std::string, std::uint64_t> drops_before_, drops_last_;
+  std::array<DropTally, 2> drops_;  // by family
 };
 
 }  // namespace egw::iptables

@@ -43,14 +43,11 @@ sdk::Status IptablesDatapath::health() {
 
 // The rules' own counters. They begin anew when a chain is written.
 sdk::Status IptablesDatapath::counters(sdk::CounterSink& out) {
-  if (xtables_) {
-    for (const Table t : common::kFamilies) {
-      for (const auto& [reason, packets] : xtables_->drops(t)) {
-        const std::string key = std::string(common::keyword(t)) + ",reason=" + reason;
-        std::uint64_t& last = drops_last_[key];
-        if (packets < last) drops_before_[key] += last;
-        last = packets;
-      }
+  for (const Table t : common::kFamilies) {
+    if (xtables_) drops_[index(t)].add(xtables_->drops(t));
+    const std::string table = "table=" + std::string(common::keyword(t));
+    for (const auto& [reason, packets] : drops_[index(t)].by_reason()) {
+      out.counter("dropped_packets_total", table + ",reason=" + reason, packets);
     }
   }
   for (const Table t : common::kTables) {
@@ -59,9 +56,6 @@ sdk::Status IptablesDatapath::counters(sdk::CounterSink& out) {
       out.counter("dropped_packets_total",
                   "table=nft-" + std::string(common::keyword(t)) + ",reason=" + reason, packets);
     }
-  }
-  for (const auto& [key, packets] : drops_last_) {
-    out.counter("dropped_packets_total", "table=" + key, drops_before_[key] + packets);
   }
   out.counter("conntrack_deleted_total", "", sweeper_.deleted());
   return sdk::ok();
@@ -148,7 +142,7 @@ sdk::Status IptablesDatapath::remove_all(common::Bound& held) {
   watch_->pause();
   monitor_->watch({});
   sweeper_.drain(std::chrono::milliseconds(2000));
-  unswept_ = common::Unswept();
+  unswept_ = common::Unswept(true);
   sdk::Status first;
   const auto note = [&](sdk::Status s) {
     if (first.ok() && !s.ok()) first = std::move(s);

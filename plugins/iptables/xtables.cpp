@@ -152,16 +152,35 @@ std::array<XtSaved, 3> parse_saved(std::string_view text) {
   return out;
 }
 
-std::map<std::string, std::uint64_t> parse_drops(std::string_view text) {
-  constexpr std::string_view kMark = "--comment egw-";
-  std::map<std::string, std::uint64_t> out;
+Drops parse_drops(std::string_view text) {
+  constexpr std::string_view kMark = "--comment egw-", kAppend = "] -A ";
+  Drops out;
   each_line(text, [&](std::string_view line) {
-    const auto at = line.find(kMark);
-    if (line.empty() || line[0] != '[' || at == std::string_view::npos) return;
-    const std::string_view reason = line.substr(at + kMark.size());
-    const std::string name(reason.substr(0, reason.find(' ')));
-    out[name] += std::strtoull(std::string(line.substr(1, 24)).c_str(), nullptr, 10);
+    const auto mark = line.find(kMark);
+    const auto append = line.find(kAppend);
+    if (line.empty() || line[0] != '[' || mark == std::string_view::npos || append > mark) return;
+    const std::string_view chain = line.substr(append + kAppend.size());
+    const std::string_view reason = line.substr(mark + kMark.size());
+    out[{std::string(chain.substr(0, chain.find(' '))),
+         std::string(reason.substr(0, reason.find(' ')))}] +=
+        std::strtoull(std::string(line.substr(1, 24)).c_str(), nullptr, 10);
   });
+  return out;
+}
+
+void DropTally::add(const Drops& now) {
+  for (auto at = last_.begin(); at != last_.end();) {
+    const auto still = now.find(at->first);
+    const bool anew = still == now.end() || still->second < at->second;
+    if (anew) before_[at->first.reason] += at->second;
+    at = anew ? last_.erase(at) : std::next(at);
+  }
+  for (const auto& [rule, packets] : now) last_[rule] = packets;
+}
+
+std::map<std::string, std::uint64_t> DropTally::by_reason() const {
+  auto out = before_;
+  for (const auto& [rule, packets] : last_) out[rule.reason] += packets;
   return out;
 }
 
@@ -223,10 +242,9 @@ std::string text_of(Xt table, const XtRules& wanted, const XtSaved& saved, const
   std::string out = "*" + std::string(word(table)) + "\n";
   for (const auto& [name, rules] : change.chains) out += ":" + name + " - [0:0]\n";
   if (change.jumps) {
+    // By what they say: where they stand now nobody knows who has not held the lock since.
     for (const auto& [chain, places] : saved.jumps) {
-      for (auto at = places.rbegin(); at != places.rend(); ++at) {
-        out += "-D " + chain + " " + std::to_string(at->position) + "\n";
-      }
+      for (const XtSaved::Place& place : places) out += "-D " + chain + " " + place.rule + "\n";
     }
     std::map<std::string, std::size_t> next;
     for (const Jump& j : wanted.jumps) {
@@ -285,10 +303,12 @@ std::array<XtSaved, 3> Xtables::saved(Table t) const {
   return parse_saved(all);
 }
 
-std::map<std::string, std::uint64_t> Xtables::drops(Table t) const {
-  std::map<std::string, std::uint64_t> out;
+Drops Xtables::drops(Table t) const {
+  Drops out;
   for (const Xt table : kXtTables) {
-    for (const auto& [reason, packets] : parse_drops(save(t, table, true))) out[reason] += packets;
+    for (const auto& [rule, packets] : parse_drops(save(t, table, true))) {
+      out[{std::string(word(table)) + " " + rule.chain, rule.reason}] = packets;
+    }
   }
   return out;
 }

@@ -53,8 +53,26 @@ struct XtSaved {
 // Asking the legacy backend for a table that is not there would make it, and with it hooks that
 // every packet passes.
 [[nodiscard]] bool legacy_table_exists(Table t, Xt table);
-// "egw-REASON" of a rule that drops -> packets, from a text saved with counters.
-[[nodiscard]] std::map<std::string, std::uint64_t> parse_drops(std::string_view text);
+
+// Packets that rules have dropped, by chain and the REASON of their comment "egw-REASON".
+struct DropRule {
+  std::string chain, reason;
+  friend auto operator<=>(const DropRule&, const DropRule&) = default;
+};
+using Drops = std::map<DropRule, std::uint64_t>;
+// From a text saved with counters.
+[[nodiscard]] Drops parse_drops(std::string_view text);
+
+// Sums that only grow, of counters that begin anew whenever their chain is written.
+class DropTally {
+ public:
+  void add(const Drops& now);
+  [[nodiscard]] std::map<std::string, std::uint64_t> by_reason() const;
+
+ private:
+  Drops last_;
+  std::map<std::string, std::uint64_t> before_;
+};
 
 // Whether the jumps stand where they shall.
 [[nodiscard]] bool jumps_in_place(const XtRules& wanted, const XtSaved& saved);
@@ -88,7 +106,8 @@ class Xtables {
   [[nodiscard]] const Choice& choice() const { return choice_; }
   // Throw sdk::Failure.
   [[nodiscard]] std::array<XtSaved, 3> saved(Table t) const;
-  [[nodiscard]] std::map<std::string, std::uint64_t> drops(Table t) const;
+  // Of all tables; a chain's name follows its table's.
+  [[nodiscard]] Drops drops(Table t) const;
   // texts of both families. The legacy programs take turns by a lock; kUnavailable: somebody else
   // has held it for `patience` seconds.
   sdk::Status restore(const std::array<std::string, 2>& texts, unsigned patience) const;

@@ -134,7 +134,7 @@ class NftDatapath : public sdk::Datapath {
   Tunnel tunnel_;
   std::unique_ptr<Programs> programs_;
   Tables tables_;
-  Unswept unswept_;
+  Unswept unswept_{false};
   Sweeper sweeper_;
   std::unique_ptr<Monitor> monitor_;
 

@@ -26,7 +26,7 @@ bool NftDatapath::tables_of_another() {
 void NftDatapath::forget_programmed() {
   monitor_->watch({});
   sweeper_.drain(kLastWait);
-  unswept_ = Unswept();
+  unswept_ = Unswept(false);
   held_ = sdk::DatapathState();
   desired_.reset();
   numbering_ = Numbering();

@@ -285,6 +285,30 @@ TEST(PlanDecision24, AMoveIsDoneAnsweredAndTheAnnotationGoes) {
   EXPECT_EQ(c.status("a").node, "n3");
 }
 
+// Not by way of the node that would be chosen otherwise.
+TEST(PlanDecision24, AnEipThatMustLeaveGoesWhereItIsWanted) {
+  for (const bool deleted : {true, false}) {
+    Cluster c;
+    c.nodes(3);
+    c.gateway("g", {"10.0.0.1"});
+    c.policy("ns", "a", "g");
+    c.start();
+    ASSERT_EQ(c.owner("g", "10.0.0.1"), "n1");
+    c.moves.clear();
+    if (deleted) {
+      c.world.nodes.erase("n1");
+    } else {
+      c.world.nodes["n1"].meta.labels.clear();
+    }
+    c.world.gateways["g"].meta.annotations[std::string(model::kMoveAnnotation)] =
+        R"({"eip": "10.0.0.1", "to": "n3"})";
+    c.settle();
+    EXPECT_EQ(c.owner("g", "10.0.0.1"), "n3");
+    EXPECT_EQ(c.moves.size(), 1U);
+    ASSERT_NE(c.condition("g", "MoveDone"), nullptr);
+  }
+}
+
 TEST(PlanDecision24, ARefusedMoveSaysWhy) {
   struct Case {
     const char* request;

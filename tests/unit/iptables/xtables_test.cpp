@@ -74,27 +74,46 @@ TEST(Saved, AJumpThatRepairsIsNeededBehindOthersOnly) {
     EXPECT_FALSE(jumps_in_place(rules, holds(wrong))) << wrong;
   }
   EXPECT_EQ(text_of(Xt::kMangle, rules, holds(pre), change),
-            "*mangle\n-D PREROUTING 1\n-I PREROUTING 1 -j EGW-PRE\nCOMMIT\n");
+            "*mangle\n-D PREROUTING -j EGW-PRE\n-I PREROUTING 1 -j EGW-PRE\nCOMMIT\n");
   EXPECT_EQ(text_of(Xt::kMangle, rules, holds(pre + others), change),
-            "*mangle\n-D PREROUTING 1\n-I PREROUTING 1 -j EGW-PRE\n-A PREROUTING -j EGW-FIRST\n"
+            "*mangle\n-D PREROUTING -j EGW-PRE\n-I PREROUTING 1 -j EGW-PRE\n-A PREROUTING -j EGW-FIRST\n"
             "COMMIT\n");
 }
 
-TEST(Saved, DropsAreCountedByReason) {
+TEST(Saved, DropsAreCountedByChainAndReason) {
   const auto drops = parse_drops(
       "[3:252] -A EGW-WIRE ! -i eth0 -m comment --comment egw-forged -j DROP\n"
       "[4:336] -A EGW-WIRE ! -d 10.6.0.12/32 -m comment --comment egw-forged -j DROP\n"
+      "[2:168] -A EGW-OUT -m comment --comment egw-forged -j DROP\n"
       "[9:9] -A PREROUTING -i egress.vxlan -j EGW-UNWRAP\n");
-  EXPECT_EQ(drops, (std::map<std::string, std::uint64_t>{{"forged", 7}}));
+  EXPECT_EQ(drops, (Drops{{{"EGW-WIRE", "forged"}, 7}, {{"EGW-OUT", "forged"}, 2}}));
 }
 
-TEST(Change, JumpsAreTakenFromTheEndAndPutInTheirPlaces) {
+// A chain that is written anew or removed counts from nothing; another's drops of the same reason
+// go on.
+TEST(DropTally, NothingIsLostOrCountedTwice) {
+  using Sums = std::map<std::string, std::uint64_t>;
+  DropTally tally;
+  tally.add({{{"A", "forged"}, 10}, {{"B", "forged"}, 5}, {{"B", "blackhole"}, 1}});
+  EXPECT_EQ(tally.by_reason(), (Sums{{"forged", 15}, {"blackhole", 1}}));
+  tally.add({{{"A", "forged"}, 12}, {{"B", "forged"}, 0}, {{"B", "blackhole"}, 0}});
+  EXPECT_EQ(tally.by_reason(), (Sums{{"forged", 17}, {"blackhole", 1}}));
+  tally.add({{{"B", "forged"}, 2}});
+  EXPECT_EQ(tally.by_reason(), (Sums{{"forged", 19}, {"blackhole", 1}}));
+  tally.add({{{"A", "forged"}, 1}, {{"B", "forged"}, 2}});
+  EXPECT_EQ(tally.by_reason(), (Sums{{"forged", 20}, {"blackhole", 1}}));
+}
+
+TEST(Change, JumpsAreTakenByWhatTheySayAndPutInTheirPlaces) {
   XtChange change;
   change.jumps = true;
   change.gone = {"EGW-OLD"};
   change.chains = {{"EGW-SNAT", {"a"}}};
   EXPECT_EQ(text_of(Xt::kNat, wanted(), saved(), change),
-            "*nat\n:EGW-SNAT - [0:0]\n-D POSTROUTING 1\n-D PREROUTING 1\n-A PREROUTING -j EGW-NEW\n"
+            "*nat\n:EGW-SNAT - [0:0]\n"
+            "-D POSTROUTING -o egress.vxlan -m comment --comment \"as earlier versions\" -j EGW-SELF\n"
+            "-D PREROUTING -m mark --mark 0x2000000/0xff000000 -j EGW-NEW\n"
+            "-A PREROUTING -j EGW-NEW\n"
             "-I POSTROUTING 1 -j EGW-SELF\n-A EGW-SNAT a\n-F EGW-OLD\n-X EGW-OLD\nCOMMIT\n");
   EXPECT_EQ(text_of(Xt::kNat, wanted(), saved(), {}), "");
 }

@@ -79,7 +79,7 @@ TEST(Flows, AnEgressIpThatGoesLeavesTheOldBindingForAnswers) {
   const Plan before = world.plan();
   world.egress(7, kEip, false);
   const Plan after = world.plan();
-  Unswept unswept;
+  Unswept unswept(false);
   unswept.note(&before, after, world.state, {});
   EXPECT_TRUE(unswept.urgent());
   const auto sweep = unswept.take(after, world.state, {});
@@ -101,7 +101,7 @@ TEST(Flows, AnEgressIpThatComesBindsSteeredConnections) {
   const Plan before = world.plan();
   world.egress(7, kEip, true);
   const Plan after = world.plan();
-  Unswept unswept;
+  Unswept unswept(false);
   unswept.note(&before, after, world.state, {});
   const auto sweep = unswept.take(after, world.state, {});
   ASSERT_TRUE(sweep);
@@ -118,7 +118,7 @@ TEST(Flows, AnotherAddressIsNoMove) {
   const Plan before = world.plan();
   world.steer(8);
   const Plan after = world.plan();
-  Unswept unswept;
+  Unswept unswept(false);
   unswept.note(&before, after, world.state, change("e7", "e8"));
   const auto sweep = unswept.take(after, world.state, {});
   ASSERT_TRUE(sweep);
@@ -131,7 +131,7 @@ TEST(Flows, WhatAFailedChangeLeftIsSweptWhenOneSucceeds) {
   const Plan before = world.plan();
   world.steer(8);
   const Plan tried = world.plan();
-  Unswept unswept;
+  Unswept unswept(false);
   unswept.note(&before, tried, world.state, change("e7", "e8"));
   unswept.failed(tried, world.state);
   // The policy goes meanwhile. The next change is a full one that finds nothing to do.
@@ -150,7 +150,7 @@ TEST(Flows, ARefusedEndpointIsSweptWhenItIsTaken) {
   const Plan before = world.plan();
   world.steer(8);
   const Plan after = world.plan();
-  Unswept unswept;
+  Unswept unswept(false);
   unswept.note(&before, after, world.state, change("e7", "e8"));
   EXPECT_FALSE(unswept.take(after, world.state, {kPod}))
       << "the kernel still binds to the old address";
@@ -163,7 +163,7 @@ TEST(Flows, ARefusedEndpointIsSweptWhenItIsTaken) {
 TEST(Flows, WaitingSweepsBecomeOne) {
   World world;
   const auto next = [&](const Plan& before, const Plan& after, const char* had, const char* has) {
-    Unswept unswept;
+    Unswept unswept(false);
     unswept.note(&before, after, world.state, change(had, has));
     return unswept.take(after, world.state, {});
   };
@@ -188,7 +188,7 @@ TEST(Flows, WaitingSweepsBecomeOne) {
 TEST(Flows, AnAgentThatStartsLooksForWhatItsPredecessorLeft) {
   World world;
   const Plan after = world.plan();
-  Unswept unswept;
+  Unswept unswept(false);
   unswept.note(nullptr, after, world.state, {});
   const auto sweep = unswept.take(after, world.state, {});
   ASSERT_TRUE(sweep);
@@ -199,12 +199,28 @@ TEST(Flows, AnAgentThatStartsLooksForWhatItsPredecessorLeft) {
   EXPECT_EQ(sweep->judge(flow(kPod, 0, kPod, kInside)).kind, Kind::kKeep) << "never ours";
 }
 
+// A service's connection to an endpoint outside, which only some datapaths judge (decision 9).
+TEST(Flows, ARedirectedConnectionIsLeftAloneWhereTheRulesDo) {
+  World world;
+  const Plan after = world.plan();
+  Flow masqueraded = flow(kSecond);
+  masqueraded.redirected = true;
+  for (const bool leaves : {true, false}) {
+    Unswept unswept(leaves);
+    unswept.note(nullptr, after, world.state, {});
+    const auto sweep = unswept.take(after, world.state, {});
+    ASSERT_TRUE(sweep);
+    EXPECT_EQ(sweep->judge(masqueraded).kind, leaves ? Kind::kKeep : Kind::kRemove);
+    EXPECT_EQ(sweep->judge(flow(kSecond)).kind, Kind::kRemove);
+  }
+}
+
 TEST(Flows, AnIdThatGoesTakesItsConnections) {
   World world;
   const Plan before = world.plan();
   world.state.egresses.erase(8);
   const Plan after = world.plan();
-  Unswept unswept;
+  Unswept unswept(false);
   unswept.note(&before, after, world.state, {});
   const auto sweep = unswept.take(after, world.state, {});
   ASSERT_TRUE(sweep);

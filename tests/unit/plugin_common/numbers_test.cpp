@@ -66,5 +66,22 @@ TEST(KeptNumbers, KeepReleasesTheRest) {
   EXPECT_EQ(n.assign("c", "c", 9), 9U);
 }
 
+TEST(KeptNumbers, OneThatComesBackHasItsOwn) {
+  KeptNumbers<std::string, true> n;
+  EXPECT_EQ(n.assign("a", "mac a", 3), 1U);
+  EXPECT_EQ(n.assign("b", "mac b", 3), 2U);
+  n.keep(std::set<std::string>{"b"});
+  EXPECT_EQ(n.assign("c", "mac c", 3), 3U);
+  EXPECT_EQ(n.assign("a", "mac a", 3), 1U);
+  // Nothing else is left: it is somebody else's, and stays so.
+  n.keep(std::set<std::string>{"b", "c"});
+  EXPECT_EQ(n.assign("d", "mac d", 3), 1U);
+  n.keep(std::set<std::string>{"b", "d"});
+  EXPECT_EQ(n.assign("a", "mac a", 3), 3U);
+  EXPECT_EQ(n.assign("c", "mac c", 3), 0U);
+  n.keep(std::set<std::string>{"a", "b"});
+  EXPECT_EQ(n.assign("d", "mac d", 3), 1U);
+}
+
 }  // namespace
 }  // namespace egw::common

@@ -185,20 +185,32 @@ boost::asio::awaitable<Result<void>> MemoryStore::health() {
 
 void MemoryStore::disconnect() {
   connected_ = false;
+  for (const auto& sub : live()) cut_off(sub);
+}
+
+void MemoryStore::disconnect(model::Kind kind) {
+  broken_.insert(kind);
+  for (const auto& sub : live()) {
+    if (sub->query.kind == kind) cut_off(sub);
+  }
+}
+
+void MemoryStore::cut_off(const std::shared_ptr<Sub>& sub) {
   host::StoreEvent event;
   event.type = host::StoreEvent::Type::kDisconnected;
   event.message = "cut off";
-  for (const auto& sub : live()) send(sub, event);
+  send(sub, event);
 }
 
 void MemoryStore::reconnect() {
   connected_ = true;
+  broken_.clear();
   for (const auto& sub : live()) snapshot(sub);
 }
 
 void MemoryStore::event(const MemoryContent::Place& place, const nlohmann::json& document,
                         bool deleted) {
-  if (!connected_) return;
+  if (!connected_ || broken_.contains(place.first)) return;
   for (const auto& sub : live()) {
     if (sub->query.kind != place.first) continue;
     const bool wanted = matches(sub->query, place, document) && !deleted;

@@ -68,6 +68,8 @@ class MemoryStore final : public host::StateStore {
   // Events stop and calls fail, until reconnect(), which brings snapshots again.
   void disconnect();
   void reconnect();
+  // As a watch of one kind that breaks: everything else goes on, until reconnect().
+  void disconnect(model::Kind kind);
   void event(const MemoryContent::Place& place, const nlohmann::json& document, bool deleted);
 
   std::function<std::optional<Error>(const host::WriteRequest&)> refuse;
@@ -104,12 +106,14 @@ class MemoryStore final : public host::StateStore {
   static bool matches(const host::Query& query, const MemoryContent::Place& place,
                       const nlohmann::json& document);
   void send(const std::shared_ptr<Sub>& sub, host::StoreEvent event);
+  void cut_off(const std::shared_ptr<Sub>& sub);
   void snapshot(const std::shared_ptr<Sub>& sub);
 
   boost::asio::any_io_executor executor_;
   std::shared_ptr<MemoryContent> content_;
   std::vector<std::shared_ptr<Sub>> subs_;
   bool connected_ = true;
+  std::set<model::Kind> broken_;
 };
 
 }  // namespace egw::test

@@ -1,4 +1,5 @@
-// Objects that fail alone, and what a later delta does to their failures.
+// Objects that fail alone, and what a later delta does to their failures; what an agent that hears
+// only a part of the store says.
 #include "cluster.hpp"
 
 namespace egw::test {
@@ -58,6 +59,29 @@ TEST_F(PartlyTest, AFailureGoesWithItsObject) {
   loop.settle();
   ASSERT_FALSE(rig.datapath.applies.back().full);
   EXPECT_FALSE(condition_true("n1", "PartlyProgrammed"));
+}
+
+// Its revision of the other kinds goes on, and would say that it steers by a policy that it has
+// never seen.
+TEST_F(PartlyTest, WhileAKindIsNotHeardOfNothingMoreIsRealised) {
+  start_cluster();
+  const auto realised = [&](const std::string& policy) {
+    const json stored = content->read(Kind::kEgressPolicy, {"default", policy});
+    for (const json& condition : stored.value("/status/conditions"_json_pointer, json::array())) {
+      if (condition["type"] == "Realised") return condition.value("status", "");
+    }
+    return std::string("absent");
+  };
+  ASSERT_EQ(realised("web"), "True");
+  MemoryStore& store = agents["n1"]->store;
+  store.disconnect(Kind::kEgressPolicy);
+  loop.advance(1000);
+  add_policy("late", "198.51.100.0/24");
+  loop.advance(5000);
+  EXPECT_EQ(realised("late"), "False");
+  store.reconnect();
+  loop.advance(5000);
+  EXPECT_EQ(realised("late"), "True");
 }
 
 }  // namespace

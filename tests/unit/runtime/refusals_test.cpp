@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "cluster.hpp"
+#include "egw/runtime/plan_writer.hpp"
 
 namespace egw::test {
 namespace {
@@ -284,6 +285,35 @@ TEST_F(RefusalsTest, ARefusedListOfPeersHoldsNoMoveUp) {
   loop.advance(3200);
   EXPECT_EQ(owner(), node) << "at once, not after a pause";
   controllers["c1"]->store.refuse = nullptr;
+}
+
+// A tenant whose policies are always written to between the plan and the write.
+TEST_F(RefusalsTest, PoliciesThatKeepChangingHoldNobodyElseUp) {
+  start_cluster();
+  const int busy = runtime::PlanWriter::kPatientPerBatch + 4;
+  const int often = 20 * busy;
+  for (int i = 0; i < busy; ++i) add_policy("aaa-" + std::to_string(i));
+  for (int i = 0; i < 40; ++i) add_policy("other-" + std::to_string(i));
+  json bare = tunnel("g1");
+  bare["metadata"]["finalizers"] = json::array();
+  content->put(Kind::kEgressTunnel, bare);
+  int meddled = 0;
+  controllers["c1"]->store.before_write = [&](const host::WriteRequest& request) {
+    if (request.kind != Kind::kEgressPolicy || !request.key.name.starts_with("aaa")) return;
+    if (meddled == often) return;
+    json document = content->read(request.kind, request.key);
+    document["metadata"]["annotations"]["by"] = std::to_string(++meddled);
+    content->put(request.kind, document);
+    if (meddled < often) return;
+    int served = 0;
+    for (int i = 0; i < 40; ++i) served += has_eip("other-" + std::to_string(i)) ? 1 : 0;
+    EXPECT_EQ(served, 40);
+    EXPECT_FALSE(tunnel("g1")["metadata"]["finalizers"].empty());
+  };
+  loop.advance(2000);
+  EXPECT_EQ(meddled, often);
+  EXPECT_TRUE(has_eip("aaa-0"));
+  controllers["c1"]->store.before_write = nullptr;
 }
 
 TEST(RefusedContent, TimesAndRevisionsAreNoOtherContent) {
