@@ -290,7 +290,7 @@ bool apply_all(Console& console, const std::vector<Manifest>& manifests, Applier
   return all;
 }
 
-int run(Context& context) {
+int run_apply(Context& context) {
   const Args& args = context.args;
   if (!args.has("filename")) return usage_error(context, "apply", "-f FILE|DIR|- is missing");
   const std::string subresource = args.get("subresource");
@@ -345,7 +345,7 @@ Verb apply_verb() {
       {"dry-run", 0, "", "check and report; store nothing"},
       {"subresource", 0, "status", "write the status of the manifests instead of the rest"},
   };
-  v.run = run;
+  v.run = run_apply;
   return v;
 }
 

@@ -147,7 +147,7 @@ class Checker {
   std::size_t checked_ = 0, refused_ = 0, warnings_ = 0;
 };
 
-int run(Context& context) {
+int run_check(Context& context) {
   const Args& args = context.args;
   if (!args.has("filename")) return usage_error(context, "check", "-f FILE|DIR|- is missing");
   int code = kDone;
@@ -188,7 +188,7 @@ Verb check_verb() {
       {"namespace", 'n', "NAMESPACE", "for objects that name none (default: default)"},
       {"stored", 0, "", "judge them together with what is stored"},
   };
-  v.run = run;
+  v.run = run_check;
   return v;
 }
 

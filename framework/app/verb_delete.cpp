@@ -78,7 +78,7 @@ int remove(Session& session, Context& context, const Target& target) {
   return kDone;
 }
 
-int run(Context& context) {
+int run_delete(Context& context) {
   const Args& args = context.args;
   const bool from_files = args.has("filename");
   if (from_files == !args.positional.empty()) {
@@ -127,7 +127,7 @@ Verb delete_verb() {
       {"ignore-not-found", 0, "", "what is not there counts as deleted"},
   };
   v.max_args = 10000;
-  v.run = run;
+  v.run = run_delete;
   return v;
 }
 

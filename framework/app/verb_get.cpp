@@ -264,7 +264,7 @@ int follow(Context& context, Session& session, const Request& r) {
   return code;  // a reader that went away, or ctrl-C, is how a watch ends
 }
 
-int run(Context& context) {
+int run_get(Context& context) {
   auto request = request_of(context.args);
   if (!request) return usage_error(context, "get", request.error().to_string());
   int code = kDone;
@@ -301,7 +301,7 @@ Verb get_verb() {
   };
   v.min_args = 1;
   v.max_args = 1000;
-  v.run = run;
+  v.run = run_get;
   return v;
 }
 

@@ -73,7 +73,7 @@ int local_status(Context& context, const Config& config) {
   return finish(context, kDone);
 }
 
-int run(Context& context) {
+int run_status(Context& context) {
   const std::string format = context.args.get("output");
   if (!format.empty() && format != "json") {
     return usage_error(context, "status", fmt::format("-o is \"{}\"; expected json", format));
@@ -120,7 +120,7 @@ Verb status_verb() {
       {"local", 0, "", "what this node's agent and controller say of themselves"},
       {"state-dir", 0, "DIR", "with --local: the state folder of the node"},
   };
-  v.run = run;
+  v.run = run_status;
   return v;
 }
 

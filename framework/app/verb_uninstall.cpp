@@ -217,7 +217,7 @@ int uninstall(Context& context, Session& session, milliseconds limit) {
   return finish(context, kDone);
 }
 
-int run(Context& context) {
+int run_uninstall(Context& context) {
   const std::string text = context.args.get("timeout", "60");
   unsigned seconds = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seconds);
@@ -249,7 +249,7 @@ Verb uninstall_verb() {
       {"timeout", 0, "SECONDS", "how long to wait for the agents, 1 to 500 (default 60)"},
       {"cancel", 0, "", "take the request back"},
   };
-  v.run = run;
+  v.run = run_uninstall;
   return v;
 }
 

@@ -175,7 +175,7 @@ int move(Context& context, Session& session, const Request& request, const Place
   return finish(context, kDone);
 }
 
-int run(Context& context) {
+int run_vip(Context& context) {
   const auto& args = context.args;
   Request request{args.positional[0], "", args.get("to")};
   if (request.to.empty()) return usage_error(context, "vip move", "--to NODE is missing");
@@ -246,7 +246,7 @@ Verb vip_move_verb() {
       {"timeout", 0, "SECONDS", "how long to wait for the leader's answer (default: 30)"},
   };
   v.min_args = v.max_args = 2;
-  v.run = run;
+  v.run = run_vip;
   return v;
 }
 

@@ -223,7 +223,7 @@ void read_neighbours(Context& context, Session& session, const std::string& node
   }
 }
 
-int run(Context& context) {
+int run_why(Context& context) {
   const Args& args = context.args;
   const std::string format = args.get("output");
   if (!format.empty() && format != "json") {
@@ -280,7 +280,7 @@ Verb why_verb() {
   v.options = {{"output", 'o', "json", "the same as JSON"}};
   v.min_args = 1;
   v.max_args = 2;
-  v.run = run;
+  v.run = run_why;
   return v;
 }
 

@@ -73,6 +73,7 @@ bool link_local(const model::Address& address) {
 struct Announcer::Impl {
   AnnouncerOptions options;
   OnClaim on_claim;
+  OnSilent on_silent;
   Log log;
   NamePatterns exclude;
   std::unique_ptr<Interfaces> interfaces;
@@ -320,11 +321,14 @@ void Announcer::Impl::receive(unsigned index, int fd) {
 void Announcer::Impl::tell() {
   std::vector<Claim> told;
   std::vector<std::string> warnings;
+  bool silent_news = false;
   {
     const std::lock_guard guard(lock);
     told = std::exchange(claims, {});
     warnings = table.take_warnings();
+    silent_news = table.take_silent_news();
   }
+  if (silent_news) on_silent();
   for (const auto& warning : warnings) log(kWarning, warning);
   for (const auto& claim : told) on_claim(claim);
 }
@@ -388,11 +392,12 @@ Announcer::Announcer() : impl_(std::make_unique<Impl>()) {}
 Announcer::~Announcer() = default;
 
 Result<std::unique_ptr<Announcer>> Announcer::start(AnnouncerOptions options, OnClaim on_claim,
-                                                    Log log) {
+                                                    OnSilent on_silent, Log log) {
   std::unique_ptr<Announcer> out(new Announcer);
   auto& impl = *out->impl_;
   impl.options = std::move(options);
   impl.on_claim = std::move(on_claim);
+  impl.on_silent = std::move(on_silent);
   impl.log = std::move(log);
   if (auto opened = impl.open(); !opened) return tl::unexpected(opened.error());
   impl.thread = std::thread([&impl] { impl.run(); });
@@ -438,6 +443,11 @@ AnnouncerCounters Announcer::counters() const {
   out.conflicts = impl_->table.conflicts;
   out.yielded = impl_->table.yielded;
   return out;
+}
+
+std::vector<SilentEip> Announcer::silent() const {
+  const std::lock_guard guard(impl_->lock);
+  return impl_->table.silent();
 }
 
 std::vector<model::Mac> Announcer::port_macs() const {

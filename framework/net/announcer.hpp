@@ -32,6 +32,15 @@ struct Claim {
   bool from_gateway = false;  // the MAC is a known gateway's (set_gateway_macs)
 };
 
+// An EIP of ours that nobody is told of, or not where it is looked for.
+struct SilentEip {
+  model::Address address;
+  // The interface which it was announced on and which has gone, is down or has no carrier; empty:
+  // there was none since it came.
+  std::string interface;
+  friend bool operator==(const SilentEip&, const SilentEip&) = default;
+};
+
 struct AnnouncerOptions {
   std::vector<std::string> exclude;  // regular expressions on interface names, anchored both ends
   std::string tunnel_device;         // ours: never announced on
@@ -49,11 +58,12 @@ struct AnnouncerCounters {
 
 class Announcer {
  public:
-  // on_claim, log: called on the announcer's thread; must not block.
+  // Called on the announcer's thread; must not block.
   using OnClaim = std::function<void(const Claim&)>;
+  using OnSilent = std::function<void()>;  // silent() may have changed
   using Log = std::function<void(int level, std::string message)>;
   static Result<std::unique_ptr<Announcer>> start(AnnouncerOptions options, OnClaim on_claim,
-                                                  Log log);
+                                                  OnSilent on_silent, Log log);
   ~Announcer();  // stops answering at once
 
   // Replaces the set of EIPs owned. What is new is (probed and) announced, what is gone is no
@@ -67,6 +77,9 @@ class Announcer {
   // true: answer and announce nothing (uplink lost, draining) until false.
   void mute(bool on);
   [[nodiscard]] AnnouncerCounters counters() const;
+  // By address. One whose interface was lost stays here until that is back, also when it is ours no
+  // more: this node cannot serve it.
+  [[nodiscard]] std::vector<SilentEip> silent() const;
   // Of the interfaces that EIPs may be announced on. Sorted, at most kMostMacs.
   [[nodiscard]] std::vector<model::Mac> port_macs() const;
   static constexpr std::size_t kMostMacs = 16;

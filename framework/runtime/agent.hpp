@@ -74,6 +74,7 @@ class Agent {
 
   void on_uplink(const net::UplinkState& state);
   void on_claim(const net::Claim& claim);
+  void on_silent();
   // As the datapath was given it last.
   [[nodiscard]] model::NodeConfig node() const;
   // Has the datapath compare and program everything again.

@@ -1,6 +1,8 @@
 // Phase and conditions of the own EgressTunnel (agent_status.hpp).
 #include "egw/runtime/agent_status.hpp"
 
+#include <algorithm>
+
 #include "egw/model/conditions.hpp"
 #include "egw/model/node_state_codec.hpp"
 
@@ -58,11 +60,18 @@ std::string in_use_text(const DatapathInUse& datapath) {
   return out;
 }
 
+bool lost_an_interface(const AgentView& view) {
+  return std::any_of(view.silent.begin(), view.silent.end(),
+                     [](const net::SilentEip& eip) { return !eip.interface.empty(); });
+}
+
+// Only what this node has lost counts: of an EIP that never had an interface here the pool may be
+// wrong, and it must not go from node to node and leave each Failed behind.
 bool serious(const AgentView& view) {
   const auto& status = *view.programmer;
-  return (view.uplink_known && !view.uplink_works) || !status.refused.empty() ||
-         !status.sysctls.empty() || status.missed >= kMissedDeadlinesToFail ||
-         view.failing_too_long;
+  return (view.uplink_known && !view.uplink_works) || lost_an_interface(view) ||
+         !status.refused.empty() || !status.sysctls.empty() ||
+         status.missed >= kMissedDeadlinesToFail || view.failing_too_long;
 }
 
 void fill_conditions(const AgentView& view, model::Conditions& conditions) {
@@ -73,6 +82,14 @@ void fill_conditions(const AgentView& view, model::Conditions& conditions) {
          "interface " + view.uplink.name + " has lost " + view.lost_address +
              " and has no other address of that family: EIPs of that family may not get out "
              "here, those of the other do; give it back, or drain this node");
+  report(view, conditions, "EipNotAnnounced", !view.silent.empty(),
+         lost_an_interface(view) ? "InterfaceLost" : "NoInterface",
+         listed(view.silent, [](const net::SilentEip& eip) {
+           return eip.address.to_string() + ": " +
+                  (eip.interface.empty()
+                       ? "no interface that is up has its subnet or a default route"
+                       : "interface " + eip.interface + " is gone, down or has no carrier");
+         }));
   report(view, conditions, std::string(model::kDatapathInUse), !view.datapath.name.empty(),
          view.datapath.automatic ? "Automatic" : "Configured", in_use_text(view.datapath));
   report(view, conditions, std::string(model::kReportedBy), !view.identity.empty(), "Agent",

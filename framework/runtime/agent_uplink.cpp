@@ -1,7 +1,9 @@
 // The agent and its uplink: which interface it is, whether it works, what of it the kernel and the
 // node's status need (agent.hpp).
+#include <algorithm>
 #include <utility>
 
+#include "egw/model/ip_pool.hpp"
 #include "egw/runtime/agent_impl.hpp"
 
 namespace egw::runtime {
@@ -71,6 +73,32 @@ void Agent::Impl::on_uplink(const net::UplinkState& state) {
     uplink.name = state.name;
   }
   reporter.wake();
+}
+
+// EIPs may be on other interfaces than the uplink.
+void Agent::Impl::on_silent() {
+  programmer.count_eips();
+  reporter.wake();
+}
+
+// Of those that this node may have to serve.
+std::vector<net::SilentEip> Agent::Impl::silent_eips() const {
+  auto silent = ports.announcer.silent();
+  const auto own = sync.world().nodes.find(options.node_name);
+  if (silent.empty() || own == sync.world().nodes.end()) return {};
+  std::vector<model::IpPool> pools;
+  for (const auto& [name, gateway] : sync.world().gateways) {
+    if (!gateway.spec.node_selector.matches(own->second.meta.labels)) continue;
+    const auto& entries = gateway.spec.ippools;
+    pools.push_back(model::IpPool::parse_valid(model::Family::kV4, entries.ipv4, {}, nullptr));
+    pools.push_back(model::IpPool::parse_valid(model::Family::kV6, entries.ipv6, {}, nullptr));
+  }
+  std::erase_if(silent, [&](const net::SilentEip& eip) {
+    if (!uplink_works && eip.interface == uplink.name) return true;  // UplinkDown says it
+    return std::none_of(pools.begin(), pools.end(),
+                        [&](const model::IpPool& pool) { return pool.contains(eip.address); });
+  });
+  return silent;
 }
 
 // The family that the tunnel does not use: EIPs of it need a way out of their own.

@@ -39,6 +39,7 @@ class RealAnnouncer final : public AnnouncerPort {
   void confirm(const model::Address& address) override { announcer_->confirm(address); }
   void mute(bool on) override { announcer_->mute(on); }
   [[nodiscard]] net::AnnouncerCounters counters() const override { return announcer_->counters(); }
+  [[nodiscard]] std::vector<net::SilentEip> silent() const override { return announcer_->silent(); }
   [[nodiscard]] std::vector<model::Mac> port_macs() const override {
     return announcer_->port_macs();
   }
@@ -200,10 +201,16 @@ Result<std::unique_ptr<net::Announcer>> start_announcer(const model::Settings& s
       if (*agent != nullptr) (*agent)->on_claim(claim);
     });
   };
+  net::Announcer::OnSilent on_silent = [executor = process.executor(), agent] {
+    asio::post(executor, [agent] {
+      if (*agent != nullptr) (*agent)->on_silent();
+    });
+  };
   net::Announcer::Log on_log = [&log](int level, const std::string& message) {
     log.log(static_cast<LogLevel>(std::clamp(level, 0, 3)), message, {{"part", "announcer"}});
   };
-  return net::Announcer::start(std::move(options), std::move(on_claim), std::move(on_log));
+  return net::Announcer::start(std::move(options), std::move(on_claim), std::move(on_silent),
+                               std::move(on_log));
 }
 
 asio::awaitable<void> serve_node(Agent& agent, asio::io_context& loop) {

@@ -103,6 +103,12 @@ void Programmer::apply_all() {
   wake();
 }
 
+void Programmer::count_eips() {
+  if (!compiler_) return;
+  metrics_.agent_state(keeper_.owned_count(), keeper_.announced().size(),
+                       compiler_->state().endpoints.size());
+}
+
 void Programmer::hold(bool on) {
   held_ = on;
   if (!on) {
@@ -301,8 +307,7 @@ asio::awaitable<void> Programmer::step() {
     status_.realised = realised;
     owners_touched_ = false;
   }
-  metrics_.agent_state(keeper_.owned_count(), keeper_.announced().size(),
-                       compiler_->state().endpoints.size());
+  count_eips();
   stepping_ = false;
   on_status_();
   if (full && done) co_await look_around();

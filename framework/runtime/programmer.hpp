@@ -66,6 +66,8 @@ class Programmer {
   void set_local(core::LocalNode local);
   // The next apply is a full one, and at once.
   void apply_all();
+  // Into the metrics; also when an interface has come or gone.
+  void count_eips();
   // true: nothing more is programmed, and purge() may be called. false: everything is, from
   // scratch.
   void hold(bool on);
@@ -126,7 +128,7 @@ class Programmer {
   bool need_full_ = true;
   bool drifted_ = false;
   bool owners_touched_ = false;  // by changes that are not realised yet
-  bool behind_ = false;  // at the last step a kind of the store was not heard of
+  bool behind_ = false;          // at the last step a kind of the store was not heard of
   std::uint64_t applied_generation_ = 0;
   std::int64_t full_at_ms_ = 0;
   std::int64_t drift_at_ms_ = 0;

@@ -6,7 +6,6 @@
 namespace egw::common {
 namespace {
 
-constexpr std::uint32_t kWhole = 0xffffffff;
 constexpr int kDepth = 32;  // of jumps; the kernel allows 16
 
 enum class Match : std::uint8_t { kNo, kMaybe, kYes };

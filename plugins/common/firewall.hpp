@@ -15,6 +15,8 @@
 
 namespace egw::common {
 
+inline constexpr std::uint32_t kWhole = 0xffffffff;  // a mask of every bit of a mark
+
 // What a rule does with packet marks or with connection marks.
 struct MarkUse {
   std::uint32_t tested = 0;  // bits that decide whether it matches

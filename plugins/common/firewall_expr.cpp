@@ -12,8 +12,6 @@
 namespace egw::common {
 namespace {
 
-constexpr std::uint32_t kWhole = 0xffffffff;
-
 std::uint32_t host_u32(std::string_view bytes) {
   std::uint32_t out = 0;
   if (bytes.size() >= sizeof(out)) std::memcpy(&out, bytes.data(), sizeof(out));

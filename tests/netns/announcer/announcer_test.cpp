@@ -80,6 +80,10 @@ class AnnouncerTest : public ::testing::Test {
           claims.push_back(claim);
           heard.notify_all();
         },
+        [this] {
+          const std::lock_guard guard(lock);
+          heard.notify_all();
+        },
         [this](int, const std::string& message) {
           const std::lock_guard guard(lock);
           logs += message + "\n";
@@ -257,6 +261,18 @@ TEST_F(AnnouncerTest, YieldsToAnotherGatewayUntilConfirmed) {
   EXPECT_EQ(announcer->counters().yielded, 1U);
 }
 
+TEST_F(AnnouncerTest, ALostInterfaceIsToldUntilItIsBack) {
+  own(kEip);
+  EXPECT_TRUE(announcer->silent().empty());
+  sh("ip link set far0 down");
+  ASSERT_TRUE(wait([&] { return !announcer->silent().empty(); }));
+  EXPECT_EQ(announcer->silent(), (std::vector<SilentEip>{{kEip, "up0"}}));
+  sh("ip link set far0 up");
+  ASSERT_TRUE(wait([&] { return announcer->silent().empty(); }));
+  sh("ip link del up0");
+  ASSERT_TRUE(wait([&] { return !announcer->silent().empty(); }));
+}
+
 TEST_F(AnnouncerTest, MuteSilencesAndUnmuteProbes) {
   own(kEip);
   announcer->mute(true);
@@ -334,7 +350,7 @@ TEST_F(AnnouncerTest, DefaultRoutesInterfaceTakesWhatIsInNoSubnet) {
 TEST_F(AnnouncerTest, BadExpressionIsAnError) {
   options.exclude = {"br-["};
   const auto started = Announcer::start(
-      options, [](const Claim&) {}, [](int, const auto&) {});
+      options, [](const Claim&) {}, [] {}, [](int, const auto&) {});
   ASSERT_FALSE(started);
   EXPECT_EQ(started.error().code, Errc::kInvalid);
   EXPECT_THAT(started.error().to_string(), HasSubstr("announcedInterfacesToExclude"));

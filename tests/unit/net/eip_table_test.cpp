@@ -233,6 +233,59 @@ TEST_F(EipTableTest, WithoutSubnetTheDefaultRoutesPortIsUsedWithAWarning) {
   EXPECT_THAT(table.take_warnings(), IsEmpty());
 }
 
+TEST_F(EipTableTest, AnInterfaceThatIsLostIsNamedUntilItIsBack) {
+  const SilentEip lost{kEip, "eth1"}, none{kEip, ""};
+  take();
+  EXPECT_TRUE(table.take_silent_news());
+  EXPECT_THAT(table.silent(), IsEmpty());
+  table.set_ports({}, now);
+  EXPECT_TRUE(table.take_silent_news());
+  EXPECT_FALSE(table.take_silent_news());
+  EXPECT_THAT(table.silent(), ElementsAre(lost));
+  table.set({}, now);  // somebody else serves it; this node could not
+  EXPECT_THAT(table.silent(), ElementsAre(lost));
+  // Where nobody looks for it.
+  PortInfo uplink{2, "eth0", kOurs, {net("192.0.2.0/24")}, true, true};
+  table.set_ports({uplink}, now);
+  EXPECT_THAT(table.silent(), ElementsAre(lost));
+  table.set_ports({uplink, port(1)}, now);
+  EXPECT_THAT(table.silent(), IsEmpty());
+  table.set({{kEip, false}}, now);
+  table.set_ports({uplink}, now);
+  EXPECT_THAT(table.silent(), ElementsAre(lost)) << "it is announced by default, but not at home";
+  table.set_ports({uplink, port(3)}, now);
+  EXPECT_THAT(table.silent(), IsEmpty()) << "another interface has its subnet";
+  table.set({}, now);
+  table.set_ports({}, now);
+  table.set({{kEip, false}}, now);
+  EXPECT_THAT(table.silent(), ElementsAre(none));
+}
+
+TEST_F(EipTableTest, AnInterfaceThatHasOnlyLostItsSubnetIsTheSameLink) {
+  take();
+  PortInfo bare = port(1);
+  bare.prefixes = {net("192.0.2.0/24")};
+  bare.default_v4 = true;
+  table.set_ports({bare}, now);
+  EXPECT_THAT(table.silent(), IsEmpty());
+  table.set_ports({}, now);
+  EXPECT_THAT(table.silent(), ElementsAre(SilentEip{kEip, "eth1"}));
+  table.set_ports({bare}, now);
+  EXPECT_THAT(table.silent(), IsEmpty());
+}
+
+TEST_F(EipTableTest, OneThatIsAnnouncedByDefaultMayGoElsewhere) {
+  PortInfo uplink{2, "eth0", kOurs, {net("192.0.2.0/24")}, true, true};
+  table.set_ports({uplink}, now);
+  table.set({{kEip, false}}, now);
+  table.set_ports({}, now);
+  EXPECT_THAT(table.silent(), ElementsAre(SilentEip{kEip, "eth0"}));
+  uplink.index = 3;
+  uplink.name = "eth2";
+  table.set_ports({uplink}, now);
+  EXPECT_THAT(table.silent(), IsEmpty());
+}
+
 TEST_F(EipTableTest, WhatCouldNotBeSentIsSentAgain) {
   table.set({{kEip, false}}, now);
   const auto first = table.due(now, 10);

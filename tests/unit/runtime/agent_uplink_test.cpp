@@ -32,6 +32,50 @@ TEST_F(AgentUplinkTest, CarrierLossIsSaidAtOnceAndMutes) {
   EXPECT_FALSE(rig.announces(kEip)) << "no failback";
 }
 
+// EIPs may be on another interface than the tunnel.
+TEST_F(AgentUplinkTest, AnEipWhoseInterfaceIsLostMovesAndTheNodeIsFailedUntilItIsBack) {
+  start_cluster();
+  const std::string old_owner = owner();
+  AgentRig& rig = *agents[old_owner];
+  rig.announcer.silent_eips = {{*model::Address::parse(kEip), "eth1"}};
+  rig.agent->on_silent();
+  loop.settle();
+  EXPECT_EQ(phase(old_owner), "Failed");
+  ASSERT_TRUE(condition_true(old_owner, "EipNotAnnounced"));
+  EXPECT_THAT((*condition(old_owner, "EipNotAnnounced"))["message"],
+              testing::HasSubstr("10.6.1.55: interface eth1 is gone"));
+  EXPECT_THAT(rig.metrics.text(), testing::HasSubstr("\negw_eips_announced 0\n"));
+  loop.advance(1000);
+  EXPECT_EQ(owner(), other(old_owner));
+  loop.advance(60'000);
+  EXPECT_EQ(phase(old_owner), "Failed") << "it could not serve it";
+
+  rig.announcer.silent_eips.clear();
+  rig.agent->on_silent();
+  loop.settle();
+  EXPECT_EQ(phase(old_owner), "Ready");
+  EXPECT_FALSE(condition_true(old_owner, "EipNotAnnounced"));
+}
+
+// The pool may be wrong, and every node alike.
+TEST_F(AgentUplinkTest, AnEipThatNeverHadAnInterfaceIsToldAndMovesNothing) {
+  start_cluster();
+  const std::string node = owner();
+  AgentRig& rig = *agents[node];
+  rig.announcer.silent_eips = {{*model::Address::parse(kEip), ""}};
+  rig.agent->on_silent();
+  loop.advance(5000);
+  EXPECT_EQ(phase(node), "Ready");
+  EXPECT_TRUE(condition_true(node, "EipNotAnnounced"));
+  EXPECT_EQ(owner(), node);
+  // Nor does one that is in no pool any more.
+  rig.announcer.silent_eips = {{*model::Address::parse("10.6.1.200"), "eth1"}};
+  rig.agent->on_silent();
+  loop.advance(1000);
+  EXPECT_EQ(phase(node), "Ready");
+  EXPECT_FALSE(condition_true(node, "EipNotAnnounced"));
+}
+
 TEST_F(AgentUplinkTest, ANodeWithoutAnUplinkSaysHowItWasLookedFor) {
   start_cluster();
   testing::internal::CaptureStderr();
