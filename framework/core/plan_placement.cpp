@@ -129,7 +129,7 @@ struct Mover {
 
 void move(Draft& d, const Mover& m) {
   Entry& e = *m.entry;
-  const int target = e.taken ? kNobody
+  const int target = e.taken                                        ? kNobody
                      : e.request != kNobody && e.request != e.owner ? e.request
                                                                     : best_node(d, *m.gateway);
   if (target != kNobody && target != e.owner) {

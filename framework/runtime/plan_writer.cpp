@@ -272,8 +272,8 @@ std::vector<const core::Write*> PlanWriter::in_turn(const core::Plan& plan) cons
   rest.reserve(plan.writes.size());
   for (const core::Write& write : plan.writes) {
     const auto* policy = std::get_if<core::WritePolicy>(&write);
-    const bool had_its_turn = policy != nullptr && last_policy_ &&
-                              !(*last_policy_ < policy->policy.meta.key());
+    const bool had_its_turn =
+        policy != nullptr && last_policy_ && !(*last_policy_ < policy->policy.meta.key());
     (had_its_turn ? before : rest).push_back(&write);
   }
   rest.insert(rest.end(), before.begin(), before.end());

@@ -137,7 +137,7 @@ class IptablesDatapath : public sdk::Datapath {
   bool lean_ = false;                                   // nothing of ours is in raw
   std::array<std::vector<std::uint32_t>, 2> ruled_;     // classes' numbers that they know, sorted
   std::optional<std::array<Served, 2>> ruled_sources_;  // ids that they serve
-  std::string waiting_;  // not empty: they are not the wanted ones, and why
+  std::string waiting_;             // not empty: they are not the wanted ones, and why
   std::array<DropTally, 2> drops_;  // by family
 };
 

@@ -75,9 +75,10 @@ TEST(Saved, AJumpThatRepairsIsNeededBehindOthersOnly) {
   }
   EXPECT_EQ(text_of(Xt::kMangle, rules, holds(pre), change),
             "*mangle\n-D PREROUTING -j EGW-PRE\n-I PREROUTING 1 -j EGW-PRE\nCOMMIT\n");
-  EXPECT_EQ(text_of(Xt::kMangle, rules, holds(pre + others), change),
-            "*mangle\n-D PREROUTING -j EGW-PRE\n-I PREROUTING 1 -j EGW-PRE\n-A PREROUTING -j EGW-FIRST\n"
-            "COMMIT\n");
+  EXPECT_EQ(
+      text_of(Xt::kMangle, rules, holds(pre + others), change),
+      "*mangle\n-D PREROUTING -j EGW-PRE\n-I PREROUTING 1 -j EGW-PRE\n-A PREROUTING -j EGW-FIRST\n"
+      "COMMIT\n");
 }
 
 TEST(Saved, DropsAreCountedByChainAndReason) {
@@ -109,12 +110,13 @@ TEST(Change, JumpsAreTakenByWhatTheySayAndPutInTheirPlaces) {
   change.jumps = true;
   change.gone = {"EGW-OLD"};
   change.chains = {{"EGW-SNAT", {"a"}}};
-  EXPECT_EQ(text_of(Xt::kNat, wanted(), saved(), change),
-            "*nat\n:EGW-SNAT - [0:0]\n"
-            "-D POSTROUTING -o egress.vxlan -m comment --comment \"as earlier versions\" -j EGW-SELF\n"
-            "-D PREROUTING -m mark --mark 0x2000000/0xff000000 -j EGW-NEW\n"
-            "-A PREROUTING -j EGW-NEW\n"
-            "-I POSTROUTING 1 -j EGW-SELF\n-A EGW-SNAT a\n-F EGW-OLD\n-X EGW-OLD\nCOMMIT\n");
+  EXPECT_EQ(
+      text_of(Xt::kNat, wanted(), saved(), change),
+      "*nat\n:EGW-SNAT - [0:0]\n"
+      "-D POSTROUTING -o egress.vxlan -m comment --comment \"as earlier versions\" -j EGW-SELF\n"
+      "-D PREROUTING -m mark --mark 0x2000000/0xff000000 -j EGW-NEW\n"
+      "-A PREROUTING -j EGW-NEW\n"
+      "-I POSTROUTING 1 -j EGW-SELF\n-A EGW-SNAT a\n-F EGW-OLD\n-X EGW-OLD\nCOMMIT\n");
   EXPECT_EQ(text_of(Xt::kNat, wanted(), saved(), {}), "");
 }
 
