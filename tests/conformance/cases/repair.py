@@ -1,6 +1,7 @@
 """Restart and adoption, drift, purge, partial failure: the kernel is left alone when it is right, put right when it is
 not, and left empty at the end."""
 
+import re
 import time
 
 import sockets
@@ -257,6 +258,28 @@ def purge_forgets_the_connections(rig):
         s.close()
     capture.stop()
     assert set(capture.received_sources(7000)) == {rig.address(n) for n in rig.nodes}
+
+
+@case("repair-purge-bystander", "purge of a node whose own address is an egress IP (kind node) leaves others' connections alone",
+      solo=True)
+def purge_leaves_bystanders(rig):
+    rig.egress(9, None, None, owner="n2", kind="node")
+    rig.steer(rig.pod("n2"), [("0.0.0.0/0", 9), ("::/0", 9)])
+    rig.sh("n2", CNI)
+    rig.apply()
+    bystander = rig.pod("n2")
+    client = sockets.udp(bystander.ns, bind=(bystander.ipv4, 40000), to=(SERVER4, 7000))
+    assert sockets.ask(client, b"\0" * 16) is not None
+
+    def connections():
+        return re.findall(r" id=\d+", rig.sh("n2", f"conntrack -L -o id -s {bystander.ipv4} 2>/dev/null"))
+
+    before = connections()
+    assert len(before) == 1
+    rig.driver("n2").must("purge")
+    assert connections() == before, "it was forgotten, and another one made"
+    assert sockets.ask(client, b"\0" * 16) is not None
+    client.close()
 
 
 @case("repair-foreign-device", "A device of somebody else with the tunnel's name is refused by name and not touched", solo=True)
