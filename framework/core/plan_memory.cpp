@@ -31,6 +31,10 @@ std::uint64_t nodes_fingerprint(const Draft& d) {
     add(hash, static_cast<std::uint64_t>(n.phase) << 8U | (n.ready ? 1U : 0U) |
                   (n.stale ? 2U : 0U) | (n.unreachable ? 4U : 0U) | (n.draining ? 8U : 0U) |
                   (n.lost ? 16U : 0U) | (n.tunnel == nullptr ? 32U : 0U));
+    for (const model::Prefix& lost : n.lost_subnets) {
+      add(hash, std::hash<model::Address>{}(lost.address()));
+      add(hash, lost.length());
+    }
   }
   add(hash, (d.suspect ? 1U : 0U) | (d.prefixes_unknown.empty() ? 0U : 2U));
   add(hash, d.in.term);

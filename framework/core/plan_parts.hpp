@@ -35,10 +35,12 @@ struct NodeView {
                              // or too early to tell)
   bool unreachable = false;  // most of its clients get no answer through the tunnel
   bool draining = false;
-  bool lost = false;       // its EIPs shall move if another node can take them
-  std::uint32_t load = 0;  // EIPs it holds, over all gateways
+  std::vector<model::Prefix> lost_subnets;  // EIPs in them answer nowhere on this node
+  bool lost = false;                        // its EIPs shall move if another node can take them
+  std::uint32_t load = 0;                   // EIPs it holds, over all gateways
   [[nodiscard]] const std::string& name() const { return node->meta.name; }
   [[nodiscard]] bool may_take() const { return ready && !stale && !draining; }
+  [[nodiscard]] bool reaches(const model::EipStatus& eip) const;  // plan_placement.cpp
 };
 
 // ---- egress ids ----------------------------------------------------------------
@@ -190,7 +192,8 @@ void wake_gateway(const Draft& d, GatewayDraft& g);  // plan_pools.cpp
 // Whether place() will move or place an EIP that the gateway's status holds.
 [[nodiscard]] bool will_move(const Draft& d, GatewayDraft& g);  // plan_placement.cpp
 // The node that takes what has to move; kNobody: there is none.
-[[nodiscard]] int best_node(const Draft& d, const GatewayDraft& g);  // plan_placement.cpp
+[[nodiscard]] int best_node(const Draft& d, const GatewayDraft& g,
+                            const model::EipStatus& eip);  // plan_placement.cpp
 
 // Reason of Realised for what has no EIP.
 inline constexpr std::string_view kNothingToProgram = "NothingToProgram";

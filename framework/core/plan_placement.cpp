@@ -52,6 +52,10 @@ Verdict judge(const Draft& d, const GatewayDraft& g, Entry& e) {
     e.planned = alive;
     return Verdict::kMoveIfPossible;
   }
+  if (!node.reaches(e.eip)) {
+    e.why = "SubnetLost";
+    return Verdict::kMoveIfPossible;
+  }
   return Verdict::kStay;
 }
 
@@ -129,9 +133,10 @@ struct Mover {
 
 void move(Draft& d, const Mover& m) {
   Entry& e = *m.entry;
-  const int target = e.taken                                        ? kNobody
-                     : e.request != kNobody && e.request != e.owner ? e.request
-                                                                    : best_node(d, *m.gateway);
+  const int target = e.taken ? kNobody
+                     : e.request != kNobody && e.request != e.owner
+                         ? e.request
+                         : best_node(d, *m.gateway, e.eip);
   if (target != kNobody && target != e.owner) {
     settle(d, *m.gateway, e, target);
     return;
@@ -150,7 +155,7 @@ void move(Draft& d, const Mover& m) {
 void judge_service(Draft& d, const GatewayDraft& g, Entry& e) {
   if (d.suspect) return;
   const bool placed = e.owner != kNobody && d.node(e.owner).ready;
-  if (placed || (!e.taken && best_node(d, g) != kNobody)) {
+  if (placed || (!e.taken && best_node(d, g, e.eip) != kNobody)) {
     e.eip.unserved = false;
     e.eip.unserved_since_ms = 0;
     return;
@@ -165,21 +170,31 @@ void judge_service(Draft& d, const GatewayDraft& g, Entry& e) {
 
 }  // namespace
 
-int best_node(const Draft& d, const GatewayDraft& g) {
+bool NodeView::reaches(const model::EipStatus& eip) const {
+  if (lost_subnets.empty()) return true;
+  const auto inside = [this](const std::string& text) {
+    const auto address = model::Address::parse(text);
+    return address && std::any_of(lost_subnets.begin(), lost_subnets.end(),
+                                  [&](const auto& subnet) { return subnet.contains(*address); });
+  };
+  return !inside(eip.ipv4) && !inside(eip.ipv6);
+}
+
+int best_node(const Draft& d, const GatewayDraft& g, const model::EipStatus& eip) {
   int best = kNobody;
   for (const int i : g.nodes) {  // in the order of names
-    if (!d.node(i).may_take()) continue;
+    if (!d.node(i).may_take() || !d.node(i).reaches(eip)) continue;
     if (best == kNobody || d.node(i).load < d.node(best).load) best = i;
   }
   return best;
 }
 
 bool will_move(const Draft& d, GatewayDraft& g) {
-  const bool somebody = best_node(d, g) != kNobody;
   return std::any_of(g.entries.begin(), g.entries.end(), [&](Entry& e) {
     if (!e.eip.moving_from.empty()) return true;
     const Verdict verdict = judge(d, g, e);
-    return verdict == Verdict::kMustLeave || (verdict != Verdict::kStay && somebody && !e.taken);
+    return verdict == Verdict::kMustLeave ||
+           (verdict != Verdict::kStay && !e.taken && best_node(d, g, e.eip) != kNobody);
   });
 }
 

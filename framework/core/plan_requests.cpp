@@ -76,6 +76,11 @@ model::Condition answer(Draft& d, GatewayDraft& g, const std::string& text) {
                                                                       : "NodeNotReady"));
     }
   }
+  if (!d.node(target).reaches(entry->eip)) {
+    return refused("TargetNotReady", fmt::format("node {} has lost the interface with the subnet "
+                                                 "of {}",
+                                                 request.to, request.eip.to_string()));
+  }
   entry->request = target;
   return {"MoveDone", true, "MoveDone",
           fmt::format("{} is on node {}", request.eip.to_string(), request.to), 0};

@@ -130,6 +130,9 @@ void judge_node(Draft& d, NodeView& n, std::int64_t grace) {
         set_phase(d, n, TunnelPhase::kHeartbeatTimeout);
       }
     }
+    for (const std::string& text : n.tunnel->status.lost_subnets) {
+      if (const auto subnet = model::Prefix::parse(text)) n.lost_subnets.push_back(*subnet);
+    }
     const auto drain = n.tunnel->meta.annotations.find(std::string(model::kDrainAnnotation));
     n.draining = drain != n.tunnel->meta.annotations.end() && drain->second != "false";
   }
@@ -259,10 +262,9 @@ std::vector<Holding> holdings(const Draft& d) {
     if (stuck) holding.stuck.push_back(eip_text(eip));
   };
   for (const GatewayDraft& g : d.gateways) {
-    const bool nobody = best_node(d, g) == kNobody;
     for (const model::GatewayNode& n : g.gateway->status.node_list) {
       for (const model::EipStatus& eip : n.eips) {
-        add(n.name, eip, nobody);
+        add(n.name, eip, best_node(d, g, eip) == kNobody);
         if (!eip.moving_from.empty()) add(eip.moving_from, eip, false);
       }
     }

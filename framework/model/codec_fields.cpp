@@ -64,13 +64,9 @@ constexpr Field kPolicyStatus[] = {{"eip", kFamilies}, {"node", {}}, {"condition
 constexpr Field kParent[] = {{"name", {}}, {"ipv4", {}}, {"ipv6", {}}, {"mac", {}}, {"macs", {}}};
 constexpr Field kTunnel[] = {{"ipv4", {}}, {"ipv6", {}}, {"mac", {}}, {"parent", kParent}};
 constexpr Field kRealised[] = {{"term", {}}, {"revision", {}}};
-constexpr Field kTunnelStatus[] = {{"tunnel", kTunnel},
-                                   {"mark", {}},
-                                   {"phase", {}},
-                                   {"lastHeartbeatTime", {}},
-                                   {"realised", kRealised},
-                                   {"unreachable", {}},
-                                   {"conditions", kCondition}};
+constexpr Field kTunnelStatus[] = {
+    {"tunnel", kTunnel},     {"mark", {}},        {"phase", {}},       {"lastHeartbeatTime", {}},
+    {"realised", kRealised}, {"unreachable", {}}, {"lostSubnets", {}}, {"conditions", kCondition}};
 constexpr Field kByNode[] = {{kAny, kFamilies}};
 constexpr Field kRetired[] = {{"id", {}}, {"revision", {}}};
 constexpr Field kPeer[] = {{"name", {}},       {"underlayIPv4", {}}, {"underlayIPv6", {}},

@@ -50,6 +50,7 @@ void read_tunnel(const Cursor& c, EgressTunnel& out) {
   realised["term"].get_uint(out.status.realised.term);
   realised["revision"].get_uint(out.status.realised.revision);
   status["unreachable"].get(out.status.unreachable);
+  status["lostSubnets"].get(out.status.lost_subnets);
   detail::read_conditions(status["conditions"], out.status.conditions);
 }
 
@@ -76,6 +77,7 @@ json status_json(const EgressTunnel::Status& s) {
     out["realised"] = {{"term", s.realised.term}, {"revision", s.realised.revision}};
   }
   put(out, "unreachable", s.unreachable);
+  put(out, "lostSubnets", s.lost_subnets);
   put_object(out, "conditions", detail::conditions_json(s.conditions));
   return out;
 }

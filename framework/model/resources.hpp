@@ -174,6 +174,8 @@ struct EgressTunnel {
     std::int64_t last_heartbeat_ms = 0;  // the agent's clock; only compared for being different
     Realised realised;
     std::vector<std::string> unreachable;  // owners that do not answer through the tunnel; sorted
+    std::vector<std::string>
+        lost_subnets;  // in which no EIP can be announced here any more; sorted
     Conditions conditions;
     friend bool operator==(const Status&, const Status&) = default;
   } status;

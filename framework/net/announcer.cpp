@@ -73,7 +73,7 @@ bool link_local(const model::Address& address) {
 struct Announcer::Impl {
   AnnouncerOptions options;
   OnClaim on_claim;
-  OnSilent on_silent;
+  OnPorts on_ports;
   Log log;
   NamePatterns exclude;
   std::unique_ptr<Interfaces> interfaces;
@@ -321,14 +321,14 @@ void Announcer::Impl::receive(unsigned index, int fd) {
 void Announcer::Impl::tell() {
   std::vector<Claim> told;
   std::vector<std::string> warnings;
-  bool silent_news = false;
+  bool news = false;
   {
     const std::lock_guard guard(lock);
     told = std::exchange(claims, {});
     warnings = table.take_warnings();
-    silent_news = table.take_silent_news();
+    news = table.take_news();
   }
-  if (silent_news) on_silent();
+  if (news) on_ports();
   for (const auto& warning : warnings) log(kWarning, warning);
   for (const auto& claim : told) on_claim(claim);
 }
@@ -392,12 +392,12 @@ Announcer::Announcer() : impl_(std::make_unique<Impl>()) {}
 Announcer::~Announcer() = default;
 
 Result<std::unique_ptr<Announcer>> Announcer::start(AnnouncerOptions options, OnClaim on_claim,
-                                                    OnSilent on_silent, Log log) {
+                                                    OnPorts on_ports, Log log) {
   std::unique_ptr<Announcer> out(new Announcer);
   auto& impl = *out->impl_;
   impl.options = std::move(options);
   impl.on_claim = std::move(on_claim);
-  impl.on_silent = std::move(on_silent);
+  impl.on_ports = std::move(on_ports);
   impl.log = std::move(log);
   if (auto opened = impl.open(); !opened) return tl::unexpected(opened.error());
   impl.thread = std::thread([&impl] { impl.run(); });
@@ -445,9 +445,14 @@ AnnouncerCounters Announcer::counters() const {
   return out;
 }
 
-std::vector<SilentEip> Announcer::silent() const {
+std::vector<model::Address> Announcer::silent() const {
   const std::lock_guard guard(impl_->lock);
   return impl_->table.silent();
+}
+
+std::vector<LostSubnet> Announcer::lost_subnets() const {
+  const std::lock_guard guard(impl_->lock);
+  return impl_->table.lost_subnets();
 }
 
 std::vector<model::Mac> Announcer::port_macs() const {

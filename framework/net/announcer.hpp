@@ -32,13 +32,12 @@ struct Claim {
   bool from_gateway = false;  // the MAC is a known gateway's (set_gateway_macs)
 };
 
-// An EIP of ours that nobody is told of, or not where it is looked for.
-struct SilentEip {
-  model::Address address;
-  // The interface which it was announced on and which has gone, is down or has no carrier; empty:
-  // there was none since it came.
+// A subnet on which EIPs could be announced, until the interface went, was set down or lost its
+// carrier.
+struct LostSubnet {
+  model::Prefix subnet;
   std::string interface;
-  friend bool operator==(const SilentEip&, const SilentEip&) = default;
+  friend bool operator==(const LostSubnet&, const LostSubnet&) = default;
 };
 
 struct AnnouncerOptions {
@@ -60,10 +59,10 @@ class Announcer {
  public:
   // Called on the announcer's thread; must not block.
   using OnClaim = std::function<void(const Claim&)>;
-  using OnSilent = std::function<void()>;  // silent() may have changed
+  using OnPorts = std::function<void()>;  // silent() or lost_subnets() may have changed
   using Log = std::function<void(int level, std::string message)>;
   static Result<std::unique_ptr<Announcer>> start(AnnouncerOptions options, OnClaim on_claim,
-                                                  OnSilent on_silent, Log log);
+                                                  OnPorts on_ports, Log log);
   ~Announcer();  // stops answering at once
 
   // Replaces the set of EIPs owned. What is new is (probed and) announced, what is gone is no
@@ -77,9 +76,11 @@ class Announcer {
   // true: answer and announce nothing (uplink lost, draining) until false.
   void mute(bool on);
   [[nodiscard]] AnnouncerCounters counters() const;
-  // By address. One whose interface was lost stays here until that is back, also when it is ours no
-  // more: this node cannot serve it.
-  [[nodiscard]] std::vector<SilentEip> silent() const;
+  // Those of set() that nobody is told of, or not where they are looked for; sorted.
+  [[nodiscard]] std::vector<model::Address> silent() const;
+  // Since the start, until an interface has the subnet again or the same one works. One that works
+  // and has only lost the subnet is the same link. Sorted.
+  [[nodiscard]] std::vector<LostSubnet> lost_subnets() const;
   // Of the interfaces that EIPs may be announced on. Sorted, at most kMostMacs.
   [[nodiscard]] std::vector<model::Mac> port_macs() const;
   static constexpr std::size_t kMostMacs = 16;

@@ -2,6 +2,7 @@
 #include "egw/net/eip_table.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace egw::net {
 
@@ -47,7 +48,7 @@ TimePoint EipTable::next() const {
 }
 
 void EipTable::set(const std::vector<AnnouncedEip>& eips, TimePoint now) {
-  silent_news_ = true;
+  news_ = true;
   std::set<model::Address> wanted;
   for (const auto& eip : eips) {
     if (eip.address) wanted.insert(eip.address);
@@ -94,7 +95,6 @@ void EipTable::assign_ports(const model::Address& address, Eip& eip) {
   auto ports = choose_ports(address, fallback);
   if (eip.assigned && ports == eip.ports) return;
   eip.assigned = true;
-  eip.at_home = !fallback && !ports.empty();
   eip.ports = std::move(ports);
   if (eip.ports.empty()) {
     unannounced_.push_back(address);
@@ -121,26 +121,21 @@ std::vector<std::string> EipTable::take_warnings() {
 
 void EipTable::set_ports(std::vector<PortInfo> ports, TimePoint now) {
   if (ports == ports_) return;
-  silent_news_ = true;
-  std::map<unsigned, PortInfo> former;
-  for (auto& port : ports_) former.emplace(port.index, std::move(port));
-  ports_ = std::move(ports);
-  find_again();
+  news_ = true;
+  const std::vector<PortInfo> former = std::exchange(ports_, std::move(ports));
+  std::map<unsigned, model::Mac> macs;
+  for (const auto& port : former) macs.emplace(port.index, port.mac);
+  note_lost(former);
   for (auto& [address, eip] : eips_) {
     const auto before = eip.ports;
-    const bool was_at_home = eip.at_home;
     assign_ports(address, eip);
-    const auto is_fresh = [&](unsigned index) {
+    const bool fresh = std::any_of(eip.ports.begin(), eip.ports.end(), [&](unsigned index) {
       return std::find(before.begin(), before.end(), index) == before.end();
-    };
-    const bool fresh = std::any_of(eip.ports.begin(), eip.ports.end(), is_fresh);
-    const bool other_mac = std::any_of(eip.ports.begin(), eip.ports.end(), [&](unsigned index) {
-      const auto old = former.find(index);
-      return old != former.end() && old->second.mac != port(index)->mac;
     });
-    const bool left = std::all_of(eip.ports.begin(), eip.ports.end(), is_fresh);
-    const bool lost = eip.ports.empty() || (was_at_home && !eip.at_home && left);
-    if (lost && !before.empty()) lost_[address] = {former.at(before.front()).name, was_at_home};
+    const bool other_mac = std::any_of(eip.ports.begin(), eip.ports.end(), [&](unsigned index) {
+      const auto old = macs.find(index);
+      return old != macs.end() && old->second != port(index)->mac;
+    });
     if (eip.ports.empty()) {
       suspend(address, eip);
     } else if (eip.state == State::kWaiting || (fresh && eip.state != State::kYielded)) {
@@ -152,28 +147,33 @@ void EipTable::set_ports(std::vector<PortInfo> ports, TimePoint now) {
   }
 }
 
-// An interface with its subnet, the one that was lost (without the subnet it is the same link), or,
-// of what had no subnet here before either, any.
-void EipTable::find_again() {
+void EipTable::note_lost(const std::vector<PortInfo>& former) {
+  for (const auto& port : former) {
+    for (const auto& subnet : port.prefixes) lost_.try_emplace(subnet, port.name);
+  }
   std::erase_if(lost_, [this](const auto& lost) {
-    bool fallback = false;
-    const auto ports = choose_ports(lost.first, fallback);
-    return std::any_of(ports.begin(), ports.end(), [&](unsigned index) {
-      return !fallback || !lost.second.at_home || port(index)->name == lost.second.interface;
+    return std::any_of(ports_.begin(), ports_.end(), [&](const PortInfo& port) {
+      const auto& has = port.prefixes;
+      return port.name == lost.second || std::find(has.begin(), has.end(), lost.first) != has.end();
     });
   });
 }
 
-std::vector<SilentEip> EipTable::silent() const {
-  std::map<model::Address, std::string> out;
-  for (const auto& [address, lost] : lost_) out.emplace(address, lost.interface);
+std::vector<LostSubnet> EipTable::lost_subnets() const {
+  std::vector<LostSubnet> out;
+  for (const auto& [subnet, interface] : lost_) out.push_back({subnet, interface});
+  return out;
+}
+
+std::vector<model::Address> EipTable::silent() const {
+  std::vector<model::Address> out;
   for (const auto& [address, eip] : eips_) {
-    if (eip.ports.empty()) out.try_emplace(address);
+    const auto& a = address;
+    const bool lost = std::any_of(lost_.begin(), lost_.end(),
+                                  [&](const auto& entry) { return entry.first.contains(a); });
+    if (eip.ports.empty() || lost) out.push_back(address);
   }
-  std::vector<SilentEip> list;
-  list.reserve(out.size());
-  for (auto& [address, interface] : out) list.push_back({address, std::move(interface)});
-  return list;
+  return out;
 }
 
 void EipTable::suspend(const model::Address& address, Eip& eip) {

@@ -63,9 +63,11 @@ class EipTable {
 
   // The solicited-node groups wanted on each port.
   [[nodiscard]] std::map<unsigned, std::set<model::Address>> groups() const;
-  [[nodiscard]] std::vector<SilentEip> silent() const;
-  // Whether that may have changed since the last call.
-  [[nodiscard]] bool take_silent_news() { return std::exchange(silent_news_, false); }
+  // announcer.hpp
+  [[nodiscard]] std::vector<model::Address> silent() const;
+  [[nodiscard]] std::vector<LostSubnet> lost_subnets() const;
+  // Whether those may have changed since the last call.
+  [[nodiscard]] bool take_news() { return std::exchange(news_, false); }
   [[nodiscard]] const std::vector<unsigned>* ports_of(const model::Address& address) const;
   [[nodiscard]] const std::vector<PortInfo>& ports() const { return ports_; }
   [[nodiscard]] const PortInfo* port(unsigned index) const;
@@ -94,7 +96,6 @@ class EipTable {
     model::Mac told_mac{};
     bool ever_defended = false, ever_told = false;
     bool assigned = false;  // ports have been looked for
-    bool at_home = false;   // they have its subnet, or had it when they were chosen
     bool given = false;     // activated because the store says so, not after an absence
   };
 
@@ -106,7 +107,7 @@ class EipTable {
   [[nodiscard]] std::vector<unsigned> choose_ports(const model::Address& address,
                                                    bool& fallback) const;
   void assign_ports(const model::Address& address, Eip& eip);
-  void find_again();
+  void note_lost(const std::vector<PortInfo>& former);
   void on_probe_answer(Eip& eip, const model::Address& address, bool gateway, TimePoint now,
                        Outcome& out);
   void tell(Eip& eip, TimePoint now, Outcome& out);
@@ -116,16 +117,12 @@ class EipTable {
   std::map<model::Address, Eip> eips_;
   std::set<std::pair<TimePoint, model::Address>> timers_;
   std::vector<PortInfo> ports_;
-  struct Lost {
-    std::string interface;
-    bool at_home = false;  // it had the EIP's subnet
-  };
-  std::map<model::Address, Lost> lost_;  // until there is one again
+  std::map<model::Prefix, std::string> lost_;  // subnet -> interface
   std::set<model::Mac> gateway_macs_;
   std::vector<model::Address> unannounced_;                        // for take_warnings
   std::map<std::string, std::vector<model::Address>> by_default_;  // port name -> EIPs
   bool muted_ = false;
-  bool silent_news_ = false;
+  bool news_ = false;
 };
 
 }  // namespace egw::net

@@ -130,7 +130,10 @@ AgentView Agent::Impl::view() {
   v.uplink_method = uplink_method;
   v.uplink_without_address = uplink_without_address;
   v.lost_address = lost_address;
-  v.silent = silent_eips();
+  if (uplink_works) {  // else that is said, and everything moves
+    v.silent = ports.announcer.silent();
+    v.lost_subnets = lost_subnets();
+  }
   if (programmer.status().programmed) {
     v.tunnel_mac = programmer.status().tunnel_mac;
   } else if (underlay()) {
@@ -481,7 +484,7 @@ void Agent::stop(bool drain) {
 
 void Agent::on_uplink(const net::UplinkState& state) { impl_->on_uplink(state); }
 void Agent::on_claim(const net::Claim& claim) { impl_->on_claim(claim); }
-void Agent::on_silent() { impl_->on_silent(); }
+void Agent::on_ports() { impl_->on_ports(); }
 void Agent::apply_all() { impl_->programmer.apply_all(); }
 
 bool Agent::started() const { return impl_->programmer.status().programmed; }

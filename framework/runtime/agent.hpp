@@ -74,7 +74,7 @@ class Agent {
 
   void on_uplink(const net::UplinkState& state);
   void on_claim(const net::Claim& claim);
-  void on_silent();
+  void on_ports();  // of the announcer
   // As the datapath was given it last.
   [[nodiscard]] model::NodeConfig node() const;
   // Has the datapath compare and program everything again.

@@ -89,8 +89,8 @@ struct Agent::Impl {
   void on_uplink(const net::UplinkState& state);
   void note_other_family(const net::UplinkState& state);
   void on_claim(const net::Claim& claim);
-  void on_silent();
-  [[nodiscard]] std::vector<net::SilentEip> silent_eips() const;
+  void on_ports();
+  [[nodiscard]] std::vector<net::LostSubnet> lost_subnets() const;
   void choose_uplink();
   void update_gateway_macs();
   void hold_pods();

@@ -1,8 +1,6 @@
 // Phase and conditions of the own EgressTunnel (agent_status.hpp).
 #include "egw/runtime/agent_status.hpp"
 
-#include <algorithm>
-
 #include "egw/model/conditions.hpp"
 #include "egw/model/node_state_codec.hpp"
 
@@ -60,18 +58,11 @@ std::string in_use_text(const DatapathInUse& datapath) {
   return out;
 }
 
-bool lost_an_interface(const AgentView& view) {
-  return std::any_of(view.silent.begin(), view.silent.end(),
-                     [](const net::SilentEip& eip) { return !eip.interface.empty(); });
-}
-
-// Only what this node has lost counts: of an EIP that never had an interface here the pool may be
-// wrong, and it must not go from node to node and leave each Failed behind.
 bool serious(const AgentView& view) {
   const auto& status = *view.programmer;
-  return (view.uplink_known && !view.uplink_works) || lost_an_interface(view) ||
-         !status.refused.empty() || !status.sysctls.empty() ||
-         status.missed >= kMissedDeadlinesToFail || view.failing_too_long;
+  return (view.uplink_known && !view.uplink_works) || !status.refused.empty() ||
+         !status.sysctls.empty() || status.missed >= kMissedDeadlinesToFail ||
+         view.failing_too_long;
 }
 
 void fill_conditions(const AgentView& view, model::Conditions& conditions) {
@@ -82,14 +73,17 @@ void fill_conditions(const AgentView& view, model::Conditions& conditions) {
          "interface " + view.uplink.name + " has lost " + view.lost_address +
              " and has no other address of that family: EIPs of that family may not get out "
              "here, those of the other do; give it back, or drain this node");
-  report(view, conditions, "EipNotAnnounced", !view.silent.empty(),
-         lost_an_interface(view) ? "InterfaceLost" : "NoInterface",
-         listed(view.silent, [](const net::SilentEip& eip) {
-           return eip.address.to_string() + ": " +
-                  (eip.interface.empty()
-                       ? "no interface that is up has its subnet or a default route"
-                       : "interface " + eip.interface + " is gone, down or has no carrier");
-         }));
+  report(view, conditions, "EipNotAnnounced", !view.silent.empty(), "NoInterface",
+         listed(view.silent, [](const model::Address& eip) { return eip.to_string(); }) +
+             ": no interface that works has the subnet");
+  report(view, conditions, "SubnetLost", !view.lost_subnets.empty(), "InterfaceLost",
+         listed(view.lost_subnets,
+                [](const net::LostSubnet& lost) {
+                  return lost.subnet.to_string() + " was on interface " + lost.interface +
+                         ", which does not work any more";
+                }) +
+             ": EIPs in it go to other nodes until it is back; if it has left this node on "
+             "purpose, restart the agent");
   report(view, conditions, std::string(model::kDatapathInUse), !view.datapath.name.empty(),
          view.datapath.automatic ? "Automatic" : "Configured", in_use_text(view.datapath));
   report(view, conditions, std::string(model::kReportedBy), !view.identity.empty(), "Agent",
@@ -141,6 +135,8 @@ void fill_conditions(const AgentView& view, model::Conditions& conditions) {
 // The one condition that is good when it is True.
 void fill_reachable(const AgentView& view, model::EgressTunnel::Status& status) {
   status.unreachable = view.unreachable;
+  status.lost_subnets.clear();
+  for (const auto& lost : view.lost_subnets) status.lost_subnets.push_back(lost.subnet.to_string());
   if (!view.pinged) {
     model::remove_condition(status.conditions, "TunnelReachable");
     return;

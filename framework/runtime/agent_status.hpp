@@ -34,7 +34,8 @@ struct AgentView {
   bool uplink_works = false;   // there, with a carrier and an address of the tunnel's underlay
   bool uplink_without_address = false;  // only that address is missing
   std::string lost_address;  // of the uplink's other family, which it had before; empty: none
-  std::vector<net::SilentEip> silent;  // EIPs that this node may have to serve
+  std::vector<model::Address> silent;         // EIPs that it serves and nobody hears of
+  std::vector<net::LostSubnet> lost_subnets;  // that EIPs are in
   bool failing_too_long = false;  // no apply has succeeded for one eipEvictionTimeout, or so it was
   unsigned failed_times = 0;      // so it was, this often, and it is not trusted yet
   std::string uplink_method;

@@ -76,16 +76,16 @@ void Agent::Impl::on_uplink(const net::UplinkState& state) {
 }
 
 // EIPs may be on other interfaces than the uplink.
-void Agent::Impl::on_silent() {
+void Agent::Impl::on_ports() {
   programmer.count_eips();
   reporter.wake();
 }
 
-// Of those that this node may have to serve.
-std::vector<net::SilentEip> Agent::Impl::silent_eips() const {
-  auto silent = ports.announcer.silent();
+// Those that gateways which select this node have EIPs in.
+std::vector<net::LostSubnet> Agent::Impl::lost_subnets() const {
+  auto lost = ports.announcer.lost_subnets();
   const auto own = sync.world().nodes.find(options.node_name);
-  if (silent.empty() || own == sync.world().nodes.end()) return {};
+  if (lost.empty() || own == sync.world().nodes.end()) return {};
   std::vector<model::IpPool> pools;
   for (const auto& [name, gateway] : sync.world().gateways) {
     if (!gateway.spec.node_selector.matches(own->second.meta.labels)) continue;
@@ -93,12 +93,12 @@ std::vector<net::SilentEip> Agent::Impl::silent_eips() const {
     pools.push_back(model::IpPool::parse_valid(model::Family::kV4, entries.ipv4, {}, nullptr));
     pools.push_back(model::IpPool::parse_valid(model::Family::kV6, entries.ipv6, {}, nullptr));
   }
-  std::erase_if(silent, [&](const net::SilentEip& eip) {
-    if (!uplink_works && eip.interface == uplink.name) return true;  // UplinkDown says it
+  std::erase_if(lost, [&](const net::LostSubnet& l) {
+    const auto range = model::IpPool::of(l.subnet.family(), {{l.subnet.first(), l.subnet.last()}});
     return std::none_of(pools.begin(), pools.end(),
-                        [&](const model::IpPool& pool) { return pool.contains(eip.address); });
+                        [&](const model::IpPool& pool) { return pool.overlaps(range); });
   });
-  return silent;
+  return lost;
 }
 
 // The family that the tunnel does not use: EIPs of it need a way out of their own.

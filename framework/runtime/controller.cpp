@@ -46,7 +46,8 @@ bool only_heartbeat_differs(const EgressTunnel& before, const EgressTunnel& afte
          before.meta.finalizers == after.meta.finalizers && before.meta.uid == after.meta.uid &&
          a.ipv4 == b.ipv4 && a.ipv6 == b.ipv6 && a.mac == b.mac && a.parent == b.parent &&
          a.mark == b.mark && a.phase == b.phase && a.realised == b.realised &&
-         a.unreachable == b.unreachable && a.conditions == b.conditions;
+         a.unreachable == b.unreachable && a.lost_subnets == b.lost_subnets &&
+         a.conditions == b.conditions;
 }
 
 }  // namespace
@@ -340,7 +341,9 @@ void Controller::Impl::finish(BatchEnd end, std::int64_t wake_ms, std::size_t wr
       look_at_ms = now;
       break;
     case BatchEnd::kConflict:
-      break;  // the event, or the next regular look
+      // The event, or the next regular look. Slices wait for nobody who keeps changing a policy.
+      if (writer.complete() && writes == 0) slices.lead(input.term);
+      break;
     case BatchEnd::kStaleTerm:
       // Where the election has said it meanwhile, there is no dispute.
       if (input.term != 0) stand_back();

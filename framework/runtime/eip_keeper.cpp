@@ -118,11 +118,10 @@ bool EipKeeper::take_forgettable(std::int64_t now_ms, model::Address& eip) {
 }
 
 std::vector<model::Address> EipKeeper::announced() const {
-  std::set<model::Address> silent;
-  for (const auto& eip : announcer_.silent()) silent.insert(eip.address);
+  const auto silent = announcer_.silent();
   std::vector<model::Address> addresses;
   for (const auto& eip : published_) {
-    if (silent.contains(eip.address)) continue;
+    if (std::binary_search(silent.begin(), silent.end(), eip.address)) continue;
     const auto held = owned_.find(eip.address);
     if (held == owned_.end() || !held->second.yielded) addresses.push_back(eip.address);
   }

@@ -28,7 +28,8 @@ class AnnouncerPort {
   virtual void confirm(const model::Address& address) = 0;
   virtual void mute(bool on) = 0;
   [[nodiscard]] virtual net::AnnouncerCounters counters() const = 0;
-  [[nodiscard]] virtual std::vector<net::SilentEip> silent() const = 0;
+  [[nodiscard]] virtual std::vector<model::Address> silent() const = 0;
+  [[nodiscard]] virtual std::vector<net::LostSubnet> lost_subnets() const = 0;
   [[nodiscard]] virtual std::vector<model::Mac> port_macs() const = 0;
 };
 
@@ -62,7 +63,7 @@ class EipKeeper {
   // One former EIP whose time has come; it is then out of the list.
   [[nodiscard]] bool take_forgettable(std::int64_t now_ms, model::Address& eip);
 
-  // Those that answers are given for: not those without an interface.
+  // Those that answers are given for: not those that nobody hears.
   [[nodiscard]] std::vector<model::Address> announced() const;
   [[nodiscard]] std::vector<model::Address> yielded()
       const;  // ours by the store, claimed by a peer

@@ -95,12 +95,6 @@ bool is_creation(const core::Write& write) {
          std::holds_alternative<core::CreateClusterInfo>(write);
 }
 
-// A policy's status is for people, and metadata may wait.
-bool is_patient(const core::Write& write) {
-  return std::holds_alternative<core::WritePolicy>(write) ||
-         std::holds_alternative<core::SetMeta>(write);
-}
-
 std::uint64_t expected_revision(const core::Write& write) {
   WriteRequest request;
   fill_request(request, write);
@@ -224,23 +218,26 @@ asio::awaitable<Result<void>> PlanWriter::make(const core::Write& write, std::ui
 asio::awaitable<BatchEnd> PlanWriter::run(const core::Plan& plan, std::uint64_t term,
                                           std::function<bool()> may_go_on, Written written) {
   const std::uint64_t events_before = sync_.external_changes();
-  int patients = 0;
+  int policies = 0;
+  int metas = 0;
   made_ = 0;
   retry_at_ms_ = 0;
   failed_in_a_row_ = 0;
   forget_refusals(plan);
+  complete_ = false;
   bool conflict = false;
   for (const core::Write* next : in_turn(plan)) {
     const core::Write& write = *next;
     if (!may_go_on()) co_return BatchEnd::kInterrupted;
     if (held_back(write)) continue;
-    const bool patient = is_patient(write);
-    if (patient && ++patients > kPatientPerBatch && sync_.external_changes() != events_before) {
-      co_return BatchEnd::kInterrupted;
+    const auto* policy = std::get_if<core::WritePolicy>(&write);
+    const bool patient = policy != nullptr || std::holds_alternative<core::SetMeta>(write);
+    if (patient && ++(policy != nullptr ? policies : metas) > kPatientPerBatch &&
+        sync_.external_changes() != events_before) {
+      if (policy != nullptr) co_return BatchEnd::kInterrupted;
+      continue;
     }
-    if (const auto* policy = std::get_if<core::WritePolicy>(&write)) {
-      last_policy_ = policy->policy.meta.key();
-    }
+    if (policy != nullptr) last_policy_ = policy->policy.meta.key();
     const std::int64_t began = clock_.steady_ms();
     const auto made = co_await make(write, term);
     if (made) {
@@ -262,22 +259,26 @@ asio::awaitable<BatchEnd> PlanWriter::run(const core::Plan& plan, std::uint64_t 
     }
   }
   last_policy_.reset();
+  complete_ = true;
   co_return conflict ? BatchEnd::kConflict : BatchEnd::kDone;
 }
 
-// The plan's order, but for the policies: those go first that an interrupted batch did not come to.
-// Else policies that always differ would take every batch's share.
+// The plan's order, but for the policies: they go by name, beginning behind the last one that an
+// interrupted batch has come to. Else policies that always differ would take every batch's share.
 std::vector<const core::Write*> PlanWriter::in_turn(const core::Plan& plan) const {
-  std::vector<const core::Write*> rest, before;
-  rest.reserve(plan.writes.size());
+  std::vector<const core::Write*> out;
+  out.reserve(plan.writes.size());
+  std::map<std::pair<bool, model::Key>, const core::Write*> policies;
   for (const core::Write& write : plan.writes) {
-    const auto* policy = std::get_if<core::WritePolicy>(&write);
-    const bool had_its_turn =
-        policy != nullptr && last_policy_ && !(*last_policy_ < policy->policy.meta.key());
-    (had_its_turn ? before : rest).push_back(&write);
+    if (const auto* policy = std::get_if<core::WritePolicy>(&write)) {
+      const model::Key key = policy->policy.meta.key();
+      policies.emplace(std::pair(last_policy_ && key <= *last_policy_, key), &write);
+    } else {
+      out.push_back(&write);
+    }
   }
-  rest.insert(rest.end(), before.begin(), before.end());
-  return rest;
+  for (const auto& [turn, write] : policies) out.push_back(write);
+  return out;
 }
 
 // ---- what the store does not take --------------------------------------------------------------

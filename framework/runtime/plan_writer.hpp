@@ -40,8 +40,8 @@ enum class BatchEnd {
 class PlanWriter {
  public:
   using Written = std::function<void(const core::Write&, std::int64_t took_ms)>;
-  // Policies' statuses are for people, and metadata may wait: after so many in one batch, a new
-  // event goes first. A conflict of one of them holds no other up.
+  // Policies' statuses are for people, and metadata may wait: after so many of either in one batch,
+  // a new event goes first. A conflict of one of them holds no other up.
   static constexpr int kPatientPerBatch = 16;
 
   PlanWriter(Clock& clock, Logger& log, Metrics& metrics, WorldSync& sync, host::StateStore& store)
@@ -55,6 +55,8 @@ class PlanWriter {
   // has refused is to be tried again (0: none).
   [[nodiscard]] std::size_t made() const { return made_; }
   [[nodiscard]] std::int64_t retry_at_ms() const { return retry_at_ms_; }
+  // It has come to its end: every write was tried.
+  [[nodiscard]] bool complete() const { return complete_; }
   // Whose status the store does not take.
   [[nodiscard]] std::set<std::string> refused_gateways() const;
   // The store has been away: what has failed is made again at once.
@@ -88,6 +90,7 @@ class PlanWriter {
   // Of those that wait because the stored version cannot be read: the last one that could be.
   std::map<OneWrite, std::uint64_t> outdated_;
   std::size_t made_ = 0;
+  bool complete_ = false;
   int failed_in_a_row_ = 0;  // of the last batch
   std::int64_t retry_at_ms_ = 0;
 };

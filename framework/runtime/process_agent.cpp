@@ -39,7 +39,10 @@ class RealAnnouncer final : public AnnouncerPort {
   void confirm(const model::Address& address) override { announcer_->confirm(address); }
   void mute(bool on) override { announcer_->mute(on); }
   [[nodiscard]] net::AnnouncerCounters counters() const override { return announcer_->counters(); }
-  [[nodiscard]] std::vector<net::SilentEip> silent() const override { return announcer_->silent(); }
+  [[nodiscard]] std::vector<model::Address> silent() const override { return announcer_->silent(); }
+  [[nodiscard]] std::vector<net::LostSubnet> lost_subnets() const override {
+    return announcer_->lost_subnets();
+  }
   [[nodiscard]] std::vector<model::Mac> port_macs() const override {
     return announcer_->port_macs();
   }
@@ -201,15 +204,15 @@ Result<std::unique_ptr<net::Announcer>> start_announcer(const model::Settings& s
       if (*agent != nullptr) (*agent)->on_claim(claim);
     });
   };
-  net::Announcer::OnSilent on_silent = [executor = process.executor(), agent] {
+  net::Announcer::OnPorts on_ports = [executor = process.executor(), agent] {
     asio::post(executor, [agent] {
-      if (*agent != nullptr) (*agent)->on_silent();
+      if (*agent != nullptr) (*agent)->on_ports();
     });
   };
   net::Announcer::Log on_log = [&log](int level, const std::string& message) {
     log.log(static_cast<LogLevel>(std::clamp(level, 0, 3)), message, {{"part", "announcer"}});
   };
-  return net::Announcer::start(std::move(options), std::move(on_claim), std::move(on_silent),
+  return net::Announcer::start(std::move(options), std::move(on_claim), std::move(on_ports),
                                std::move(on_log));
 }
 

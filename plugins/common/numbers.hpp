@@ -33,7 +33,10 @@ class KeptNumbers {
   }
   // 1..max, the same for the same name; 0: none is free.
   std::uint32_t assign(const std::string& name, const Alias& alias, std::uint32_t max) {
-    if (const auto at = by_name_.find(name); at != by_name_.end()) return at->second;
+    if (const auto at = by_name_.find(name); at != by_name_.end()) {
+      if constexpr (kReturns) aliases_.insert_or_assign(at->second, alias);
+      return at->second;
+    }
     std::uint32_t number = 0;
     if (const auto at = learned_.find(alias);
         at != learned_.end() && at->second <= max && used_.count(at->second) == 0) {

@@ -184,12 +184,8 @@ void Attachment::attach_tcx(int program) {
     throw sdk::Failure(sdk::Code::kUnavailable, "the program cannot be attached (tcx)",
                        name_of(interface_), error);
   }
-  if (bpf_obj_pin(link_, pin_.c_str()) != 0) {
-    const int not_pinned = errno;
-    ::close(std::exchange(link_, -1));
-    throw sdk::Failure(sdk::Code::kUnavailable, "the program's link cannot be pinned", pin_,
-                       not_pinned);
-  }
+  // Where that fails, it steers as long as this process lives, and pin_again() says what is wrong.
+  (void)bpf_obj_pin(link_, pin_.c_str());
 }
 
 void Attachment::attach_clsact(int program) {

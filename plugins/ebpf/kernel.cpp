@@ -44,8 +44,10 @@ std::string last_words(const std::string& log) {
 
 Loaded::Loaded(const std::string& folder, bool fast) : fast_(fast) {
   std::string wrong = load(folder);
-  if (!wrong.empty() && !folder.empty()) {
-    // Maps of another make: their programs go on with them until ours take their place.
+  if (!wrong.empty() && !folder.empty() && load({}).empty()) {
+    // The programs are good, so it is maps of another make: theirs go on with them until ours take
+    // their place.
+    bpf_object__close(std::exchange(object_, nullptr));
     std::error_code ignored;
     fs::remove_all(folder, ignored);
     wrong = load(folder);

@@ -339,6 +339,7 @@ HttpClient::Time HttpClient::check(Time now) {
     if (!stream || t->request.silence_ms == nullptr) continue;
     const Time silent = t->last + milliseconds(t->request.silence_ms->load());
     if (now >= silent) {
+      t->answer.silent = true;
       end(*t, "nothing has come for " + std::to_string(t->request.silence_ms->load()) + " ms");
     } else {
       next = std::min(next, silent);

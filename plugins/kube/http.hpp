@@ -73,6 +73,7 @@ struct HttpAnswer {
   std::string body;   // not of a stream
   bool sent = false;  // the server may have seen the request
   bool stopped = false;
+  bool silent = false;          // a stream on which nothing came for silence_ms
   bool no_credentials = false;  // it was not asked
   std::chrono::milliseconds retry_after{0};
   [[nodiscard]] bool success() const { return error.empty() && code >= 200 && code < 300; }

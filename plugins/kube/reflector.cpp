@@ -283,7 +283,12 @@ Reflector::End Reflector::page(std::string& more, bool& complete) {
   }
   more = text_of(member_of(*body, "metadata"), "continue");
   complete = more.empty();
-  if (complete) revision_ = text_of(member_of(*body, "metadata"), "resourceVersion");
+  if (complete) {
+    revision_ = text_of(member_of(*body, "metadata"), "resourceVersion");
+    if (revision_of(*body) == 0) {
+      how.status = sdk::fail(Code::kInternal, "the list has no resourceVersion", resource_.text());
+    }
+  }
   return how;
 }
 
@@ -292,6 +297,7 @@ Reflector::End Reflector::page(std::string& more, bool& complete) {
 Reflector::End Reflector::watch(bool initial) {
   End how;
   how.watched = true;
+  listing_ = false;  // of a list that ended before it was complete
   WatchEvents events;
   HttpRequest request;
   request.path =
@@ -337,7 +343,10 @@ Reflector::End Reflector::watch(bool initial) {
   if (how.status.ok() && listing_) {
     how.status = sdk::fail(Code::kUnavailable, "the list ended too early", resource_.text());
   }
-  how.established = how.established || answer.success();
+  // Also one that broke before there was anything to tell. One that was silent for long may have
+  // asked for a revision that the server will not reach for long.
+  const bool begun = answer.code >= 200 && answer.code < 300 && !answer.silent;
+  how.established = how.established || (initial ? answer.success() : begun);
   // A list that was not completed is no connection.
   if (initial && !listed_) how.established = false;
   if (!how.status.ok() && how.status.what.empty()) how.status.what = resource_.text();
@@ -346,6 +355,13 @@ Reflector::End Reflector::watch(bool initial) {
 
 bool Reflector::on_event(WatchEvent event, End& how) {
   if (stop_.requested()) return false;
+  // The next watch begins at the last one; without, it would begin anywhere.
+  const bool counts = event.type == WatchEvent::Type::kBookmark ||
+                      (!listing_ && event.type != WatchEvent::Type::kError);
+  if (counts && revision_of(event.object) == 0) {
+    how.status = sdk::fail(Code::kInternal, "an event has no resourceVersion");
+    return false;
+  }
   switch (event.type) {
     case WatchEvent::Type::kUpsert:
       if (upsert(std::move(event.object))) return true;

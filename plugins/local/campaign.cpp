@@ -111,6 +111,7 @@ bool Campaign::take_office(Session& session, const OfficeRow& seen, bool locked)
       std::max({now.epoch, session.counters->read().term, highest_epoch_}) + 1;
   session.office->write({identity_, epoch, now.stamp + 1, locked});
   session.counters->set_term(epoch);
+  database_.confirm_place();
   transaction.commit();
   leading_ = true;
   epoch_ = highest_epoch_ = epoch;

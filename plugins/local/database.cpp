@@ -128,15 +128,22 @@ Session& Database::use(SteadyTime deadline) {
       throw Failure(std::move(status));
     }
   } else {
-    const std::optional<FileId> now = identify(path_);
-    if (!now || !now->same(file_) || now->size == 0) {
+    try {
+      confirm_place();
+    } catch (const Failure&) {
       close_session();
       suspect_ = true;
-      throw Failure(Code::kUnavailable, now ? words::replaced() : words::missing(), path_);
+      throw;
     }
   }
   session_->connection.set_deadline(deadline);
   return *session_;
+}
+
+void Database::confirm_place() const {
+  const std::optional<FileId> now = identify(path_);
+  if (now && now->same(file_) && now->size != 0) return;
+  throw Failure(Code::kUnavailable, now ? words::replaced() : words::missing(), path_);
 }
 
 sdk::Status Database::failed(const SqlError& error) {

@@ -46,6 +46,9 @@ class Database {
   // The open session. The path is looked at on every call: when it leads to another file or to
   // none, the session is given up and the call fails; the next call opens what is there then.
   Session& use(SteadyTime deadline);
+  // Before a commit, which may have waited long for its lock: the path still leads to the file that
+  // is open. Throws what use() would.
+  void confirm_place() const;
 
   // What to answer for an error inside a session. Gives the session up if the file is damaged.
   [[nodiscard]] sdk::Status failed(const SqlError& error);

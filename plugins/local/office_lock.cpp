@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <utility>
 
 #include "egw/sdk/status.hpp"
 #include "explain.hpp"
@@ -43,11 +44,13 @@ void OfficeLock::release() {
   if (!locked_) return;
   unlock_byte(file_, 0);
   locked_ = false;
-  announce({}, 0);
+  // Who has only tried has nothing to tell; the write would wake those who wait, this one first.
+  if (std::exchange(announced_, false)) announce({}, 0);
 }
 
 void OfficeLock::announce(std::string_view holder, std::uint64_t epoch) {
   if (!file_) return;
+  if (!holder.empty()) announced_ = true;
   std::string text =
       holder.empty() ? std::string("vacant") : std::string(holder) + " " + std::to_string(epoch);
   text += '\n';

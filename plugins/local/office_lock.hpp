@@ -34,6 +34,7 @@ class OfficeLock {
   const std::string path_;
   Fd file_;
   bool locked_ = false;
+  bool announced_ = false;  // that somebody leads, since the lock was last released
 };
 
 }  // namespace egw::local

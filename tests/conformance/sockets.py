@@ -3,6 +3,7 @@ reaches an interface."""
 
 import ctypes
 import fcntl
+import mmap
 import os
 import select
 import socket
@@ -165,6 +166,18 @@ def mac(text):
 def frame(source_mac, destination_mac, packet):
     kind = 0x86dd if packet[0] >> 4 == 6 else 0x0800
     return mac(destination_mac) + mac(source_mac) + struct.pack("!H", kind) + packet
+
+
+def send_by_ring(ns, device, data):
+    """Sends a frame by a PACKET_TX_RING (TPACKET_V1): all but its Ethernet header lies in pages that are not the packet's
+    linear part."""
+    with packets(ns, device, 0) as s:
+        s.setsockopt(263, 13, struct.pack("IIII", mmap.PAGESIZE, 1, 2048, mmap.PAGESIZE // 2048))  # SOL_PACKET
+        with mmap.mmap(s.fileno(), mmap.PAGESIZE) as ring:
+            ring[32:32 + len(data)] = data  # behind struct tpacket_hdr
+            ring[8:12] = struct.pack("I", len(data))
+            ring[0:8] = struct.pack("L", 1)  # TP_STATUS_SEND_REQUEST
+            s.send(b"")
 
 
 def vxlan(vni, group, inner, flag=True):

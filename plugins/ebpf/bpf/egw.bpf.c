@@ -23,6 +23,9 @@
 
 #include "layout.h"
 
+#define VLAN_ID 0x0fff
+#define MOST_TAGS 8
+
 /* Others' programs behind ours still see the packet: TC_ACT_UNSPEC, and TCX_NEXT of tcx. */
 #define NEXT (-1)
 
@@ -147,6 +150,15 @@ static __always_inline int load(struct __sk_buff* skb, __u32 offset, void* to, _
   return bpf_skb_load_bytes_relative(skb, offset, to, length, BPF_HDR_START_NET);
 }
 
+/* The network layer's header. Of packets of packet sockets it may lie behind the part that the
+ * helper reads: those are IP packets all the same. */
+static __always_inline int load_header(struct __sk_buff* skb, __u32 offset, void* to,
+                                       __u32 length) {
+  if (load(skb, offset, to, length) == 0) return 0;
+  if (bpf_skb_pull_data(skb, sizeof(struct ethhdr) + offset + length) < 0) return -1;
+  return load(skb, offset, to, length);
+}
+
 /* The number of an IPv4 endpoint; 0: it is none. */
 static __always_inline __u32 find4(__be32 address) {
   __u32 hash = egw_hash4(address);
@@ -165,13 +177,12 @@ static __always_inline __u32 find4(__be32 address) {
 }
 
 /* A packet that has been judged at the port of a bridge comes by here no more than once: netfilter
- * in the bridge has done the rest. A VLAN's packets are judged at the VLAN's interface. Others may
- * set bits of the mark before it is known whether the packet is steered, so only the slot is used.
- */
+ * in the bridge has done the rest. Others may set bits of the mark before it is known whether the
+ * packet is steered, so only the slot is used. */
 static __always_inline int judge(struct __sk_buff* skb, const struct egw_settings* s, __u32 number,
                                  __u32 action, int family) {
   __u32 own = number & EGW_NUMBER_CLASS ? number & EGW_CLASS_MASK : 0;
-  if (own) tally(family ? (void*)&judged6 : (void*)&judged4, own & EGW_ID_MASK, skb->len);
+  if (own && own <= EGW_ID_MASK) tally(family ? (void*)&judged6 : (void*)&judged4, own, skb->len);
   const struct egw_owner* owner = 0;
   if (action <= EGW_ID_MASK) owner = bpf_map_lookup_elem(&owners, &action);
   if (owner && owner->mode[family] == EGW_MODE_STEER) {
@@ -184,13 +195,13 @@ static __always_inline int judge(struct __sk_buff* skb, const struct egw_setting
   return NEXT;
 }
 
-static __always_inline int pod4(struct __sk_buff* skb) {
+static __always_inline int pod4(struct __sk_buff* skb, __u32 at) {
   struct iphdr ip;
-  if (load(skb, 0, &ip, sizeof(ip)) < 0) return NEXT;
+  if (load_header(skb, at, &ip, sizeof(ip)) < 0) return NEXT;
   __u32 number = find4(ip.saddr), action = number;
   if (!number) return NEXT;
   const struct egw_settings* s = read_settings();
-  if (!s || skb->vlan_present || (skb->mark & s->slot_mask)) return NEXT;
+  if (!s || (skb->mark & s->slot_mask)) return NEXT;
   struct egw_prefix4 key = {.length = 64, .number = 0, .address = ip.daddr};
   if (bpf_map_lookup_elem(&cluster4, &key)) {
     action = EGW_NUMBER_BYPASS;
@@ -202,14 +213,14 @@ static __always_inline int pod4(struct __sk_buff* skb) {
   return judge(skb, s, number, action, 0);
 }
 
-static __always_inline int pod6(struct __sk_buff* skb) {
+static __always_inline int pod6(struct __sk_buff* skb, __u32 at) {
   struct ipv6hdr ip;
-  if (load(skb, 0, &ip, sizeof(ip)) < 0) return NEXT;
+  if (load_header(skb, at, &ip, sizeof(ip)) < 0) return NEXT;
   struct egw_address6 source;
   __builtin_memcpy(&source, &ip.saddr, sizeof(source));
   __u32* known = bpf_map_lookup_elem(&endpoints6, &source);
   const struct egw_settings* s = read_settings();
-  if (!known || !s || skb->vlan_present || (skb->mark & s->slot_mask)) return NEXT;
+  if (!known || !s || (skb->mark & s->slot_mask)) return NEXT;
   __u32 number = *known, action = number;
   struct egw_prefix6 key = {.length = 160, .number = 0};
   __builtin_memcpy(&key.address, &ip.daddr, sizeof(key.address));
@@ -223,10 +234,40 @@ static __always_inline int pod6(struct __sk_buff* skb) {
   return judge(skb, s, number, action, 1);
 }
 
+static __always_inline bool is_tag(__u32 protocol) {
+  return protocol == bpf_htons(ETH_P_8021Q) || protocol == bpf_htons(ETH_P_8021AD);
+}
+
+/* What the network layer gets of a packet: its protocol, and in the upper half where its header
+ * begins; 0: nothing, because a VLAN's packets are judged at the VLAN's interface. Tags of id 0 the
+ * kernel takes off (net/core/dev.c, check_vlan_id), and nobody is asked again. A function of its
+ * own, so that the verifier looks at it once. */
+__noinline __u32 network(struct __sk_buff* skb) {
+  if (!skb) return 0;
+  __u32 protocol = skb->protocol, at = 0;
+  if (skb->vlan_present && (skb->vlan_tci & VLAN_ID)) return 0;
+  for (int i = 0; i < MOST_TAGS && is_tag(protocol); ++i) {
+    struct {
+      __be16 tci, protocol;
+    } tag;
+    if (load_header(skb, at, &tag, sizeof(tag)) < 0 || (tag.tci & bpf_htons(VLAN_ID))) return 0;
+    protocol = tag.protocol;
+    at += sizeof(tag);
+  }
+  return at << 16 | protocol;
+}
+
 static __always_inline int pod(struct __sk_buff* skb) {
-  if (skb->protocol == bpf_htons(ETH_P_IP)) return pod4(skb);
-  if (skb->protocol == bpf_htons(ETH_P_IPV6)) return pod6(skb);
-  return NEXT;
+  __u32 protocol = skb->protocol, at = 0;
+  if (skb->vlan_present || is_tag(protocol)) {
+    const __u32 found = network(skb);
+    at = found >> 16;
+    protocol = found & 0xffff;
+  }
+  if (protocol == bpf_htons(ETH_P_IP)) return pod4(skb, at);
+  if (protocol == bpf_htons(ETH_P_IPV6)) return pod6(skb, at);
+  /* Nobody tags like this who wants to be understood. */
+  return is_tag(protocol) ? drop(EGW_MALFORMED) : NEXT;
 }
 
 SEC("tc")
@@ -345,7 +386,8 @@ int egw_tunnel(struct __sk_buff* skb) {
   if (slot == s->slot_back) {
     const struct egw_back* peer = bpf_map_lookup_elem(&backs, &index);
     if (!peer || none(peer->mac)) return drop(EGW_NO_PEER);
-    return enter(skb, peer->mac, 0);
+    /* Another program of egw may be behind this one, while a restarted agent changes them. */
+    return enter(skb, peer->mac, s->slot_outer);
   }
   /* Directed by the tables of the netlink datapath, which this one follows or precedes. */
   if (slot == s->slot_outer) return NEXT;

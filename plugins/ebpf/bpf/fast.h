@@ -136,15 +136,19 @@ SEC("tc")
 int egw_pod_fast(struct __sk_buff* skb) {
   int verdict = pod(skb);
   const struct egw_settings* s = read_settings();
-  if (!s || (skb->mark & s->slot_mask) != s->slot_early || !fits(skb, s->tunnel)) return verdict;
+  /* A tag would go into the tunnel; without a tunnel there is only the host's way. */
+  if (!s || !s->tunnel || skb->vlan_present) return verdict;
+  if ((skb->mark & s->slot_mask) != s->slot_early || !fits(skb, s->tunnel)) return verdict;
   if (skb->protocol == bpf_htons(ETH_P_IP)) {
     struct packet4 p;
     if (!plain4(skb, &p)) return verdict;
     age4(skb, &p.ip);
-  } else {
+  } else if (skb->protocol == bpf_htons(ETH_P_IPV6)) {
     struct packet6 p;
     if (!plain6(skb, &p)) return verdict;
     age6(skb, &p.ip);
+  } else {
+    return verdict;
   }
   bpf_skb_store_bytes(skb, ETH_ALEN, s->mac, ETH_ALEN, 0);
   skb->mark = s->slot_steer | (skb->priority >> EGW_EARLY_SHIFT & EGW_ID_MASK);

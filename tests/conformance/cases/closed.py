@@ -95,3 +95,35 @@ def an_egress_that_is_not_there(rig):
     with Sources(rig) as sources:
         assert [pod.source(family, 0.2) for family in (4, 6)] == [None, None]
     assert sources.seen == {}
+
+
+def tagged(data, tags):
+    return data[:12] + b"\x81\x00\x00\x00" * tags + data[12:]
+
+
+FRAMES = {"priority-tag": lambda ns, data: send(ns, tagged(data, 1)), "priority-tags": lambda ns, data: send(ns, tagged(data, 2)),
+          "packet-ring": lambda ns, data: sockets.send_by_ring(ns, "eth0", data)}
+
+
+def send(ns, data):
+    with sockets.packets(ns, "eth0") as s:
+        s.send(data)
+
+
+@case("closed-frames", "Frames that a pod makes by itself, with priority tags (802.1Q, id 0) or from a packet ring, are judged as "
+      "all others", node=NODES, frame=FRAMES)
+def frames_of_a_pods_own(rig, node, frame):
+    steered, shut = rig.pod(node), rig.pod(node)
+    rig.steer(steered, ALL)
+    rig.steer(shut, [("0.0.0.0/0", "drop"), ("::/0", "drop")])
+    rig.apply()
+    with Sources(rig) as sources:
+        for pod in (steered, shut):
+            macs = sockets.mac_of(pod.ns, "eth0"), sockets.mac_of(rig.ns(node), pod.host)
+            four = sockets.ip4(pod.ipv4, SERVER4, 17, sockets.udp_segment(40000, 7000, b"\0" * 16))
+            six = sockets.ip6(pod.ipv6, SERVER6, 17, sockets.udp6_segment(pod.ipv6, SERVER6, 40000, 7000, b"\0" * 16))
+            for packet in (four, six):
+                frame(pod.ns, sockets.frame(*macs, packet))
+        assert steered.source(4) == EIP4  # later than those
+    assert set(sources.seen) == {EIP4, EIP6}, sources.seen
+    assert sources.seen[EIP6] == 1

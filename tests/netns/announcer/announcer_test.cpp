@@ -261,16 +261,20 @@ TEST_F(AnnouncerTest, YieldsToAnotherGatewayUntilConfirmed) {
   EXPECT_EQ(announcer->counters().yielded, 1U);
 }
 
-TEST_F(AnnouncerTest, ALostInterfaceIsToldUntilItIsBack) {
+TEST_F(AnnouncerTest, ALostSubnetIsToldUntilItIsBack) {
   own(kEip);
-  EXPECT_TRUE(announcer->silent().empty());
+  const auto lost = [&] { return announcer->lost_subnets().size(); };
+  EXPECT_EQ(lost(), 0U);
   sh("ip link set far0 down");
-  ASSERT_TRUE(wait([&] { return !announcer->silent().empty(); }));
-  EXPECT_EQ(announcer->silent(), (std::vector<SilentEip>{{kEip, "up0"}}));
+  ASSERT_TRUE(wait([&] { return lost() == 2; })) << "one of each family";
+  EXPECT_EQ(announcer->lost_subnets()[0].subnet.to_string(), "10.9.0.0/24");
+  EXPECT_EQ(announcer->lost_subnets()[0].interface, "up0");
+  EXPECT_EQ(announcer->silent(), std::vector{kEip});
   sh("ip link set far0 up");
-  ASSERT_TRUE(wait([&] { return announcer->silent().empty(); }));
+  ASSERT_TRUE(wait([&] { return lost() == 0; }));
+  EXPECT_TRUE(announcer->silent().empty());
   sh("ip link del up0");
-  ASSERT_TRUE(wait([&] { return !announcer->silent().empty(); }));
+  ASSERT_TRUE(wait([&] { return lost() == 2; }));
 }
 
 TEST_F(AnnouncerTest, MuteSilencesAndUnmuteProbes) {

@@ -1,185 +1,8 @@
-// The programs of the ebpf datapath by BPF_PROG_TEST_RUN: a packet in, the verdict, the mark, the
-// priority and the packet out. Maps of their own; nothing is attached, nothing pinned.
-#include <arpa/inet.h>
-#include <bpf/bpf.h>
-#include <gmock/gmock.h>
-#include <linux/bpf.h>
-#include <net/if.h>
-#include <sched.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
-#include <cstring>
-#include <numeric>
-#include <string>
-
-#include "ebpf/kernel.hpp"
+// The programs of the ebpf datapath, packet by packet.
+#include "programs.hpp"
 
 namespace egw::ebpf {
 namespace {
-
-constexpr int kNext = -1, kShot = 2, kRedirect = 7;
-constexpr std::uint32_t kSlots = 0xff000000, kEarly = 0x01000000, kLate = 0x02000000,
-                        kSteer = 0x09000000, kBack = 0x0a000000, kOuter = 0x05000000;
-constexpr std::uint32_t kClass = common::kClassBit | 5;
-constexpr std::uint32_t kSeven = 7 << EGW_EARLY_SHIFT, kSevenOfClass = kSeven | 5;
-constexpr std::uint32_t kMtu = 1450;
-const sdk::Mac kTunnelMac{0x02, 0xee, 0, 0, 0, 1};
-const sdk::Mac kOwnerMac{0x02, 0xee, 0, 0, 0, 9}, kPeerMac{0x02, 0xee, 0, 0, 0, 7};
-
-std::string bytes(std::initializer_list<unsigned> list) {
-  std::string out;
-  for (const unsigned b : list) out += static_cast<char>(b);
-  return out;
-}
-
-std::string be16(unsigned v) { return bytes({v >> 8 & 255U, v & 255U}); }
-
-std::string address(const char* text) {
-  return common::register_address(*sdk::Address::parse(text));
-}
-
-std::uint32_t add_words(const std::string& data, std::uint32_t sum) {
-  for (std::size_t i = 0; i < data.size(); i += 2) {
-    const auto high = static_cast<unsigned char>(data[i]);
-    const auto low = i + 1 < data.size() ? static_cast<unsigned char>(data[i + 1]) : 0U;
-    sum += static_cast<std::uint32_t>(high << 8 | low);
-  }
-  while (sum >> 16 != 0) sum = (sum & 0xffff) + (sum >> 16);
-  return sum;
-}
-
-std::string ether(unsigned type) { return std::string(12, '\x02') + be16(type); }
-
-struct Ip4 {
-  const char* source = "10.244.1.10";
-  const char* destination = "198.51.100.7";
-  unsigned protocol = 17;
-  std::string options;  // a multiple of four bytes
-  unsigned fragment = 0;
-};
-
-Ip4 of_tcp(unsigned fragment) {
-  Ip4 out;
-  out.protocol = 6;
-  out.fragment = fragment;
-  return out;
-}
-
-std::string ipv4(const Ip4& p, const std::string& payload) {
-  const unsigned words = 5 + static_cast<unsigned>(p.options.size() / 4);
-  std::string h = bytes({0x40 | words, 0}) +
-                  be16(static_cast<unsigned>(words * 4 + payload.size())) + be16(1) +
-                  be16(p.fragment) + bytes({64, p.protocol}) + be16(0) + address(p.source) +
-                  address(p.destination) + p.options;
-  const std::string sum = be16(~add_words(h, 0) & 0xffffU);
-  return h.replace(10, 2, sum) + payload;
-}
-
-std::string ipv6(unsigned next, const std::string& payload, const char* source = "fd00:244:1::a",
-                 const char* destination = "2001:db8::7") {
-  return bytes({0x60, 0, 0, 0}) + be16(static_cast<unsigned>(payload.size())) + bytes({next, 64}) +
-         address(source) + address(destination) + payload;
-}
-
-std::string udp() { return be16(4000) + be16(53) + be16(12) + be16(0) + "ping"; }
-
-// With a right checksum over the pseudo header of 198.51.100.7.
-std::string tcp(const std::string& options, unsigned flags, const std::string& addresses) {
-  const unsigned words = 5 + static_cast<unsigned>(options.size() / 4);
-  std::string h = be16(4000) + be16(80) + std::string(8, '\x01') + bytes({words << 4, flags}) +
-                  be16(1024) + be16(0) + be16(0) + options;
-  const std::string pseudo = addresses + be16(6) + be16(static_cast<unsigned>(h.size()));
-  return h.replace(16, 2, be16(~add_words(h, add_words(pseudo, 0)) & 0xffffU));
-}
-
-struct Outcome {
-  int verdict = 0;
-  std::uint32_t mark = 0, priority = 0;
-  std::string packet;
-};
-
-class Programs : public ::testing::Test {
- protected:
-  explicit Programs(bool fast = false) : loaded_("", fast) {}
-  void SetUp() override {
-    const MapSet& maps = loaded_.maps();
-    egw_settings s{};
-    s.slot_mask = kSlots;
-    s.slot_early = kEarly;
-    s.slot_late = kLate;
-    s.slot_steer = kSteer;
-    s.slot_back = kBack;
-    s.slot_outer = kOuter;
-    s.mtu = kMtu;
-    s.tunnel = 1;  // lo, in place of a tunnel device
-    std::copy(kTunnelMac.begin(), kTunnelMac.end(), s.mac);
-    std::memcpy(&s.tunnel4, address("172.31.0.1").data(), 4);
-    std::memcpy(&s.tunnel6, address("fd11::1").data(), 16);
-    const std::uint32_t zero = 0;
-    ASSERT_EQ(bpf_map_update_elem(maps.settings, &zero, &s, BPF_ANY), 0);
-    const auto u32 = common::register_u32;
-    const auto of = [](const char* text) { return *sdk::Address::parse(text); };
-    ASSERT_TRUE(loaded_
-                    .put(common::Table::kIp, {{of("10.244.1.10"), 7},
-                                              {of("10.244.1.11"), kClass},
-                                              {of("10.244.1.12"), common::kDropNumber},
-                                              {of("10.244.1.13"), 8}})
-                    .empty());
-    ASSERT_TRUE(
-        loaded_.put(common::Table::kIp6, {{of("fd00:244:1::a"), 7}, {of("fd00:244:1::b"), kClass}})
-            .empty());
-    put_all(maps.cluster[0], {{key(0, "10.96.0.0/12"), u32(1)}});
-    put_all(maps.cluster[1], {{key(0, "fd00:96::/64"), u32(1)}});
-    put_all(maps.classes[0], {{key(kClass, "198.51.100.0/24"), u32(7)},
-                              {key(kClass, "198.51.100.128/25"), u32(common::kDropNumber)},
-                              {key(kClass + 1, "203.0.113.0/24"), u32(7)}});
-    put_all(maps.classes[1], {{key(kClass, "2001:db8::/32"), u32(7)}});
-    loaded_.owners().set(7, owner(common::Mode::kSteer, kOwnerMac));
-    loaded_.owners().set(8, owner(common::Mode::kOwn, {}));
-    loaded_.backs().set(3, back_value(kPeerMac));
-  }
-
-  static void put_all(int map, const common::Elements& elements) {
-    ASSERT_TRUE(put(map, elements).empty());
-  }
-  static std::string key(std::uint32_t number, const char* prefix) {
-    return prefix_key(number, *sdk::Prefix::parse(prefix));
-  }
-  static std::uint64_t owner(common::Mode mode, const sdk::Mac& mac) {
-    common::EgressPlan plan;
-    plan.mode = {mode, mode};
-    plan.owner = mac;
-    return owner_value(plan);
-  }
-
-  Outcome run(Loaded::Program program, const std::string& packet, std::uint32_t mark = 0) {
-    __sk_buff context{};
-    context.mark = mark;
-    std::string out(packet.size() + 64, '\0');
-    bpf_test_run_opts opts{};
-    opts.sz = sizeof(opts);
-    opts.data_in = packet.data();
-    opts.data_size_in = static_cast<std::uint32_t>(packet.size());
-    opts.data_out = out.data();
-    opts.data_size_out = static_cast<std::uint32_t>(out.size());
-    opts.ctx_in = opts.ctx_out = &context;
-    opts.ctx_size_in = opts.ctx_size_out = sizeof(context);
-    EXPECT_EQ(bpf_prog_test_run_opts(loaded_.program(program), &opts), 0) << std::strerror(errno);
-    out.resize(opts.data_size_out);
-    return {static_cast<int>(opts.retval), context.mark, context.priority, out};
-  }
-  Outcome pod(const std::string& packet, std::uint32_t mark = 0) {
-    const Outcome out = run(Loaded::Program::kPod, packet, mark);
-    EXPECT_EQ(out.verdict, kNext) << "it marks, and drops nothing";
-    EXPECT_EQ(out.packet, packet) << "the packet stays as it is";
-    return out;
-  }
-  std::uint64_t dropped(egw_reason reason) const { return sum_of(loaded_.maps().drops, reason); }
-
-  Loaded loaded_;
-};
 
 struct PodCase {
   const char* name;
@@ -195,12 +18,6 @@ TEST_P(Pod, Marks) {
   EXPECT_EQ(out.mark, c.mark);
   EXPECT_EQ(out.priority, c.priority);
 }
-
-std::string from4(const char* source, const char* destination = "198.51.100.7") {
-  return ether(0x0800) + ipv4({source, destination, 17, "", 0}, udp());
-}
-
-const std::string kHop = bytes({17, 0, 1, 4, 0, 0, 0, 0});  // hop-by-hop, then UDP
 
 INSTANTIATE_TEST_SUITE_P(
     Table, Pod,
@@ -234,6 +51,17 @@ INSTANTIATE_TEST_SUITE_P(
                 kEarly, kSeven},
         PodCase{"Vlan", ether(0x8100) + be16(5) + be16(0x0800) + from4("10.244.1.10").substr(14), 0,
                 0, 0},
+        PodCase{"PriorityTag",
+                ether(0x8100) + be16(0xe000) + be16(0x0800) + from4("10.244.1.10").substr(14), 0,
+                kEarly, kSeven},
+        PodCase{"PriorityTags",
+                ether(0x88a8) + be16(0) + be16(0x8100) + be16(0) + be16(0x86dd) + ipv6(17, udp()),
+                0, kEarly, kSeven},
+        PodCase{"PriorityTagThenVlan",
+                ether(0x88a8) + be16(0) + be16(0x8100) + be16(5) + be16(0x0800) +
+                    from4("10.244.1.10").substr(14),
+                0, 0, 0},
+        PodCase{"PriorityTagAndNothing", ether(0x8100) + be16(0), 0, 0, 0},
         PodCase{"Arp", ether(0x0806) + std::string(28, '\x01'), 0, 0, 0},
         PodCase{"Ipv6", ether(0x86dd) + ipv6(17, udp()), 0, kEarly, kSeven},
         PodCase{"Ipv6HopByHop", ether(0x86dd) + ipv6(0, kHop + udp()), 0, kEarly, kSeven},
@@ -276,8 +104,28 @@ TEST_F(Programs, IntoTheTunnelGoesWhatIsSteered) {
 TEST_F(Programs, IntoTheTunnelGoAnswersWithoutId) {
   const Outcome out = run(Loaded::Program::kTunnel, from4("198.51.100.7", "10.244.2.4"), kBack | 3);
   EXPECT_EQ(out.verdict, kNext);
-  EXPECT_EQ(out.mark, 0U);
+  EXPECT_EQ(out.mark, kOuter);
   EXPECT_EQ(out.packet.substr(0, 6), common::register_mac(kPeerMac));
+  const Outcome again = run(Loaded::Program::kTunnel, out.packet, out.mark);
+  EXPECT_EQ(again.verdict, kNext) << "a former agent's program that is still there";
+  EXPECT_EQ(again.packet, out.packet);
+}
+
+TEST_F(Programs, MoreTagsThanAnybodyNeedsAreDropped) {
+  std::string packet = ether(0x8100) + be16(0);
+  for (int i = 0; i < 8; ++i) packet += be16(0x8100) + be16(0);
+  packet += be16(0x0800) + from4("10.244.1.10").substr(14);
+  EXPECT_EQ(run(Loaded::Program::kPod, packet).verdict, kShot);
+}
+
+// Its number has no counter of its own, and is not another's.
+TEST_F(Programs, AClassBeyondTheCountersCountsNowhere) {
+  const std::uint32_t far = common::kClassBit | (5 + EGW_ID_MASK + 1);
+  ASSERT_TRUE(
+      loaded_.put(common::Table::kIp, {{*sdk::Address::parse("10.244.1.14"), far}}).empty());
+  put_all(loaded_.maps().classes[0], {{key(far, "198.51.100.0/24"), common::register_u32(7)}});
+  EXPECT_EQ(pod(from4("10.244.1.14")).mark, kEarly);
+  EXPECT_EQ(loaded_.judged(common::Table::kIp).get(5).packets, 0U);
 }
 
 TEST_F(Programs, IntoTheTunnelGoesTheNodesOwn) {
@@ -298,91 +146,6 @@ TEST_F(Programs, NothingElseEntersTheTunnel) {
     const std::uint64_t before = dropped(c.reason);
     EXPECT_EQ(run(Loaded::Program::kTunnel, from4("10.244.1.10"), c.mark).verdict, kShot) << c.mark;
     EXPECT_EQ(dropped(c.reason), before + 1) << c.mark;
-  }
-}
-
-// The programs of fastPath, in a network namespace whose lo takes what a tunnel takes.
-class Fast : public Programs {
- protected:
-  Fast() : Programs(true) {}
-  static void SetUpTestSuite() {
-    ASSERT_EQ(::unshare(CLONE_NEWNET), 0) << std::strerror(errno);
-    const int socket = ::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    ifreq request{};
-    std::strcpy(request.ifr_name, "lo");
-    request.ifr_mtu = kMtu;
-    EXPECT_EQ(::ioctl(socket, SIOCSIFMTU, &request), 0) << std::strerror(errno);
-    ::close(socket);
-  }
-  // Goes into the tunnel, older by one hop and otherwise as it was.
-  void expect_fast(const std::string& packet) {
-    const Outcome out = run(Loaded::Program::kPodFast, packet);
-    ASSERT_EQ(out.verdict, kRedirect);
-    EXPECT_EQ(out.mark, kSteer | 7);
-    EXPECT_EQ(out.priority, 0U);
-    const bool six = packet.substr(12, 2) == be16(0x86dd);
-    const std::size_t ttl = 14 + (six ? 7 : 8);
-    EXPECT_EQ(out.packet[ttl], packet[ttl] - 1);
-    if (!six) {
-      EXPECT_EQ(add_words(out.packet.substr(14, 20), 0), 0xffffU) << "checksum";
-    }
-    EXPECT_EQ(out.packet.substr(6, 6), common::register_mac(kTunnelMac));
-    EXPECT_EQ(out.packet.substr(14 + (six ? 8 : 12)), packet.substr(14 + (six ? 8 : 12)));
-  }
-  // Takes the host's way, marked as egw_pod marks it.
-  void expect_usual(const std::string& packet) {
-    const Outcome out = run(Loaded::Program::kPodFast, packet);
-    EXPECT_EQ(out.verdict, kNext);
-    EXPECT_EQ(out.mark, kEarly);
-    EXPECT_EQ(out.packet, packet);
-  }
-};
-
-std::string with_ttl(std::string packet, char ttl) {
-  packet[14 + 8] = ttl;
-  packet.replace(14 + 10, 2, be16(0));
-  return packet.replace(14 + 10, 2, be16(~add_words(packet.substr(14, 20), 0) & 0xffffU));
-}
-
-TEST_F(Fast, TcpAndUdpGoStraightIntoTheTunnel) {
-  const std::string pair = address("10.244.1.10") + address("198.51.100.7");
-  expect_fast(from4("10.244.1.10"));
-  expect_fast(ether(0x0800) + ipv4(of_tcp(0), tcp("", 0x10, pair)));
-  expect_fast(ether(0x86dd) + ipv6(17, udp()));
-  expect_fast(with_ttl(from4("10.244.1.10"), 2));
-}
-
-TEST_F(Fast, WhatTheStackHasToSeeGoesTheUsualWay) {
-  const Ip4 options{"10.244.1.10", "198.51.100.7", 17, bytes({1, 1, 1, 1}), 0};
-  const std::string room(kMtu - 20 - 8, 'x');
-  for (const std::string& packet :
-       {with_ttl(from4("10.244.1.10"), 1), ether(0x0800) + ipv4(options, udp()),
-        ether(0x0800) + ipv4({"10.244.1.10", "198.51.100.7", 17, "", 0x2000}, udp()),
-        ether(0x0800) + ipv4({"10.244.1.10", "198.51.100.7", 17, "", 0x0010}, udp()),
-        ether(0x0800) + ipv4({"10.244.1.10", "198.51.100.7", 1, "", 0}, udp()),
-        ether(0x0800) + ipv4({}, be16(4000)), ether(0x0800) + ipv4({}, udp() + room),
-        ether(0x86dd) + ipv6(0, kHop + udp()), ether(0x86dd) + ipv6(17, udp() + room),
-        ether(0x86dd) + ipv6(44, bytes({17, 0, 0, 0, 0, 0, 0, 1}) + udp())}) {
-    expect_usual(packet);
-  }
-  expect_fast(ether(0x0800) + ipv4({}, udp() + room.substr(4)));  // as long as the tunnel takes
-}
-
-TEST_F(Fast, WhatIsNotSteeredGoesTheUsualWay) {
-  for (const char* source : {"10.244.1.12", "10.244.1.13", "10.244.1.99"}) {
-    const Outcome out = run(Loaded::Program::kPodFast, from4(source));
-    EXPECT_EQ(out.verdict, kNext) << source;
-    EXPECT_NE(out.mark & kSlots, kSteer) << source;
-  }
-}
-
-// Without a route there is no fast way back; what has an id is no answer.
-TEST_F(Fast, AnswersWithoutRouteGoTheUsualWay) {
-  const std::string answer = from4("198.51.100.7", "10.244.1.10");
-  for (const std::uint32_t mark : {0U, 7U}) {
-    const Outcome out = run(Loaded::Program::kBackFast, answer, mark);
-    EXPECT_EQ(out.verdict, kNext);
-    EXPECT_EQ(out.packet, answer);
   }
 }
 

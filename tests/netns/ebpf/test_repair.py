@@ -95,6 +95,10 @@ def test_what_cannot_be_pinned_again_is_named_until_it_can(rig):
     answer = driver.ask("apply", change=rig.change("n1"))
     assert answer["ok"] and "Read-only file system" in json.dumps(answer["failures"]), answer
     assert rig.first.source(4) == EIP4
+    late = rig.pod("n1")
+    rig.steer(late, ALL)
+    assert driver.ask("apply", change=rig.change("n1"))["ok"]
+    assert late.source(4) == EIP4, "its program cannot be pinned, and works as long as this process lives"
     rig.sh("n1", "mount -o remount,rw /sys/fs/bpf")
     quiet(driver)
     assert rig.apply("n1")["n1"]["repaired"].get("BPF pin", 0) >= 1

@@ -201,5 +201,64 @@ TEST(PlanPlacement, UnplacedUntilANodeIsReady) {
   EXPECT_EQ(c.eip("g", "10.0.0.1")->epoch, 1U);
 }
 
+// A node that has lost the interface of one network serves the others as before.
+TEST(PlanPlacement, ALostSubnetMovesItsEipsAndNothingElse) {
+  Cluster c;
+  c.nodes(3);
+  c.gateway("a", {"10.0.0.1-10.0.0.4"});
+  c.gateway("b", {"10.1.0.1-10.1.0.3"});
+  for (const char* name : {"a1", "a2", "a3"}) c.rr(name, "a");
+  for (const char* name : {"b1", "b2", "b3"}) c.rr(name, "b");
+  c.start();
+  const std::string node = c.owner("b", "10.1.0.1");
+  const auto owners = [&] {
+    return std::vector{c.owner("a", "10.0.0.1"), c.owner("a", "10.0.0.2"),
+                       c.owner("a", "10.0.0.3")};
+  };
+  const auto before = owners();
+  c.moves.clear();
+  c.tunnel(node).status.lost_subnets = {"10.1.0.0/24"};
+  c.settle();
+  for (const char* eip : {"10.1.0.1", "10.1.0.2", "10.1.0.3"}) {
+    EXPECT_NE(c.owner("b", eip), node) << eip;
+    EXPECT_NE(c.owner("b", eip), "") << eip;
+  }
+  ASSERT_FALSE(c.moves.empty());
+  EXPECT_EQ(c.moves[0].why, "SubnetLost");
+  EXPECT_EQ(owners(), before);
+  // On all: they stay where they are, and nobody is unserved.
+  c.moves.clear();
+  for (const char* name : {"n1", "n2", "n3"}) {
+    c.tunnel(name).status.lost_subnets = {"10.1.0.0/24"};
+  }
+  c.live(60'000);
+  EXPECT_TRUE(c.moves.empty());
+  EXPECT_EQ(owners(), before);
+  EXPECT_FALSE(c.eip("a", "10.0.0.1")->unserved);
+  EXPECT_FALSE(c.eip("b", "10.1.0.1")->unserved);
+  c.rr("b4", "a");
+  c.settle();
+  EXPECT_EQ(c.reason("b4"), "Allocated");
+}
+
+TEST(PlanPlacement, NobodyIsAskedToServeALostSubnet) {
+  Cluster c;
+  c.nodes(3);
+  c.gateway("g", {"10.0.0.1-10.0.0.9"});
+  c.start();
+  c.tunnel("n1").status.lost_subnets = {"10.0.0.0/24"};
+  c.tunnel("n2").status.lost_subnets = {"nonsense", "fd00::/64"};
+  c.rr("a", "g");
+  c.rr("b", "g");
+  c.settle();
+  EXPECT_NE(c.owner("g", "10.0.0.1"), "n1");
+  EXPECT_NE(c.owner("g", "10.0.0.2"), "n1");
+  c.world.gateways["g"].meta.annotations = {
+      {std::string(model::kMoveAnnotation), R"({"eip": "10.0.0.1", "to": "n1"})"}};
+  c.settle();
+  ASSERT_NE(c.condition("g", "MoveRefused"), nullptr);
+  EXPECT_EQ(c.condition("g", "MoveRefused")->reason, "TargetNotReady");
+}
+
 }  // namespace
 }  // namespace egw::test

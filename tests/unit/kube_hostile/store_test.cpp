@@ -351,6 +351,69 @@ TEST(KubeHostile, ABrokenWatchGoesOnWhereItWas) {
   EXPECT_THAT(r.take(), ElementsAre("SNAPSHOT", "UPSERT a", "SYNCED", "UPSERT b", "UPSERT c"));
 }
 
+// Nothing had changed since it began, which is no reason to list everything.
+TEST(KubeHostile, AQuietWatchThatBreaksGoesOnWhereItWas) {
+  std::atomic<int> watches{0};
+  HostileServer server([&](Exchange& e) {
+    e.send(kChunkedHeader);
+    if (is_initial(e)) {
+      e.send(chunk(event("ADDED", "a", 1) + initial_end(5)));
+      return false;
+    }
+    EXPECT_THAT(e.line(), HasSubstr("resourceVersion=5"));
+    if (++watches == 1) return false;
+    e.send(chunk(event("ADDED", "c", 7)));
+    e.hold();
+    return false;
+  });
+  Store s(server.url());
+  Recorder r(s.store, gateway());
+  ASSERT_TRUE(r.wait("UPSERT c"));
+  EXPECT_THAT(r.take(), ElementsAre("SNAPSHOT", "UPSERT a", "SYNCED", "UPSERT c"));
+}
+
+// What the first list named and the second does not has gone.
+TEST(KubeHostile, AListThatExpiresBeginsAnew) {
+  std::atomic<int> lists{0};
+  HostileServer server([&](Exchange& e) {
+    e.send(kChunkedHeader);
+    if (++lists == 1) {
+      e.send(chunk(event("ADDED", "a", 1) + event("ADDED", "b", 2) +
+                   "{\"type\":\"ERROR\",\"object\":{\"code\":410}}\n"));
+      return false;
+    }
+    EXPECT_TRUE(is_initial(e));
+    e.send(chunk(event("ADDED", "b", 2) + initial_end(5)));
+    e.hold();
+    return false;
+  });
+  Store s(server.url());
+  Recorder r(s.store, gateway());
+  ASSERT_TRUE(r.wait("SYNCED"));
+  EXPECT_THAT(r.take(),
+              ElementsAre("SNAPSHOT", "UPSERT a", "UPSERT b", "SNAPSHOT", "UPSERT b", "SYNCED"));
+}
+
+// The next watch would begin anywhere.
+TEST(KubeHostile, AnEventWithoutARevisionIsADisconnection) {
+  std::atomic<int> lists{0};
+  HostileServer server([&](Exchange& e) {
+    EXPECT_TRUE(is_initial(e)) << e.line();
+    e.send(kChunkedHeader);
+    e.send(chunk(event("ADDED", "a", 1) + initial_end(5)));
+    if (++lists == 1) {
+      e.send(chunk("{\"type\":\"ADDED\",\"object\":{\"metadata\":{\"name\":\"b\"}}}\n"));
+    }
+    e.hold();
+    return false;
+  });
+  Store s(server.url());
+  Recorder r(s.store, gateway());
+  ASSERT_TRUE(r.wait("DISCONNECTED"));
+  ASSERT_TRUE(r.wait("SYNCED"));
+  EXPECT_EQ(lists, 2);
+}
+
 TEST(KubeHostile, GarbageInAWatchIsADisconnectionAndAsksSlowly) {
   const std::vector<std::string> all = {
       "garbage\n",

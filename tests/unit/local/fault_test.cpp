@@ -8,9 +8,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <future>
+#include <thread>
 
+#include "election.hpp"
 #include "support.hpp"
 
 namespace egw::local::test {
@@ -252,6 +256,31 @@ TEST(Faults, LockedBySomebodyNamesHimWithinTheDeadline) {
   EXPECT_TRUE(s.create(gateway(), "", "a", json::object()).ok());
 }
 
+// What it would have been written into nobody reads any more.
+TEST(Faults, AWriteThatWaitsWhileTheDatabaseIsReplacedIsNotAcknowledged) {
+  const Folder folder;
+  {
+    TestStore s(folder.db());
+    ASSERT_TRUE(s.create(gateway(), "", "from-backup", json::object()).ok());
+  }
+  fs::copy_file(folder.db(), folder.file("backup"));
+  TestStore s(folder.db());
+  ASSERT_TRUE(s.list(gateway()).status.ok());
+  Process holder({"hold_lock", folder.db()});
+  ASSERT_EQ(holder.line(), "locked");
+  auto waiting = std::async(std::launch::async, [&] {
+    TestStore::Options options;
+    options.deadline = 5s;
+    return s.write(sdk::WriteOp::kCreate, gateway(), "", "a", json::object(), options);
+  });
+  EXPECT_EQ(waiting.wait_for(200ms), std::future_status::timeout) << "it waits for the lock";
+  fs::rename(folder.file("backup"), folder.db());
+  holder.say("end");
+  const Answer a = waiting.get();
+  EXPECT_EQ(a.status.code, Code::kUnavailable);
+  EXPECT_THAT(a.status.message, HasSubstr("replaced"));
+}
+
 TEST(Faults, AFileThatIsNoDatabaseIsRefused) {
   const Folder folder;
   std::ofstream(folder.db()) << std::string(8192, 'x');
@@ -383,6 +412,42 @@ TEST(Faults, FileSizeLimit) {
               const struct rlimit limit = {1'500'000, 1'500'000};
               if (::setrlimit(RLIMIT_FSIZE, &limit) != 0) return 50;
               return fill_until_full(folder.db());
+            }),
+            0);
+}
+
+double cpu_seconds() {
+  struct rusage used = {};
+  ::getrusage(RUSAGE_SELF, &used);
+  const auto seconds = [](const timeval& t) {
+    return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) / 1e6;
+  };
+  return seconds(used.ru_utime) + seconds(used.ru_stime);
+}
+
+// A candidate that cannot write its name waits, as the others do.
+TEST(Faults, NobodyStandsForTheOfficeWithoutPauseOnAFullDisk) {
+  const Folder folder;
+  { TestStore s(folder.db()); }
+  EXPECT_EQ(in_child([&] {
+              ::signal(SIGXFSZ, SIG_IGN);
+              LocalElection election(json{{"path", folder.db()}}.dump(), "a", sdk::Host());
+              if (!election.health().ok() && election.health().code != Code::kNotFound) return 60;
+              const struct rlimit limit = {4096, 4096};
+              if (::setrlimit(RLIMIT_FSIZE, &limit) != 0) return 50;
+              std::atomic<int> elected{0};
+              const egw_election_sink sink{
+                  &elected,
+                  [](void* ctx, std::uint64_t) { ++*static_cast<std::atomic<int>*>(ctx); },
+                  [](void*, egw_str) {}, [](void*, egw_str, std::uint64_t) {}};
+              const double before = cpu_seconds();
+              if (!election.campaign(sdk::ElectionSink(sink)).ok()) return 61;
+              std::this_thread::sleep_for(2s);
+              const double used = cpu_seconds() - before;
+              election.resign();
+              if (elected != 0) return 62;
+              std::printf("%.2f s of CPU in 2 s\n", used);
+              return used < 0.5 ? 0 : 63;
             }),
             0);
 }

@@ -233,32 +233,27 @@ TEST_F(EipTableTest, WithoutSubnetTheDefaultRoutesPortIsUsedWithAWarning) {
   EXPECT_THAT(table.take_warnings(), IsEmpty());
 }
 
-TEST_F(EipTableTest, AnInterfaceThatIsLostIsNamedUntilItIsBack) {
-  const SilentEip lost{kEip, "eth1"}, none{kEip, ""};
-  take();
-  EXPECT_TRUE(table.take_silent_news());
-  EXPECT_THAT(table.silent(), IsEmpty());
-  table.set_ports({}, now);
-  EXPECT_TRUE(table.take_silent_news());
-  EXPECT_FALSE(table.take_silent_news());
-  EXPECT_THAT(table.silent(), ElementsAre(lost));
-  table.set({}, now);  // somebody else serves it; this node could not
-  EXPECT_THAT(table.silent(), ElementsAre(lost));
-  // Where nobody looks for it.
+TEST_F(EipTableTest, ASubnetIsLostWithItsInterfaceUntilThereIsOneAgain) {
+  const LostSubnet lost{net("10.0.0.0/24"), "eth1"};
   PortInfo uplink{2, "eth0", kOurs, {net("192.0.2.0/24")}, true, true};
-  table.set_ports({uplink}, now);
-  EXPECT_THAT(table.silent(), ElementsAre(lost));
-  table.set_ports({uplink, port(1)}, now);
+  take();
+  EXPECT_TRUE(table.take_news());
+  EXPECT_THAT(table.lost_subnets(), IsEmpty());
   EXPECT_THAT(table.silent(), IsEmpty());
-  table.set({{kEip, false}}, now);
   table.set_ports({uplink}, now);
-  EXPECT_THAT(table.silent(), ElementsAre(lost)) << "it is announced by default, but not at home";
+  EXPECT_TRUE(table.take_news());
+  EXPECT_FALSE(table.take_news());
+  EXPECT_THAT(table.lost_subnets(), ElementsAre(lost));
+  EXPECT_THAT(table.silent(), ElementsAre(kEip)) << "by default, where nobody looks for it";
+  table.set({}, now);  // somebody else serves it; this node could not
+  EXPECT_THAT(table.lost_subnets(), ElementsAre(lost));
+  EXPECT_THAT(table.silent(), IsEmpty());
+  table.set_ports({uplink, port(1)}, now);
+  EXPECT_THAT(table.lost_subnets(), IsEmpty());
+  table.set_ports({uplink}, now);
+  EXPECT_THAT(table.lost_subnets(), ElementsAre(lost)) << "whether it has EIPs or not";
   table.set_ports({uplink, port(3)}, now);
-  EXPECT_THAT(table.silent(), IsEmpty()) << "another interface has its subnet";
-  table.set({}, now);
-  table.set_ports({}, now);
-  table.set({{kEip, false}}, now);
-  EXPECT_THAT(table.silent(), ElementsAre(none));
+  EXPECT_THAT(table.lost_subnets(), IsEmpty()) << "another interface has it";
 }
 
 TEST_F(EipTableTest, AnInterfaceThatHasOnlyLostItsSubnetIsTheSameLink) {
@@ -267,23 +262,12 @@ TEST_F(EipTableTest, AnInterfaceThatHasOnlyLostItsSubnetIsTheSameLink) {
   bare.prefixes = {net("192.0.2.0/24")};
   bare.default_v4 = true;
   table.set_ports({bare}, now);
+  EXPECT_THAT(table.lost_subnets(), IsEmpty());
   EXPECT_THAT(table.silent(), IsEmpty());
-  table.set_ports({}, now);
-  EXPECT_THAT(table.silent(), ElementsAre(SilentEip{kEip, "eth1"}));
+  bare.default_v4 = false;
   table.set_ports({bare}, now);
-  EXPECT_THAT(table.silent(), IsEmpty());
-}
-
-TEST_F(EipTableTest, OneThatIsAnnouncedByDefaultMayGoElsewhere) {
-  PortInfo uplink{2, "eth0", kOurs, {net("192.0.2.0/24")}, true, true};
-  table.set_ports({uplink}, now);
-  table.set({{kEip, false}}, now);
-  table.set_ports({}, now);
-  EXPECT_THAT(table.silent(), ElementsAre(SilentEip{kEip, "eth0"}));
-  uplink.index = 3;
-  uplink.name = "eth2";
-  table.set_ports({uplink}, now);
-  EXPECT_THAT(table.silent(), IsEmpty());
+  EXPECT_THAT(table.lost_subnets(), IsEmpty()) << "no route is no lost link";
+  EXPECT_THAT(table.silent(), ElementsAre(kEip));
 }
 
 TEST_F(EipTableTest, WhatCouldNotBeSentIsSentAgain) {

@@ -83,5 +83,15 @@ TEST(KeptNumbers, OneThatComesBackHasItsOwn) {
   EXPECT_EQ(n.assign("d", "mac d", 3), 1U);
 }
 
+// A node that was given another address; its old one may be another node's.
+TEST(KeptNumbers, OneThatComesBackIsKnownByWhatItWasLast) {
+  KeptNumbers<std::string, true> n;
+  EXPECT_EQ(n.assign("a", "mac 1", 9), 1U);
+  EXPECT_EQ(n.assign("a", "mac 2", 9), 1U);
+  n.keep(std::set<std::string>{});
+  EXPECT_EQ(n.assign("b", "mac 1", 9), 2U);
+  EXPECT_EQ(n.assign("a", "mac 2", 9), 1U);
+}
+
 }  // namespace
 }  // namespace egw::common

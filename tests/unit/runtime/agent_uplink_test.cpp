@@ -33,47 +33,48 @@ TEST_F(AgentUplinkTest, CarrierLossIsSaidAtOnceAndMutes) {
 }
 
 // EIPs may be on another interface than the tunnel.
-TEST_F(AgentUplinkTest, AnEipWhoseInterfaceIsLostMovesAndTheNodeIsFailedUntilItIsBack) {
+TEST_F(AgentUplinkTest, EipsOfALostSubnetMoveAndStayAwayUntilItIsBack) {
   start_cluster();
   const std::string old_owner = owner();
   AgentRig& rig = *agents[old_owner];
-  rig.announcer.silent_eips = {{*model::Address::parse(kEip), "eth1"}};
-  rig.agent->on_silent();
-  loop.settle();
-  EXPECT_EQ(phase(old_owner), "Failed");
-  ASSERT_TRUE(condition_true(old_owner, "EipNotAnnounced"));
-  EXPECT_THAT((*condition(old_owner, "EipNotAnnounced"))["message"],
-              testing::HasSubstr("10.6.1.55: interface eth1 is gone"));
+  rig.announcer.silent_eips = {*model::Address::parse(kEip)};
+  rig.announcer.lost = {{*model::Prefix::parse("10.6.1.0/24"), "eth1"},
+                        {*model::Prefix::parse("192.0.2.0/24"), "eth2"}};
+  rig.agent->on_ports();
   EXPECT_THAT(rig.metrics.text(), testing::HasSubstr("\negw_eips_announced 0\n"));
+  loop.settle();
+  EXPECT_EQ(phase(old_owner), "Ready") << "it serves others";
+  EXPECT_EQ(tunnel(old_owner)["status"]["lostSubnets"], json::array({"10.6.1.0/24"}))
+      << "no pool has any of the other one";
+  ASSERT_TRUE(condition_true(old_owner, "SubnetLost"));
+  EXPECT_THAT((*condition(old_owner, "SubnetLost"))["message"],
+              testing::HasSubstr("10.6.1.0/24 was on interface eth1, which does not work"));
   loop.advance(1000);
   EXPECT_EQ(owner(), other(old_owner));
-  loop.advance(60'000);
-  EXPECT_EQ(phase(old_owner), "Failed") << "it could not serve it";
-
   rig.announcer.silent_eips.clear();
-  rig.agent->on_silent();
-  loop.settle();
-  EXPECT_EQ(phase(old_owner), "Ready");
-  EXPECT_FALSE(condition_true(old_owner, "EipNotAnnounced"));
+  kill_agent(other(old_owner));
+  loop.advance(10'000);
+  EXPECT_EQ(owner(), other(old_owner)) << "it could not serve it";
+
+  rig.announcer.lost.clear();
+  rig.agent->on_ports();
+  loop.advance(1000);
+  EXPECT_FALSE(condition_true(old_owner, "SubnetLost"));
+  EXPECT_FALSE(tunnel(old_owner)["status"].contains("lostSubnets"));
+  EXPECT_EQ(owner(), old_owner);
 }
 
 // The pool may be wrong, and every node alike.
-TEST_F(AgentUplinkTest, AnEipThatNeverHadAnInterfaceIsToldAndMovesNothing) {
+TEST_F(AgentUplinkTest, AnEipWithoutAnInterfaceIsToldAndMovesNothing) {
   start_cluster();
   const std::string node = owner();
   AgentRig& rig = *agents[node];
-  rig.announcer.silent_eips = {{*model::Address::parse(kEip), ""}};
-  rig.agent->on_silent();
+  rig.announcer.silent_eips = {*model::Address::parse(kEip)};
+  rig.agent->on_ports();
   loop.advance(5000);
   EXPECT_EQ(phase(node), "Ready");
   EXPECT_TRUE(condition_true(node, "EipNotAnnounced"));
   EXPECT_EQ(owner(), node);
-  // Nor does one that is in no pool any more.
-  rig.announcer.silent_eips = {{*model::Address::parse("10.6.1.200"), "eth1"}};
-  rig.agent->on_silent();
-  loop.advance(1000);
-  EXPECT_EQ(phase(node), "Ready");
-  EXPECT_FALSE(condition_true(node, "EipNotAnnounced"));
 }
 
 TEST_F(AgentUplinkTest, ANodeWithoutAnUplinkSaysHowItWasLookedFor) {

@@ -150,6 +150,7 @@ ClusterTest::ClusterTest() {
 
 ClusterTest::~ClusterTest() {
   for (auto& [name, rig] : agents) rig->agent->stop(false);
+  for (auto& rig : dead) rig->agent->stop(false);  // one that a test has put there running
   for (auto& [name, rig] : controllers) rig->controller->stop();
   for (auto& [name, rig] : agents) rig->datapath.open_gate();
   loop.settle();

@@ -164,6 +164,7 @@ TEST_F(NamesakeTest, AWordThatMeetsTheOthersHeartbeatIsSaidAgain) {
   EXPECT_TRUE(condition_true(g, "DuplicateAgent"));
   EXPECT_GE(attempts, 10);
   EXPECT_LE(store.writes.size(), 11U) << "once per heartbeat";
+  store.before_write = nullptr;
   dead.push_back(std::move(agents[g]));
   agents[g] = std::move(first);
 }

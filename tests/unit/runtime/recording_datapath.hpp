@@ -75,7 +75,8 @@ class RecordingAnnouncer final : public runtime::AnnouncerPort {
   void confirm(const model::Address& address) override { confirmed.push_back(address.to_string()); }
   void mute(bool on) override { muted = on; }
   [[nodiscard]] net::AnnouncerCounters counters() const override { return {}; }
-  [[nodiscard]] std::vector<net::SilentEip> silent() const override { return silent_eips; }
+  [[nodiscard]] std::vector<model::Address> silent() const override { return silent_eips; }
+  [[nodiscard]] std::vector<net::LostSubnet> lost_subnets() const override { return lost; }
   [[nodiscard]] std::vector<model::Mac> port_macs() const override { return ports; }
 
   [[nodiscard]] std::vector<std::string> addresses() const;
@@ -83,7 +84,8 @@ class RecordingAnnouncer final : public runtime::AnnouncerPort {
   std::vector<net::AnnouncedEip> eips;
   std::vector<model::Mac> macs;
   std::vector<model::Mac> ports;
-  std::vector<net::SilentEip> silent_eips;
+  std::vector<model::Address> silent_eips;
+  std::vector<net::LostSubnet> lost;
   std::vector<std::string> confirmed;
   bool muted = false;
   int sets = 0;

@@ -287,27 +287,38 @@ TEST_F(RefusalsTest, ARefusedListOfPeersHoldsNoMoveUp) {
   controllers["c1"]->store.refuse = nullptr;
 }
 
-// A tenant whose policies are always written to between the plan and the write.
+// Tenants whose policies are always written to between the plan and the write.
 TEST_F(RefusalsTest, PoliciesThatKeepChangingHoldNobodyElseUp) {
   start_cluster();
+  add_other_gateway();  // plans come to its policies last
   const int busy = runtime::PlanWriter::kPatientPerBatch + 4;
-  const int often = 20 * busy;
-  for (int i = 0; i < busy; ++i) add_policy("aaa-" + std::to_string(i));
-  for (int i = 0; i < 40; ++i) add_policy("other-" + std::to_string(i));
+  const int often = 40 * busy;
+  for (int i = 0; i < busy; ++i) {
+    add_policy("aaa-" + std::to_string(i));
+    add_policy("zzz-" + std::to_string(i));
+  }
+  for (int i = 0; i < 40; ++i) {
+    add_policy("mmm-" + std::to_string(i));
+    add_policy_of_other("nnn-" + std::to_string(i));
+  }
   json bare = tunnel("g1");
   bare["metadata"]["finalizers"] = json::array();
   content->put(Kind::kEgressTunnel, bare);
   int meddled = 0;
   controllers["c1"]->store.before_write = [&](const host::WriteRequest& request) {
-    if (request.kind != Kind::kEgressPolicy || !request.key.name.starts_with("aaa")) return;
-    if (meddled == often) return;
+    const std::string& name = request.key.name;
+    if (request.kind != Kind::kEgressPolicy || meddled == often) return;
+    if (!name.starts_with("aaa") && !name.starts_with("zzz")) return;
     json document = content->read(request.kind, request.key);
     document["metadata"]["annotations"]["by"] = std::to_string(++meddled);
     content->put(request.kind, document);
     if (meddled < often) return;
     int served = 0;
-    for (int i = 0; i < 40; ++i) served += has_eip("other-" + std::to_string(i)) ? 1 : 0;
-    EXPECT_EQ(served, 40);
+    for (int i = 0; i < 40; ++i) {
+      served += has_eip("mmm-" + std::to_string(i)) ? 1 : 0;
+      served += has_eip("nnn-" + std::to_string(i)) ? 1 : 0;
+    }
+    EXPECT_EQ(served, 80);
     EXPECT_FALSE(tunnel("g1")["metadata"]["finalizers"].empty());
   };
   loop.advance(2000);
