@@ -193,6 +193,10 @@ def test_another_method_takes_the_programs_over(first, then):
         assert pod.source(4) == EIP4 and pod.source(6) == EIP6
         assert rig.driver("n1").must("observe")["observed"]["bpf"]["attach"] == then
         assert ("clsact" in tc(rig, "n1", "qdisc", "show")) == (then == "clsact")
+        # The kernel frees a filter's program when nobody can be using it any more, and tells nobody.
+        until = time.monotonic() + 2
+        while loaded(old) and time.monotonic() < until:
+            time.sleep(0.01)
         assert not loaded(old)
 
 
