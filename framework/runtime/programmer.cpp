@@ -267,7 +267,6 @@ asio::awaitable<void> Programmer::step() {
   const auto changes = sync_.take_changes();
   // A kind that is not heard of may hold changes older than the revision that others have reached.
   behind_ = !sync_.connected();
-  const bool behind = behind_;
   model::Realised realised;
   realised.revision = sync_.revision(model::Kind::kEgressGateway);
   for (const auto& [name, gateway] : sync_.world().gateways) {
@@ -302,7 +301,7 @@ asio::awaitable<void> Programmer::step() {
       std::all_of(status_.failures.begin(), status_.failures.end(),
                   [](const host::ApplyFailure& f) { return f.object.rfind("endpoint ", 0) == 0; });
   if (done) status_.generation = compiler_->generation();
-  if (done && relied_on && !behind) {
+  if (done && relied_on && !behind_) {
     if (status_.realised != realised && owners_touched_) status_.realised_urgent = true;
     status_.realised = realised;
     owners_touched_ = false;
