@@ -25,10 +25,17 @@ namespace egw::common {
 template <class Alias, bool kReturns = false>
 class KeptNumbers {
  public:
+  KeptNumbers() = default;
+  KeptNumbers(const KeptNumbers&) = delete;  // reserved_ points into learned_
+  KeptNumbers& operator=(const KeptNumbers&) = delete;
+  KeptNumbers(KeptNumbers&&) noexcept = default;
+  KeptNumbers& operator=(KeptNumbers&&) noexcept = default;
+  ~KeptNumbers() = default;
+
   // Before the first assign().
   void learn(const Alias& alias, std::uint32_t number) {
-    if (number == 0 || !learned_.emplace(alias, number).second) return;
-    reserved_.insert(number);
+    if (number == 0) return;
+    reserve(alias, number);
     last_ = std::max(last_, number);
   }
   // 1..max, the same for the same name; 0: none is free.
@@ -52,7 +59,7 @@ class KeptNumbers {
       }
     }
     if (number == 0) return 0;
-    if (reserved_.count(number) != 0) forget(number);  // of another owner, or of this one
+    forget(number);  // learned of another owner, or of this one
     if constexpr (kReturns) aliases_.insert_or_assign(number, alias);
     used_.insert(number);
     by_name_.emplace(name, number);
@@ -66,8 +73,7 @@ class KeptNumbers {
     used_.erase(number);
     by_name_.erase(at);
     if constexpr (kReturns) {
-      const auto alias = aliases_.extract(number);
-      if (learned_.emplace(alias.mapped(), number).second) reserved_.insert(number);
+      reserve(aliases_.extract(number).mapped(), number);
     }
   }
   // Releases the names that `wanted` does not hold (anything with count()).
@@ -82,15 +88,26 @@ class KeptNumbers {
   [[nodiscard]] bool empty() const { return by_name_.empty(); }
 
  private:
+  using Learned = std::map<Alias, std::uint32_t>;
+
+  // The first alias of a number keeps it, as the first number of an alias does.
+  void reserve(const Alias& alias, std::uint32_t number) {
+    if (reserved_.count(number) != 0) return;
+    const auto [at, fresh] = learned_.emplace(alias, number);
+    if (fresh) reserved_.emplace(number, at);
+  }
   void forget(std::uint32_t number) {
-    reserved_.erase(number);
-    std::erase_if(learned_, [&](const auto& l) { return l.second == number; });
+    const auto at = reserved_.find(number);
+    if (at == reserved_.end()) return;
+    learned_.erase(at->second);
+    reserved_.erase(at);
   }
 
   std::map<std::string, std::uint32_t> by_name_;
-  std::map<Alias, std::uint32_t> learned_;
-  std::set<std::uint32_t> used_, reserved_;  // reserved: learned, owner not seen yet
-  std::map<std::uint32_t, Alias> aliases_;   // of those in use; kReturns
+  Learned learned_;
+  std::map<std::uint32_t, typename Learned::iterator> reserved_;  // learned, owner not seen yet
+  std::set<std::uint32_t> used_;
+  std::map<std::uint32_t, Alias> aliases_;  // of those in use; kReturns
   std::uint32_t last_ = 0;
 };
 
