@@ -139,6 +139,10 @@ AgentView Agent::Impl::view() {
   } else if (underlay()) {
     v.tunnel_mac = tunnel_mac(underlay(), options.node_name);
   }
+  if (behind_since != 0 &&
+      clock.steady_ms() - behind_since >= options.settings.eip_eviction_timeout.count()) {
+    v.behind = sync.behind();
+  }
   v.failing_too_long = lasting.look(programmer.failing_ms(), clock.steady_ms());
   v.failed_times = lasting.held_ms() > 0 ? lasting.times() : 0;
   v.conflicts = conflicts;
@@ -164,6 +168,11 @@ void Agent::Impl::on_world(std::optional<Kind> kind) {
   if (kind == Kind::kEgressPolicy || kind == Kind::kEgressClusterPolicy || kind == Kind::kPod)
     return;
   if (sync.connected() && !was_connected) reporter.reconnected();
+  if (sync.behind().empty()) {
+    behind_since = 0;
+  } else if (behind_since == 0) {
+    behind_since = std::max<std::int64_t>(1, clock.steady_ms());
+  }
   was_connected = sync.connected();
   look_at_store();
   look_for_namesake();

@@ -46,7 +46,8 @@ struct Agent::Impl {
   bool stopping = false;
   bool draining = false;
   bool was_connected = false;
-  bool node_known = false;  // the store has had it
+  std::int64_t behind_since = 0;  // steady: some kinds are heard of, others are not; 0: not so
+  bool node_known = false;        // the store has had it
   bool node_gone = false;
   bool told_programmed = false;
   bool pods_held = false;

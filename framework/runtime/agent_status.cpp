@@ -118,6 +118,11 @@ void fill_conditions(const AgentView& view, model::Conditions& conditions) {
   report(view, conditions, std::string(model::kPurgeFailedCondition), !view.purge_trouble.empty(),
          "PurgeFailed", view.purge_trouble);
   report(view, conditions, std::string(model::kStoreReplaced), false, "", "");
+  report(view, conditions, "StoreBehind", !view.behind.empty(), "NotHeardOf",
+         listed(view.behind, [](const auto& entry) {
+           return std::string(model::info(entry.first).kind) + ": " +
+                  (entry.second.empty() ? "no complete answer yet" : entry.second);
+         }) + ": what changes there does not reach this node; what it has programmed stays");
   report(view, conditions, "EipConflict", !view.conflicts.empty(), "ClaimedByOther",
          listed(view.conflicts, [](const auto& entry) {
            return entry.first.to_string() + " is claimed by " +

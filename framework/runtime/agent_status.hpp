@@ -36,6 +36,8 @@ struct AgentView {
   std::string lost_address;  // of the uplink's other family, which it had before; empty: none
   std::vector<model::Address> silent;         // EIPs that it serves and nobody hears of
   std::vector<net::LostSubnet> lost_subnets;  // that EIPs are in
+  // WorldSync::behind(), when that has lasted for one eipEvictionTimeout.
+  std::vector<std::pair<model::Kind, std::string>> behind;
   bool failing_too_long = false;  // no apply has succeeded for one eipEvictionTimeout, or so it was
   unsigned failed_times = 0;      // so it was, this often, and it is not trusted yet
   std::string uplink_method;

@@ -209,6 +209,18 @@ std::string WorldSync::trouble() const {
   return "";
 }
 
+std::vector<std::pair<Kind, std::string>> WorldSync::behind() const {
+  std::vector<std::pair<Kind, std::string>> out;
+  bool some = false;
+  for (const auto& sub : impl_->subs) {
+    if (sub.optional) continue;
+    some |= sub.connected;
+    if (!sub.connected) out.emplace_back(sub.query.kind, sub.trouble);
+  }
+  if (!some) out.clear();
+  return out;
+}
+
 std::uint64_t WorldSync::revision(Kind kind) const {
   for (const auto& sub : impl_->subs) {
     if (sub.query.kind == kind) return sub.revision;

@@ -73,6 +73,9 @@ class WorldSync {
   [[nodiscard]] const std::string& other_store() const;
   // Why the store is away, "" when connected.
   [[nodiscard]] std::string trouble() const;
+  // The kinds that are not in step while others are, each with why ("": its first snapshot is not
+  // complete). None when the store is away altogether.
+  [[nodiscard]] std::vector<std::pair<model::Kind, std::string>> behind() const;
   // The newest store revision up to which all changes of that kind are in the World.
   [[nodiscard]] std::uint64_t revision(model::Kind kind) const;
 

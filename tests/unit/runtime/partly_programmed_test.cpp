@@ -79,9 +79,35 @@ TEST_F(PartlyTest, WhileAKindIsNotHeardOfNothingMoreIsRealised) {
   add_policy("late", "198.51.100.0/24");
   loop.advance(5000);
   EXPECT_EQ(realised("late"), "False");
+  EXPECT_TRUE(condition_true("n1", "StoreBehind")) << "somebody must be able to find out why";
+  EXPECT_THAT((*condition("n1", "StoreBehind"))["message"],
+              testing::HasSubstr("EgressPolicy: cut off"));
+  EXPECT_FALSE(condition_true("n2", "StoreBehind"));
   store.reconnect();
   loop.advance(5000);
   EXPECT_EQ(realised("late"), "True");
+  EXPECT_FALSE(condition_true("n1", "StoreBehind"));
+}
+
+TEST_F(PartlyTest, ShortlyBehindIsNoNews) {
+  start_cluster();
+  MemoryStore& store = agents["n1"]->store;
+  store.disconnect(Kind::kEgressPolicy);
+  loop.advance(1500);
+  store.reconnect();
+  loop.advance(60'000);
+  EXPECT_EQ(condition("n1", "StoreBehind"), nullptr);
+}
+
+// All kinds are unheard of then, and what can be written when it is back is no news either.
+TEST_F(PartlyTest, AStoreThatWasAwayAltogetherIsNotBehind) {
+  start_cluster();
+  MemoryStore& store = agents["n1"]->store;
+  store.disconnect();
+  loop.advance(60'000);
+  store.reconnect();
+  loop.advance(5000);
+  EXPECT_EQ(condition("n1", "StoreBehind"), nullptr);
 }
 
 }  // namespace
