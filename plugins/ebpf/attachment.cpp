@@ -104,8 +104,9 @@ std::vector<Placed> placed_at(int interface, Side side) {
   return out;
 }
 
-// Filters of all kinds at one side of an interface: their priorities.
-void each_filter(common::NetlinkSocket& socket, int interface, Side side,
+// Filters of all kinds at one side of an interface: their priorities. False: the kernel did not
+// list them all.
+bool each_filter(common::NetlinkSocket& socket, int interface, Side side,
                  const std::function<void(std::uint32_t)>& filter) {
   tcmsg header{};
   header.tcm_family = AF_UNSPEC;
@@ -114,9 +115,9 @@ void each_filter(common::NetlinkSocket& socket, int interface, Side side,
       TC_H_MAKE(TC_H_CLSACT, side == Side::kIngress ? TC_H_MIN_INGRESS : TC_H_MIN_EGRESS);
   common::Message m(RTM_GETTFILTER, NLM_F_DUMP);
   m.header(header);
-  socket.dump(m, [&](const nlmsghdr* answer) {
+  return socket.dump(m, [&](const nlmsghdr* answer) {
     filter(TC_H_MAJ(static_cast<const tcmsg*>(NLMSG_DATA(answer))->tcm_info) >> 16);
-  });
+  }) == 0;
 }
 
 // unseen: what is said of a program that may not be looked at, for which CAP_BPF is not enough.
@@ -247,9 +248,9 @@ void Attachment::detach() {
 void remove_empty_clsact(common::NetlinkSocket& socket, int interface) {
   bool any = false;
   for (const Side side : {Side::kIngress, Side::kEgress}) {
-    each_filter(socket, interface, side, [&](std::uint32_t) { any = true; });
+    any = !each_filter(socket, interface, side, [&](std::uint32_t) { any = true; }) || any;
   }
-  if (any) return;
+  if (any) return;  // or not known: somebody else's filters would go with it
   bpf_tc_hook hook = hook_of(interface, Side::kIngress);
   hook.attach_point = static_cast<bpf_tc_attach_point>(BPF_TC_INGRESS | BPF_TC_EGRESS);
   bpf_tc_hook_destroy(&hook);
