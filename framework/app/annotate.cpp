@@ -12,7 +12,8 @@ Result<bool> annotate(Session& session, model::Kind kind, const model::Key& key,
     if (!stored) return tl::unexpected(std::move(stored.error()));
     nlohmann::json& metadata = stored->document["metadata"];
     const bool there = metadata.contains("annotations") && metadata["annotations"].contains(wanted);
-    if (value.empty() ? !there : there && !replace) return false;
+    const bool asked = there && metadata["annotations"][wanted] != "false";
+    if (value.empty() ? !there : asked && !replace) return false;
     if (value.empty()) {
       metadata["annotations"].erase(wanted);
     } else {

@@ -11,8 +11,9 @@
 namespace egw::app {
 
 // Sets the annotation `name` of a stored object to `value`, or removes it (empty value). An
-// annotation that is there already is left as it is unless `replace`. Returns whether anything was
-// written. Tries again when somebody else wrote meanwhile; errors: kNotFound and those of a write.
+// annotation that is there already is left as it is unless `replace`, or it is "false", which asks
+// for nothing. Returns whether anything was written. Tries again when somebody else wrote
+// meanwhile; errors: kNotFound and those of a write.
 Result<bool> annotate(Session& session, model::Kind kind, const model::Key& key,
                       std::string_view name, const std::string& value, bool replace);
 

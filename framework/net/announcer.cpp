@@ -221,6 +221,11 @@ void Announcer::Impl::follow_interfaces() {
     closed.erase(index);
   }
   auto ports = eligible();
+  // One that could not be opened and is no longer wanted is not waited for.
+  std::erase_if(closed, [&](const auto& entry) {
+    return std::none_of(ports.begin(), ports.end(),
+                        [&](const auto& info) { return info.index == entry.first; });
+  });
   ports.erase(std::remove_if(ports.begin(), ports.end(),
                              [this](const auto& info) { return !open_port(info); }),
               ports.end());

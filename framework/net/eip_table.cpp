@@ -24,6 +24,19 @@ std::string list(const std::vector<model::Address>& addresses) {
   return out + " are";
 }
 
+// The parts of `lost` that are not in `kept`.
+void append_rest(const model::Prefix& lost, const model::Prefix& kept,
+                 std::vector<model::Prefix>& out) {
+  if (kept.contains(lost)) return;
+  if (!lost.contains(kept)) return out.push_back(lost);
+  const unsigned length = lost.length() + 1;
+  const auto first = lost.first();
+  const auto half = static_cast<unsigned __int128>(1) << (first.bits() - length);
+  append_rest({first, length}, kept, out);
+  append_rest({model::Address::from_value(first.family(), first.value() + half), length}, kept,
+              out);
+}
+
 }  // namespace
 
 const PortInfo* EipTable::port(unsigned index) const {
@@ -152,26 +165,41 @@ void EipTable::note_lost(const std::vector<PortInfo>& former) {
     for (const auto& subnet : port.prefixes) lost_.try_emplace(subnet, port.name);
   }
   std::erase_if(lost_, [this](const auto& lost) {
+    const model::Prefix& subnet = lost.first;
     return std::any_of(ports_.begin(), ports_.end(), [&](const PortInfo& port) {
-      const auto& has = port.prefixes;
-      return port.name == lost.second || std::find(has.begin(), has.end(), lost.first) != has.end();
+      return port.name == lost.second ||
+             std::any_of(port.prefixes.begin(), port.prefixes.end(),
+                         [&](const auto& has) { return has.contains(subnet); });
     });
   });
 }
 
 std::vector<LostSubnet> EipTable::lost_subnets() const {
   std::vector<LostSubnet> out;
-  for (const auto& [subnet, interface] : lost_) out.push_back({subnet, interface});
+  for (const auto& [subnet, interface] : lost_) {
+    std::vector<model::Prefix> parts{subnet};
+    for (const PortInfo& port : ports_) {
+      for (const model::Prefix& kept : port.prefixes) {
+        std::vector<model::Prefix> rest;
+        for (const model::Prefix& part : parts) append_rest(part, kept, rest);
+        parts = std::move(rest);
+      }
+    }
+    for (const model::Prefix& part : parts) out.push_back({part, interface});
+  }
   return out;
 }
 
 std::vector<model::Address> EipTable::silent() const {
+  const std::vector<LostSubnet> lost = lost_subnets();
   std::vector<model::Address> out;
   for (const auto& [address, eip] : eips_) {
     const auto& a = address;
-    const bool lost = std::any_of(lost_.begin(), lost_.end(),
-                                  [&](const auto& entry) { return entry.first.contains(a); });
-    if (eip.ports.empty() || lost) out.push_back(address);
+    if (eip.ports.empty() || std::any_of(lost.begin(), lost.end(), [&](const LostSubnet& part) {
+          return part.subnet.contains(a);
+        })) {
+      out.push_back(address);
+    }
   }
   return out;
 }

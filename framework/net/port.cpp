@@ -190,23 +190,24 @@ int Port::change_mld(const model::Address& group, bool join) {
     return setsockopt(fd, IPPROTO_IPV6, IPV6_LEAVE_GROUP, &request, sizeof request) == 0 ? 0
                                                                                          : errno;
   }
-  int error = ENOBUFS;
-  if (!mld_fds_.empty()) {
-    const int fd = mld_fds_.back();
-    error =
-        setsockopt(fd, IPPROTO_IPV6, IPV6_JOIN_GROUP, &request, sizeof request) == 0 ? 0 : errno;
-    if (error == 0) groups_[group] = fd;
+  const auto joined = [&](int fd) {
+    const bool done = setsockopt(fd, IPPROTO_IPV6, IPV6_JOIN_GROUP, &request, sizeof request) == 0;
+    const int error = done ? 0 : errno;
+    if (done) groups_[group] = fd;
+    return error;
+  };
+  // The kernel bounds the groups of a socket; one whose groups have been left has room again.
+  for (auto fd = mld_fds_.rbegin(); fd != mld_fds_.rend(); ++fd) {
+    const int error = joined(*fd);
+    if (error != ENOBUFS && error != ENOMEM) return error;
   }
-  if (error != ENOBUFS && error != ENOMEM) return error;
   const int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   if (fd < 0) return errno;
-  if (setsockopt(fd, IPPROTO_IPV6, IPV6_JOIN_GROUP, &request, sizeof request) != 0) {
-    error = errno;
+  if (const int error = joined(fd); error != 0) {
     close(fd);
     return error;
   }
   mld_fds_.push_back(fd);
-  groups_[group] = fd;
   return 0;
 }
 

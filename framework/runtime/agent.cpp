@@ -2,8 +2,6 @@
 // agent_drain.cpp; its uplink: agent_uplink.cpp.
 #include "egw/runtime/agent.hpp"
 
-#include <malloc.h>
-
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -23,7 +21,7 @@ namespace {
 
 constexpr std::int64_t kConflictShownMs = 60'000;  // after the last claim
 constexpr std::int64_t kConfirmGapMs = 1'000;
-constexpr std::uint64_t kManyChanges = 1'000;  // after which the heap has holes worth returning
+constexpr std::int64_t kForgetAgainMs = 10'000;
 constexpr const char* kDescriptors = "descriptors";
 
 WorldSync::Options sync_options(const AgentOptions& options,
@@ -85,6 +83,7 @@ Agent::Impl::Impl(asio::any_io_executor the_executor, Clock& the_clock, Logger& 
       namesake(options.identity, options.settings.tunnel_update_period.count()),
       lasting(options.settings.eip_eviction_timeout.count()),
       upkeep_wakeup(the_executor, clock),
+      forget_wakeup(the_executor, clock),
       drain_wakeup(the_executor, clock),
       reach_wakeup(the_executor, clock),
       uninstall_wakeup(the_executor, clock),
@@ -183,6 +182,7 @@ void Agent::Impl::on_world(std::optional<Kind> kind) {
   programmer.withdraw();
   hold_pods();
   reporter.wake();
+  forget_wakeup.notify();
   upkeep_wakeup.notify();
   drain_wakeup.notify();
 }
@@ -195,6 +195,7 @@ void Agent::Impl::on_status() {
   }
   if (!health.trouble("datapath").empty()) health.again();
   reporter.wake();
+  forget_wakeup.notify();
   upkeep_wakeup.notify();
   drain_wakeup.notify();
 }
@@ -214,10 +215,7 @@ void Agent::Impl::on_health() {
 void Agent::Impl::on_written(model::TunnelPhase before, const model::EgressTunnel& own) {
   programmer.realised_reported();
   namesake.reported();
-  if (sync.external_changes() - trimmed_at >= kManyChanges) {
-    trimmed_at = sync.external_changes();
-    ::malloc_trim(0);
-  }
+  trimmer.look(sync.external_changes());
   const model::TunnelPhase now = own.status.phase;
   if (before == now) return;
   const bool failed = now == model::TunnelPhase::kFailed;
@@ -302,23 +300,13 @@ void Agent::Impl::on_claim(const net::Claim& claim) {
 // ---- loops
 // ---------------------------------------------------------------------------------------
 
-// What time brings: planned moves, EIPs to forget, yielded EIPs to ask the store about, conflicts
-// that have ended.
+// What time brings: planned moves, yielded EIPs to ask the store about, conflicts that have ended.
+// Waits for no datapath.
 asio::awaitable<void> Agent::Impl::upkeep(std::shared_ptr<Impl> self) {
   while (!self->stopping) {
     std::int64_t next = self->keeper.tick(self->clock.steady_ms());
     self->note_served();
     next = std::min(next, self->expire_conflicts());
-    model::Address eip;
-    if (self->programmer.status().programmed &&
-        self->keeper.take_forgettable(self->clock.steady_ms(), eip)) {
-      auto forgotten = co_await self->programmer.forget(eip);
-      if (!forgotten) {
-        self->log.warn("connections of a former EIP could not be deleted",
-                       {{"eip", eip.to_string()}, {"error", forgotten.error().to_string()}});
-      }
-      continue;
-    }
     if (!self->keeper.yielded().empty() && self->sync.connected() &&
         self->sync.other_store().empty()) {
       const std::int64_t now = self->clock.steady_ms();
@@ -331,6 +319,30 @@ asio::awaitable<void> Agent::Impl::upkeep(std::shared_ptr<Impl> self) {
     }
     if (!self->programmer.status().programmed) next = kForever;
     if (!self->stopping) co_await self->upkeep_wakeup.wait(next);
+  }
+}
+
+// Ends the connections of EIPs that have left (decision 5). A datapath that cannot do it now is
+// asked again: what stayed would meet the EIP when that comes back.
+asio::awaitable<void> Agent::Impl::forget_former(std::shared_ptr<Impl> self) {
+  while (!self->stopping) {
+    std::int64_t next =
+        self->programmer.status().programmed ? self->keeper.next_forgettable() : kForever;
+    model::Address eip;
+    if (next <= self->clock.steady_ms() &&
+        self->keeper.take_forgettable(self->clock.steady_ms(), eip)) {
+      auto forgotten = co_await self->programmer.forget(eip);
+      if (forgotten) continue;
+      next = self->clock.steady_ms() + kForgetAgainMs;
+      self->keeper.forget_again(eip, next);
+      self->log.warn("connections of a former EIP could not be deleted, trying again",
+                     {{"eip", eip.to_string()}, {"error", forgotten.error().to_string()}});
+      while (!self->stopping && self->clock.steady_ms() < next) {
+        co_await self->forget_wakeup.wait(next);
+      }
+      continue;
+    }
+    if (!self->stopping) co_await self->forget_wakeup.wait(next);
   }
 }
 
@@ -413,6 +425,7 @@ void Agent::Impl::halt() {
   reporter.stop();
   events.stop();
   health.stop();
+  forget_wakeup.notify();
   upkeep_wakeup.notify();
   drain_wakeup.notify();
   reach_wakeup.notify();
@@ -457,6 +470,7 @@ asio::awaitable<void> Agent::Impl::run(std::shared_ptr<Impl> self) {
   start(self, self->events.run());
   start(self, self->health.run());
   start(self, upkeep(self));
+  start(self, forget_former(self));
   start(self, undrain(self));
   start(self, uninstall(self));
   if (self->ports.pinger != nullptr) start(self, reach(self));

@@ -209,6 +209,11 @@ asio::awaitable<void> Agent::Impl::uninstall(std::shared_ptr<Impl> self) {
     const std::string asked = self->uninstall_asked;
     auto done = co_await self->programmer.purge();
     if (done && self->ports.on_purged) done = self->ports.on_purged();
+    if (done) {
+      self->noted_store.clear();
+      self->noted_served = {};
+      self->kernel_intact = self->told_programmed = false;
+    }
     if (asked != self->uninstall_asked) continue;  // taken back meanwhile, or asked for anew
     const std::string trouble = done ? "" : done.error().to_string();
     if (!trouble.empty() && trouble != self->purge_trouble) {
@@ -218,9 +223,6 @@ asio::awaitable<void> Agent::Impl::uninstall(std::shared_ptr<Impl> self) {
     if (done) {
       self->log.info("node purged");
       self->purged = true;
-      self->noted_store.clear();
-      self->noted_served = {};
-      self->kernel_intact = false;
     }
     self->reporter.wake();
     if (!done) {

@@ -11,6 +11,7 @@
 #include "egw/runtime/agent_status.hpp"
 #include "egw/runtime/descriptors.hpp"
 #include "egw/runtime/events.hpp"
+#include "egw/runtime/heap_trimmer.hpp"
 #include "egw/runtime/lasting_failure.hpp"
 #include "egw/runtime/namesake.hpp"
 #include "egw/runtime/plugin_health.hpp"
@@ -40,7 +41,7 @@ struct Agent::Impl {
   Namesake namesake;
   LastingFailure lasting;
   DescriptorWatch descriptors;
-  Wakeup upkeep_wakeup, drain_wakeup, reach_wakeup, uninstall_wakeup, done;
+  Wakeup upkeep_wakeup, forget_wakeup, drain_wakeup, reach_wakeup, uninstall_wakeup, done;
   Reachability reachability;
 
   bool stopping = false;
@@ -69,7 +70,7 @@ struct Agent::Impl {
   std::string uplink_method;
   std::vector<model::Mac> gateway_macs;
   std::map<model::Address, Conflict> conflicts;
-  std::uint64_t trimmed_at = 0;  // external changes when the heap's free pages were returned last
+  HeapTrimmer trimmer;
   std::int64_t confirm_at_ms = 0;
 
   [[nodiscard]] TunnelReporter::Options reporter_options();
@@ -114,6 +115,7 @@ struct Agent::Impl {
   static boost::asio::awaitable<void> counted(std::shared_ptr<Impl> self,
                                               boost::asio::awaitable<void> loop);
   static boost::asio::awaitable<void> upkeep(std::shared_ptr<Impl> self);
+  static boost::asio::awaitable<void> forget_former(std::shared_ptr<Impl> self);
   static boost::asio::awaitable<void> confirm(std::shared_ptr<Impl> self);
   static boost::asio::awaitable<void> reach(std::shared_ptr<Impl> self);
   static boost::asio::awaitable<void> uninstall(std::shared_ptr<Impl> self);

@@ -11,6 +11,7 @@
 #include "egw/core/plan.hpp"
 #include "egw/runtime/dispute.hpp"
 #include "egw/runtime/events.hpp"
+#include "egw/runtime/heap_trimmer.hpp"
 #include "egw/runtime/leader_gate.hpp"
 #include "egw/runtime/plan_teller.hpp"
 #include "egw/runtime/plan_writer.hpp"
@@ -98,6 +99,7 @@ struct Controller::Impl {
   std::int64_t look_at_ms = 0;   // at the latest
   std::int64_t retry_at_ms = 0;  // not before, after a failure; 0: no failure
   std::int64_t connected_since = 0;
+  HeapTrimmer trimmer;
   int rounds = 0;
   bool heartbeats = false;  // arrived since the last observe()
   bool stopping = false;
@@ -324,6 +326,7 @@ void Controller::Impl::finish(BatchEnd end, std::int64_t wake_ms, std::size_t wr
     case BatchEnd::kDone:
       back_off.reset();
       rounds = writes == 0 ? 0 : rounds + 1;
+      if (writes == 0) trimmer.look(sync.external_changes());
       if (writer.retry_at_ms() != 0) {
         look_at_ms = std::clamp(writer.retry_at_ms(), now + 1, look_at_ms);
       }

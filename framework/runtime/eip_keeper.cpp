@@ -92,7 +92,6 @@ std::int64_t EipKeeper::tick(std::int64_t now_ms) {
   publish(now_ms);
   std::int64_t next = kForever;
   for (const auto& [address, until] : handing_over_) next = std::min(next, until);
-  for (const auto& [address, at] : leaving_) next = std::min(next, at);
   for (const auto& [address, held] : owned_) {
     if (!held.moving_in || held.realised_ms == 0) continue;
     const std::int64_t at = held.realised_ms + kMoveWaitMs;
@@ -107,14 +106,24 @@ void EipKeeper::left_before(const std::set<model::Address>& eips, std::int64_t n
   }
 }
 
+std::int64_t EipKeeper::next_forgettable() const {
+  std::int64_t next = kForever;
+  for (const auto& [address, at] : leaving_) next = std::min(next, at);
+  return next;
+}
+
 bool EipKeeper::take_forgettable(std::int64_t now_ms, model::Address& eip) {
-  for (const auto& [address, at] : leaving_) {
-    if (at > now_ms) continue;
-    eip = address;
-    leaving_.erase(address);
-    return true;
-  }
-  return false;
+  const auto first =
+      std::min_element(leaving_.begin(), leaving_.end(),
+                       [](const auto& a, const auto& b) { return a.second < b.second; });
+  if (first == leaving_.end() || first->second > now_ms) return false;
+  eip = first->first;
+  leaving_.erase(first);
+  return true;
+}
+
+void EipKeeper::forget_again(const model::Address& eip, std::int64_t at_ms) {
+  if (!owned_.contains(eip)) leaving_.try_emplace(eip, at_ms);
 }
 
 std::vector<model::Address> EipKeeper::announced() const {

@@ -60,8 +60,11 @@ class EipKeeper {
 
   // EIPs found at start that others own and this node may have served before.
   void left_before(const std::set<model::Address>& eips, std::int64_t now_ms);
-  // One former EIP whose time has come; it is then out of the list.
+  // The former EIP whose time came first; it is then out of the list.
   [[nodiscard]] bool take_forgettable(std::int64_t now_ms, model::Address& eip);
+  [[nodiscard]] std::int64_t next_forgettable() const;  // kForever: there is none
+  // It could not be forgotten: once more then, unless it is owned again.
+  void forget_again(const model::Address& eip, std::int64_t at_ms);
 
   // Those that answers are given for: not those that nobody hears.
   [[nodiscard]] std::vector<model::Address> announced() const;

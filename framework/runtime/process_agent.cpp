@@ -154,9 +154,7 @@ class ChosenDatapath {
 class BootDrop {
  public:
   BootDrop(const RuntimeConfig& config, Logger& log)
-      : wanted_(config.settings.boot_drop),
-        record_(config.state_dir / "programmed-boot"),
-        log_(log) {
+      : wanted_(config.settings.boot_drop), record_(boot_record(config.state_dir)), log_(log) {
     boot_ = this_boot();
     std::string last;
     std::ifstream(record_) >> last;
@@ -249,7 +247,7 @@ Result<void> forget_what_was_programmed(const std::filesystem::path& state_dir) 
   }
   if (left.empty()) {
     remove_datapath_record(state_dir);
-    return write_store_record(state_dir, {});
+    return forget_programming(state_dir);
   }
   return fail(Errc::kUnavailable, "datapaths used before:" + left,
               "have left their state on this node: put their libraries back and restart the "

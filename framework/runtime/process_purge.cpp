@@ -59,13 +59,26 @@ class Purge {
     const std::string serving = record_ ? record_->now.choice.name : std::string();
     const bool former_only =
         wanted != "all" && !wanted.empty() && !serving.empty() && wanted != serving;
-    for (const PluginChoice& choice : chosen(wanted)) {
-      if (auto done = one(choice, former_only ? layout_of(serving) : std::string()); !done) {
-        return done;
+    const std::vector<PluginChoice> choices = chosen(wanted);
+    if (choices.empty()) {
+      return fail(Errc::kInvalid, config_.plugin_dir.string(),
+                  "has no datapath plugin that can be loaded: nothing was purged; name the folder "
+                  "with --plugin-dir");
+    }
+    // One that fails must not keep the others here; what belongs to all stays as long as one does.
+    Result<void> failed;
+    for (const PluginChoice& choice : choices) {
+      auto done = one(choice, former_only ? layout_of(serving) : std::string());
+      if (done) continue;
+      if (failed) {
+        failed = std::move(done);
+      } else {
+        process_.log().error("not purged",
+                             {{"datapath", choice.name}, {"error", done.error().to_string()}});
       }
     }
-    if (former_only) return {};
-    if (auto removed = write_store_record(config_.state_dir, {}); !removed) return removed;
+    if (!failed || former_only) return failed;
+    if (auto removed = forget_programming(config_.state_dir); !removed) return removed;
     if (auto lowered = net::lower_boot_drop(); !lowered) return tl::unexpected(lowered.error());
     Sysctls sysctls("/proc/sys", config_.state_dir / "sysctls.json", true, process_.log());
     return sysctls.restore();
@@ -87,18 +100,36 @@ class Purge {
     return choice;
   }
 
+  // Those that have programmed this node, the present one last.
+  std::vector<PluginChoice> recorded() const {
+    std::vector<PluginChoice> out;
+    if (!record_) return out;
+    for (const ProgrammedDatapath& former : record_->former) out.push_back(former.choice);
+    out.push_back(record_->now.choice);
+    return out;
+  }
+
   std::vector<PluginChoice> chosen(const std::string& wanted) const {
     std::vector<PluginChoice> out;
     if (wanted == "all" || (wanted.empty() && !record_ && config_.datapath.name == kAutomatic)) {
       for (const auto& plugin : plugins_.list()) {
-        const bool usable = plugin.kind == host::PluginKind::kDatapath && plugin.problem.empty();
-        if (usable) out.push_back(choice_of(plugin.name));
+        if (!plugin.problem.empty()) {
+          process_.log().warn("cannot be loaded; what it has programmed, if anything, stays",
+                              {{"plugin", plugin.file.string()}, {"error", plugin.problem}});
+        } else if (plugin.kind == host::PluginKind::kDatapath) {
+          out.push_back(choice_of(plugin.name));
+        }
+      }
+      for (const PluginChoice& choice : recorded()) {  // they may be among those
+        const bool there = std::any_of(out.begin(), out.end(), [&](const PluginChoice& known) {
+          return known.name == choice.name;
+        });
+        if (!there) out.push_back(choice);
       }
     } else if (!wanted.empty()) {
       out.push_back(choice_of(wanted));
     } else if (record_) {
-      for (const ProgrammedDatapath& former : record_->former) out.push_back(former.choice);
-      out.push_back(record_->now.choice);
+      out = recorded();
     } else {
       out.push_back(choice_of(config_.datapath.name));
     }

@@ -10,6 +10,15 @@
 namespace egw::runtime {
 namespace fs = std::filesystem;
 
+namespace {
+Result<void> remove_record(const fs::path& record) {
+  std::error_code error;
+  fs::remove(record, error);
+  if (!error) return {};
+  return fail(Errc::kUnavailable, record.string(), "cannot be removed: " + error.message());
+}
+}  // namespace
+
 fs::path store_record(const fs::path& state_dir) { return state_dir / "programmed-store"; }
 
 std::string read_store_record(const fs::path& state_dir) {
@@ -25,10 +34,14 @@ Result<void> write_store_record(const fs::path& state_dir, const std::string& st
   if (!store.empty()) return write_file(store_record(state_dir), this_boot() + "\n" + store + "\n");
   std::error_code error;
   fs::remove(served_record(state_dir), error);
-  fs::remove(store_record(state_dir), error);
-  if (!error) return {};
-  return fail(Errc::kUnavailable, store_record(state_dir).string(),
-              "cannot be removed: " + error.message());
+  return remove_record(store_record(state_dir));
+}
+
+fs::path boot_record(const fs::path& state_dir) { return state_dir / "programmed-boot"; }
+
+Result<void> forget_programming(const fs::path& state_dir) {
+  if (auto removed = remove_record(boot_record(state_dir)); !removed) return removed;
+  return write_store_record(state_dir, {});
 }
 
 fs::path served_record(const fs::path& state_dir) { return state_dir / "served-eips"; }

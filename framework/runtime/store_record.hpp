@@ -19,6 +19,10 @@ namespace egw::runtime {
 // store: empty removes the record, and that of what was served.
 [[nodiscard]] Result<void> write_store_record(const std::filesystem::path& state_dir,
                                               const std::string& store);
+// The boot in which this node was last programmed, for agent.bootDrop (process_agent.cpp).
+[[nodiscard]] std::filesystem::path boot_record(const std::filesystem::path& state_dir);
+// Removes these records: nothing is left in the kernel.
+[[nodiscard]] Result<void> forget_programming(const std::filesystem::path& state_dir);
 
 // What the node answers for, by that store, and who may take it over: for an agent that is
 // restarted while the store is another.

@@ -111,8 +111,7 @@ bool Campaign::take_office(Session& session, const OfficeRow& seen, bool locked)
       std::max({now.epoch, session.counters->read().term, highest_epoch_}) + 1;
   session.office->write({identity_, epoch, now.stamp + 1, locked});
   session.counters->set_term(epoch);
-  database_.confirm_place();
-  transaction.commit();
+  database_.commit(transaction);
   leading_ = true;
   epoch_ = highest_epoch_ = epoch;
   confirmed_ = begun;
@@ -161,7 +160,7 @@ void Campaign::stamp_in(Session& session) {
   ++row.stamp;
   row.locked = lock_.held();
   session.office->write(row);
-  transaction.commit();
+  database_.commit(transaction);
 }
 
 void Campaign::step_down(const std::string& reason) {
@@ -181,7 +180,7 @@ void Campaign::vacate() {
     OfficeRow row = s.office->read();
     if (row.holder != identity_ || row.epoch != epoch_) return;
     s.office->write({"", row.epoch, row.stamp + 1, false});
-    transaction.commit();
+    database_.commit(transaction);
     if (!lock_.held()) lock_.announce({}, 0);
   });
   leading_ = false;

@@ -146,6 +146,11 @@ void Database::confirm_place() const {
   throw Failure(Code::kUnavailable, now ? words::replaced() : words::missing(), path_);
 }
 
+void Database::commit(Transaction& transaction) const {
+  confirm_place();
+  transaction.commit();
+}
+
 sdk::Status Database::failed(const SqlError& error) {
   const Trouble trouble = classify(error);
   if (trouble == Trouble::kDamaged) suspect_ = true;

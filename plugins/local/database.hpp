@@ -46,9 +46,9 @@ class Database {
   // The open session. The path is looked at on every call: when it leads to another file or to
   // none, the session is given up and the call fails; the next call opens what is there then.
   Session& use(SteadyTime deadline);
-  // Before a commit, which may have waited long for its lock: the path still leads to the file that
-  // is open. Throws what use() would.
-  void confirm_place() const;
+  // Every write's end, which may have waited long for its lock: commits where the path still leads
+  // to the file that is open. Throws what use() would; nothing is committed then.
+  void commit(Transaction& transaction) const;
 
   // What to answer for an error inside a session. Gives the session up if the file is damaged.
   [[nodiscard]] sdk::Status failed(const SqlError& error);
@@ -63,6 +63,7 @@ class Database {
   [[nodiscard]] std::string leader_path() const { return path_ + "-leader"; }
 
  private:
+  void confirm_place() const;
   void open_file(SteadyTime deadline);
   void open_folder();
   void check_rights() const;

@@ -183,10 +183,7 @@ sdk::Status LocalStore::write_in(Session& session, const sdk::Write& write, cons
   if (!write.dry_run) {
     if (new_term) session.counters->set_term(write.term);
     if (!unchanged) revision = store(session, write, counters, step);
-    if (new_term || !unchanged) {
-      database_.confirm_place();
-      transaction.commit();
-    }
+    if (new_term || !unchanged) database_.commit(transaction);
     changed = !unchanged;
   }
   out.object(revision, step.document.dump());

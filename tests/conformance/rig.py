@@ -32,6 +32,9 @@ from lab import net  # noqa: E402
 
 SERVER4, SERVER6 = "10.6.0.100", "fd00::100"
 EIP4, EIP6 = "10.6.1.56", "fd00::56"
+# Seconds for an answer that must come: a question for a neighbour that is lost while its device comes up is repeated
+# after one.
+PATIENCE = 2.5
 SECOND4, SECOND6 = "10.6.1.57", "fd00::57"
 ALL = [("0.0.0.0/0", 7), ("::/0", 7)]
 # This file stands in <prefix>/share/egw/conformance, of an installation or (as a link) of a build, or in the source tree.
@@ -169,9 +172,8 @@ class Pod:
         self.rig, self.name, self.node, self.ipv4, self.ipv6, self.host = rig, name, node, ipv4, ipv6, host
         self.ns = rig.ns(name)
 
-    def source(self, family=4, timeout=2.5, to=None, port=7000):
-        """The source address that the outside server sees, None without an answer. A question for a neighbour that is
-        lost while its device comes up is repeated after a second."""
+    def source(self, family=4, timeout=PATIENCE, to=None, port=7000):
+        """The source address that the outside server sees, None without an answer."""
         to = to or (SERVER4 if family == 4 else SERVER6)
         done = subprocess.run(net.inside(self.ns, PROBE, "once", "--to", to, "--port", str(port), "--timeout",
                                          str(timeout)), capture_output=True, text=True, check=False)

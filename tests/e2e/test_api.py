@@ -54,7 +54,10 @@ def test_drain_under_traffic(shop):
     """`egw drain` hands over without loss; `egw undrain` moves nothing back."""
     old = shop.owner("egw", EIP4)
     t4, t6 = shop.traffic("pod1", 4, streams=8), shop.traffic("pod1", 6)
-    shop.egw("drain", old)
+    # As people take a request back with kubectl.
+    shop.apply({"apiVersion": "egressgateway.spidernet.io/v1beta1", "kind": "EgressTunnel",
+                "metadata": {"name": old, "annotations": {"egressgateway.spidernet.io/drain": "false"}}})
+    assert shop.egw("drain", old).stdout == f"node/{old} draining\n"
     shop.wait("egt", old, lambda t: condition(t, "Drained").get("status") == "True")
     new = shop.owner("egw", EIP4)
     assert new != old

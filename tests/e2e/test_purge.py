@@ -2,11 +2,13 @@
 and the other nodes go on."""
 
 import os
+import shutil
 import signal
 import subprocess
 
 from conftest import EIP4, GATEWAY, policy, ready, wait_source
 from lab import net
+from lab.cluster import build_dir
 
 # Everything of a node that could be ours. Counters and dynamic neighbours of other devices are not.
 STATE = """
@@ -22,9 +24,9 @@ def state(cluster, node):
     return net.enter(cluster.ns(node), "sh", "-c", STATE)
 
 
-def purge(cluster, node, check=True):
+def purge(cluster, node, *options, check=True):
     config = os.path.join(cluster.dir, f"{node}.yaml")
-    args = net.inside(cluster.ns(node), os.path.join(cluster.bin, "egw"), "--config", config, "purge")
+    args = net.inside(cluster.ns(node), os.path.join(cluster.bin, "egw"), "--config", config, "purge", *options)
     done = subprocess.run(args, capture_output=True, text=True, timeout=60, check=False)
     assert not check or done.returncode == 0, done.stderr
     return done
@@ -71,3 +73,35 @@ def test_purge_leaves_nothing_of_egw(make_cluster):
     for node in cluster.nodes:  # and back
         cluster.agent(node).start()
     wait_source(cluster, "pod1", EIP4, 15)
+
+
+def test_purge_of_all_says_what_it_could_not_purge(make_cluster):
+    """A folder without the plugin that has programmed the node, or without any: nothing is given up as done."""
+    cluster = make_cluster(up=False, nodes=2, gateways=1)
+    cluster.up(start=False)
+    cluster.add_pod("pod1", "n1", {"app": "shop"})
+    before = state(cluster, "n1")
+    cluster.controller(0).start()
+    for node in cluster.nodes:
+        cluster.agent(node).start()
+    ready(cluster)
+    cluster.apply(GATEWAY, policy())
+    wait_source(cluster, "pod1", EIP4)
+    cluster.agent("n1").stop(signal.SIGTERM)
+    programmed = state(cluster, "n1")
+
+    folders = [os.path.join(cluster.dir, name) for name in ("nothing", "without-netlink")]
+    for folder in folders:
+        os.mkdir(folder, 0o755)
+    for name in ("ebpf", "iptables"):
+        shutil.copy(os.path.join(build_dir(), "lib", "egw", "plugins", f"egw-datapath-{name}.so"), folders[1])
+    for folder, seen in zip(folders, (EIP4, None)):  # what the others take away cuts the pod off; it does not open
+        done = purge(cluster, "n1", "--datapath", "all", "--plugin-dir", folder, check=False)
+        assert done.returncode != 0 and done.stdout == "" and "netlink" in done.stderr, done
+        assert cluster.source("pod1") == seen
+    assert os.path.exists(os.path.join(cluster.dir, "state", "n1", "datapath.json"))
+    assert purge(cluster, "n1", "--datapath", "all").stdout == "node/n1 purged\n"
+    assert state(cluster, "n1") == before
+    assert programmed != before
+    done = purge(cluster, "n1", "--datapath", "all", "--plugin-dir", folders[0], check=False)
+    assert done.returncode == 2 and "--plugin-dir" in done.stderr, done

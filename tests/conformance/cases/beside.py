@@ -3,7 +3,7 @@
 import time
 
 import sockets
-from rig import ALL, EIP4, EIP6, SERVER4, SERVER6, net
+from rig import ALL, EIP4, EIP6, PATIENCE, SERVER4, SERVER6, net
 from suite import FAMILIES, NODES, POST_DNAT, case, skip
 
 MASQUERADE = {
@@ -56,11 +56,11 @@ def a_service_that_leads_to_a_pod_is_not_steered(rig, pod, flavour):
         rig.sh("n1", DNAT[flavour].format(f=f, vip=vip, to=to, t=t))
         client = sockets.udp(pod.ns, to=(vip, 80))
         client.send(b"hello")
-        s.settimeout(1)
+        s.settimeout(PATIENCE)
         data, peer = s.recvfrom(100)
         assert data == b"hello" and peer[0] in (pod.ipv4, pod.ipv6)
         s.sendto(b"back", peer)
-        client.settimeout(1)
+        client.settimeout(PATIENCE)
         assert client.recv(100) == b"back"
         client.close()
         s.close()
@@ -90,7 +90,7 @@ def a_destination_local_to_the_host_is_never_steered(rig, pod, family):
     server = sockets.udp(rig.ns("n1"), bind=(service, 80))
     client = sockets.udp(pod.ns, to=(service, 80))
     client.send(b"x")
-    server.settimeout(1)
+    server.settimeout(PATIENCE)
     assert server.recvfrom(10)[1][0] == (pod.ipv4 if family == 4 else pod.ipv6)
     text = net.enter(rig.ns("n1"), "nft", "list", "chain", "inet", "seen", "in")
     assert [int(line.split("packets ")[1].split()[0]) for line in text.splitlines() if "packets" in line] == [0, 1]
@@ -154,10 +154,10 @@ def a_connection_from_outside_is_answered_natively(rig, node):
         server = sockets.udp(pod.ns, bind=(address, 9000))  # UDP that begins outside likewise
         client = sockets.udp(rig.ns("srv"), to=(address, 9000))
         client.send(b"?")
-        server.settimeout(1)
+        server.settimeout(PATIENCE)
         _, peer = server.recvfrom(10)
         server.sendto(b"!", peer)
-        client.settimeout(1)
+        client.settimeout(PATIENCE)
         assert client.recv(10) == b"!"  # the socket is connected: only from the pod's own address
         for capture in captures:
             assert [f for f in capture.stop() if capture.source(f[1]) == address] == []

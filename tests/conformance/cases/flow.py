@@ -9,7 +9,7 @@ import time
 import sockets
 from kernel import snapshot
 from removals import firewall_removals
-from rig import ALL, EIP4, EIP6, SECOND4, SECOND6, SERVER4, SERVER6, net
+from rig import ALL, EIP4, EIP6, PATIENCE, SECOND4, SECOND6, SERVER4, SERVER6, net
 from suite import FAMILIES, NODES, case
 
 # s: a running UDP flow has the new source, or is dropped. EGW_KIT_SLOWER: how much slower plugins built for a sanitizer are.
@@ -172,7 +172,7 @@ def an_answer_that_comes_late(rig, ends, family):
     yield
     # Outside, who answers a packet of before: to the pod's own address.
     server = sockets.udp(rig.ns("srv"), bind=(SERVER4 if family == 4 else SERVER6, 7100))
-    server.settimeout(1)
+    server.settimeout(PATIENCE)
     client = sockets.udp(pod.ns, to=server.getsockname()[:2])
     client.send(b"x")
     assert server.recvfrom(10)[1][0] == ((EIP4 if family == 4 else EIP6) if ends else own)
@@ -337,7 +337,7 @@ def there_and_back_with_a_reused_port(rig):
     outside, inside = connection(second, service)
     move("n2")
     outside.send(b"still here")
-    inside.settimeout(1)
+    inside.settimeout(PATIENCE)
     assert inside.recv(100) == b"still here"
     for s in (service, outside, inside):
         s.close()
@@ -348,7 +348,7 @@ def ask_from(pod, own, target):
     server, port = target
     s = sockets.udp(pod.ns, bind=(own, 0), to=(server.getsockname()[0], port))
     s.send(b"?")
-    server.settimeout(1)
+    server.settimeout(PATIENCE)
     return s, server.recvfrom(10)[1]
 
 

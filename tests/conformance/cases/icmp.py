@@ -5,7 +5,7 @@ import struct
 import time
 
 import sockets
-from rig import ALL, EIP4, EIP6, SERVER4, SERVER6, net
+from rig import ALL, EIP4, EIP6, PATIENCE, SERVER4, SERVER6, net
 from suite import FAMILIES, NODES, case, raises
 
 IP_MTU_DISCOVER, IP_PMTUDISC_DO, IP_MTU, IP_RECVERR = 10, 2, 14, 11
@@ -197,7 +197,7 @@ def errors_of_the_server_reach_the_pod(rig, family):
     """Port unreachable from outside: translated back and sent through the tunnel."""
     pod = steered(rig, "n1")
     s = sockets.udp(pod.ns, to=(SERVER4 if family == 4 else SERVER6, 9))
-    s.settimeout(1)
+    s.settimeout(PATIENCE)
     s.send(b"x")
     with raises(ConnectionRefusedError):
         s.recv(10)
@@ -214,7 +214,7 @@ def ping(rig, node, family):
     body = struct.pack("!BBHHH", 128 if v6 else 8, 0, 0, 99, 1) + b"egw"
     body = body[:2] + struct.pack("!H", 0 if v6 else sockets.checksum(body)) + body[4:]
     s.sendto(body, (SERVER6 if v6 else SERVER4, 0))
-    s.settimeout(1)
+    s.settimeout(PATIENCE)
     while True:
         data = s.recv(2000)[0 if v6 else 20:]
         if data[0] == (129 if v6 else 0):

@@ -10,7 +10,7 @@ import struct
 import time
 
 import sockets
-from rig import ALL, EIP4, EIP6, SERVER4, SERVER6, Rig
+from rig import ALL, EIP4, EIP6, PATIENCE, SERVER4, SERVER6, Rig
 from suite import case
 
 POLICIES, PODS, FLIPPED, PEERS = 5000, 50000, 1000, 3000
@@ -107,9 +107,9 @@ class Running:
         self.server = sockets.udp(rig.ns("srv"), bind=(SERVER4 if family == 4 else SERVER6, 0))
         self.socket = sockets.udp(pod.ns, to=self.server.getsockname()[:2])
         self.socket.send(b"?")
-        self.server.settimeout(1)
+        self.server.settimeout(PATIENCE)
         self.server.sendto(b"!", self.server.recvfrom(10)[1])
-        self.socket.settimeout(1)
+        self.socket.settimeout(PATIENCE)
         assert self.socket.recv(10) == b"!"
 
     def packet(self):

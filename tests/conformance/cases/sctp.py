@@ -8,7 +8,7 @@ import struct
 import time
 
 import sockets
-from rig import ALL, EIP4, EIP6, SERVER4, SERVER6, net
+from rig import ALL, EIP4, EIP6, PATIENCE, SERVER4, SERVER6, net
 from suite import FAMILIES, NODES, case, skip
 
 SCTP = socket.IPPROTO_SCTP
@@ -142,11 +142,11 @@ def ipvs_services_are_not_steered(rig, pod):
     server = sockets.udp(backend.ns, bind=(backend.ipv4, 8080))
     client = sockets.udp(pod.ns, to=("203.0.113.60", 80))
     client.send(b"hello")
-    server.settimeout(1)
+    server.settimeout(PATIENCE)
     data, peer = server.recvfrom(100)
     assert data == b"hello" and peer[0] == pod.ipv4
     server.sendto(b"back", peer)
-    client.settimeout(1)
+    client.settimeout(PATIENCE)
     assert client.recv(100) == b"back"
     client.close()
     server.close()

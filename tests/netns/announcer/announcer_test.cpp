@@ -4,10 +4,13 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <atomic>
 #include <condition_variable>
+#include <ctime>
+#include <filesystem>
 #include <fstream>
 #include <mutex>
 #include <sstream>
@@ -471,6 +474,58 @@ TEST_F(AnnouncerTest, AThousandAreAnnouncedAtOnceWhileRequestsAreAnswered) {
   EXPECT_TRUE(wire->wait_for(reply_for(eips[1999].address)));
   const std::lock_guard guard(lock);
   EXPECT_EQ(logs, "") << "all groups joined";
+}
+
+// ---- descriptors -------------------------------------------------------------------------------
+
+long open_descriptors() {
+  namespace fs = std::filesystem;
+  return std::distance(fs::directory_iterator("/proc/self/fd"), fs::directory_iterator());
+}
+
+TEST_F(AnnouncerTest, GroupsThatComeAndGoTakeNoMoreSockets) {
+  // What bounds the groups of a socket; before Linux 6.8 there is no own value, and the usual one.
+  sh("sysctl -qw net.core.optmem_max=20480 2>/dev/null || true");
+  std::vector<AnnouncedEip> many;
+  for (int i = 0; i < 1000; ++i) {
+    char text[40];
+    std::snprintf(text, sizeof text, "2001:db8:9::1:%x", 0x1000 + i);
+    many.push_back({ip(text), false});
+  }
+  start();
+  std::vector<long> open;
+  for (int i = 0; i < 4; ++i) {
+    announcer->set(many);
+    ASSERT_TRUE(wire->wait_for(announcement_of(many.back().address)));
+    open.push_back(open_descriptors());
+    announcer->set({{kEip, false}});
+    ASSERT_TRUE(wire->wait_for(announcement_of(kEip)));
+  }
+  EXPECT_EQ(open.back(), open.front());
+  const std::lock_guard guard(lock);
+  EXPECT_EQ(logs, "") << "all groups joined";
+}
+
+TEST_F(AnnouncerTest, AnInterfaceThatCannotBeOpenedAndIsNotWantedAnyMoreIsNotWaitedFor) {
+  sh("ip link add later0 type veth peer name lfar && ip addr add 10.11.0.1/24 dev later0 && "
+     "ip link set lfar up");
+  own(kEip);
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+  const int next = dup(0);
+  close(next);
+  const rlimit none{static_cast<rlim_t>(next), before.rlim_max};
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+  const bool up = std::system("ulimit -S -n 1024; ip link set later0 up") == 0;
+  const bool told = wait([&] { return logs.find("later0") != std::string::npos; });
+  const bool down = std::system("ulimit -S -n 1024; ip link set lfar down") == 0;
+  std::this_thread::sleep_for(milliseconds(1200));  // when it would be tried again
+  ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+  ASSERT_TRUE(up && told && down) << logs;
+  const auto begin = std::clock();
+  std::this_thread::sleep_for(milliseconds(500));
+  EXPECT_LT(std::clock() - begin, CLOCKS_PER_SEC / 10) << "it turns without a pause";
+  sh("ip link del later0");
 }
 
 }  // namespace

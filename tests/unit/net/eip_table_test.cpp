@@ -4,6 +4,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 namespace egw::net {
 namespace {
 
@@ -254,6 +256,39 @@ TEST_F(EipTableTest, ASubnetIsLostWithItsInterfaceUntilThereIsOneAgain) {
   EXPECT_THAT(table.lost_subnets(), ElementsAre(lost)) << "whether it has EIPs or not";
   table.set_ports({uplink, port(3)}, now);
   EXPECT_THAT(table.lost_subnets(), IsEmpty()) << "another interface has it";
+}
+
+// An interface that replaces the other may be made with another mask.
+TEST_F(EipTableTest, ASubnetIsThereAgainInALargerOne) {
+  PortInfo bridge = port(3);
+  bridge.prefixes = {net("10.0.0.0/23")};
+  PortInfo uplink{2, "eth0", kOurs, {net("192.0.2.0/24")}, true, true};
+  take();
+  table.set_ports({uplink}, now);
+  ASSERT_EQ(table.lost_subnets().size(), 1U);
+  table.set_ports({uplink, bridge}, now);
+  EXPECT_EQ(*table.ports_of(kEip), std::vector<unsigned>{3});
+  EXPECT_THAT(table.lost_subnets(), IsEmpty());
+  EXPECT_THAT(table.silent(), IsEmpty());
+}
+
+TEST_F(EipTableTest, ASubnetOfAWorkingInterfaceIsNotLostWithALargerOne) {
+  PortInfo wide = port(3);
+  wide.prefixes = {net("10.0.0.0/8")};
+  table.set_ports({port(1), wide}, now);
+  take();
+  table.set_ports({port(1)}, now);
+  EXPECT_THAT(table.silent(), IsEmpty());
+  const auto lost = table.lost_subnets();
+  const auto is_lost = [&](const char* address) {
+    return std::any_of(lost.begin(), lost.end(),
+                       [&](const LostSubnet& part) { return part.subnet.contains(ip(address)); });
+  };
+  EXPECT_EQ(lost.size(), 16U) << "10.0.0.0/8 without 10.0.0.0/24";
+  EXPECT_FALSE(is_lost("10.0.0.0") || is_lost("10.0.0.255"));
+  EXPECT_TRUE(is_lost("10.0.1.0") && is_lost("10.255.255.255") && is_lost("10.128.0.0"));
+  table.set_ports({port(1), wide}, now);
+  EXPECT_THAT(table.lost_subnets(), IsEmpty());
 }
 
 TEST_F(EipTableTest, AnInterfaceThatHasOnlyLostItsSubnetIsTheSameLink) {

@@ -296,6 +296,57 @@ TEST_F(AgentTest, ConnectionsOfFormerEipsAreForgotten) {
   EXPECT_EQ(rig.datapath.forgotten.back(), kEip);
 }
 
+TEST_F(AgentTest, ADatapathThatCannotForgetIsAskedAgain) {
+  start_cluster();
+  const std::string node = owner();
+  AgentRig& rig = *agents[node];
+  auto down = rig.uplink;
+  down.carrier = false;
+  rig.agent->on_uplink(down);
+  loop.advance(2000);
+  rig.agent->on_uplink(rig.uplink);
+  const auto already = rig.datapath.forgotten.size();
+  rig.datapath.forget_errors.assign(3, Error{Errc::kUnavailable, "datapath", "busy"});
+  loop.advance(62'000);
+  EXPECT_EQ(rig.datapath.forgotten.size(), already);
+  loop.advance(30'000);
+  ASSERT_EQ(rig.datapath.forgotten.size(), already + 1);
+  EXPECT_EQ(rig.datapath.forgotten.back(), kEip);
+}
+
+// forget waits for the apply; what is to be answered does not.
+TEST_F(AgentTest, AnEipToForgetBehindAHungApplyHoldsNoTimeUp) {
+  start_cluster();
+  const std::string node = owner();
+  AgentRig& rig = *agents[node];
+  agents[other(node)]->agent->stop(true);
+  const json second = {{"egressGatewayName", "egw"},
+                       {"egressIP", {{"ipv4", "10.6.1.56"}}},
+                       {"appliedTo", {{"podSelector", {{"matchLabels", {{"app", "web"}}}}}}},
+                       {"destSubnet", json::array({"198.51.100.0/24"})}};
+  json policy = make(kApi, "EgressPolicy", "second", second);
+  policy["metadata"]["namespace"] = "default";
+  content->put(Kind::kEgressPolicy, policy);
+  loop.advance(5000);
+  ASSERT_EQ(owner("10.6.1.56"), node);
+  content->remove(Kind::kEgressPolicy, {"default", "second"});
+  loop.advance(57'000);
+  ASSERT_EQ(owner(), node);
+  ASSERT_FALSE(rig.announces("10.6.1.56"));
+  rig.datapath.close_gate();
+  rig.datapath.drift("x");
+  net::Claim claim;
+  claim.address = model::Address::parse(kEip).value();
+  claim.interface = "eth0";
+  rig.agent->on_claim(claim);
+  ASSERT_FALSE(rig.agent->state()["conflicts"].empty());
+  loop.advance(70'000);
+  EXPECT_TRUE(rig.agent->state()["conflicts"].empty()) << "a minute after its last claim";
+  rig.datapath.open_gate();
+  loop.settle();
+  EXPECT_EQ(rig.datapath.forgotten.back(), "10.6.1.56");
+}
+
 TEST_F(AgentTest, ThreeMissedDeadlinesMakeAGatewayFail) {
   start_cluster();
   const std::string node = owner();

@@ -128,7 +128,7 @@ TEST_F(EipKeeperTest, FormerEipIsForgottenAfterAMinute) {
   keeper.assign({}, {}, 2000);
   model::Address due;
   EXPECT_FALSE(keeper.take_forgettable(2000 + EipKeeper::kForgetMs - 1, due));
-  EXPECT_EQ(keeper.tick(3000), 2000 + EipKeeper::kForgetMs);
+  EXPECT_EQ(keeper.next_forgettable(), 2000 + EipKeeper::kForgetMs);
   ASSERT_TRUE(keeper.take_forgettable(2000 + EipKeeper::kForgetMs, due));
   EXPECT_EQ(due, a);
   EXPECT_FALSE(keeper.take_forgettable(2000 + EipKeeper::kForgetMs, due));
@@ -140,7 +140,21 @@ TEST_F(EipKeeperTest, AnEipThatCameBackIsNotForgotten) {
   keeper.assign({{a, 1, false}}, {}, 3000);
   model::Address due;
   EXPECT_FALSE(keeper.take_forgettable(100'000, due));
-  EXPECT_EQ(keeper.tick(100'000), kForever);
+  EXPECT_EQ(keeper.next_forgettable(), kForever);
+  keeper.forget_again(a, 3000);
+  EXPECT_FALSE(keeper.take_forgettable(100'000, due)) << "it is owned";
+}
+
+TEST_F(EipKeeperTest, WhatCouldNotBeForgottenHoldsNobodyUp) {
+  keeper.left_before({a, b}, 1000);
+  model::Address due;
+  ASSERT_TRUE(keeper.take_forgettable(1000, due));
+  keeper.forget_again(due, 5000);
+  const model::Address first = due;
+  ASSERT_TRUE(keeper.take_forgettable(5000, due));
+  EXPECT_NE(due, first);
+  ASSERT_TRUE(keeper.take_forgettable(5000, due));
+  EXPECT_EQ(due, first);
 }
 
 TEST_F(EipKeeperTest, EipsOfOthersFoundAtStart) {

@@ -2,6 +2,7 @@
 // anew, or the wrong file (docs/adr/0030-another-store.md).
 #include "cluster.hpp"
 #include "egw/runtime/store_record.hpp"
+#include "egw/runtime/sysctls.hpp"
 
 namespace egw::test {
 namespace {
@@ -130,6 +131,18 @@ TEST_F(OtherStore, WhatLeftTheOwnerIsNotServedAfterItsRestart) {
   AgentRig& gateway = start_agent(g);
   loop.advance(1000);
   EXPECT_FALSE(gateway.announces(kEip));
+}
+
+// What a purge does: the next start is like the first one since boot, for agent.bootDrop, too.
+TEST_F(OtherStore, NothingIsOnRecordOnceNothingIsProgrammed) {
+  const auto dir = folder / "n1";
+  std::filesystem::create_directories(dir);
+  ASSERT_TRUE(runtime::write_store_record(dir, "first"));
+  ASSERT_TRUE(runtime::write_served_record(dir, {}));
+  ASSERT_TRUE(runtime::write_file(runtime::boot_record(dir), "this boot\n"));
+  ASSERT_TRUE(runtime::forget_programming(dir));
+  EXPECT_TRUE(std::filesystem::is_empty(dir));
+  EXPECT_TRUE(runtime::forget_programming(dir)) << "nothing to do is no error";
 }
 
 TEST_F(OtherStore, ANodeThatHoldsNothingTakesAny) {

@@ -69,6 +69,11 @@ boost::asio::awaitable<Result<void>> RecordingDatapath::health() {
 
 boost::asio::awaitable<Result<void>> RecordingDatapath::forget(model::Address eip) {
   co_await boost::asio::post(executor_, boost::asio::use_awaitable);
+  if (!forget_errors.empty()) {
+    const Error error = forget_errors.front();
+    forget_errors.pop_front();
+    co_return tl::unexpected(error);
+  }
   forgotten.push_back(eip.to_string());
   co_return Result<void>{};
 }

@@ -47,6 +47,7 @@ class RecordingDatapath final : public host::Datapath {
   std::vector<std::string> forgotten;
   std::function<void(std::string)> drift;
   std::deque<Error> errors;  // of the next applies
+  std::deque<Error> forget_errors;
   std::vector<host::ApplyFailure> failures;
   std::vector<std::pair<std::string, std::uint64_t>> repairs;
   std::vector<host::ProbeFinding> findings;
