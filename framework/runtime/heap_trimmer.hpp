@@ -1,5 +1,5 @@
 // HeapTrimmer: many changes of a World leave holes in the heap; their pages go back to the kernel.
-// Used by agent and controller when nothing is under way.
+// Used by agent, controller and slice keeper when nothing is under way.
 #pragma once
 
 #include <malloc.h>
@@ -10,7 +10,7 @@ namespace egw::runtime {
 
 class HeapTrimmer {
  public:
-  // changes: how many there have been, ever (WorldSync::external_changes()). Takes some 10 ms for
+  // changes: how many there have been, ever. Takes some 10 ms for
   // 100 MB where there have been many since the last time.
   void look(std::uint64_t changes) {
     if (changes - trimmed_at_ < kMany) return;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "egw/model/codec.hpp"
+#include "egw/runtime/heap_trimmer.hpp"
 #include "egw/runtime/write_result.hpp"
 
 namespace egw::runtime {
@@ -58,6 +59,8 @@ struct SliceKeeper::Office {
   std::map<Key, std::int64_t> later;  // refused: when to try again
   std::function<void()> on_change;
   std::int64_t away_until = 0;
+  std::uint64_t events = 0;
+  HeapTrimmer trimmer;
   bool world_changed = true;
 
   [[nodiscard]] bool synced() const {
@@ -98,6 +101,7 @@ void SliceKeeper::Office::on_slice(Feed& feed, const StoreEvent& event) {
 }
 
 void SliceKeeper::Office::on_event(Feed& feed, const StoreEvent& event) {
+  ++events;
   const bool pods = feed.kind == Kind::kPod;
   switch (event.type) {
     case StoreEvent::Type::kSnapshot:
@@ -239,6 +243,7 @@ asio::awaitable<void> SliceKeeper::serve(std::shared_ptr<Office> office) {
   while (serving(*office)) {
     const bool done = co_await settle(office);
     if (!serving(*office)) co_return;
+    if (done) office->trimmer.look(office->events);
     if (done && office->later.empty()) {
       co_await wakeup_.wait();
     } else {
