@@ -326,23 +326,21 @@ asio::awaitable<void> Agent::Impl::upkeep(std::shared_ptr<Impl> self) {
 // asked again: what stayed would meet the EIP when that comes back.
 asio::awaitable<void> Agent::Impl::forget_former(std::shared_ptr<Impl> self) {
   while (!self->stopping) {
-    std::int64_t next =
-        self->programmer.status().programmed ? self->keeper.next_forgettable() : kForever;
+    const bool programmed = self->programmer.status().programmed;
     model::Address eip;
-    if (next <= self->clock.steady_ms() &&
-        self->keeper.take_forgettable(self->clock.steady_ms(), eip)) {
-      auto forgotten = co_await self->programmer.forget(eip);
-      if (forgotten) continue;
-      next = self->clock.steady_ms() + kForgetAgainMs;
-      self->keeper.forget_again(eip, next);
-      self->log.warn("connections of a former EIP could not be deleted, trying again",
-                     {{"eip", eip.to_string()}, {"error", forgotten.error().to_string()}});
-      while (!self->stopping && self->clock.steady_ms() < next) {
-        co_await self->forget_wakeup.wait(next);
-      }
+    if (!programmed || !self->keeper.take_forgettable(self->clock.steady_ms(), eip)) {
+      co_await self->forget_wakeup.wait(programmed ? self->keeper.next_forgettable() : kForever);
       continue;
     }
-    if (!self->stopping) co_await self->forget_wakeup.wait(next);
+    auto forgotten = co_await self->programmer.forget(eip);
+    if (forgotten) continue;
+    const std::int64_t again = self->clock.steady_ms() + kForgetAgainMs;
+    self->keeper.forget_again(eip, again);
+    self->log.warn("connections of a former EIP could not be deleted, trying again",
+                   {{"eip", eip.to_string()}, {"error", forgotten.error().to_string()}});
+    while (!self->stopping && self->clock.steady_ms() < again) {
+      co_await self->forget_wakeup.wait(again);
+    }
   }
 }
 
