@@ -49,11 +49,12 @@ bool Console::flush() {
   if (broken_) return false;
   std::string text;
   text.swap(buffer_);
-  const int failed = write_all(out_fd_, text);
-  if (failed == 0) return true;
+  const int error_number = write_all(out_fd_, text);
+  if (error_number == 0) return true;
   broken_ = true;
-  if (failed != EPIPE) {
-    error(fmt::format("standard output: cannot be written ({})", std::strerror(failed)));
+  failed_ = error_number != EPIPE;
+  if (failed_) {
+    error(fmt::format("standard output: cannot be written ({})", std::strerror(error_number)));
   }
   return false;
 }

@@ -23,12 +23,14 @@ class Console {
   // false: stdout cannot be written any more (said on stderr unless its reader has gone away).
   bool flush();
   [[nodiscard]] bool broken() const { return broken_; }
+  // The same, and not because its reader has gone away.
+  [[nodiscard]] bool failed() const { return failed_; }
   [[nodiscard]] int out_fd() const { return out_fd_; }
 
  private:
   int out_fd_ = 1, err_fd_ = 2;
   std::string buffer_;
-  bool broken_ = false;
+  bool broken_ = false, failed_ = false;
 };
 
 }  // namespace egw::app

@@ -167,10 +167,11 @@ Result<Args> parse(const std::vector<std::string>& words, const Verb* verb) {
   return out;
 }
 
-// What would else be taken for "not given", or be looked at by some verbs only.
+// What would else be taken for "not given", as when a script's variable is not set, or be looked at
+// by some verbs only. An empty selector selects everything, as kubectl's.
 Result<void> check_values(const Args& args) {
-  for (const char* option : {"node-name", "state-dir"}) {
-    if (args.has(option) && args.get(option).empty()) {
+  for (const auto& [option, values] : args.options) {
+    if (option != "selector" && std::find(values.begin(), values.end(), "") != values.end()) {
       return fail(Errc::kInvalid, fmt::format("--{}", option),
                   "is empty; expected a value, or leave the option out");
     }

@@ -2,6 +2,7 @@
 #include "egw/app/session.hpp"
 
 #include <fmt/format.h>
+#include <sys/epoll.h>
 #include <unistd.h>
 
 #include <boost/asio/co_spawn.hpp>
@@ -112,6 +113,21 @@ Result<host::WriteOutcome> Session::write(host::WriteRequest request) {
   return impl_->run(impl_->store->write(std::move(request)));
 }
 
+namespace {
+
+// set: becomes readable when whoever reads fd has gone. A file cannot be waited for: then it stays
+// closed. Not by Asio alone, which would make fd non-blocking for all who share it, for ever.
+void watch_for_end(int fd, asio::posix::stream_descriptor& set) {
+  const int epoll = ::epoll_create1(EPOLL_CLOEXEC);
+  if (epoll < 0) return;
+  epoll_event nothing{};  // but errors, which are told unasked
+  boost::system::error_code error;
+  if (::epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &nothing) == 0) set.assign(epoll, error);
+  if (!set.is_open()) ::close(epoll);
+}
+
+}  // namespace
+
 Result<WatchEnd> Session::watch(
     std::vector<host::Query> queries,
     std::function<bool(std::size_t index, const host::StoreEvent&)> on_event,
@@ -134,15 +150,12 @@ Result<WatchEnd> Session::watch(
       if (!error) end(WatchEnd::kTimeOver);
     });
   }
-  // A file or a terminal cannot be waited for, or never fails: then only the signals end it.
   asio::posix::stream_descriptor out(impl.io);
-  boost::system::error_code unused;
-  out.assign(::dup(impl.out_fd), unused);
+  watch_for_end(impl.out_fd, out);
   if (out.is_open()) {
-    out.async_wait(asio::posix::stream_descriptor::wait_error,
-                   [&](boost::system::error_code error) {
-                     if (!error) end(WatchEnd::kInterrupted);
-                   });
+    out.async_wait(asio::posix::stream_descriptor::wait_read, [&](boost::system::error_code error) {
+      if (!error) end(WatchEnd::kInterrupted);
+    });
   }
   for (std::size_t i = 0; i < queries.size() && !ended; ++i) {
     auto handler = [&on_event, &end, &ended, i](const host::StoreEvent& event) {

@@ -5,6 +5,9 @@
 
 #include <algorithm>
 #include <functional>
+#include <utility>
+
+#include "egw/model/text.hpp"
 
 namespace egw::app {
 namespace {
@@ -228,6 +231,11 @@ std::int64_t event_ms(const json& document) {
     if (const auto at = model::parse_time(text_at(document, pointer))) return *at;
   }
   return 0;
+}
+
+void Table::add(Row row) {
+  for (std::string& cell : row) cell = model::one_line(std::move(cell));
+  rows_.push_back(std::move(row));
 }
 
 std::string Table::format() {

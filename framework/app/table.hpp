@@ -16,7 +16,8 @@ using Row = std::vector<std::string>;
 class Table {
  public:
   explicit Table(Row header) : header_(std::move(header)) {}
-  void add(Row row) { rows_.push_back(std::move(row)); }
+  // Cells hold what others wrote: without its control characters.
+  void add(Row row);
   // Header (the first time) and the rows added since the last call.
   [[nodiscard]] std::string format();
   [[nodiscard]] bool empty() const { return rows_.empty(); }

@@ -17,6 +17,9 @@ int run_agent_verb(Context& context) {
   runtime::RuntimeConfig rt = for_role(*config, "agent");
   rt.drain_on_stop = context.args.has("drain");
   if (context.args.has("drain-timeout")) {
+    if (!rt.drain_on_stop) {
+      return usage_error(context, "agent", "--drain-timeout is of no use without --drain");
+    }
     const std::string text = context.args.get("drain-timeout");
     unsigned seconds = 0;
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seconds);

@@ -261,7 +261,8 @@ int follow(Context& context, Session& session, const Request& r) {
     return !synced[i] || context.console.flush();
   };
   if (auto ok = session.watch(std::move(queries), on_event); !ok) return say(context, ok.error());
-  return code;  // a reader that went away, or ctrl-C, is how a watch ends
+  // A reader that went away, or ctrl-C, is how a watch ends.
+  return context.console.failed() ? kRefused : code;
 }
 
 int run_get(Context& context) {

@@ -78,6 +78,9 @@ int run_status(Context& context) {
   if (!format.empty() && format != "json") {
     return usage_error(context, "status", fmt::format("-o is \"{}\"; expected json", format));
   }
+  if (context.args.has("state-dir") && !context.args.has("local")) {
+    return usage_error(context, "status", "--state-dir is of no use without --local");
+  }
   int code = kDone;
   const auto config = load(context, code);
   if (config == nullptr) return code;

@@ -25,22 +25,23 @@ void review_name(Review& review) {
   const bool generated = name.empty() && !text_at(review.doc, {"metadata", "generateName"}).empty();
   if (!generated && !model::is_subdomain(name) && review.clean("metadata.name")) {
     review.spoil({Errc::kInvalid, "metadata.name",
-                  fmt::format("\"{}\": want {}", name.substr(0, 100), model::kSubdomain)});
+                  fmt::format("\"{}\": want {}", model::shortened(name, 100), model::kSubdomain)});
   }
   if (review.kind == Kind::kNamespace && model::is_subdomain(name) && !model::is_label(name)) {
     review.deny("metadata.name",
                 fmt::format("\"{}\": want 1 to 63 lower-case letters, digits and '-'",
-                            name.substr(0, 100)));
+                            model::shortened(name, 100)));
   }
   const std::string ns = text_at(review.doc, {"metadata", "namespace"});
   if (!review.clean("metadata.namespace")) return;
   if (kind.namespaced && !model::is_label(ns)) {
-    review.deny("metadata.namespace", fmt::format("\"{}\": want the namespace of the {}: {}",
-                                                  ns.substr(0, 100), kind.kind, model::kLabel));
+    review.deny("metadata.namespace",
+                fmt::format("\"{}\": want the namespace of the {}: {}", model::shortened(ns, 100),
+                            kind.kind, model::kLabel));
   } else if (!kind.namespaced && !ns.empty()) {
     review.deny("metadata.namespace",
                 fmt::format("\"{}\": {} is cluster-wide; leave the namespace out",
-                            ns.substr(0, 100), kind.kind));
+                            model::shortened(ns, 100), kind.kind));
   }
 }
 
@@ -124,11 +125,13 @@ bool had(const json& old, const std::string& name, const json& value) {
 void review_label(Review& review, const std::string& at, const std::string& key,
                   const std::string& value) {
   if (!model::is_label_key(key)) {
-    review.deny(at, fmt::format("\"{}\": want {}", key.substr(0, 100), model::kWantLabelKey));
+    review.deny(at,
+                fmt::format("\"{}\": want {}", model::shortened(key, 100), model::kWantLabelKey));
   }
   if (!model::is_label_value(value)) {
-    review.deny(fmt::format("{}.{}", at, key.substr(0, 100)),
-                fmt::format("\"{}\": want {}", value.substr(0, 100), model::kWantLabelValue));
+    review.deny(
+        fmt::format("{}.{}", at, model::shortened(key, 100)),
+        fmt::format("\"{}\": want {}", model::shortened(value, 100), model::kWantLabelValue));
   }
 }
 
@@ -138,13 +141,13 @@ void review_annotation(Review& review, const std::string& at, const std::string&
   if (model::is_label_key(lower)) return;
   review.deny(at, fmt::format("\"{}\": want a key as labels have them: up to 63 letters, digits, "
                               "'-', '_', '.', with an optional DNS prefix and '/'",
-                              key.substr(0, 100)));
+                              model::shortened(key, 100)));
 }
 
 void review_finalizer(Review& review, const std::string& at, const std::string& name) {
   if (!model::is_label_key(name)) {
     review.deny(at, fmt::format("\"{}\": want a name with a domain, like example.org/backup",
-                                name.substr(0, 100)));
+                                model::shortened(name, 100)));
   } else if (name.find('/') == std::string::npos) {
     review.warn(
         at, fmt::format("\"{}\": prefer a name with a domain, like example.org/{}", name, name));

@@ -5,6 +5,7 @@
 
 #include "egw/core/admission_support.hpp"
 #include "egw/model/codec.hpp"
+#include "egw/model/text.hpp"
 
 namespace egw::core::detail {
 namespace {
@@ -184,7 +185,7 @@ void review_in_pool(Review& review, const EgressGateway& gateway, const Address&
       IpPool::parse_valid(address.family(), address.is_v4() ? pools.ipv4 : pools.ipv6, "", nullptr);
   if (pool.contains(address)) return;
   std::string has = pool.to_string();
-  if (has.size() > 200) has = has.substr(0, 197) + "...";
+  if (has.size() > 200) has = model::shortened(has, 197) + "...";
   review.deny(path, fmt::format("{} is not in the {} pool of EgressGateway {}; want one of {}",
                                 address.to_string(), family_name(address.family()),
                                 gateway.meta.name, has.empty() ? "an empty pool: none" : has));
@@ -232,8 +233,8 @@ void review_gateway_of(Review& review, const EgressPolicy& policy, const Address
   const std::string& name = policy.spec.gateway;
   if (!model::is_subdomain(name)) {
     review.deny("spec.egressGatewayName",
-                fmt::format("\"{}\": want the name of an EgressGateway: {}", name.substr(0, 100),
-                            model::kSubdomain));
+                fmt::format("\"{}\": want the name of an EgressGateway: {}",
+                            model::shortened(name, 100), model::kSubdomain));
     return;
   }
   const auto doc = review.reader.get(Kind::kEgressGateway, {"", name});

@@ -3,6 +3,7 @@
 
 #include "egw/core/admission_support.hpp"
 #include "egw/model/json_reader.hpp"
+#include "egw/model/text.hpp"
 
 namespace egw::core::detail {
 namespace {
@@ -45,7 +46,7 @@ void review_pod(Review& review, const std::string& where, const json& endpoint) 
   const auto denied = [&](const char* key, std::string_view text, std::string_view want) {
     const std::string path = fmt::format("{}.{}", where, key);
     if (review.clean(path)) {
-      review.deny(path, fmt::format("\"{}\": want {}", text.substr(0, 100), want));
+      review.deny(path, fmt::format("\"{}\": want {}", model::shortened(text, 100), want));
     }
   };
   const std::string pod = text_at(endpoint, {"pod"});

@@ -60,6 +60,8 @@ class EndpointSlices {
     bool idle = false;  // there was none to look at
     std::optional<Job> job;
   };
+  // Selections that are remembered, for pods that are alike.
+  [[nodiscard]] std::size_t remembered() const { return groups_.size(); }
   [[nodiscard]] Step next();
   void again(const model::Key& slice);
 

@@ -9,6 +9,8 @@
 namespace egw::core {
 namespace {
 
+constexpr std::size_t kFewGroups = 1000;
+
 std::uint64_t hash_name(std::uint32_t ns, std::string_view name) {
   return std::hash<std::string_view>{}(name) ^ (ns * 0x9e3779b97f4a7c15ULL);
 }
@@ -200,6 +202,8 @@ const std::vector<std::uint32_t>& EndpointSlices::slots_of_group(const Row& row,
   });
   const auto known = groups_.find(key);
   if (known != groups_.end()) return known->second;
+  // Of pods that have gone: labels like a job's name are new for each.
+  if (groups_.size() > 2 * pods_.size() + kFewGroups) groups_.clear();
   const std::string& ns = texts_.text(row.ns);
   return groups_.emplace(std::move(key), policies_.select(ns, namespace_labels(ns), labels))
       .first->second;

@@ -60,6 +60,9 @@ struct PlanInput {
   // Gateways whose status is not to be written before that time (steady ms) unless an EIP of theirs
   // moves: what changes until then is merged. Kept by the runtime.
   std::map<std::string, std::int64_t> held;
+  // The same of EgressClusterInfos of which nothing differs but the tables of nodes, which all
+  // agents read.
+  std::map<std::string, std::int64_t> held_infos;
   // Gateways whose status the store does not take: the others do not wait for this leader's term on
   // them. Kept by the runtime.
   std::set<std::string> refused;

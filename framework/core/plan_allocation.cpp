@@ -276,7 +276,8 @@ Allocator::Answer Allocator::by_default() {
   const model::IpPools& pools = g_.gateway->spec.ippools;
   for (const std::string& text : {pools.ipv4_default_eip, pools.ipv6_default_eip}) {
     const Address half = parse_or_none(text);
-    if (g_.taken_v4.contains(half) || g_.taken_v6.contains(half)) return not_in_pool(half, text);
+    // Lost to the cluster's own or to another gateway: its partner would get another one for good.
+    if (half && !(half.is_v4() ? g_.v4 : g_.v6).contains(half)) return not_in_pool(half, text);
   }
   const Pair& pair = pairs_.default_pair();
   for (const Address& a : {pair.v4, pair.v6}) {

@@ -266,6 +266,21 @@ void set_conditions(Draft& d, model::Conditions& conditions) {
   }
 }
 
+// Whether nothing differs but the tables of nodes, and they have been written a moment ago.
+bool has_to_wait(Draft& d, const EgressClusterInfo& old, const EgressClusterInfo::Status& now) {
+  const auto held = d.in.held_infos.find(old.meta.name);
+  if (held == d.in.held_infos.end() || held->second <= d.in.now_ms || old.status_damaged) {
+    return false;
+  }
+  EgressClusterInfo::Status tables = old.status;
+  tables.peers = now.peers;
+  tables.node_ip = now.node_ip;
+  tables.pod_cidr = now.pod_cidr;
+  if (tables != now) return false;
+  d.wake_at(held->second);
+  return true;
+}
+
 void finish_default(Draft& d, std::vector<PeerInfo> peers) {
   EgressClusterInfo info = *d.info;
   info.status.present = true;
@@ -280,6 +295,7 @@ void finish_default(Draft& d, std::vector<PeerInfo> peers) {
   set_conditions(d, info.status.conditions);
   d.ids.store(info.status, d.ids.exhausted());
   if (info.status == d.info->status && !info.status_damaged) return;
+  if (has_to_wait(d, *d.info, info.status)) return;
   d.ids.store(info.status, true);
   d.infos_first.emplace_back(WriteClusterInfo{std::move(info)});
 }
@@ -317,7 +333,7 @@ void finish_cluster_infos(Draft& d) {
     info.status.present = true;
     info.status.term = d.in.term;
     info.status.peers = std::move(peers);
-    if (info.status != old.status || old.status_damaged) {
+    if ((info.status != old.status || old.status_damaged) && !has_to_wait(d, old, info.status)) {
       d.infos_last.emplace_back(WriteClusterInfo{std::move(info)});
     }
   }

@@ -27,10 +27,15 @@ std::uint64_t nodes_fingerprint(const Draft& d) {
   std::uint64_t hash = 0;
   for (const NodeView& n : d.nodes) {
     add(hash, std::hash<std::string>{}(n.name()));
-    add(hash, n.node->meta.revision);
+    for (const auto& [key, value] : n.node->meta.labels) {
+      add(hash, std::hash<std::string>{}(key));
+      add(hash, std::hash<std::string>{}(value));
+    }
+    add(hash, n.node->meta.labels.size());
     add(hash, static_cast<std::uint64_t>(n.phase) << 8U | (n.ready ? 1U : 0U) |
                   (n.stale ? 2U : 0U) | (n.unreachable ? 4U : 0U) | (n.draining ? 8U : 0U) |
-                  (n.lost ? 16U : 0U) | (n.tunnel == nullptr ? 32U : 0U));
+                  (n.lost ? 16U : 0U) | (n.tunnel == nullptr ? 32U : 0U) |
+                  (n.node->ready ? 64U : 0U));
     for (const model::Prefix& lost : n.lost_subnets) {
       add(hash, std::hash<model::Address>{}(lost.address()));
       add(hash, lost.length());

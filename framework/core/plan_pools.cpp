@@ -194,6 +194,30 @@ void settle_overlaps(const std::vector<GatewayDraft*>& gateways) {
   }
 }
 
+bool has_given(const model::EgressGateway& gateway, const Address& address) {
+  bool found = false;
+  each_recorded_address(gateway, [&](const Address& a) { found = found || a == address; });
+  return found;
+}
+
+// Agents go on with the last version that they could read.
+void leave_unreadable(Draft& d) {
+  for (const auto& [name, unreadable] : d.world.unreadable_gateways) {
+    each_recorded_address(unreadable, [&, &holder = name](const Address& a) {
+      for (GatewayDraft& g : d.gateways) {
+        if (!(a.is_v4() ? g.v4 : g.v6).contains(a) || has_given(*g.gateway, a)) continue;
+        wake_gateway(d, g);
+        g.overlaps = true;
+        (a.is_v4() ? g.v4 : g.v6).erase(a);
+        g.pool_conflict = fmt::format(
+            "{} is held by EgressGateway {}, which cannot be read; this one does not give it: mend "
+            "that one, or take it out of this one",
+            a.to_string(), holder);
+      }
+    });
+  }
+}
+
 }  // namespace
 
 void draft_gateways(Draft& d) {
@@ -215,6 +239,7 @@ void draft_gateways(Draft& d) {
     g->overlaps = true;
   }
   settle_overlaps(together);
+  leave_unreadable(d);
   for (GatewayDraft& g : d.gateways) {
     if (g.quiet == nullptr) leave_taken(d, g);
   }

@@ -8,6 +8,7 @@
 #include "egw/host/config_check.hpp"
 #include "egw/host/descriptor.hpp"
 #include "egw/host/library.hpp"
+#include "egw/host/own_folder.hpp"
 #include "egw/host/proxies.hpp"
 
 namespace egw::host {
@@ -21,20 +22,7 @@ Result<void> prepare_state_dir(const std::filesystem::path& path) {
     return fail(Errc::kUnavailable, path.string(),
                 "the state folder cannot be made: check --state-dir", errno);
   }
-  struct stat st {};
-  if (stat(path.c_str(), &st) != 0 || !S_ISDIR(st.st_mode)) {
-    return fail(Errc::kInvalid, path.string(), "is no folder: check --state-dir");
-  }
-  if (st.st_uid != geteuid()) {
-    return fail(Errc::kDenied, path.string(),
-                "the state folder belongs to user " + std::to_string(st.st_uid) +
-                    ", not to the one that egw runs as: chown it");
-  }
-  if ((st.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
-    return fail(Errc::kDenied, path.string(),
-                "the state folder can be written by others: chmod go-w it");
-  }
-  return {};
+  return check_own_folder(path);
 }
 
 }  // namespace

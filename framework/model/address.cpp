@@ -20,7 +20,7 @@ constexpr std::size_t kMaxText = 64;  // longer than any address, prefix of one,
 
 // What was given, cut so that a message stays one line whatever arrives.
 std::string quoted(std::string_view text) {
-  return '"' + one_line(std::string(text.substr(0, 100))) + (text.size() > 100 ? "...\"" : "\"");
+  return '"' + one_line(shortened(text, 100)) + (text.size() > 100 ? "...\"" : "\"");
 }
 
 // The reason alone; the callers say what the text was meant to be.

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include "egw/model/meta.hpp"
+#include "egw/model/text.hpp"
 
 namespace egw::model {
 
@@ -133,7 +134,7 @@ std::string describe(const json& value) {
   if (value.is_object()) return "an object";
   if (value.is_array()) return "a list";
   std::string text = value.dump(-1, ' ', true, json::error_handler_t::replace);
-  if (text.size() > 100) text = text.substr(0, 97) + "...";
+  if (text.size() > 100) text = shortened(text, 97) + "...";
   return value.is_number() ? "number " + text : text;
 }
 

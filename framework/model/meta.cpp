@@ -9,6 +9,7 @@
 #include <chrono>
 
 #include "egw/model/resources.hpp"
+#include "egw/model/text.hpp"
 
 namespace egw::model {
 namespace {
@@ -216,7 +217,7 @@ Result<std::int64_t> parse_time(std::string_view text) {
   if (!in.good || !in.rest.empty() || !date.ok()) {
     return fail(Errc::kInvalid, "",
                 fmt::format("\"{}\" is not a time; want RFC 3339, like 2024-05-01T12:00:00Z",
-                            text.substr(0, 60)));
+                            shortened(text, 60)));
   }
   const auto t = sys_days{date}.time_since_epoch() + hours{h} + minutes{min - offset} + seconds{s} +
                  milliseconds{ms};

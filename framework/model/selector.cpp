@@ -8,6 +8,7 @@
 
 #include "egw/model/json_reader.hpp"
 #include "egw/model/names.hpp"
+#include "egw/model/text.hpp"
 
 namespace egw::model {
 namespace {
@@ -196,7 +197,8 @@ class TextParser {
 
 void check_text(const Cursor& at, const std::string& text, bool good, std::string_view want) {
   if (!good) {
-    at.note({Errc::kInvalid, at.path(), fmt::format("\"{}\": want {}", text.substr(0, 100), want)});
+    at.note(
+        {Errc::kInvalid, at.path(), fmt::format("\"{}\": want {}", shortened(text, 100), want)});
   }
 }
 
@@ -215,13 +217,13 @@ void read_expression(const Cursor& c, Requirement& r) {
   for (std::size_t i = 0; i < r.values.size(); ++i) {
     if (is_label_value(r.values[i])) continue;
     c.note({Errc::kInvalid, fmt::format("{}[{}]", values.path(), i),
-            fmt::format("\"{}\": want {}", r.values[i].substr(0, 100), kWantLabelValue)});
+            fmt::format("\"{}\": want {}", shortened(r.values[i], 100), kWantLabelValue)});
   }
   const auto* known = std::find_if(std::begin(kOperators), std::end(kOperators),
                                    [&](const auto& o) { return o.first == op; });
   if (known == std::end(kOperators)) {
     c.note({Errc::kInvalid, c.path() + ".operator",
-            fmt::format("\"{}\": want In, NotIn, Exists or DoesNotExist", op.substr(0, 60))});
+            fmt::format("\"{}\": want In, NotIn, Exists or DoesNotExist", shortened(op, 60))});
     return;
   }
   r.op = known->second;
@@ -245,7 +247,7 @@ Result<LabelSelector> LabelSelector::parse_text(std::string_view text) {
     return fail(Errc::kInvalid, "",
                 fmt::format("\"{}\" is not a label selector: {}; an example is "
                             "\"a=b,c!=d,e in (f,g),h,!i\"",
-                            text.substr(0, 200), problem));
+                            shortened(text, 200), problem));
   }
   canonicalise(out.requirements);
   return out;

@@ -32,6 +32,7 @@ struct World {
 struct Changes {
   bool everything = false;
   bool gateways = false, policies = false, cluster_infos = false, nodes = false, tunnels = false;
+  bool placements = false;              // of gateways: their spec, EIPs or owners, not conditions
   std::vector<std::string> namespaces;  // names
   std::vector<Key> pods;
   [[nodiscard]] bool any() const {

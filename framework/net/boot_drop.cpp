@@ -9,38 +9,30 @@
 #include <memory>
 #include <string>
 
+#include "egw/net/netlink.hpp"
+
 namespace egw::net {
 namespace {
 
-struct Free {
-  void operator()(nl_sock* socket) const { nl_socket_free(socket); }
-  void operator()(nl_cache* cache) const { nl_cache_free(cache); }
-  void operator()(nl_addr* address) const { nl_addr_put(address); }
-  void operator()(rtnl_rule* rule) const { rtnl_rule_put(rule); }
-};
-using Socket = std::unique_ptr<nl_sock, Free>;
-using Address = std::unique_ptr<nl_addr, Free>;
-using Rule = std::unique_ptr<rtnl_rule, Free>;
+constexpr const char* kWhose = "boot drop (CAP_NET_ADMIN is needed)";
 
-tl::unexpected<Error> netlink_error(const std::string& what, int code) {
-  return fail(Errc::kUnavailable, "boot drop",
-              what + ": " + nl_geterror(code) + " (CAP_NET_ADMIN is needed)");
-}
+using NlAddress = std::unique_ptr<nl_addr, NetlinkFree>;
+using Rule = std::unique_ptr<rtnl_rule, NetlinkFree>;
 
-Result<Socket> connect() {
-  Socket socket(nl_socket_alloc());
-  if (!socket) return fail(Errc::kInternal, "boot drop", "no memory for a netlink socket");
+Result<NetlinkSocket> connect_to_kernel() {
+  NetlinkSocket socket(nl_socket_alloc());
+  if (!socket) return fail(Errc::kInternal, kWhose, "no memory for a netlink socket");
   if (const int code = nl_connect(socket.get(), NETLINK_ROUTE); code < 0) {
-    return netlink_error("no netlink socket", code);
+    return netlink_error(kWhose, "no netlink socket", code);
   }
   return socket;
 }
 
 int native(model::Family family) { return family == model::Family::kV4 ? AF_INET : AF_INET6; }
 
-Address to_nl(const model::Prefix& prefix) {
+NlAddress to_nl(const model::Prefix& prefix) {
   const bool v4 = prefix.family() == model::Family::kV4;
-  Address address(
+  NlAddress address(
       nl_addr_build(native(prefix.family()), prefix.address().bytes().data(), v4 ? 4U : 16U));
   if (address) nl_addr_set_prefixlen(address.get(), static_cast<int>(prefix.length()));
   return address;
@@ -49,14 +41,14 @@ Address to_nl(const model::Prefix& prefix) {
 // inside: null: drop.
 Result<void> add_rule(nl_sock* socket, const model::Prefix& from, const model::Prefix* inside) {
   const Rule rule(rtnl_rule_alloc());
-  const Address source = to_nl(from);
-  if (!rule || !source) return fail(Errc::kInternal, "boot drop", "no memory for a rule");
+  const NlAddress source = to_nl(from);
+  if (!rule || !source) return fail(Errc::kInternal, kWhose, "no memory for a rule");
   rtnl_rule_set_family(rule.get(), native(from.family()));
   rtnl_rule_set_protocol(rule.get(), kBootRuleProtocol);
   rtnl_rule_set_src(rule.get(), source.get());
   if (inside != nullptr) {
-    const Address destination = to_nl(*inside);
-    if (!destination) return fail(Errc::kInternal, "boot drop", "no memory for a rule");
+    const NlAddress destination = to_nl(*inside);
+    if (!destination) return fail(Errc::kInternal, kWhose, "no memory for a rule");
     rtnl_rule_set_prio(rule.get(), kBootRulePreference);
     rtnl_rule_set_dst(rule.get(), destination.get());
     rtnl_rule_set_action(rule.get(), FR_ACT_TO_TBL);
@@ -66,7 +58,8 @@ Result<void> add_rule(nl_sock* socket, const model::Prefix& from, const model::P
     rtnl_rule_set_action(rule.get(), FR_ACT_BLACKHOLE);
   }
   const int code = rtnl_rule_add(socket, rule.get(), NLM_F_CREATE | NLM_F_EXCL);
-  if (code < 0 && code != -NLE_EXIST) return netlink_error("rule for " + from.to_string(), code);
+  if (code < 0 && code != -NLE_EXIST)
+    return netlink_error(kWhose, "rule for " + from.to_string(), code);
   return {};
 }
 
@@ -81,7 +74,7 @@ bool is_ours(rtnl_rule* rule) {
 
 Result<void> raise_boot_drop(const std::vector<model::Prefix>& pods,
                              const std::vector<model::Prefix>& inside) {
-  auto socket = connect();
+  auto socket = connect_to_kernel();
   if (!socket) return tl::unexpected(socket.error());
   for (const auto& pod : pods) {
     // What pods may reach first, so that nothing inside is dropped in between.
@@ -95,21 +88,21 @@ Result<void> raise_boot_drop(const std::vector<model::Prefix>& pods,
 }
 
 Result<unsigned> lower_boot_drop() {
-  auto socket = connect();
+  auto socket = connect_to_kernel();
   if (!socket) return tl::unexpected(socket.error());
   unsigned removed = 0;
   for (const int family : {AF_INET, AF_INET6}) {
     nl_cache* all = nullptr;
     const int listed = rtnl_rule_alloc_cache(socket->get(), family, &all);
     if (listed == -NLE_AF_NOSUPPORT) continue;  // the kernel was booted without it
-    if (listed < 0) return netlink_error("rules cannot be listed", listed);
-    const std::unique_ptr<nl_cache, Free> cache(all);
+    if (listed < 0) return netlink_error(kWhose, "rules cannot be listed", listed);
+    const std::unique_ptr<nl_cache, NetlinkFree> cache(all);
     for (nl_object* object = nl_cache_get_first(all); object != nullptr;
          object = nl_cache_get_next(object)) {
       auto* rule = reinterpret_cast<rtnl_rule*>(object);
       if (!is_ours(rule)) continue;
       if (const int code = rtnl_rule_delete(socket->get(), rule, 0); code < 0) {
-        return netlink_error("a rule cannot be removed", code);
+        return netlink_error(kWhose, "a rule cannot be removed", code);
       }
       ++removed;
     }

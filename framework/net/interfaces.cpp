@@ -18,20 +18,17 @@
 #include <optional>
 #include <utility>
 
+#include "egw/net/netlink.hpp"
+
 namespace egw::net {
 
 namespace {
 
 constexpr int kEventBuffer = 1 << 20;
 
-struct SocketFree {
-  void operator()(nl_sock* socket) const { nl_socket_free(socket); }
-};
-using Socket = std::unique_ptr<nl_sock, SocketFree>;
-
-tl::unexpected<Error> netlink_error(const std::string& what, int nl_error) {
-  return fail(Errc::kUnavailable, "rtnetlink", what + ": " + nl_geterror(nl_error), errno);
-}
+constexpr const char* kRtnetlink = "rtnetlink";
+// Of a dump that changes interrupt: routes may change all the time.
+constexpr int kMostDumps = 3;
 
 model::Address address_of(const nlattr* attribute) {
   if (attribute == nullptr) return {};
@@ -55,7 +52,7 @@ bool Interface::up() const { return (flags & IFF_UP) != 0; }
 bool Interface::carrier() const { return up() && (flags & IFF_LOWER_UP) != 0; }
 
 struct Interfaces::Impl {
-  Socket events, requests;
+  NetlinkSocket events, requests;
   std::map<unsigned, Interface> interfaces;
   std::vector<DefaultRoute> routes;
   std::vector<unsigned> removed;
@@ -73,7 +70,7 @@ struct Interfaces::Impl {
   void take_address(nlmsghdr* header);
   void take_route(nlmsghdr* header);
   Result<void> open();
-  Result<void> open_socket(Socket& socket);
+  Result<void> open_socket(NetlinkSocket& socket);
   Result<void> open_requests();
   Result<void> dump(int type, void* body, std::size_t size);
   Result<void> read_everything();
@@ -184,12 +181,12 @@ void Interfaces::Impl::take_route(nlmsghdr* header) {
   if (route.index != 0) collecting_routes->push_back(route);
 }
 
-Result<void> Interfaces::Impl::open_socket(Socket& socket) {
+Result<void> Interfaces::Impl::open_socket(NetlinkSocket& socket) {
   socket.reset(nl_socket_alloc());
-  if (!socket) return fail(Errc::kInternal, "rtnetlink", "out of memory");
+  if (!socket) return fail(Errc::kInternal, kRtnetlink, "out of memory");
   nl_socket_modify_cb(socket.get(), NL_CB_VALID, NL_CB_CUSTOM, &Impl::on_message, this);
   if (const int error = nl_connect(socket.get(), NETLINK_ROUTE); error < 0) {
-    return netlink_error("cannot open a netlink socket", error);
+    return netlink_error(kRtnetlink, "cannot open a netlink socket", error);
   }
   nl_socket_set_msg_buf_size(socket.get(), 1 << 16);
   return {};
@@ -202,7 +199,7 @@ Result<void> Interfaces::Impl::open() {
   for (const int group : {RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR,
                           RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE}) {
     if (const int error = nl_socket_add_membership(events.get(), group); error < 0) {
-      return netlink_error("cannot subscribe to interface events", error);
+      return netlink_error(kRtnetlink, "cannot subscribe to interface events", error);
     }
   }
   nl_socket_set_nonblocking(events.get());
@@ -223,11 +220,16 @@ Result<void> Interfaces::Impl::open_requests() {
 
 Result<void> Interfaces::Impl::dump(int type, void* body, std::size_t size) {
   if (auto opened = open_requests(); !opened) return opened;
-  int error = nl_send_simple(requests.get(), type, NLM_F_DUMP, body, size);
-  if (error >= 0) error = nl_recvmsgs_default(requests.get());
-  // Interrupted: something changed meanwhile, and its event waits on the other socket.
+  int error = 0;
+  // Interrupted: something changed meanwhile, and its event waits on the other socket. But the
+  // kernel may have left out what did not change (before 6.8 it counts interfaces).
+  for (int i = 0; i < kMostDumps; ++i) {
+    error = nl_send_simple(requests.get(), type, NLM_F_DUMP, body, size);
+    if (error >= 0) error = nl_recvmsgs_default(requests.get());
+    if (error != -NLE_DUMP_INTR) break;
+  }
   if (error >= 0 || error == -NLE_DUMP_INTR) return {};
-  auto failure = netlink_error("cannot read interfaces", error);
+  auto failure = netlink_error(kRtnetlink, "cannot read interfaces", error);
   requests.reset();  // the rest of this answer must not be taken for the next one
   return failure;
 }
@@ -267,6 +269,7 @@ Result<void> Interfaces::Impl::read_routes() {
   routes_stale = false;
   if (!done) return done;
   std::sort(now.begin(), now.end());
+  now.erase(std::unique(now.begin(), now.end()), now.end());
   if (now != routes) {
     routes = std::move(now);
     changed = true;
@@ -294,7 +297,8 @@ Result<bool> Interfaces::read() {
     if (error >= 0) continue;
     impl.incomplete = true;
     // ENOBUFS: events were lost; those that still wait are older.
-    if (error != -NLE_NOMEM) return netlink_error("cannot read interface events", error);
+    if (error != -NLE_NOMEM)
+      return netlink_error(kRtnetlink, "cannot read interface events", error);
   }
   if (impl.incomplete || impl.routes_stale) {
     const auto done = impl.incomplete ? impl.read_everything() : impl.read_routes();

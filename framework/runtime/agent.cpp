@@ -101,6 +101,7 @@ TunnelReporter::Options Agent::Impl::reporter_options() {
     fill_status(view(), status);
   };
   reporter_settings.realised_urgent = [this] { return programmer.status().realised_urgent; };
+  reporter_settings.realised_spread_ms = [this] { return realised_spread_ms(sync.world()); };
   reporter_settings.written = [this](model::TunnelPhase before, const model::EgressTunnel& own) {
     on_written(before, own);
   };

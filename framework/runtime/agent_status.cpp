@@ -227,4 +227,24 @@ void fill_aside(const std::string& identity, std::int64_t wall_ms,
   model::set_condition(status.conditions, std::move(condition), wall_ms);
 }
 
+bool hands_over(const model::World& world) {
+  for (const auto& [name, gateway] : world.gateways) {
+    for (const model::GatewayNode& node : gateway.status.node_list) {
+      for (const model::EipStatus& eip : node.eips) {
+        if (!eip.moving_from.empty()) return true;
+      }
+    }
+  }
+  return false;
+}
+
+std::int64_t realised_spread_ms(const model::World& world) {
+  constexpr std::size_t kAtOnce = 100;
+  constexpr std::int64_t kEachMs = 5;  // as often as a cluster of that size writes heartbeats
+  std::size_t nodes = 0;
+  for (const auto& [name, info] : world.cluster_infos) nodes += info.status.peers.size();
+  if (nodes <= kAtOnce || hands_over(world)) return 0;
+  return static_cast<std::int64_t>(nodes) * kEachMs;
+}
+
 }  // namespace egw::runtime

@@ -71,4 +71,10 @@ void fill_elsewhere(const std::string& message, std::int64_t wall_ms,
 void fill_aside(const std::string& identity, std::int64_t wall_ms,
                 model::EgressTunnel::Status& status);
 
+// An EIP is handed over from one node to another, who waits until all have realised it.
+[[nodiscard]] bool hands_over(const model::World& world);
+// For how long a realised change may wait until it is told (TunnelReporter::Options): 0 where few
+// nodes would write at once, or an EIP is handed over.
+[[nodiscard]] std::int64_t realised_spread_ms(const model::World& world);
+
 }  // namespace egw::runtime

@@ -30,6 +30,7 @@ namespace {
 
 constexpr int kRoundsToSettle = 20;  // plans in a row that write something
 constexpr std::int64_t kUnsettledMs = 1000;
+constexpr std::int64_t kInfoGapPerNodeMs = 2, kLongestInfoGapMs = 2000;
 
 // That nobody leads is an election's word to those who do not stand in it.
 asio::awaitable<Result<void>> election_health(host::LeaderElection& election) {
@@ -100,11 +101,13 @@ struct Controller::Impl {
   std::int64_t retry_at_ms = 0;  // not before, after a failure; 0: no failure
   std::int64_t connected_since = 0;
   HeapTrimmer trimmer;
-  int rounds = 0;
-  bool heartbeats = false;  // arrived since the last observe()
+  int rounds = 0;                    // one after the other that wrote something
+  std::int64_t unsettled_since = 0;  // the first of them
+  bool heartbeats = false;           // arrived since the last observe()
   bool stopping = false;
-  std::map<std::string, WritePace> paces;  // by gateway
-  int loops = 0;                           // beside this one
+  std::map<std::string, WritePace> paces;             // by gateway
+  std::map<std::string, std::int64_t> infos_written;  // EgressClusterInfos: when
+  int loops = 0;                                      // beside this one
 
   [[nodiscard]] WorldSync::Options sync_options();
   bool tunnel_matters(const EgressTunnel* before, const EgressTunnel& after);
@@ -120,6 +123,7 @@ struct Controller::Impl {
   asio::awaitable<void> round();
   void finish(BatchEnd end, std::int64_t wake_ms, std::size_t writes);
   void hold_gateways();
+  void hold_cluster_infos();
   void count_tunnels();
   static asio::awaitable<void> run(std::shared_ptr<Impl> self);
   static asio::awaitable<void> beside(std::shared_ptr<Impl> self, asio::awaitable<void> loop);
@@ -251,6 +255,7 @@ asio::awaitable<void> Controller::Impl::run(std::shared_ptr<Impl> self) {
     if (me.heartbeats) {
       me.heartbeats = false;
       me.input.now_ms = now;
+      me.input.wall_ms = me.clock.wall_ms();  // a new leader's is 0 yet
       core::observe(me.input);
     }
     if (now < me.retry_at_ms) {
@@ -280,6 +285,16 @@ void Controller::Impl::hold_gateways() {
   input.refused = writer.refused_gateways();
 }
 
+// The tables of nodes are read by all of them: the more there are, the longer a change waits for
+// others to go with it. The first after a quiet time goes at once.
+void Controller::Impl::hold_cluster_infos() {
+  const auto nodes = static_cast<std::int64_t>(sync.world().tunnels.size());
+  const std::int64_t gap = std::min(nodes * kInfoGapPerNodeMs, kLongestInfoGapMs);
+  input.held_infos.clear();
+  std::erase_if(infos_written, [&](const auto& w) { return w.second + gap <= input.now_ms; });
+  for (const auto& [name, at] : infos_written) input.held_infos[name] = at + gap;
+}
+
 asio::awaitable<void> Controller::Impl::round() {
   const model::Changes changes = sync.take_changes();  // a plan looks at everything
   if (changes.everything || changes.policies || !changes.namespaces.empty()) {
@@ -293,6 +308,7 @@ asio::awaitable<void> Controller::Impl::round() {
   input.wall_ms = clock.wall_ms();
   input.watching_since_ms = std::max(leading_since, sync.connected_since_ms());
   hold_gateways();
+  hold_cluster_infos();
   const auto start = std::chrono::steady_clock::now();
   core::observe(input);
   const core::Plan plan = core::plan(input, &memory);
@@ -307,6 +323,8 @@ asio::awaitable<void> Controller::Impl::round() {
   PlanWriter::Written written = [this, &plan](const core::Write& write, std::int64_t took_ms) {
     const auto* gateway = std::get_if<core::WriteGateway>(&write);
     if (gateway != nullptr) paces[gateway->gateway.meta.name].made(clock.steady_ms(), took_ms);
+    const auto* info = std::get_if<core::WriteClusterInfo>(&write);
+    if (info != nullptr) infos_written[info->info.meta.name] = clock.steady_ms();
     teller.tell_made(plan, target_of(write), input.now_ms);
   };
   events.busy(true);
@@ -325,7 +343,8 @@ void Controller::Impl::finish(BatchEnd end, std::int64_t wake_ms, std::size_t wr
   switch (end) {
     case BatchEnd::kDone:
       back_off.reset();
-      rounds = writes == 0 ? 0 : rounds + 1;
+      if (writes == 0) rounds = 0;
+      if (writes != 0 && rounds++ == 0) unsettled_since = now;
       if (writes == 0) trimmer.look(sync.external_changes());
       if (writer.retry_at_ms() != 0) {
         look_at_ms = std::clamp(writer.retry_at_ms(), now + 1, look_at_ms);
@@ -334,9 +353,13 @@ void Controller::Impl::finish(BatchEnd end, std::int64_t wake_ms, std::size_t wr
       if (writes != 0) look_at_ms = now;
       if (writes == 0 || rounds >= kRoundsToSettle) slices.lead(input.term);
       if (rounds >= kRoundsToSettle) {
-        log.error("plans do not settle: each writes something again",
-                  {{"rounds", std::to_string(rounds)}});
-        retry_at_ms = now + kUnsettledMs;
+        // So many within a moment. Where many nodes or policies come, each round has its own
+        // reason, and a failover must not wait.
+        if (now - unsettled_since < kUnsettledMs) {
+          log.error("plans do not settle: each writes something again",
+                    {{"rounds", std::to_string(rounds)}});
+          retry_at_ms = now + kUnsettledMs;
+        }
         rounds = 0;
       }
       break;

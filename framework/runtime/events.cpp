@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "egw/model/codec.hpp"
+#include "egw/model/text.hpp"
 #include "egw/runtime/write_result.hpp"
 
 namespace egw::runtime {
@@ -30,14 +31,6 @@ std::uint64_t hash_of(const std::string& text) {
   return hash;
 }
 
-// At most so many bytes, and no character in part.
-std::string shortened(std::string text, std::size_t bytes) {
-  if (text.size() <= bytes) return text;
-  while (bytes > 0 && (static_cast<std::uint8_t>(text[bytes]) & 0xC0U) == 0x80U) --bytes;
-  text.resize(bytes);
-  return text;
-}
-
 }  // namespace
 
 EventRecorder::EventRecorder(const asio::any_io_executor& executor, Clock& clock, Logger& log,
@@ -48,7 +41,7 @@ EventRecorder::EventRecorder(const asio::any_io_executor& executor, Clock& clock
       metrics_(metrics),
       store_(store),
       component_(std::move(component)),
-      host_(shortened(std::move(host), kInstanceKept)),
+      host_(model::shortened(host, kInstanceKept)),
       wakeup_(executor, clock),
       tokens_at_ms_(clock.steady_ms()) {}
 
@@ -87,8 +80,8 @@ Event EventRecorder::event_of(const Happening& what) {
   event.warning = what.warning;
   event.action = what.action;
   event.reason = what.reason;
-  event.message =
-      shortened(what.detail.empty() ? what.message : what.message + " " + what.detail, kNoteKept);
+  event.message = model::shortened(
+      what.detail.empty() ? what.message : what.message + " " + what.detail, kNoteKept);
   event.component = component_;
   event.host = host_;
   event.first_ms = event.last_ms = clock_.wall_ms();

@@ -116,7 +116,8 @@ void add_content(const nlohmann::json& value, std::size_t& hash) {
   const auto add = [&hash](const std::string& text) {
     hash = hash * 31 + std::hash<std::string>{}(text);
   };
-  if (!value.is_structured()) return add(value.dump());
+  if (!value.is_structured())
+    return add(value.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
   for (const auto& [key, below] : value.items()) {
     if (value.is_object() && (key.ends_with("Time") || key == "resourceVersion")) continue;
     add(key);

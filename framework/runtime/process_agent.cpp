@@ -220,7 +220,7 @@ asio::awaitable<void> serve_node(Agent& agent, asio::io_context& loop) {
 }
 
 Result<void> take_state_dir(const RuntimeConfig& config, FolderLock& lock) {
-  if (auto made = make_state_dir(config.state_dir); !made) return made;
+  if (auto made = make_own_state_dir(config.state_dir); !made) return made;
   auto taken = lock.take(config.state_dir / "agent.lock");
   if (taken || taken.error().code != Errc::kConflict) return taken;
   return fail(Errc::kUnavailable, config.state_dir.string(),
@@ -288,7 +288,9 @@ int run_agent(const RuntimeConfig& config) {
     return process.refuse(opened.error());
   }
   NamespaceLock kernel(process.loop());
-  if (auto alone = kernel.take("egw-agent", process.log()); !alone) {
+  if (auto alone =
+          kernel.take(kAgentLock, "two would program the same kernel; stop one", process.log());
+      !alone) {
     return process.refuse(alone.error());
   }
   DatapathChange change(config.state_dir, plugins, process.log(), datapath.expected());

@@ -12,6 +12,7 @@
 #include <fstream>
 #include <utility>
 
+#include "egw/host/own_folder.hpp"
 #include "egw/runtime/endpoints.hpp"
 #include "egw/runtime/process.hpp"
 #include "egw/runtime/sysctls.hpp"
@@ -32,6 +33,11 @@ Result<void> make_state_dir(const fs::path& folder) {
   return {};
 }
 
+Result<void> make_own_state_dir(const fs::path& folder) {
+  if (auto made = make_state_dir(folder); !made) return made;
+  return host::check_own_folder(folder);
+}
+
 // ---- the locks, Watchdog
 // -------------------------------------------------------------------------
 
@@ -40,7 +46,7 @@ FolderLock::~FolderLock() {
 }
 
 Result<void> FolderLock::take(const fs::path& file) {
-  const int fd = ::open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  const int fd = ::open(file.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
   if (fd < 0) {
     return fail(Errc::kUnavailable, file.string(),
                 "the lock cannot be opened: run this as the user that the state folder belongs to "
@@ -55,7 +61,7 @@ Result<void> FolderLock::take(const fs::path& file) {
   return {};
 }
 
-Result<void> NamespaceLock::take(const std::string& name, Logger& log) {
+Result<void> NamespaceLock::take(const std::string& name, const std::string& harm, Logger& log) {
   const asio::local::stream_protocol::endpoint place(std::string(1, '\0') + name);
   boost::system::error_code error;
   for (int attempt = 0; attempt < 2; ++attempt) {
@@ -84,7 +90,7 @@ Result<void> NamespaceLock::take(const std::string& name, Logger& log) {
                 "another agent runs here" +
                     (holder.pid == 0 ? std::string(" (in another container)")
                                      : " (process " + std::to_string(holder.pid) + ")") +
-                    ", with another state folder: two would program the same kernel; stop one");
+                    ", with another state folder: " + harm);
   }
   log.warn("a second agent in this network namespace would not be noticed: somebody holds @" + name,
            {{"error", error.message()}});

@@ -29,6 +29,8 @@ inline constexpr std::chrono::seconds kStopTime{9};
 
 // Makes the folder (mode 0700) if it is not there.
 [[nodiscard]] Result<void> make_state_dir(const std::filesystem::path& folder);
+// The same, and refuses one that others can write: what is noted there is believed and carried out.
+[[nodiscard]] Result<void> make_own_state_dir(const std::filesystem::path& folder);
 
 // A lock that the kernel drops when the process is gone (flock(2)).
 class FolderLock {
@@ -44,14 +46,17 @@ class FolderLock {
   int fd_ = -1;
 };
 
+// Of NamespaceLock: who programs this kernel.
+inline constexpr const char* kAgentLock = "egw-agent";
+
 // At most one of a name per network namespace: an abstract unix socket, which belongs to the
 // namespace and goes with the process, however that ends (unix(7)).
 class NamespaceLock {
  public:
   explicit NamespaceLock(boost::asio::io_context& loop) : acceptor_(loop) {}
-  // An error when a process of root's or of our own user has it. Somebody else's keeps nobody from
-  // running: that is logged.
-  [[nodiscard]] Result<void> take(const std::string& name, Logger& log);
+  // An error when a process of root's or of our own user has it, which ends with `harm`: what would
+  // happen, and what to do. Somebody else's keeps nobody from running: that is logged.
+  [[nodiscard]] Result<void> take(const std::string& name, const std::string& harm, Logger& log);
 
  private:
   void turn_away();

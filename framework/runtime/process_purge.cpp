@@ -188,13 +188,21 @@ class Purge {
 
 Result<void> run_purge(const RuntimeConfig& config, const std::string& datapath) {
   Process process(config, "purge");
-  if (auto made = make_state_dir(config.state_dir); !made) return made;
+  if (auto made = make_own_state_dir(config.state_dir); !made) return made;
   FolderLock lock;
   if (auto taken = lock.take(config.state_dir / "agent.lock"); !taken) {
     if (taken.error().code != Errc::kConflict) return taken;
     return fail(Errc::kConflict, config.state_dir.string(),
                 "an agent runs with this state folder: stop it first, or it would program the "
                 "node again");
+  }
+  NamespaceLock kernel(process.loop());
+  if (auto alone = kernel.take(kAgentLock,
+                               "stop it first, or it would program the node again, and name its "
+                               "folder with --config or --state-dir",
+                               process.log());
+      !alone) {
+    return alone;
   }
   return Purge(config, process).run(datapath);
 }

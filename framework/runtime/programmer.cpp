@@ -7,6 +7,8 @@
 #include <set>
 #include <utility>
 
+#include "egw/runtime/agent_status.hpp"
+
 namespace egw::runtime {
 namespace asio = boost::asio;
 
@@ -56,8 +58,9 @@ std::vector<host::ApplyFailure> failures_beside(const model::Change& delta,
   return failures;
 }
 
-bool touches_owners(const model::Changes& changes) {
-  return changes.everything || changes.gateways || changes.policies;
+bool touches_owners(const model::Changes& changes, const model::World& world) {
+  return changes.everything || changes.placements || changes.policies ||
+         (changes.gateways && hands_over(world));  // which ends when all know its newest revision
 }
 
 }  // namespace
@@ -280,7 +283,7 @@ asio::awaitable<void> Programmer::step() {
   const bool drift = drifted_ && clock_.steady_ms() >= drift_at_ms_;
   const bool retry = retry_at_ms_ != 0 && clock_.steady_ms() >= retry_at_ms_;
   const bool full = need_full_ || drift || retry || clock_.steady_ms() >= full_at_ms_;
-  owners_touched_ |= touches_owners(changes);
+  owners_touched_ |= touches_owners(changes, sync_.world());
   bool done = true;
   if (full) {
     drifted_ = false;

@@ -62,7 +62,8 @@ nlohmann::json load_record(const std::filesystem::path& record) {
 
 Result<void> write_file(const std::filesystem::path& file, const std::string& text, bool durable) {
   const std::string temporary = file.string() + ".new";
-  const int fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  const int fd =
+      ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
   if (fd < 0) return fail(Errc::kUnavailable, temporary, "cannot be written", errno);
   std::string_view rest = text;
   int error = 0;

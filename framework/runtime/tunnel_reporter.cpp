@@ -2,6 +2,7 @@
 #include "egw/runtime/tunnel_reporter.hpp"
 
 #include <algorithm>
+#include <limits>
 #include <utility>
 
 #include "egw/model/codec.hpp"
@@ -63,6 +64,19 @@ bool TunnelReporter::take_token() {
   return true;
 }
 
+// When the realised revision is worth a write of its own; the greatest time: it is not.
+std::int64_t TunnelReporter::realised_at_ms(const EgressTunnel& wanted, const EgressTunnel& own) {
+  if (!options_.realised_urgent() || wanted.status.realised == own.status.realised) {
+    urgent_since_ms_ = 0;
+    return std::numeric_limits<std::int64_t>::max();
+  }
+  if (urgent_since_ms_ == 0) urgent_since_ms_ = clock_.steady_ms();
+  const auto spread = static_cast<std::size_t>(options_.realised_spread_ms());
+  if (spread == 0) return urgent_since_ms_;
+  return urgent_since_ms_ +
+         static_cast<std::int64_t>(std::hash<std::string>{}(options_.node_name) % spread);
+}
+
 asio::awaitable<void> TunnelReporter::run() {
   while (!stopping_) {
     if (!sync_.other_store().empty()) {
@@ -90,13 +104,13 @@ asio::awaitable<void> TunnelReporter::run() {
     EgressTunnel wanted = *own;
     options_.fill(wanted.status);
     const bool changed = !same_state(wanted.status, own->status);
-    const bool realised =
-        options_.realised_urgent() && wanted.status.realised != own->status.realised;
+    const std::int64_t realised_at = realised_at_ms(wanted, *own);
+    const bool realised = now >= realised_at;
     const bool due = now >= beat_at_ms_;
     if (now < retry_at_ms_) {
       co_await wakeup_.wait(retry_at_ms_);
     } else if (!changed && !realised && !due) {
-      co_await wakeup_.wait(beat_at_ms_);
+      co_await wakeup_.wait(std::min(beat_at_ms_, realised_at));
     } else if (!due && !take_token()) {
       co_await wakeup_.wait(now + static_cast<std::int64_t>(1000 / kWritesPerSecond));
     } else {

@@ -33,6 +33,9 @@ class TunnelReporter {
     Fill fill;
     // A new realised revision is worth a write of its own now (else it goes with the next one).
     std::function<bool()> realised_urgent;
+    // Within so many ms then, each node at a moment of its own: a change of one gateway is realised
+    // by a thousand nodes at once. 0: now.
+    std::function<std::int64_t()> realised_spread_ms;
     // A status has been stored, over one with the phase `before`.
     std::function<void(model::TunnelPhase before, const model::EgressTunnel& tunnel)> written;
     // Sets what to say in a store that is not the World's (WorldSync::other_store).
@@ -62,6 +65,8 @@ class TunnelReporter {
   boost::asio::awaitable<bool> reload();
   boost::asio::awaitable<void> tell(bool elsewhere);
   [[nodiscard]] bool take_token();
+  [[nodiscard]] std::int64_t realised_at_ms(const model::EgressTunnel& wanted,
+                                            const model::EgressTunnel& own);
 
   Clock& clock_;
   Logger& log_;
@@ -72,6 +77,7 @@ class TunnelReporter {
   Wakeup wakeup_;
   BackOff back_off_;
   bool stopping_ = false;
+  std::int64_t urgent_since_ms_ = 0;  // 0: nothing is urgent
   double tokens_ = kBurst;
   std::int64_t tokens_at_ms_ = 0;
   std::int64_t beat_at_ms_ = 0;

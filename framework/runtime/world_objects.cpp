@@ -49,6 +49,21 @@ bool same_policy(const model::EgressPolicy& a, const model::EgressPolicy& b) {
          a.is_refused() == b.is_refused();
 }
 
+constexpr std::size_t kMostNamed = 10'000;  // of one kind's objects in Changes
+
+// All but what is said about it.
+bool same_placements(const model::EgressGateway& a, const model::EgressGateway& b) {
+  return a.meta.uid == b.meta.uid && a.meta.deleted_ms == b.meta.deleted_ms && a.spec == b.spec &&
+         a.status.node_list == b.status.node_list && a.status.unplaced == b.status.unplaced;
+}
+
+// A kubelet writes its Node's status all the time: images, volumes, heartbeats.
+bool same_node(const model::Node& a, const model::Node& b) {
+  return a.meta.uid == b.meta.uid && a.meta.created_ms == b.meta.created_ms &&
+         a.meta.deleted_ms == b.meta.deleted_ms && a.meta.labels == b.meta.labels &&
+         a.pod_cidrs == b.pod_cidrs && a.internal_ips == b.internal_ips && a.ready == b.ready;
+}
+
 // Where an object of that name is, or would be put. A snapshot brings most in their order.
 template <class Map>
 typename Map::iterator place_of(Map& map, const typename Map::key_type& name) {
@@ -82,6 +97,10 @@ void WorldSync::Impl::mark(Kind kind, const Key& key, bool in_snapshot) {
       changes.nodes = true;
       break;
     case Kind::kNamespace:
+      if (changes.namespaces.size() == kMostNamed) {  // nobody takes them: it does not lead
+        changes.namespaces.clear();
+        changes.everything = true;
+      }
       changes.namespaces.push_back(key.name);
       break;
     case Kind::kPod:
@@ -159,6 +178,12 @@ void WorldSync::Impl::keep(Map& map, typename Map::iterator place, Kind kind, co
     now.meta.annotations.clear();  // large, many, and others' business
   }
   bool matters = true;
+  if constexpr (std::is_same_v<R, model::Node>) {
+    matters = known == nullptr || !same_node(*known, now);
+  }
+  if constexpr (std::is_same_v<R, model::EgressGateway>) {
+    changes.placements |= !in_snapshot && (known == nullptr || !same_placements(*known, now));
+  }
   if constexpr (std::is_same_v<R, model::EgressTunnel>) {
     if (options.tunnel_gone && known != nullptr && known->meta.uid != now.meta.uid) {
       options.tunnel_gone(*known);
@@ -199,6 +224,9 @@ void WorldSync::Impl::drop(Map& map, Kind kind, const Key& key, std::uint64_t re
   if (!pruned && revision != 0 && known->second.meta.revision > revision) return;
   if constexpr (std::is_same_v<typename Map::mapped_type, model::EgressTunnel>) {
     if (options.tunnel_gone) options.tunnel_gone(known->second);
+  }
+  if constexpr (std::is_same_v<typename Map::mapped_type, model::EgressGateway>) {
+    changes.placements = true;
   }
   map.erase(known);
   mark(kind, key);

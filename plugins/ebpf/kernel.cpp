@@ -47,7 +47,7 @@ Loaded::Loaded(const std::string& folder, bool fast) : fast_(fast) {
   if (!wrong.empty() && !folder.empty() && load({}).empty()) {
     // The programs are good, so it is maps of another make: theirs go on with them until ours take
     // their place.
-    bpf_object__close(std::exchange(object_, nullptr));
+    object_.reset();
     std::error_code ignored;
     fs::remove_all(folder, ignored);
     wrong = load(folder);
@@ -56,7 +56,9 @@ Loaded::Loaded(const std::string& folder, bool fast) : fast_(fast) {
     throw sdk::Failure(sdk::Code::kUnsupported, "the kernel refuses the programs: " + wrong,
                        "BPF programs", errno);
   }
-  const auto map = [&](const char* name) { return bpf_object__find_map_fd_by_name(object_, name); };
+  const auto map = [&](const char* name) {
+    return bpf_object__find_map_fd_by_name(object_.get(), name);
+  };
   maps_ = {map("endpoints6"),
            {map("classes4"), map("classes6")},
            {map("cluster4"), map("cluster6")},
@@ -81,23 +83,23 @@ std::string Loaded::load(const std::string& folder) {
   libbpf_set_print(nullptr);
   std::size_t size = 0;
   const void* bytes = fast_ ? egw_fast_bpf__elf_bytes(&size) : egw_bpf__elf_bytes(&size);
-  object_ = bpf_object__open_mem(bytes, size, &opts);
+  object_.reset(bpf_object__open_mem(bytes, size, &opts));
   if (object_ == nullptr) return "libbpf cannot read them";
   for (const char* name : {"steered", "judged4", "judged6"}) {
-    bpf_map__set_max_entries(bpf_object__find_map_by_name(object_, name),
+    bpf_map__set_max_entries(bpf_object__find_map_by_name(object_.get(), name),
                              EGW_IDS * possible_cpus());
   }
   if (!folder.empty()) {
     std::error_code ignored;
     fresh_ = fs::create_directories(folder, ignored);
     bpf_map* map = nullptr;
-    bpf_object__for_each_map(map, object_) {
+    bpf_object__for_each_map(map, object_.get()) {
       bpf_map__set_pin_path(map, (folder + "/" + bpf_map__name(map)).c_str());
     }
   }
-  if (bpf_object__load(object_) == 0) return {};
+  if (bpf_object__load(object_.get()) == 0) return {};
   const int error = errno;
-  bpf_object__close(std::exchange(object_, nullptr));
+  object_.reset();
   errno = error;
   const std::string words = last_words(log);
   return words.empty() ? "no word of the verifier" : words;
@@ -105,7 +107,7 @@ std::string Loaded::load(const std::string& folder) {
 
 bool Loaded::pinned() const {
   const bpf_map* map = nullptr;
-  bpf_object__for_each_map(map, object_) {
+  bpf_object__for_each_map(map, object_.get()) {
     const char* path = bpf_map__pin_path(map);
     if (path != nullptr && !is_pinned(path)) return false;
   }
@@ -115,7 +117,7 @@ bool Loaded::pinned() const {
 std::uint64_t Loaded::pin_again() {
   std::uint64_t made = 0;
   const bpf_map* map = nullptr;
-  bpf_object__for_each_map(map, object_) {
+  bpf_object__for_each_map(map, object_.get()) {
     const char* path = bpf_map__pin_path(map);
     if (path == nullptr || is_pinned(path)) continue;
     std::error_code ignored;  // pin() says what is wrong
@@ -126,7 +128,7 @@ std::uint64_t Loaded::pin_again() {
   return made;
 }
 
-Loaded::~Loaded() { bpf_object__close(object_); }
+void Loaded::Close::operator()(bpf_object* object) const { bpf_object__close(object); }
 
 namespace {
 
@@ -174,7 +176,7 @@ void Loaded::remove(common::Table t, const std::vector<sdk::Address>& endpoints)
 
 int Loaded::program(Program which) const {
   const auto fd = [&](const char* name) {
-    return bpf_program__fd(bpf_object__find_program_by_name(object_, name));
+    return bpf_program__fd(bpf_object__find_program_by_name(object_.get(), name));
   };
   switch (which) {
     case Program::kPod:

@@ -31,9 +31,6 @@ class Loaded {
  public:
   // fast: with the programs of fastPath, which the kernel may not take.
   Loaded(const std::string& folder, bool fast);
-  ~Loaded();
-  Loaded(const Loaded&) = delete;
-  Loaded& operator=(const Loaded&) = delete;
 
   [[nodiscard]] const MapSet& maps() const { return maps_; }
   [[nodiscard]] SharedArray& owners() { return *owners_; }
@@ -60,7 +57,10 @@ class Loaded {
 
   bool fast_, fresh_ = true;
 
-  bpf_object* object_ = nullptr;
+  struct Close {
+    void operator()(bpf_object* object) const;
+  };
+  std::unique_ptr<bpf_object, Close> object_;
   MapSet maps_;
   std::unique_ptr<SharedArray> owners_, backs_;
   std::unique_ptr<EndpointTable> endpoints4_;

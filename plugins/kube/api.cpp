@@ -47,6 +47,10 @@ bool worth_repeating(const HttpAnswer& answer) {
 }
 }  // namespace
 
+milliseconds left_until(steady_clock::time_point until) {
+  return std::max<milliseconds>(10ms, std::chrono::ceil<milliseconds>(until - steady_clock::now()));
+}
+
 Api::Api(Access access, const sdk::Host& host)
     : access_(std::move(access)),
       host_(host),
@@ -63,15 +67,18 @@ Api::~Api() {
   keeper_.join();
 }
 
-HttpAnswer Api::once(const HttpRequest& request, const Stop* stop) {
-  return once(request.on_data ? streams_ : requests_, request, stop);
+HttpAnswer Api::once(HttpRequest request, const Stop* stop) {
+  HttpClient& client = request.on_data ? streams_ : requests_;
+  return once(client, std::move(request), stop);
 }
 
-HttpAnswer Api::once(HttpClient& client, const HttpRequest& request, const Stop* stop) {
+HttpAnswer Api::once(HttpClient& client, HttpRequest request, const Stop* stop) {
+  const auto until = steady_clock::now() + request.deadline;
+  if (request.on_data) request.on_begin = [this] { credentials_.accepted(); };
   HttpAnswer answer;
   std::optional<Credentials> before;
   for (int attempt = 0; attempt < 2; ++attempt) {
-    sdk::Outcome<Credentials> credentials = credentials_.get();
+    sdk::Outcome<Credentials> credentials = credentials_.get(until);
     if (!credentials.ok()) {
       failed_ = true;
       answer = {};
@@ -85,6 +92,7 @@ HttpAnswer Api::once(HttpClient& client, const HttpRequest& request, const Stop*
       answer.code = kUnauthorized;
       return answer;
     }
+    request.deadline = left_until(until);
     answer = client.call(request, *credentials, stop);
     before = std::move(*credentials);
     if (answer.code != kUnauthorized) break;
@@ -119,8 +127,7 @@ HttpAnswer Api::call(HttpRequest request, Stop* stop) {
     Refusal refusal{true, answer.retry_after, kFirstPause, began};
     back_off.limit(longest);
     if (rest(refusal, back_off, stop != nullptr ? *stop : stop_)) return answer;
-    request.deadline =
-        std::max<milliseconds>(10ms, std::chrono::floor<milliseconds>(until - steady_clock::now()));
+    request.deadline = left_until(until);
   }
 }
 

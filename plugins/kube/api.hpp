@@ -15,6 +15,9 @@
 
 namespace egw::kube {
 
+// The rest of a deadline: 10 ms where none is left.
+[[nodiscard]] std::chrono::milliseconds left_until(std::chrono::steady_clock::time_point until);
+
 class Api {
  public:
   Api(Access access, const sdk::Host& host);
@@ -24,7 +27,8 @@ class Api {
 
   // One attempt; after 401 a second one, if there are other credentials by now. Those that stay
   // refused are not sent again, by anybody, before a growing pause is over: the answer is 401 then.
-  [[nodiscard]] HttpAnswer once(const HttpRequest& request, const Stop* stop = nullptr);
+  // The deadline counts for all of it, also for getting credentials.
+  [[nodiscard]] HttpAnswer once(HttpRequest request, const Stop* stop = nullptr);
   // Attempts until request.deadline: again after 429, 503 with Retry-After, and when the request
   // did not reach the server.
   [[nodiscard]] HttpAnswer call(HttpRequest request, Stop* stop = nullptr);
@@ -56,7 +60,7 @@ class Api {
   [[nodiscard]] sdk::Status alive(std::chrono::milliseconds deadline);
 
  private:
-  HttpAnswer once(HttpClient& client, const HttpRequest& request, const Stop* stop);
+  HttpAnswer once(HttpClient& client, HttpRequest request, const Stop* stop);
   [[nodiscard]] std::chrono::milliseconds longest_hold() const;
   void keep_watch();
 

@@ -1,10 +1,13 @@
 // See credentials.hpp.
 #include "credentials.hpp"
 
+#include <pthread.h>
+#include <signal.h>
 #include <sys/stat.h>
 
 #include <ctime>
 #include <limits>
+#include <system_error>
 
 namespace egw::kube {
 
@@ -23,6 +26,10 @@ std::string as_token(std::string text) {
 }
 }  // namespace
 
+CredentialSource::~CredentialSource() {
+  if (runner_.joinable()) runner_.join();
+}
+
 const std::string& CredentialSource::content(const std::string& path) {
   struct stat now {};
   if (::stat(path.c_str(), &now) != 0) {
@@ -40,13 +47,13 @@ const std::string& CredentialSource::content(const std::string& path) {
   return file.content;
 }
 
-sdk::Outcome<Credentials> CredentialSource::get() {
-  const std::lock_guard lock(mutex_);
+sdk::Outcome<Credentials> CredentialSource::get(Time until) {
+  std::unique_lock lock(mutex_);
   try {
     Credentials out;
     const std::string ca = authorities();
     if (access_.exec) {
-      auto made = run_program(ca);
+      auto made = of_program(lock, ca, until);
       if (!made.ok()) return made;
       out = *made;
     }
@@ -81,25 +88,59 @@ std::string CredentialSource::authorities() {
   throw sdk::Failure(Code::kUnavailable, "there is no certificate in it", access_.ca_file);
 }
 
-sdk::Outcome<Credentials> CredentialSource::run_program(const std::string& ca) {
-  if (runs_out_ != 0 && std::time(nullptr) + kEarly < runs_out_) return made_;
-  Server server = access_.server;
-  if (!ca.empty()) server.ca = ca;
+sdk::Outcome<Credentials> CredentialSource::of_program(std::unique_lock<std::mutex>& lock,
+                                                       const std::string& ca, Time until) {
+  const std::int64_t time = std::time(nullptr);
+  if (time + kEarly < runs_out_) return made_;
   // Many ask for credentials: a program that has failed is left alone for a while.
-  const auto now = std::chrono::steady_clock::now();
-  if (!failure_.ok() && now < again_) return failure_;
-  const auto answer = run_exec_plugin(*access_.exec, server);
-  failure_ = answer.status();
-  if (!answer.ok()) {
-    again_ = std::chrono::steady_clock::now() + pauses_.next();
-    return failure_;
+  const bool rests = !failure_.ok() && std::chrono::steady_clock::now() < again_;
+  if (!running_ && !rests) {
+    Server server = access_.server;
+    if (!ca.empty()) server.ca = ca;
+    if (runner_.joinable()) runner_.join();
+    try {
+      runner_ = std::thread([this, server = std::move(server)] { run_program(server); });
+    } catch (const std::system_error& error) {
+      return sdk::fail(Code::kUnavailable, "no thread can be started that would wait for it",
+                       access_.exec->command, error.code().value());
+    }
+    running_ = true;
   }
-  pauses_.reset();
-  made_ = answer.value().credentials;
-  made_.token = as_token(made_.token);
-  const std::int64_t expires = answer.value().expires;
-  runs_out_ = expires == 0 ? std::numeric_limits<std::int64_t>::max() : expires;
+  if (time < runs_out_) return made_;
+  if (rests) return failure_;
+  if (!ended_.wait_until(lock, until, [this] { return !running_; })) {
+    return sdk::fail(Code::kUnavailable, "the credential program has not ended yet",
+                     access_.exec->command);
+  }
+  if (!failure_.ok()) return failure_;
   return made_;
+}
+
+void CredentialSource::run_program(const Server& server) {
+  sigset_t all;
+  ::sigfillset(&all);
+  ::pthread_sigmask(SIG_BLOCK, &all, nullptr);
+  const auto run = [&]() -> sdk::Outcome<ExecAnswer> {
+    try {
+      return run_exec_plugin(*access_.exec, server);
+    } catch (const std::exception& e) {
+      return sdk::fail(Code::kUnavailable, e.what(), access_.exec->command);
+    }
+  };
+  const auto answer = run();
+  const std::lock_guard lock(mutex_);
+  failure_ = answer.status();
+  if (answer.ok()) {
+    pauses_.reset();
+    made_ = answer.value().credentials;
+    made_.token = as_token(made_.token);
+    const std::int64_t expires = answer.value().expires;
+    runs_out_ = expires == 0 ? std::numeric_limits<std::int64_t>::max() : expires;
+  } else {
+    again_ = std::chrono::steady_clock::now() + pauses_.next();
+  }
+  running_ = false;
+  ended_.notify_all();
 }
 
 void CredentialSource::refused() {

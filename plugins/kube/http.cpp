@@ -381,11 +381,13 @@ void HttpClient::reset_connection() {
   ::curl_multi_wakeup(multi_);
 }
 
-std::size_t HttpClient::on_header(char*, std::size_t size, std::size_t count, void* ctx) {
+std::size_t HttpClient::on_header(char* data, std::size_t size, std::size_t count, void* ctx) {
   auto* t = static_cast<Transfer*>(ctx);
+  const std::string_view line(data, size * count);
   t->heard();
-  t->header_bytes += size * count;
-  if (t->header_bytes <= kMaxHeader) return size * count;
+  t->header_bytes += line.size();
+  if (line == "\r\n" && t->is_stream() && t->request.on_begin) t->request.on_begin();
+  if (t->header_bytes <= kMaxHeader) return line.size();
   t->broken = "the answer's header has more than " + std::to_string(kMaxHeader) + " bytes";
   return 0;
 }

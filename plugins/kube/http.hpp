@@ -62,6 +62,9 @@ struct HttpRequest {
   // A stream: takes the body of a 2xx answer as it comes, on the client's thread, and answers
   // whether to go on. Must not call the client.
   std::function<bool(std::string_view)> on_data;
+  // Of a stream: the server has agreed to it, which may be long before it has anything to say. On
+  // the client's thread.
+  std::function<void()> on_begin;
   // A stream ends after this time, and when nothing has come for `silence` (read at any time).
   std::chrono::milliseconds longest{0};
   const std::atomic<std::int64_t>* silence_ms = nullptr;

@@ -10,14 +10,6 @@ using sdk::Code;
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
-namespace {
-
-milliseconds left_until(steady_clock::time_point until) {
-  return std::max(milliseconds(1), std::chrono::floor<milliseconds>(until - steady_clock::now()));
-}
-
-}  // namespace
-
 std::string text_of(const sdk::ObjectKind& kind, std::string_view ns, std::string_view name) {
   std::string out(kind.kind);
   out += ' ';

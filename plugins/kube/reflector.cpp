@@ -258,7 +258,7 @@ Reflector::End Reflector::page(std::string& more, bool& complete) {
                                                  .text();
   request.accept = accept(metadata_only_, "PartialObjectMetadataList");
   request.deadline = kRequestDeadline;
-  const HttpAnswer answer = api_.once(request, &stop_);
+  const HttpAnswer answer = api_.once(std::move(request), &stop_);
   End how;
   how.retry_after = answer.retry_after;
   how.overloaded = answer.code == 429;
@@ -331,7 +331,7 @@ Reflector::End Reflector::watch(bool initial) {
     }
     return how.status.ok() && !how.expired;
   };
-  const HttpAnswer answer = api_.once(request, &stop_);
+  const HttpAnswer answer = api_.once(std::move(request), &stop_);
   how.retry_after = answer.retry_after;
   how.overloaded = answer.code == 429;
   how.away = is_away(answer.code);

@@ -54,6 +54,9 @@ def test_purge_leaves_nothing_of_egw(make_cluster):
     refused = purge(cluster, "n1", check=False)
     assert refused.returncode == 1 and refused.stderr.count("\n") == 1
     assert "stop it first" in refused.stderr
+    refused = purge(cluster, "n1", "--state-dir", os.path.join(cluster.dir, "another"), check=False)
+    assert refused.returncode == 1 and refused.stderr.count("\n") == 1, refused.stderr
+    assert f"another agent runs here (process {cluster.agent('n1').process.pid})" in refused.stderr
     assert cluster.source("pod1") == EIP4, "a refused purge changes nothing"
 
     cluster.agent("n1").stop(signal.SIGTERM)

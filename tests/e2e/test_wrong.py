@@ -184,6 +184,19 @@ def test_wrong_plugin(stopped, plugins, case):
         said(code, lines, [f"egw-datapath-{name}.so", *words])
 
 
+@pytest.mark.parametrize("spoil, words", [
+    (lambda p: os.chmod(p, 0o777), ("the state folder can be written by others", "chmod go-w")),
+    (lambda p: os.chown(p, 12345, 0), ("the state folder belongs to user 12345", "chown"))], ids=("writable", "foreign"))
+def test_state_folder_of_others(stopped, tmp_path, spoil, words):
+    """What is noted there is believed: which settings of the kernel to put back, for one."""
+    folder = tmp_path / "state"
+    folder.mkdir(mode=0o700)
+    spoil(folder)
+    with undisturbed(stopped):
+        code, lines = agent(stopped, "--state-dir", str(folder))
+    said(code, lines, [str(folder), *words])
+
+
 def store_config(cluster, path, tmp_path):
     """A configuration of n1 with another store file."""
     with open(cluster.config("agent", "n1"), encoding="utf-8") as f:

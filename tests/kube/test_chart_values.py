@@ -156,7 +156,7 @@ def test_all_else_can_be_taken_out():
 
 
 @pytest.mark.parametrize("feature, address", [
-    ({}, "0.0.0.0"), ({"enableIPv6": True}, "0.0.0.0"), ({"enableIPv6": True, "tunnelUnderlay": "ipv6"}, "::"),
+    ({}, "0.0.0.0"), ({"enableIPv6": True}, "::"), ({"enableIPv6": True, "tunnelUnderlay": "ipv6"}, "::"),
     ({"enableIPv4": False, "enableIPv6": True}, "::"), ({"enableIPv4": False, "enableIPv6": True, "tunnelUnderlay": "ipv6"}, "::")])
 def test_an_ipv6_cluster_reaches_its_pods(feature, address):
     config = Rendered({"feature": feature}).config()
@@ -204,14 +204,19 @@ def test_the_cleanup_runs_where_and_as_a_controller_can():
                {"matchExpressions": [{"key": "c", "operator": "Exists"}]}]}}},
            "extraEnv": [{"name": "HTTPS_PROXY", "value": "http://p"}], "resources": {"limits": {"cpu": "1", "memory": "1Gi"}},
            "extraVolumes": [{"name": "v", "emptyDir": {}}], "extraVolumeMounts": [{"name": "v", "mountPath": "/v"}],
-           "image": {"imagePullSecrets": [{"name": "s"}]}}
+           "image": {"imagePullSecrets": [{"name": "s"}]}, "securityContext": {"runAsUser": 1000680000},
+           "podLabels": {"mesh": "off"}, "podAnnotations": {"inject": "false"}}
     rendered = Rendered({"controller": own})
-    controller, (job,) = rendered.pod("controller"), [o["spec"]["template"]["spec"] for o in rendered.hooks if o["kind"] == "Job"]
+    (template,) = [o["spec"]["template"] for o in rendered.hooks if o["kind"] == "Job"]
+    controller, job = rendered.pod("controller"), template["spec"]
+    assert template["metadata"]["labels"]["mesh"] == "off" and template["metadata"]["annotations"] == {"inject": "false"}
     for key in ("hostNetwork", "dnsPolicy", "priorityClassName", "affinity", "imagePullSecrets", "nodeSelector", "tolerations"):
         assert job[key] == controller[key], key
     assert job["serviceAccountName"] == "egressgateway-controller-cleanup"
     container = job["containers"][0]
     assert container["resources"] == controller["containers"][0]["resources"] and container["env"] == own["extraEnv"]
+    assert container["securityContext"] == controller["containers"][0]["securityContext"]
+    assert container["securityContext"]["runAsUser"] == 1000680000 and container["securityContext"]["runAsNonRoot"]
     assert {"name": "v", "mountPath": "/v"} in container["volumeMounts"] and {"name": "v", "emptyDir": {}} in job["volumes"]
     default = [o["spec"]["template"]["spec"] for o in Rendered().hooks if o["kind"] == "Job"][0]
     assert default["containers"][0]["resources"]["limits"] and default["priorityClassName"] == "system-cluster-critical"

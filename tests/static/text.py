@@ -1,4 +1,4 @@
-"""Rules on the text of the tree: size of files, links between documents, shell syntax, leftover words.
+"""Rules on the text of the tree: size of files, links between documents, shell syntax, systemd units, leftover words.
 
 usage: text.py ROOT
 """
@@ -28,6 +28,8 @@ def check(root, name, text):
         for target in re.findall(r"\]\(([^)#]+)", text):
             if "://" not in target and not os.path.exists(os.path.join(root, os.path.dirname(name), target)):
                 yield f"link to {target}, which does not exist"
+    if name.endswith(".service") and "StartLimitIntervalSec=0" not in lines:
+        yield "systemd gives up after five starts in ten seconds; StartLimitIntervalSec=0"
     if lines and lines[0].startswith("#!") and "bash" in lines[0]:
         done = subprocess.run(["bash", "-n", os.path.join(root, name)], capture_output=True, text=True, check=False)
         if done.returncode != 0:

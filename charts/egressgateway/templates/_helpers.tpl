@@ -34,10 +34,11 @@ annotations:
 {{- end }}
 {{- end }}
 
-{{/* Where a role listens. Without an address of its own, "::", which is both families, on a cluster that is IPv6. */}}
+{{/* Where a role listens. Without an address of its own, "::", which is both families, on a cluster that has IPv6: pods' first
+addresses, which the kubelet asks, may be of it. */}}
 {{- define "egw.bindAddress" -}}
 {{- $feature := .root.Values.feature -}}
-{{- $six := or (eq (toString $feature.tunnelUnderlay) "ipv6") (eq (toString $feature.enableIPv4) "false") -}}
+{{- $six := or (eq (toString $feature.tunnelUnderlay) "ipv6") (eq (toString $feature.enableIPv6) "true") -}}
 {{- .values.bindAddress | default (ternary "::" "0.0.0.0" $six) -}}
 {{- end }}
 
@@ -364,6 +365,18 @@ imagePullSecrets:
 {{- $security = omit $security "allowPrivilegeEscalation" -}}
 {{- end -}}
 {{- toYaml (mergeOverwrite $security $given) -}}
+{{- end }}
+
+{{/* That of a controller, and of what runs as one. */}}
+{{- define "egw.controllerSecurity" -}}
+{{- $security := dict
+  "runAsNonRoot" true
+  "runAsUser" 65532
+  "allowPrivilegeEscalation" false
+  "readOnlyRootFilesystem" true
+  "capabilities" (dict "drop" (list "ALL"))
+  "seccompProfile" (dict "type" "RuntimeDefault") -}}
+{{- include "egw.security" (dict "security" $security "given" .Values.controller.securityContext) -}}
 {{- end }}
 
 {{/* A role's container: everything but args, env, securityContext and volumeMounts. */}}

@@ -125,10 +125,11 @@ static __always_inline void age4(struct __sk_buff* skb, const struct iphdr* ip) 
   bpf_skb_store_bytes(skb, at + offsetof(struct iphdr, ttl), &ttl, sizeof(ttl), 0);
 }
 
+/* No checksum of the header changes with it, as that of IPv4 does: the device's sum must. */
 static __always_inline void age6(struct __sk_buff* skb, const struct ipv6hdr* ip) {
   __u8 left = ip->hop_limit - 1;
   bpf_skb_store_bytes(skb, sizeof(struct ethhdr) + offsetof(struct ipv6hdr, hop_limit), &left,
-                      sizeof(left), 0);
+                      sizeof(left), BPF_F_RECOMPUTE_CSUM);
 }
 
 /* After egw_pod has said: steer. egw_tunnel does the rest at the tunnel device. */

@@ -336,11 +336,26 @@ def test_watch_of_what_is_not_there(store):
 
 def test_broken_stdout(store):
     store.apply(gateway())
-    with open("/dev/full", "w", encoding="ascii") as full:
-        done = subprocess.run(store.args("get", "egw"), stdout=full, stderr=subprocess.PIPE, text=True, check=False,
-                              env=environment())
-    assert done.returncode == 1
-    assert done.stderr == "Error: standard output: cannot be written (No space left on device)\n"
+    for words in (["get", "egw"], ["get", "egw", "-w"]):
+        with open("/dev/full", "w", encoding="ascii") as full:
+            done = subprocess.run(store.args(*words), stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+                                  env=environment(), timeout=60)
+        assert done.returncode == 1, words
+        assert done.stderr == "Error: standard output: cannot be written (No space left on device)\n"
+
+
+def test_watch_leaves_its_output_as_it_is(store):
+    """Others may write there, too, who do not expect to be told to come again later."""
+    store.apply(gateway())
+    reader, writer = os.pipe()
+    with subprocess.Popen(store.args("get", "egw", "-w"), stdout=writer, env=environment()) as watch:
+        assert os.read(reader, 4096)
+        assert os.get_blocking(writer)
+        watch.send_signal(signal.SIGINT)
+        assert watch.wait(10) == 0
+    assert os.get_blocking(writer)
+    os.close(reader)
+    os.close(writer)
 
 
 def test_two_at_once(store):

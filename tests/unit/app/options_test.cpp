@@ -91,6 +91,16 @@ TEST(Options, NodeNameAndStateDirReachTheConfiguration) {
   EXPECT_TRUE(line->args.has("drain"));
 }
 
+// A variable of a script that is not set must not mean "all of them", or another store.
+TEST(Options, EmptyValuesAreNotLeftOut) {
+  for (const char* option :
+       {"--config", "--plugin-dir", "--set", "--namespace", "-n", "-o", "--log-level"}) {
+    EXPECT_THAT(usage_error({"get", "egp", option, ""}), HasSubstr("empty")) << option;
+  }
+  EXPECT_THAT(usage_error({"purge", "--datapath", ""}), HasSubstr("--datapath: is empty"));
+  EXPECT_TRUE(parse({"get", "pods", "-l", ""}));
+}
+
 TEST(Options, Refusals) {
   EXPECT_EQ(usage_error({}), "egw: a command is missing; see: egw --help");
   EXPECT_EQ(usage_error({"aply", "-f", "x"}),

@@ -255,6 +255,21 @@ eventTime: "2026-01-01T00:01:00.000000Z"
             "5s          Normal    Pulled    pod/shop   1       done\n");
 }
 
+// A container's own words come so to an administrator's terminal.
+TEST(Tables, WhatOthersWroteBeginsNoLineAndNoColour) {
+  const json event = parsed(R"(
+regarding: {kind: Pod, name: shop}
+type: Warning
+reason: Unhealthy
+note: "probe failed:\nNormal   Fine\e[31m"
+eventTime: "2026-01-01T00:01:00.000000Z"
+)");
+  EXPECT_EQ(
+      table(Kind::kEvent, {event}, {}),
+      "LAST SEEN   TYPE      REASON      OBJECT     COUNT   MESSAGE\n"
+      "5s          Warning   Unhealthy   pod/shop   1       probe failed:?Normal   Fine?[31m\n");
+}
+
 TEST(Tables, RowsOfAWatchKeepTheWidthsOfTheFirstOnes) {
   Table t({"NAME", "AGE"});
   t.add({"long-name", "1s"});

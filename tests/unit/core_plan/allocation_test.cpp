@@ -249,6 +249,19 @@ TEST(PlanAllocation, TwoGatewaysWithOneAddressTheYoungerLoses) {
   EXPECT_EQ(c.condition("old", "PoolConflict"), nullptr);
 }
 
+// Its partner would get another address, for good.
+TEST(PlanAllocation, ADefaultHalfOfWhichAnotherHasIsNotPairedAnew) {
+  Cluster c;
+  c.nodes(1);
+  c.gateway("young", {"10.0.0.2-10.0.0.3"}, {"fd00::1-fd00::2"}, "10.0.0.2", "fd00::1")
+      .meta.created_ms = 500;
+  c.gateway("old", {"10.0.0.2"}).meta.created_ms = 400;
+  c.policy("ns", "a", "young");
+  c.start();
+  EXPECT_EQ(c.reason("a"), "PoolConflict");
+  EXPECT_EQ(c.status("a").ipv6, "");
+}
+
 TEST(PlanAllocation, RoundRobinOfAGatewayWhosePoolIsAnothersSaysSo) {
   Cluster c;
   c.nodes(1);

@@ -191,6 +191,27 @@ TEST(PlanClusterInfo, APeerNeedsAnUnderlayAddress) {
   EXPECT_EQ(c.info().peers[0].pod_cidrs, (std::vector<std::string>{"10.244.2.0/24"}));
 }
 
+// All agents read the tables: where nodes come one after the other, they are written together. What
+// else is in there does not wait.
+TEST(PlanClusterInfo, TablesWaitWhereTheyWereWrittenAMomentAgo) {
+  Cluster c;
+  c.nodes(2);
+  c.start();
+  c.live(2000);
+  c.input.held_infos["default"] = c.input.now_ms + 1000;
+  c.tunnel("n1").status.parent.ipv4 = "192.168.0.99";
+  const core::Plan held = c.step();
+  EXPECT_NE(c.info().peers.at(0).underlay_v4, "192.168.0.99");
+  EXPECT_EQ(held.wake_ms, c.input.held_infos["default"]);
+  c.settings.extra_cidr = {"198.18.0.0/15"};
+  c.settle();
+  EXPECT_EQ(c.info().peers.at(0).underlay_v4, "192.168.0.99") << "it goes with the rest";
+  c.tunnel("n1").status.parent.ipv4 = "192.168.0.98";
+  c.input.held_infos["default"] = c.input.now_ms;
+  c.settle();
+  EXPECT_EQ(c.info().peers.at(0).underlay_v4, "192.168.0.98");
+}
+
 TEST(PlanClusterInfo, ObjectsOfOtherNamesAreLeftAlone) {
   Cluster c;
   c.nodes(1);

@@ -56,5 +56,30 @@ TEST(PlanUnreadableGateway, NothingOfItIsGivenAway) {
   EXPECT_NE(c.eip("other", "10.6.2.1")->id, id);
 }
 
+TEST(PlanUnreadableGateway, ItsAddressIsNotGivenByAnother) {
+  Cluster c;
+  c.nodes(1);
+  c.gateway("g", {"10.6.1.55"});
+  c.policy("ns", "a", "g");
+  c.gateway("other", {"10.6.2.1"});
+  c.policy("ns", "b", "other");
+  c.start();
+  c.live(3000);
+  c.world.unreadable_gateways["g"].status = c.world.gateways.at("g").status;
+  c.world.gateways.erase("g");
+  // Admission cannot read its pool either.
+  model::EgressGateway& other = c.world.gateways.at("other");
+  other.spec.ippools.ipv4 = {"10.6.2.1", "10.6.1.55"};
+  ++other.meta.revision;
+  c.named("d", "other", "10.6.1.55");
+  c.settle();
+  EXPECT_EQ(c.reason("d"), "PoolConflict");
+  EXPECT_EQ(c.eip("other", "10.6.1.55"), nullptr);
+  EXPECT_EQ(c.status("b").ipv4, "10.6.2.1");
+  ASSERT_NE(c.condition("other", "PoolConflict"), nullptr);
+  EXPECT_THAT(c.condition("other", "PoolConflict")->message,
+              ::testing::HasSubstr("10.6.1.55 is held by EgressGateway g, which cannot be read"));
+}
+
 }  // namespace
 }  // namespace egw::test

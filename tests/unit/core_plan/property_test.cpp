@@ -199,6 +199,7 @@ class History {
     c_.input.term += 1;
     c_.input.heartbeats.clear();
     c_.input.moving.clear();
+    c_.memory = {};
     c_.input.watching_since_ms = c_.input.now_ms;
   }
   // A node has an address of a pool, or no longer.
@@ -222,14 +223,18 @@ class History {
   }
   void walk_round() {
     const auto info = c_.world.cluster_infos.find("default");
-    if (info != c_.world.cluster_infos.end()) info->second.status.next_egress_id = 1;
+    if (info == c_.world.cluster_infos.end()) return;
+    info->second.status.next_egress_id = 1;
+    touch(c_.world, info->second.meta);
   }
 
   core::Plan make_plan() {
     c_.input.world = &c_.world;
     c_.input.settings = &c_.settings;
     core::observe(c_.input);
-    return core::plan(c_.input);
+    core::Plan plan = core::plan(c_.input);
+    RC_ASSERT(Cluster::text_of(core::plan(c_.input, &c_.memory)) == Cluster::text_of(plan));
+    return plan;
   }
   // Applies write by write, so that the books on ids can be checked after each.
   std::vector<core::Write> step() {

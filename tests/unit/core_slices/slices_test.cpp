@@ -259,6 +259,21 @@ TEST(EndpointSlices, TakenOverWithoutAWrite) {
   EXPECT_EQ(rig.listed(), rig.expected());
 }
 
+// A label with a value of its own for each pod, such as a job's name: nothing stays of those that
+// have gone.
+TEST(EndpointSlices, SelectionsOfPodsThatHaveGoneAreForgotten) {
+  Rig rig;
+  rig.policy("a", "jobs", "job");
+  rig.take_over();
+  for (int i = 0; i < 10'000; ++i) {
+    rig.put(pod("a", "p", {{"job", std::to_string(i)}}, "10.0.0.1"));
+    rig.slices.work(10);
+    rig.drop({"a", "p"});
+    rig.slices.work(10);
+  }
+  EXPECT_LE(rig.slices.remembered(), 1100U);
+}
+
 TEST(EndpointSlices, WhatSomebodyChangesIsRepaired) {
   Rig rig;
   rig.policy("a", "web", "");

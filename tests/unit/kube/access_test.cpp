@@ -6,9 +6,11 @@
 #include <signal.h>
 #include <sys/stat.h>
 
+#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <thread>
 
 #include "base64.hpp"
 #include "credentials.hpp"
@@ -46,6 +48,11 @@ class KubeAccess : public testing::Test {
   std::string folder;
 };
 
+// Long enough for any program here.
+CredentialSource::Time soon() {
+  return std::chrono::steady_clock::now() + std::chrono::seconds(10);
+}
+
 // Read by nobody here.
 constexpr const char* kAuthority = "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n";
 constexpr const char* kConfig = R"(apiVersion: v1
@@ -78,15 +85,15 @@ TEST_F(KubeAccess, KubeconfigWithFilesBesideIt) {
   EXPECT_EQ(a.ns, "egw-system");
   EXPECT_THAT(a.origin, HasSubstr("context lab"));
   CredentialSource source(a);
-  EXPECT_EQ(source.get().value().token, "abc");
+  EXPECT_EQ(source.get(soon()).value().token, "abc");
   write("secrets/token", "rotated");
-  EXPECT_EQ(source.get().value().token, "rotated");
-  EXPECT_EQ(source.get().value().ca, kAuthority);
+  EXPECT_EQ(source.get(soon()).value().token, "rotated");
+  EXPECT_EQ(source.get(soon()).value().ca, kAuthority);
   write("ca.pem", std::string(kAuthority) + "and another\n");
-  EXPECT_THAT(source.get().value().ca, HasSubstr("and another"));
+  EXPECT_THAT(source.get(soon()).value().ca, HasSubstr("and another"));
   for (const std::string& file : {ca, token}) {
     std::filesystem::rename(file, file + ".away");
-    EXPECT_THAT(source.get().status().text(), HasSubstr(file));
+    EXPECT_THAT(source.get(soon()).status().text(), HasSubstr(file));
     std::filesystem::rename(file + ".away", file);
   }
   const Access b = read_kubeconfig(folder + "/config", "other");
@@ -148,14 +155,15 @@ TEST_F(KubeAccess, ServiceAccountOfAPod) {
   EXPECT_EQ(a.server.url, "https://[fd00::1]:6443");
   EXPECT_EQ(a.ns, "kube-system");
   CredentialSource source(a);
-  EXPECT_EQ(source.get().value().token, "t1");
+  EXPECT_EQ(source.get(soon()).value().token, "t1");
   write("sa/token", "t2, longer\n");
-  EXPECT_FALSE(source.get().ok()) << "a token with blanks would be a forged header";
+  EXPECT_FALSE(source.get(soon()).ok()) << "a token with blanks would be a forged header";
   write("sa/token", "t3");
-  EXPECT_EQ(source.get().value().token, "t3");
-  EXPECT_EQ(source.get().value().ca, kAuthority);
+  EXPECT_EQ(source.get(soon()).value().token, "t3");
+  EXPECT_EQ(source.get(soon()).value().ca, kAuthority);
   write("sa/ca.crt", "");
-  EXPECT_THAT(source.get().status().text(), HasSubstr("/sa/ca.crt: there is no certificate in it"))
+  EXPECT_THAT(source.get(soon()).status().text(),
+              HasSubstr("/sa/ca.crt: there is no certificate in it"))
       << "the system's authorities are not meant";
 }
 
@@ -218,12 +226,35 @@ TEST_F(KubeExec, GivesATokenUntilItRunsOut) {
 case "$KUBERNETES_EXEC_INFO" in *'"server":"https://h"'*) ;; *) exit 4 ;; esac
 echo '{"kind":"ExecCredential","status":{"token":"tok","expirationTimestamp":"2999-01-01T00:00:00Z"}}')");
   CredentialSource source(a);
-  ASSERT_TRUE(source.get().ok()) << source.get().status().text();
-  EXPECT_EQ(source.get().value().token, "tok");
+  ASSERT_TRUE(source.get(soon()).ok()) << source.get(soon()).status().text();
+  EXPECT_EQ(source.get(soon()).value().token, "tok");
   EXPECT_EQ(read_file(folder + "/runs"), "run\n");
   source.refused();
-  EXPECT_EQ(source.get().value().token, "tok");
+  EXPECT_EQ(source.get(soon()).value().token, "tok");
   EXPECT_EQ(read_file(folder + "/runs"), "run\nrun\n");
+}
+
+// A renewal keeps nobody waiting, and its failure is nobody's as long as the token is good.
+TEST_F(KubeExec, ATokenServesUntilItsEndWhileTheNextIsFetched) {
+  const Access a = with("cd " + folder + R"(
+echo run >>runs
+case $(wc -l <runs) in
+  1) end=$(date -u -d +6seconds +%Y-%m-%dT%H:%M:%SZ) ;;
+  2) exit 1 ;;
+  *) sleep 2 ;;
+esac
+echo "{\"status\":{\"token\":\"first\",\"expirationTimestamp\":\"$end\"}}")");
+  CredentialSource source(a);
+  ASSERT_EQ(source.get(soon()).value().token, "first");
+  const auto runs = [&] { return read_file(folder + "/runs").size() / 4; };
+  for (int i = 0; i < 400 && runs() < 3; ++i) {
+    const auto begin = std::chrono::steady_clock::now();
+    const auto got = source.get(soon());
+    ASSERT_TRUE(got.ok()) << got.status().text();
+    EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(1));
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  EXPECT_EQ(runs(), 3U);
 }
 
 TEST_F(KubeExec, TheKubeconfigsEnvironmentWinsAndSignalsArrive) {
@@ -239,7 +270,7 @@ echo '{"kind":"ExecCredential","status":{"token":"tok"}}')sh");
   ::pthread_sigmask(SIG_BLOCK, &all, &before);
   const auto ignored = ::signal(SIGPIPE, SIG_IGN);
   CredentialSource source(a);
-  EXPECT_EQ(source.get().status().text(), "");
+  EXPECT_EQ(source.get(soon()).status().text(), "");
   ::signal(SIGPIPE, ignored);
   ::pthread_sigmask(SIG_SETMASK, &before, nullptr);
   ::unsetenv("ADDED");
@@ -249,7 +280,8 @@ echo '{"kind":"ExecCredential","status":{"token":"tok"}}')sh");
 TEST_F(KubeExec, AProgramThatFailsIsLeftAloneForAWhile) {
   const Access a = with("echo run >>" + folder + "/runs\nexit 1");
   CredentialSource source(a);
-  for (int i = 0; i < 20; ++i) EXPECT_THAT(source.get().status().text(), HasSubstr("exit code 1"));
+  for (int i = 0; i < 20; ++i)
+    EXPECT_THAT(source.get(soon()).status().text(), HasSubstr("exit code 1"));
   EXPECT_EQ(read_file(folder + "/runs"), "run\n");
 }
 
@@ -257,7 +289,7 @@ TEST_F(KubeExec, WhatGoesWrongNamesTheProgram) {
   const auto said = [&](const std::string& script) {
     const Access a = with(script);
     CredentialSource source(a);
-    const auto got = source.get();
+    const auto got = source.get(soon());
     EXPECT_FALSE(got.ok());
     EXPECT_EQ(got.status().code, sdk::Code::kUnavailable);
     EXPECT_THAT(got.status().text(), HasSubstr("program"));

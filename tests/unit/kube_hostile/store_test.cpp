@@ -224,6 +224,28 @@ TEST(KubeHostile, RefusedCredentialsAreSentSeldomAndOthersAtOnce) {
   EXPECT_TRUE(ask_until(steady_clock::now() + 3s));
 }
 
+// A heartbeat or a renewal of the Lease must not wait for it.
+TEST(KubeHostile, ASlowCredentialProgramKeepsNobodyBeyondTheDeadline) {
+  HostileServer server([](Exchange& e) {
+    const bool good = e.request().find("Bearer good") != std::string::npos;
+    return e.send(good ? ok(kObject) : status(401, "{}"));
+  });
+  const Kubeconfig folder(server.url());
+  const std::string program = folder.path() + ".program", runs = folder.path() + ".runs";
+  std::ofstream(program) << "#!/bin/sh\necho run >>" << runs
+                         << "\nsleep 2\necho '{\"status\":{\"token\":\"good\"}}'\n";
+  std::filesystem::permissions(program, std::filesystem::perms::owner_all);
+  Store s(server.url(),
+          "exec: {apiVersion: client.authentication.k8s.io/v1, command: \"" + program + "\"}");
+  const auto begin = steady_clock::now();
+  Answer a = s.calls.get(gateway(), "", "g");
+  EXPECT_LT(steady_clock::now() - begin, 1500ms);
+  EXPECT_THAT(a.status.text(), HasSubstr(program + ": the credential program has not ended yet"));
+  while (!a.ok() && steady_clock::now() - begin < 10s) a = s.calls.get(gateway(), "", "g");
+  EXPECT_TRUE(a.ok()) << a.status.text();
+  EXPECT_EQ(read_file(runs), "run\n");
+}
+
 // ---- watches -----------------------------------------------------------------------------------
 
 std::string event(const char* type, const char* name, int revision) {
@@ -372,6 +394,34 @@ TEST(KubeHostile, AQuietWatchThatBreaksGoesOnWhereItWas) {
   EXPECT_THAT(r.take(), ElementsAre("SNAPSHOT", "UPSERT a", "SYNCED", "UPSERT c"));
 }
 
+// It may be quiet for long, and then say nothing of those who wait to be let in.
+TEST(KubeHostile, AWatchThatBeginsShowsThatCredentialsAreTaken) {
+  std::atomic<bool> forgiving{false}, watched{false};
+  HostileServer server([&](Exchange& e) {
+    if (!forgiving) return e.send(status(401, "{}"));
+    if (!is_watch(e)) return e.send(ok(kObject));
+    e.send(kChunkedHeader);
+    watched = true;
+    e.hold();
+    return false;
+  });
+  Store s(server.url());
+  for (const auto begin = steady_clock::now(); steady_clock::now() - begin < 3s;) {
+    EXPECT_FALSE(s.calls.get(gateway(), "", "g").ok());
+    std::this_thread::sleep_for(20ms);
+  }
+  forgiving = true;
+  Recorder r(s.store, gateway());
+  for (int i = 0; i < 1000 && !watched; ++i) std::this_thread::sleep_for(10ms);
+  ASSERT_TRUE(watched);
+  // The pause before the next attempt would be 2 s or more.
+  const auto begin = steady_clock::now();
+  while (!s.calls.get(gateway(), "", "g").ok()) {
+    ASSERT_LT(steady_clock::now() - begin, 1s);
+    std::this_thread::sleep_for(20ms);
+  }
+}
+
 // What the first list named and the second does not has gone.
 TEST(KubeHostile, AListThatExpiresBeginsAnew) {
   std::atomic<int> lists{0};
@@ -399,9 +449,10 @@ TEST(KubeHostile, AnEventWithoutARevisionIsADisconnection) {
   std::atomic<int> lists{0};
   HostileServer server([&](Exchange& e) {
     EXPECT_TRUE(is_initial(e)) << e.line();
+    const int list = ++lists;  // before anybody can have seen it
     e.send(kChunkedHeader);
     e.send(chunk(event("ADDED", "a", 1) + initial_end(5)));
-    if (++lists == 1) {
+    if (list == 1) {
       e.send(chunk("{\"type\":\"ADDED\",\"object\":{\"metadata\":{\"name\":\"b\"}}}\n"));
     }
     e.hold();

@@ -553,24 +553,5 @@ TEST_F(AgentTest, SeesAndWritesNoOtherTunnelThanItsOwn) {
   }
 }
 
-// Realised names a revision that is in the kernel, and none before it is.
-TEST_F(AgentTest, RealisedFollowsTheKernel) {
-  start_cluster();
-  loop.advance(2000);
-  auto& rig = *agents["n1"];
-  const auto realised = [this] {
-    return tunnel("n1").value("/status/realised/revision"_json_pointer, std::uint64_t{0});
-  };
-  const auto before = realised();
-  rig.datapath.close_gate();
-  add_policy("other", "198.51.100.0/24");
-  loop.advance(3000);
-  EXPECT_EQ(realised(), before);
-  rig.datapath.open_gate();
-  loop.settle();
-  EXPECT_GE(realised(), content->objects.at({Kind::kEgressGateway, {"", "egw"}}).revision)
-      << "at once, not with the next heartbeat";
-}
-
 }  // namespace
 }  // namespace egw::test

@@ -201,6 +201,78 @@ TEST_F(FailoverTest, NewLeaderMovesNothingWithoutNeed) {
   EXPECT_EQ(owner(), other(node));
 }
 
+// Since when nobody serves an EIP is in the store, and counts across leaders.
+TEST_F(FailoverTest, ANewLeaderGoesOnWithTheTimeUnserved) {
+  start_cluster();
+  start_controller("c2");
+  loop.advance(2000);
+  kill_agent("g1");
+  kill_agent("g2");
+  const auto has = [this](const std::string& field) {
+    const json all = content->read(Kind::kEgressGateway, {"", "egw"})["status"].flatten();
+    for (const auto& [path, value] : all.items()) {
+      if (path.ends_with(field) && value != false) return true;
+    }
+    return false;
+  };
+  for (int i = 0; i < 100 && !has("/unservedSince"); ++i) loop.advance(100);
+  ASSERT_TRUE(has("/unservedSince"));
+  loop.advance(2000);
+  ASSERT_FALSE(has("/unserved"));
+  office.depose();
+  loop.settle();
+  ASSERT_TRUE(controllers["c2"]->controller->leading());
+  loop.advance(1300);
+  EXPECT_TRUE(has("/unserved")) << "one eipEvictionTimeout, 3 s, after it began";
+}
+
+// Each plan writes something. Within a moment that is a fight; where nodes come one after the other
+// it is their number, and what is urgent does not wait.
+TEST_F(FailoverTest, ManyNodesThatComeAreNoFight) {
+  start_cluster();
+  loop.advance(2000);
+  for (const int write_ms : {60, 0}) {
+    int come = 0;
+    const auto next = [&] {
+      add_node(std::to_string(write_ms) + "-" + std::to_string(++come), false);
+    };
+    controllers["c1"]->store.before_write = [&](const host::WriteRequest& write) {
+      if (come == 30 || write.key.name != std::to_string(write_ms) + "-" + std::to_string(come)) {
+        return;
+      }
+      loop.clock.set(loop.clock.steady_ms() + write_ms);
+      next();
+    };
+    testing::internal::CaptureStderr();
+    next();
+    loop.settle();
+    const bool told =
+        testing::internal::GetCapturedStderr().find("do not settle") != std::string::npos;
+    EXPECT_EQ(told, write_ms == 0);
+    EXPECT_EQ(come == 30, write_ms != 0) << "or there is a pause";
+    controllers["c1"]->store.before_write = nullptr;
+  }
+}
+
+// All agents read the table of nodes: where many come at once, it is not written for each.
+TEST_F(FailoverTest, ManyAgentsThatComeAreFewWritesOfTheirTable) {
+  start_cluster();
+  for (int i = 0; i < 30; ++i) add_node("x" + std::to_string(i), false);
+  loop.advance(1000);
+  auto& writes = controllers["c1"]->store.writes;
+  writes.clear();
+  for (int i = 0; i < 30; ++i) {
+    start_agent("x" + std::to_string(i));
+    loop.advance(10);
+  }
+  loop.advance(1000);
+  EXPECT_LE(std::count_if(writes.begin(), writes.end(),
+                          [](const auto& w) { return w.kind == Kind::kEgressClusterInfo; }),
+            12);
+  const json info = content->read(Kind::kEgressClusterInfo, {"", "default"});
+  EXPECT_EQ(info["status"]["peers"].size(), 33U);
+}
+
 TEST_F(FailoverTest, ALeaderThatTookOverWaitsAWholeTimeout) {
   start_cluster();
   loop.advance(2000);

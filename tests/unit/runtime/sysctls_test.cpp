@@ -53,6 +53,13 @@ TEST_F(SysctlsTest, WritesRemembersAndRestores) {
   EXPECT_FALSE(fs::exists(folder / "record.json"));
 }
 
+TEST_F(SysctlsTest, NoFileIsWrittenThroughALink) {
+  put("victim", "dear");
+  fs::create_symlink(folder / "proc/victim", folder / "note.new");
+  EXPECT_FALSE(write_file(folder / "note", "ours"));
+  EXPECT_EQ(get("victim"), "dear");
+}
+
 TEST_F(SysctlsTest, WhatSomebodyElseChangedSinceIsLeftAlone) {
   EXPECT_THAT(sysctls(false).apply({{"net/ipv4/rp_filter", "1", "x", false}}, true), IsEmpty());
   put("net/ipv4/rp_filter", "0\n");

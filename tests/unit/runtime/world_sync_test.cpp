@@ -90,6 +90,47 @@ TEST_F(WorldSyncTest, SnapshotThenChanges) {
   EXPECT_EQ(sync->world().pods.size(), 1U);
 }
 
+// A new condition of a gateway is no new placement; a Node that was only looked at is no change.
+TEST_F(WorldSyncTest, WhatIsSaidOfAnObjectIsToldFromWhatItIs) {
+  host::Query gateways, nodes;
+  gateways.kind = Kind::kEgressGateway;
+  nodes.kind = Kind::kNode;
+  WorldSync::Options options;
+  options.queries = {gateways, nodes};
+  options.on_change = [](std::optional<Kind>) {};
+  sync = std::make_unique<WorldSync>(loop.executor(), loop.clock, log, metrics, store,
+                                     std::move(options));
+  content->put(Kind::kEgressGateway, gateway("g"));
+  json node = {{"apiVersion", "v1"}, {"kind", "Node"}, {"metadata", {{"name", "n1"}}}};
+  content->put(Kind::kNode, node);
+  start();
+  (void)sync->take_changes();
+
+  json status = {{"conditions", {{{"type", "Realised"}, {"status", "True"}}}}};
+  content->put_status(Kind::kEgressGateway, {"", "g"}, status);
+  loop.settle();
+  model::Changes changes = sync->take_changes();
+  EXPECT_TRUE(changes.gateways);
+  EXPECT_FALSE(changes.placements);
+  status["nodeList"] = {{{"name", "n1"}, {"eips", {{{"ipv4", "10.6.1.55"}, {"egressID", 7}}}}}};
+  content->put_status(Kind::kEgressGateway, {"", "g"}, status);
+  loop.settle();
+  EXPECT_TRUE(sync->take_changes().placements);
+  content->remove(Kind::kEgressGateway, {"", "g"});
+  loop.settle();
+  EXPECT_TRUE(sync->take_changes().placements);
+
+  const auto before = sync->world().nodes.at("n1").meta.revision;
+  content->put_status(Kind::kNode, {"", "n1"}, {{"images", {{{"sizeBytes", 7}}}}});
+  loop.settle();
+  EXPECT_FALSE(sync->pending());
+  EXPECT_GT(sync->world().nodes.at("n1").meta.revision, before);
+  node["metadata"]["labels"]["egress"] = "true";
+  content->put(Kind::kNode, node);
+  loop.settle();
+  EXPECT_TRUE(sync->take_changes().nodes);
+}
+
 // They can be large, and nothing here reads those of Pods.
 // Not every Pod can be read from its text: those come as documents.
 TEST_F(WorldSyncTest, PodsComeReadOrAsDocuments) {
