@@ -7,8 +7,8 @@
 #include <sys/socket.h>
 
 #include <algorithm>
-#include <cstring>
-#include <string>
+#include <cerrno>
+#include <string_view>
 #include <utility>
 
 namespace egw::common {
@@ -17,17 +17,19 @@ namespace {
 // net/netfilter/nf_internals.h: which parts of a tuple a dump is filtered by.
 constexpr std::uint32_t kFilterIpSource = 1U << 0;
 constexpr std::uint32_t kFilterIpDestination = 1U << 1;
-constexpr std::chrono::milliseconds kTryAgain{500};
-// Between two passes, at most. With a pass of 12 ms (20,000 entries) on either side of it a request
-// is answered within 50 ms.
-constexpr std::chrono::milliseconds kPause{20};
 // How often is asked whether a late answer has begun a connection: first so long after the removal,
 // then after twice that, and so on; and for how many.
 constexpr std::chrono::milliseconds kLateFirst{5};
 constexpr unsigned kLateRounds = 10;
 constexpr std::size_t kMostLate = 4096;
 
-Message conntrack_message(int type, int family, int flags = 0, std::size_t reserve = 1024) {
+// Bytes: two tuples of IPv6 are below 200; with both translations, TCP and what is copied below
+// 400.
+constexpr std::size_t kShort = 256, kCreation = 512;
+// Connections for which messages are held, of each kind: some 4 MB, or 18 MB to bind them anew.
+constexpr std::size_t kMostHeld = 10'000;
+
+Message conntrack_message(int type, int family, int flags = 0, std::size_t reserve = kShort) {
   nfgenmsg g{};
   g.nfgen_family = static_cast<std::uint8_t>(family);
   g.version = NFNETLINK_V0;
@@ -59,8 +61,6 @@ void put_filter(Message& m, const SweepHint& hint) {
   nlattr* filter = m.begin(CTA_FILTER);
   m.u32(CTA_FILTER_ORIG_FLAGS, original).u32(CTA_FILTER_REPLY_FLAGS, reply).end(filter);
 }
-
-constexpr std::size_t kQuestion = 256;  // bytes
 
 // One entry of a dump, taken apart; and the messages that delete it or make others of its kind.
 // Points into the dump's buffer.
@@ -112,14 +112,14 @@ class Entry {
   }
   // Asks for the connection that an answer in this one is in.
   [[nodiscard]] Message question() const {
-    Message m = conntrack_message(IPCTNL_MSG_CT_GET, family_, 0, kQuestion);
+    Message m = conntrack_message(IPCTNL_MSG_CT_GET, family_);
     put_inverse(m, CTA_TUPLE_ORIG);
     return m;
   }
   // The same connection with another source outside; parked: in a zone and for a while.
   [[nodiscard]] Message creation(const sdk::Address& translated, std::uint16_t port,
                                  std::uint16_t zone, bool parked) const {
-    Message m = conntrack_message(IPCTNL_MSG_CT_NEW, family_, NLM_F_CREATE | NLM_F_EXCL);
+    Message m = conntrack_message(IPCTNL_MSG_CT_NEW, family_, NLM_F_CREATE | NLM_F_EXCL, kCreation);
     put_original(m, zone);
     put_inverse(m, CTA_TUPLE_REPLY);
     put_nat(m, CTA_NAT_SRC, translated, port);
@@ -227,6 +227,74 @@ void rebind(const Entry& entry, const Fate& fate, std::vector<Message>& out) {
   out.push_back(entry.creation(flow.translated, entry.seen_port(), fate.zone, true));
 }
 
+// What a pass has found and not told the kernel yet: never much, however big the table is. Too many
+// deletions go out while the table is still being read, by a socket of their own: the kernel goes
+// on with a dump as its parts are fetched, whatever goes meanwhile.
+class Findings {
+ public:
+  explicit Findings(LateAnswers* late) : late_(late) {}
+
+  // What has not been sent is found again, or not.
+  void start_over() {
+    deletions_.clear();
+    rebindings_.clear();
+    left_out_ = false;
+    if (late_ != nullptr) late_->start_over();
+  }
+
+  void add(const Entry& entry, const Fate& fate) {
+    if (fate.kind == Fate::Kind::kRebind && entry.portable()) return add_rebinding(entry, fate);
+    if (deletions_.size() == kMostHeld) send_deletions(beside());
+    deletions_.push_back(entry.deletion());
+    if (late_ != nullptr && entry.plain()) late_->add(entry.question(), entry.flow().destination);
+  }
+
+  void send(NetlinkSocket& socket) {
+    send_deletions(socket);
+    const std::vector<int> errors = socket.requests(rebindings_);
+    for (std::size_t i = kDeletesOld; i < errors.size(); i += kRebindMessages) {
+      done_ += errors[i] == 0 ? 1 : 0;
+    }
+    rebindings_.clear();
+  }
+
+  // Whether there were more to bind anew than are held: they need a second look, the last one.
+  [[nodiscard]] bool another_look() {
+    second_ = left_out_;
+    return second_;
+  }
+  [[nodiscard]] int done() const { return done_; }
+
+ private:
+  // What is removed may stand in the way of a new binding, so all of it goes first: in the second
+  // look it has gone.
+  void add_rebinding(const Entry& entry, const Fate& fate) {
+    if (rebindings_.size() == kMostHeld * kRebindMessages) {
+      left_out_ = !second_;
+      if (left_out_) return;
+      send(beside());
+    }
+    rebind(entry, fate, rebindings_);
+  }
+
+  void send_deletions(NetlinkSocket& socket) {
+    for (const int err : socket.requests(deletions_)) done_ += err == 0 ? 1 : 0;
+    deletions_.clear();
+    if (late_ != nullptr) late_->begin(LateAnswers::Clock::now());
+  }
+
+  NetlinkSocket& beside() {
+    if (!beside_) beside_.emplace(std::move(*NetlinkSocket::open(NETLINK_NETFILTER)));
+    return *beside_;
+  }
+
+  LateAnswers* late_;
+  std::vector<Message> deletions_, rebindings_;
+  std::optional<NetlinkSocket> beside_;
+  bool left_out_ = false, second_ = false;
+  int done_ = 0;
+};
+
 }  // namespace
 
 // A dump walks the machine's whole table, whatever the filter: one for both families.
@@ -239,39 +307,28 @@ int sweep(NetlinkSocket& socket, const SweepHint& hint,
       conntrack_message(IPCTNL_MSG_CT_GET, address != nullptr ? address->af() : AF_UNSPEC);
   // The kernel refuses a filter in a dump of all families (EOPNOTSUPP).
   if (filters(hint.source) || filters(hint.translated)) put_filter(request, hint);
-  // What is removed may stand in the way of a new binding: it goes first.
-  std::vector<Message> deletions, rebindings;
+  Findings found(late);
   const auto each = [&](const nlmsghdr* h) {
     const Entry entry(h);
     if (entry.foreign()) return;
     const Fate fate = judge(entry.flow());
-    if (fate.kind == Fate::Kind::kKeep) return;
-    if (fate.kind == Fate::Kind::kRebind && entry.portable()) {
-      rebind(entry, fate, rebindings);
-    } else {
-      deletions.push_back(entry.deletion());
-      if (late != nullptr && entry.plain()) late->add(entry.question(), entry.flow().destination);
-    }
+    if (fate.kind != Fate::Kind::kKeep) found.add(entry, fate);
   };
-  const auto restart = [&] {
-    deletions.clear();
-    rebindings.clear();
-    if (late != nullptr) late->start_over();
-  };
-  restart();  // what a look that failed has gathered
-  if (const int err = socket.dump(request, each, restart); err != 0) return -err;
-  int done = 0;
-  for (const int err : socket.requests(deletions)) done += err == 0 ? 1 : 0;
-  if (late != nullptr) late->begin(LateAnswers::Clock::now());
-  const std::vector<int> results = socket.requests(rebindings);
-  for (std::size_t i = kDeletesOld; i < results.size(); i += kRebindMessages) {
-    done += results[i] == 0 ? 1 : 0;
+  try {
+    do {
+      found.start_over();
+      const int err = socket.dump(request, each, [&] { found.start_over(); });
+      if (err != 0) return -err;
+      found.send(socket);
+    } while (found.another_look());
+  } catch (const sdk::Failure& failure) {  // no second socket
+    return failure.status().sys_errno != 0 ? -failure.status().sys_errno : -EIO;
   }
-  return done;
+  return found.done();
 }
 
 void LateAnswers::add(Message question, const sdk::Address& from) {
-  if (gathered_.size() < kMostLate) gathered_.push_back({std::move(question), from});
+  if (added_++ < kMostLate) gathered_.push_back({std::move(question), from});
 }
 
 void LateAnswers::begin(Clock::time_point now) {
@@ -323,130 +380,6 @@ int LateAnswers::look(NetlinkSocket& socket, Clock::time_point now) {
   int done = 0;
   for (const int err : socket.requests(deletions)) done += err == 0 ? 1 : 0;
   return done;
-}
-
-Sweeper::Sweeper(const sdk::Host& host) : host_(host), thread_([this] { run(); }) {}
-
-Sweeper::~Sweeper() {
-  {
-    const std::lock_guard lock(mutex_);
-    stop_ = true;
-  }
-  wake_.notify_all();
-  thread_.join();
-}
-
-void Sweeper::add(std::unique_ptr<Sweep> sweep) {
-  {
-    const std::lock_guard lock(mutex_);
-    if (waiting_) {
-      waiting_->absorb(*sweep);
-    } else {
-      waiting_ = std::move(sweep);
-    }
-  }
-  wake_.notify_all();
-}
-
-bool Sweeper::drain(std::chrono::milliseconds at_most) {
-  std::unique_lock lock(mutex_);
-  return idle_.wait_for(lock, at_most, [this] { return !waiting_ && !busy_ && !forget_; });
-}
-
-void Sweeper::forget_late() {
-  {
-    const std::lock_guard lock(mutex_);
-    forget_ = true;
-  }
-  wake_.notify_all();
-}
-
-std::uint64_t Sweeper::deleted() const {
-  const std::lock_guard lock(mutex_);
-  return deleted_;
-}
-
-int Sweeper::pass(const Sweep& job, std::optional<NetlinkSocket>& socket) {
-  try {
-    if (!socket) socket.emplace(std::move(*NetlinkSocket::open(NETLINK_NETFILTER)));
-    return sweep(
-        *socket, job.hint(), [&](const Flow& flow) { return job.judge(flow); }, &late_);
-  } catch (const sdk::Failure& failure) {
-    return failure.status().sys_errno != 0 ? -failure.status().sys_errno : -EIO;
-  } catch (const std::bad_alloc&) {
-    return -ENOMEM;
-  }
-}
-
-// Without the lock. What cannot be asked now is asked in the next round.
-void Sweeper::look(std::optional<NetlinkSocket>& socket) {
-  const auto now = LateAnswers::Clock::now();
-  try {
-    if (!socket) socket.emplace(std::move(*NetlinkSocket::open(NETLINK_NETFILTER)));
-    const int n = late_.look(*socket, now);
-    const std::lock_guard lock(mutex_);
-    deleted_ += static_cast<std::uint64_t>(n);
-    return;
-  } catch (const sdk::Failure&) {
-    socket.reset();
-  } catch (const std::bad_alloc&) {
-    socket.reset();
-  }
-  late_.postpone(now);
-}
-
-void Sweeper::run() {
-  std::optional<NetlinkSocket> socket;
-  bool told = false;
-  std::unique_lock lock(mutex_);
-  const auto asked = [this] { return stop_ || waiting_ || forget_; };
-  for (;;) {
-    const auto due = late_.due();
-    if (due ? !wake_.wait_until(lock, *due, asked) : (wake_.wait(lock, asked), false)) {
-      lock.unlock();
-      look(socket);
-      lock.lock();
-      continue;
-    }
-    if (stop_) return;
-    if (!waiting_) {
-      late_.forget();
-      forget_ = false;
-      idle_.notify_all();
-      continue;
-    }
-    std::unique_ptr<Sweep> job = std::move(waiting_);
-    busy_ = true;
-    lock.unlock();
-    const auto begin = std::chrono::steady_clock::now();
-    const int n = pass(*job, socket);
-    if (const auto late = late_.due(); late && *late <= begin) look(socket);
-    const auto took = std::chrono::steady_clock::now() - begin;
-    if (n < 0) {
-      socket.reset();
-      if (!std::exchange(told, true)) {
-        host_.warn(std::string("connection tracking entries cannot be read: ") + std::strerror(-n) +
-                   "; connections of changed policies keep their old source until it succeeds");
-      }
-    } else {
-      told = false;
-    }
-    lock.lock();
-    busy_ = false;
-    if (n < 0) {
-      if (waiting_) job->absorb(*waiting_);
-      waiting_ = std::move(job);
-      wake_.wait_for(lock, kTryAgain, [this] { return stop_; });
-      continue;
-    }
-    deleted_ += static_cast<std::uint64_t>(n);
-    if (!waiting_) {
-      idle_.notify_all();
-    } else {  // a storm of requests gets half of a core: the next pass answers all that gather
-      wake_.wait_for(lock, std::min<std::chrono::nanoseconds>(took, kPause),
-                     [this] { return stop_; });
-    }
-  }
 }
 
 }  // namespace egw::common

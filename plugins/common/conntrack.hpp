@@ -1,6 +1,6 @@
 // Connection tracking entries that a change of policy has made wrong: deletes them, or gives the
-// connection another binding in their place. Sweeper does it on a thread of its own: looking
-// through a big table takes longer than an apply may. Called by datapath plugins.
+// connection another binding in their place. Sweeper (sweeper.cpp) does it on a thread of its
+// own: looking through a big table takes longer than an apply may. Called by datapath plugins.
 #pragma once
 
 #include <chrono>
@@ -73,8 +73,11 @@ class LateAnswers {
   void add(Message question, const sdk::Address& from);
   // What add() has gathered has been removed now.
   void begin(Clock::time_point now);
-  // Nothing has been removed yet: what add() has gathered is found again, or not.
-  void start_over() { gathered_.clear(); }
+  // A look begins, or begins anew: what add() has gathered is found again, or not.
+  void start_over() {
+    gathered_.clear();
+    added_ = 0;
+  }
   // When look() is to be called next; none: nothing is expected any more.
   [[nodiscard]] std::optional<Clock::time_point> due() const;
   // Asks for those that are due; how many were found and removed.
@@ -98,11 +101,13 @@ class LateAnswers {
   };
   void end_rounds();
   std::vector<Question> gathered_;
+  std::size_t added_ = 0;  // in this pass
   std::vector<Round> rounds_;
 };
 
-// Runs one pass now. How many entries it removed or bound anew, or the errno of the dump as a
-// negative number.
+// Runs one pass now: one look at the table, or two if thousands are bound anew. How many entries it
+// removed or bound anew, or the errno of the dump as a negative number: then some of it may have
+// been done.
 int sweep(NetlinkSocket& socket, const SweepHint& hint,
           const std::function<Fate(const Flow&)>& judge, LateAnswers* late = nullptr);
 

@@ -341,9 +341,18 @@ std::unique_ptr<FlowSweep> Unswept::take(const Plan& now, const sdk::State& stat
                                      leaves_redirected_);
 }
 
-std::function<Fate(const Flow&)> bound_by(Bound bound) {
-  const auto held = std::make_shared<const Bound>(std::move(bound));
-  return [held](const Flow& flow) {
+void Bound::add(Bound more) {
+  zones.merge(more.zones);
+  eips.merge(more.eips);
+  endpoints.merge(more.endpoints);
+  for (const Table t : kFamilies) {
+    AddressRanges& latest = more.cluster[index(t)];
+    if (!latest.empty()) cluster[index(t)] = std::move(latest);
+  }
+}
+
+std::function<Fate(const Flow&)> bound_by(const Bound& bound) {
+  return [held = &bound](const Flow& flow) {
     if (flow.zone != 0) return held->zones.count(flow.zone) != 0 ? kRemove : kKeep;
     if (flow.source == flow.translated) {
       // Steered, and bound to itself so that nobody else translates it; or never touched, then it

@@ -128,12 +128,14 @@ class Unswept {
 
 // What tables in the kernel may have bound, read from them before they go.
 struct Bound {
+  void add(Bound more);
+
   std::set<std::uint16_t> zones;
   std::set<sdk::Address> eips;
   std::unordered_set<sdk::Address> endpoints;
   std::array<AddressRanges, 2> cluster;
 };
-// For purge: judges as removable what those may have bound.
-[[nodiscard]] std::function<Fate(const Flow&)> bound_by(Bound held);
+// For purge: judges as removable what those may have bound; refers to them.
+[[nodiscard]] std::function<Fate(const Flow&)> bound_by(const Bound& held);
 
 }  // namespace egw::common

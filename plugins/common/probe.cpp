@@ -215,6 +215,16 @@ bool look_at_rules(NetlinkSocket& route, const ProbedDatapath& datapath,
   return usable;
 }
 
+// A remark: IPv4 goes on.
+void look_at_mtu(const Link& parent, const sdk::NodeConfig& node, sdk::ProbeSink& out) {
+  if (!node.enable_ipv6) return;
+  const std::string narrow = too_narrow(tunnel_spec(node), parent.mtu);
+  out.finding(narrow.empty(), "TunnelMtu",
+              !narrow.empty() ? narrow
+                              : "uplink " + node.parent_device + " has MTU " +
+                                    std::to_string(parent.mtu) + ": IPv6 fits into the tunnel");
+}
+
 }  // namespace
 
 sdk::Status probe_host(const ProbedDatapath& datapath, const sdk::NodeConfig& node,
@@ -242,6 +252,7 @@ sdk::Status probe_host(const ProbedDatapath& datapath, const sdk::NodeConfig& no
   finding(parent.has_value(), "Underlay",
           parent ? "interface " + node.parent_device + " exists"
                  : "interface " + node.parent_device + " does not exist");
+  if (parent) look_at_mtu(*parent, node, out);
   if (!look_at_rules(*route, datapath, node, out)) usable = false;
   // What others' filters do with marks and with the tunnel. Remarks but for conflicts.
   std::vector<FirewallTable> tables = read_nftables(*netfilter, *route);

@@ -13,8 +13,6 @@
 #include <cstring>
 #include <map>
 
-#include "layout.hpp"
-
 namespace egw::common {
 namespace {
 
@@ -42,6 +40,14 @@ int remove_link(NetlinkSocket& socket, int index) {
   return socket.request(m);
 }
 
+std::uint32_t overhead(const TunnelSpec& spec) {
+  return spec.underlay.is_v4() ? kOverheadV4 : kOverheadV6;
+}
+
+std::uint32_t tunnel_mtu(const TunnelSpec& spec, std::uint32_t uplink_mtu) {
+  return std::max<std::uint32_t>(uplink_mtu, overhead(spec) + 576) - overhead(spec);
+}
+
 struct Fd {
   int fd;
   explicit Fd(int f) : fd(f) {}
@@ -64,8 +70,19 @@ TunnelSpec tunnel_spec(const sdk::NodeConfig& node) {
   out.parent_device = node.parent_device;
   out.v4 = node.tunnel_v4;
   out.v6 = node.tunnel_v6;
+  out.ipv6 = node.enable_ipv6;
   out.checksum_offload = !node.disable_checksum_offload;
   return out;
+}
+
+std::string too_narrow(const TunnelSpec& spec, std::uint32_t uplink_mtu) {
+  const std::uint32_t mtu = tunnel_mtu(spec, uplink_mtu);
+  if (!spec.ipv6 || mtu >= kLeastMtuV6) return {};
+  return "uplink " + spec.parent_device + " has MTU " + std::to_string(uplink_mtu) +
+         ", which leaves " + std::to_string(mtu) + " for " + spec.name + ", and IPv6 needs " +
+         std::to_string(kLeastMtuV6) + ": IPv6 that is to go through the tunnel is dropped; give " +
+         spec.parent_device + " an MTU of " + std::to_string(kLeastMtuV6 + overhead(spec)) +
+         " or more, or switch feature.enableIPv6 off";
 }
 
 std::string read_sysctl(const std::string& key) {
@@ -152,8 +169,10 @@ Link Tunnel::ensure_device(const TunnelSpec& spec, Result& result, Repairs& repa
     throw sdk::Failure(sdk::Code::kUnavailable, "the underlay interface does not exist",
                        spec.parent_device, ENODEV);
   }
-  const std::uint32_t overhead = spec.underlay.is_v4() ? kOverheadV4 : kOverheadV6;
-  result.mtu = std::max<std::uint32_t>(parent->mtu, overhead + 576) - overhead;
+  result.mtu = tunnel_mtu(spec, parent->mtu);
+  if (std::string why = too_narrow(spec, parent->mtu); !why.empty()) {
+    result.failures.push_back({{}, 0, std::move(why)});
+  }
   std::optional<Link> link = find_link(socket_, spec.name);
   if (link && link->kind != "vxlan") {
     throw sdk::Failure(sdk::Code::kConflict,
@@ -184,10 +203,9 @@ Link Tunnel::ensure_device(const TunnelSpec& spec, Result& result, Repairs& repa
   return *link;
 }
 
-// MTU, MAC, group, alias, addresses, state: what can be changed on a device that stays.
-void Tunnel::settle(const TunnelSpec& spec, const Link& link, std::uint32_t mtu, Repairs& repairs) {
-  const std::string v6 = "net/ipv6/conf/" + spec.name + "/";
-  const std::string v4 = "net/ipv4/conf/" + spec.name + "/";
+void Tunnel::write_settings(const std::string& device) {
+  const std::string v6 = "net/ipv6/conf/" + device + "/";
+  const std::string v4 = "net/ipv4/conf/" + device + "/";
   write_sysctl(v6 + "disable_ipv6", "0");
   write_sysctl(v6 + "addr_gen_mode", "1");  // no link-local address of the kernel's own
   write_sysctl(v6 + "accept_ra", "0");
@@ -195,6 +213,11 @@ void Tunnel::settle(const TunnelSpec& spec, const Link& link, std::uint32_t mtu,
   write_sysctl(v4 + "send_redirects", "0");
   // Packets from the tunnel carry a mark with which the reverse path leads back into it.
   write_sysctl(v4 + "src_valid_mark", "1");
+}
+
+// MTU, MAC, group, alias, addresses, state: what can be changed on a device that stays.
+void Tunnel::settle(const TunnelSpec& spec, const Link& link, std::uint32_t mtu, Repairs& repairs) {
+  write_settings(spec.name);
   mac_ = link.mac;  // another one than wanted is put right by open()
   const bool differs = link.mtu != mtu || link.mac != spec.mac || link.group != kTunnelGroup ||
                        link.alias != kAlias || !link.up;
@@ -211,17 +234,20 @@ void Tunnel::settle(const TunnelSpec& spec, const Link& link, std::uint32_t mtu,
     const int err = socket_.request(m);
     must(err, "MTU, group or state cannot be set" + in_the_way(err, spec), spec.name);
   }
+  // The kernel begins anew with IPv6 on it, with settings and an address of its own.
+  const bool v6_comes = link.mtu < kLeastMtuV6 && mtu >= kLeastMtuV6;
+  if (v6_comes) write_settings(spec.name);
   if (const int err = set_checksum_offload(spec.name, spec.checksum_offload); err != 0) {
     host_.warn("tunnel device " + spec.name +
                ": checksum offload cannot be switched: " + std::strerror(err));
   }
   std::set<LinkAddress> wanted;
   if (spec.v4) wanted.insert(LinkAddress{spec.v4});
-  if (spec.v6) wanted.insert(LinkAddress{spec.v6});
+  if (spec.v6 && mtu >= kLeastMtuV6) wanted.insert(LinkAddress{spec.v6});
   const auto failed = sync(
       socket_, wanted, addresses(socket_, link.index),
-      index_before_ == link.index ? &addresses_before_ : nullptr, "tunnel address", repairs,
-      [&](const LinkAddress& a) { return add(a, link.index); },
+      index_before_ == link.index && !v6_comes ? &addresses_before_ : nullptr, "tunnel address",
+      repairs, [&](const LinkAddress& a) { return add(a, link.index); },
       [&](const LinkAddress& a) { return remove(a, link.index); });
   if (!failed.empty()) {
     must(failed[0].second, "address " + failed[0].first.prefix.text() + " cannot be set",
@@ -236,6 +262,7 @@ Tunnel::Result Tunnel::apply(const TunnelSpec& spec, const std::vector<TunnelPee
   if (before_ && before_->name != spec.name) remove_tunnels(socket_, spec.name);
   const Link link = ensure_device(spec, result, repairs);
   settle(spec, link, result.mtu, repairs);
+  mtu_before_ = result.mtu;
   result.index = link.index;
   const bool same_device = index_before_ == link.index;
   index_before_ = link.index;
@@ -245,7 +272,6 @@ Tunnel::Result Tunnel::apply(const TunnelSpec& spec, const std::vector<TunnelPee
   }
   sync_peers(peers, hops, true, result, repairs);
   before_ = spec;
-  mtu_before_ = result.mtu;
   return result;
 }
 
@@ -289,12 +315,13 @@ void Tunnel::sync_peers(const std::vector<TunnelPeer>& peers,
     fdb.insert(Neighbour{AF_BRIDGE, p.underlay, p.mac, true});
     by_mac.emplace(p.mac, p.name);
     for (const sdk::Address& a : {p.v4, p.v6}) {
-      if (!a) continue;
+      if (!a || !takes(table_of(a))) continue;
       near.insert(Neighbour{static_cast<std::uint8_t>(a.af()), a, p.mac, true});
       by_address.emplace(a, p.name);
     }
   }
   for (const TunnelNextHop& hop : hops) {
+    if (!takes(table_of(hop.address))) continue;
     near.insert(Neighbour{static_cast<std::uint8_t>(hop.address.af()), hop.address, hop.mac, true});
   }
   const int index = index_before_;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "egw/sdk/datapath.hpp"
+#include "layout.hpp"
 #include "rtnl.hpp"
 
 namespace egw::common {
@@ -21,10 +22,17 @@ struct TunnelSpec {
   sdk::Address underlay;      // outer source
   std::string parent_device;  // its MTU bounds ours
   sdk::Prefix v4, v6;         // this node's tunnel addresses; may be none
+  bool ipv6 = false;          // pods' packets of IPv6 are to go by it
   bool checksum_offload = true;
   friend bool operator==(const TunnelSpec&, const TunnelSpec&) = default;
 };
 [[nodiscard]] TunnelSpec tunnel_spec(const sdk::NodeConfig& node);
+
+// With a smaller MTU a device has no IPv6 (RFC 8200, section 5), and the kernel takes no address,
+// route or neighbour of that family for it.
+inline constexpr std::uint32_t kLeastMtuV6 = 1280;
+// Empty, or: the uplink's MTU is too small for IPv6 in the tunnel, and what to do.
+[[nodiscard]] std::string too_narrow(const TunnelSpec& spec, std::uint32_t uplink_mtu);
 
 struct TunnelPeer {
   std::string name;
@@ -57,7 +65,8 @@ class Tunnel {
   };
   // Reads the kernel and writes what differs. A device of our name with other fixed attributes (id,
   // port, local address, learning, GBP) is replaced; one that is no VXLAN device is an error:
-  // somebody else's. Throws sdk::Failure.
+  // somebody else's. Where the uplink is too_narrow(), IPv6 is left out, which is a failure of no
+  // peer's. Throws sdk::Failure.
   Result apply(const TunnelSpec& spec, const std::vector<TunnelPeer>& peers,
                const std::vector<TunnelNextHop>& hops, Repairs& repairs);
 
@@ -65,6 +74,9 @@ class Tunnel {
   // apply() has made takes nothing: it has another MAC than its peers send to.
   void open(const TunnelSpec& spec, const std::vector<TunnelPeer>& peers,
             const std::vector<TunnelNextHop>& hops);
+
+  // Whether the device, as last applied, takes packets of the family.
+  [[nodiscard]] bool takes(Table t) const { return t == Table::kIp || mtu_before_ >= kLeastMtuV6; }
 
   // After the device has been removed on purpose.
   void forget();
@@ -77,6 +89,7 @@ class Tunnel {
   Link ensure_device(const TunnelSpec& spec, Result& result, Repairs& repairs);
   Link create(const TunnelSpec& spec, std::uint32_t mtu);
   [[nodiscard]] std::string in_the_way(int err, const TunnelSpec& spec);
+  static void write_settings(const std::string& device);
   void settle(const TunnelSpec& spec, const Link& link, std::uint32_t mtu, Repairs& repairs);
   void sync_peers(const std::vector<TunnelPeer>& peers, const std::vector<TunnelNextHop>& hops,
                   bool read, Result& result, Repairs& repairs);

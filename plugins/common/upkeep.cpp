@@ -2,9 +2,16 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
+#include <thread>
 #include <utility>
 
 namespace egw::common {
+namespace {
+
+constexpr std::chrono::milliseconds kReadAgain{500};
+
+}  // namespace
 
 void need_settings(const sdk::DatapathState& held, sdk::SysctlSink& out) {
   out.need("net/netfilter/nf_conntrack_tcp_be_liberal", "1",
@@ -66,6 +73,16 @@ sdk::Status forget_flows(const SweepHint& hint, std::string what,
   if (n >= 0) return sdk::ok();
   return sdk::fail(sdk::Code::kUnavailable, "connection tracking cannot be read", std::move(what),
                    -n);
+}
+
+sdk::Status forget_bound(Bound& held) {
+  sdk::Status s = forget_flows({}, "purge", bound_by(held));
+  if (!s.ok()) {  // the next purge may be another process's, which knows nothing of them
+    std::this_thread::sleep_for(kReadAgain);
+    s = forget_flows({}, "purge", bound_by(held));
+  }
+  if (s.ok()) held = {};
+  return s;
 }
 
 sdk::Status forget_eip(const sdk::Address& eip) {

@@ -10,6 +10,7 @@
 #include "conntrack.hpp"
 #include "egw/sdk/datapath.hpp"
 #include "egw/sdk/datapath_state.hpp"
+#include "flows.hpp"
 #include "monitor.hpp"
 #include "netlink.hpp"
 #include "plan.hpp"
@@ -35,6 +36,9 @@ void need_settings(const sdk::DatapathState& held, sdk::SysctlSink& out);
 // Judges connections now. what: for the message when they cannot be read.
 sdk::Status forget_flows(const SweepHint& hint, std::string what,
                          const std::function<Fate(const Flow&)>& judge);
+// For purge(): those that `held` may have bound, which is then forgotten. After a failure it is
+// what the next purge needs: the kernel has not what it was read from any more.
+sdk::Status forget_bound(Bound& held);
 // For forget(): the connections of pods that leave with the address.
 sdk::Status forget_eip(const sdk::Address& eip);
 

@@ -139,6 +139,7 @@ class IptablesDatapath : public sdk::Datapath {
   std::optional<std::array<Served, 2>> ruled_sources_;  // ids that they serve
   std::string waiting_;             // not empty: they are not the wanted ones, and why
   std::array<DropTally, 2> drops_;  // by family
+  common::Bound bound_;  // by what a purge has taken away, as long as it is not forgotten
 };
 
 }  // namespace egw::iptables

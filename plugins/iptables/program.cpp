@@ -249,8 +249,9 @@ void IptablesDatapath::update_hops(Step& step) {
 void IptablesDatapath::program_routing(Step& step, bool read) {
   std::set<common::Route> routes, actual_routes;
   std::set<common::Rule> rules, actual_rules;
-  const RoutingInput in{step.plan, config_, device_, companion_ != nullptr, egress_};
   for (const Table t : common::kFamilies) {
+    const RoutingInput in{step.plan, config_, tunnel_.takes(t) ? device_ : 0, companion_ != nullptr,
+                          egress_};
     routes.merge(routes_of(t, in));
     rules.merge(rules_of(t, in));
     if (!read) continue;

@@ -125,10 +125,10 @@ sdk::Status IptablesDatapath::purge() {
     if (sdk::Status s = Xtables(*legacy).await_lock(kPurgePatience); !s.ok()) return s;
   }
   sweeper_.forget_late();
-  common::Bound held = bound();
-  sdk::Status first = remove_all(held);
+  bound_.add(bound());
+  sdk::Status first = remove_all(bound_);
   // A connection keeps what it was bound to: the pod's address, or an egress IP.
-  sdk::Status flows = common::forget_flows({}, "purge", common::bound_by(std::move(held)));
+  sdk::Status flows = common::forget_bound(bound_);
   return first.ok() ? flows : first;
 }
 

@@ -189,7 +189,7 @@ void NftDatapath::program_routes(const Desired& desired, Repairs& repairs) {
     rule(first + 2, unit << 2, unit << 2, {}, FR_ACT_TO_TBL, RT_TABLE_MAIN);
     rule(first + 3, unit << 3, unit << 3, {}, FR_ACT_TO_TBL, numbers_.route_table);
     rule(last, 0, 0, desired.node().tunnel_device, FR_ACT_NOP, 0);
-    if (device_ != 0 && desired.enabled(t)) {
+    if (device_ != 0 && tunnel_.takes(t) && desired.enabled(t)) {
       routes.insert(Route{af,
                           numbers_.route_table,
                           {},

@@ -147,6 +147,7 @@ class NftDatapath : public sdk::Datapath {
   std::future<std::unique_ptr<KernelContent>> ahead_;
   std::set<Route> routes_;  // as programmed
   std::set<Rule> rules_;
+  Bound bound_;  // by what a purge has taken away, as long as it is not forgotten
 };
 
 }  // namespace egw::common

@@ -55,13 +55,12 @@ sdk::Status NftDatapath::purge() {
     forget_programmed();
     return programs_ ? programs_->purge() : sdk::ok();
   }
-  Bound held = read_bound(*nft_);
-  if (programs_) programs_->add_bound(held);
-  const auto bound = bound_by(std::move(held));
+  bound_.add(read_bound(*nft_));
+  if (programs_) programs_->add_bound(bound_);
   sweeper_.forget_late();
   sdk::Status first = remove_all();
   // A connection keeps what it was bound to: the pod's address, or an egress IP.
-  sdk::Status flows = forget_flows({}, "purge", bound);
+  sdk::Status flows = forget_bound(bound_);
   return first.ok() ? flows : first;
 }
 

@@ -1,7 +1,12 @@
 """netlink's connections in conntrack: zones, bindings that are kept for answers, what a failed step leaves."""
 
+import contextlib
+import itertools
+import os
+import resource
 import time
 
+import pytest
 import sockets
 from flow import BOUND, Flow
 from rig import ALL, EIP4, EIP6, SECOND4, SECOND6, SERVER4, net
@@ -84,3 +89,30 @@ def test_more_peers_than_numbers_are_reported(rig):
     answer = rig.driver("n2").ask("apply", change=rig.change("n2"))
     assert answer["ok"] and len(answer["failures"]) == 300 - 254
     assert all(f["object"].startswith("peer ") and "marks.ctMask" in f["message"] for f in answer["failures"]), answer
+
+
+@contextlib.contextmanager
+def no_descriptor_left(pid):
+    """The process can open nothing."""
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    free = next(n for n in itertools.count() if not os.path.lexists(f"/proc/{pid}/fd/{n}"))
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (free, limits[1]))
+    yield
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+
+
+@pytest.mark.parametrize("node", ["n1", "n2"], ids=["client", "owner"])
+def test_a_purge_that_fails_ends_connections_when_it_is_repeated(rig, pod, node):
+    """When connections cannot be read, everything that would tell which are ours has gone already."""
+    assert pod.source(4) == EIP4 and pod.source(6) == EIP6
+
+    def held():
+        return [e for e in entries(rig, node) if f"src={pod.ipv4} " in e or f"src={pod.ipv6} " in e]
+    assert len(held()) == 2
+    driver = rig.driver(node)
+    with no_descriptor_left(driver.process.pid):
+        answer = driver.ask("purge")
+    assert not answer["ok"] and "Too many open files" in answer["error"], answer
+    assert "egw" not in rig.sh(node, "nft list tables") and len(held()) == 2
+    driver.must("purge")
+    assert held() == []
