@@ -92,12 +92,12 @@ std::vector<std::pair<common::ClassEntries, ClassPlace>> classes_in(Table t,
   return out;
 }
 
-std::vector<std::uint32_t> classes_ruled(Table t, const Chains& mangle, const SetContents& sets,
-                                         const Marks& marks) {
-  std::vector<std::uint32_t> out;
+ClassGroups classes_ruled(Table t, const Chains& mangle, const SetContents& sets,
+                          const Marks& marks) {
+  ClassGroups out;
   for (const auto& [content, place] : classes_in(t, sets, marks)) {
     const std::string group = std::string(kChainPrefix) + "G" + std::to_string(place.group);
-    if (group_of(mangle, place.number) == group) out.push_back(place.number);
+    if (group_of(mangle, place.number) == group) out.emplace_back(place.number, place.group);
   }
   std::sort(out.begin(), out.end());
   return out;

@@ -22,10 +22,10 @@ namespace egw::iptables {
 [[nodiscard]] std::vector<std::pair<common::ClassEntries, ClassPlace>> classes_in(
     Table t, const SetContents& sets, const Marks& marks);
 
-// Numbers of classes that a pod's element may give: the sets hold their prefixes, and the chains
-// lead to those sets. Sorted.
-[[nodiscard]] std::vector<std::uint32_t> classes_ruled(Table t, const Chains& mangle,
-                                                       const SetContents& sets, const Marks& marks);
+// Classes that a pod's element may give: the sets hold their prefixes, and the chains lead to those
+// sets.
+[[nodiscard]] ClassGroups classes_ruled(Table t, const Chains& mangle, const SetContents& sets,
+                                        const Marks& marks);
 
 // Egress id -> its source, from the chains that translate.
 [[nodiscard]] std::map<std::uint32_t, sdk::Address> sources_in(const Chains& nat);

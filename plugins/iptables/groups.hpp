@@ -8,6 +8,7 @@
 #include <map>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/plan.hpp"
@@ -18,6 +19,9 @@ struct ClassPlace {
   std::uint32_t number = 0;  // 1..kIdMask; 0: none is free
   std::uint32_t group = 0;
 };
+
+// Class number -> group, sorted: what the rules know of classes.
+using ClassGroups = std::vector<std::pair<std::uint32_t, std::uint32_t>>;
 
 // Of one family. Keeps the place of a class as long as it exists; freed numbers rest longest.
 class Groups {
