@@ -18,7 +18,7 @@ namespace egw::iptables {
 // Tunnel MAC -> value of the connection mark, from the chains that note the peer.
 [[nodiscard]] std::vector<std::pair<sdk::Mac, std::uint32_t>> peers_in(const Chains& mangle);
 
-// Content (Groups::content_of) -> place, from the sets of groups.
+// Entries -> place, from the sets of groups and of pods.
 [[nodiscard]] std::vector<std::pair<common::ClassEntries, ClassPlace>> classes_in(
     Table t, const SetContents& sets, const Marks& marks);
 

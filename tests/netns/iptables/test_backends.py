@@ -72,6 +72,25 @@ def test_a_restarted_process_adopts(rig, pod, backend):
     assert rig.sh("n1", f"iptables-{backend}-save -c | grep -- '-[gj] EGW-JUDGE'") == counted
 
 
+def test_lists_keep_their_places_in_a_new_process(rig):
+    """It finds one more that overlaps them, and comes before or behind them by its name. Two differ by their /0 only."""
+    lists = [[("10.6.0.0/24", 7)], [("10.6.0.0/24", 7), ("0.0.0.0/0", "drop")],
+             *([("10.6.0.0/24", 7), (f"198.51.{k}.0/24", "drop")] for k in range(8))]
+    pods = [rig.pod("n1") for _ in lists]
+    steered = len(lists) // 2
+    for pod, rules in zip(pods[:steered], lists):
+        rig.steer(pod, rules)
+    rig.apply()
+    server = rig.serve(port=7001)
+    flows = [rig.traffic(pod, port=7001, interval_us=3000) for pod in pods[:steered]]
+    for pod, rules in zip(pods[steered:], lists[steered:]):
+        rig.steer(pod, rules)
+        rig.restart("n1", kill=True)
+        rig.apply("n1")
+    assert all(rig.report(f)["sent"] > 0 for f in flows)
+    assert set(rig.report(server)["sources"]) == {EIP4}
+
+
 def test_auto_follows_kubernetes(rig, backend):
     """The sign that kubelet leaves decides; without it the number of others' rules."""
     rig.sh("n1", f"iptables-{backend} -w -t mangle -N KUBE-KUBELET-CANARY")

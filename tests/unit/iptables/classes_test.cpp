@@ -72,6 +72,32 @@ TEST(FormerClass, NeedsItsSets) {
   EXPECT_EQ(k.in.classes, ClassGroups{});
 }
 
+TEST(Adoption, AClassIsReadWithWhatItSaysOfAllOthers) {
+  Kernel k;
+  const std::uint32_t mask = k.marks.slot_mask() | kIdMask;
+  const auto steer = [&](std::uint32_t id) {
+    return MarkChange{k.marks.value(Slot::kSteer) | id, mask};
+  };
+  const auto holds = [&](const char* group, std::uint32_t number) {
+    k.sets[set_name(Table::kIp, std::string("who") + group)].elements[prefix("10.6.0.0/16")] = {
+        number, 0};
+    k.sets[set_name(Table::kIp, std::string("what") + group)].elements[prefix("10.6.0.0/16")] =
+        steer(7);
+  };
+  holds("0", 1);
+  holds("1", 2);
+  k.pod_has("10.244.1.10/32", 1);
+  k.pod_has("10.244.1.11/32", 2);
+  auto& rest = k.sets[set_name(Table::kIp, "rest")].elements;
+  rest[prefix("10.244.1.10/32")] = {0, mask};
+  rest[prefix("10.244.1.11/32")] = steer(8);
+  const auto classes = classes_in(Table::kIp, k.sets, k.marks);
+  ASSERT_EQ(classes.size(), 2U);
+  const common::ClassEntry own{prefix("10.6.0.0/16"), 7};
+  EXPECT_EQ(classes[0].first, common::ClassEntries{own});
+  EXPECT_EQ(classes[1].first, (common::ClassEntries{{prefix("0.0.0.0/0"), 8}, own}));
+}
+
 TEST(Class, WithoutAGroupIsDropped) {
   Kernel k;
   const std::string drop = "-m comment --comment egw-no_egress -j DROP";
