@@ -88,6 +88,11 @@ sdk::Status IptablesDatapath::apply(const sdk::Change& change, sdk::ApplyReport&
                    (!waiting_.empty() && !only_endpoints(change));
   const common::Monitor::OwnChange own(*monitor_);
   watch_->pause();
+  // What the kernel holds is in doubt: the next change reads it.
+  const auto doubt = [this] {
+    held_.invalidate();
+    plan_.reset();
+  };
   sdk::Status s;
   bool bare = false;
   try {
@@ -95,13 +100,14 @@ sdk::Status IptablesDatapath::apply(const sdk::Change& change, sdk::ApplyReport&
     s = all ? apply_all(change, report) : apply_step(change, report);
   } catch (const sdk::Failure& failure) {
     s = failure.status();
+  } catch (...) {
+    doubt();
+    throw;
   }
   if (!s.ok()) {
     // A first change that has come to nothing leaves nothing. Without its tunnel it is something.
     if (bare && !plan_) take_back();
-    // What the kernel holds is in doubt: the next change reads it.
-    held_.invalidate();
-    plan_.reset();
+    doubt();
   }
   watch_filters();
   return s;
