@@ -101,6 +101,7 @@ class IptablesDatapath : public sdk::Datapath {
   sdk::Status remove_all(common::Bound& held);
   void take_back();
   sdk::Status purge_companion(common::Bound& held);
+  static sdk::Status purge_backend(Backend backend, common::Bound& held);
 
   sdk::DatapathHost host_;
   Config config_;

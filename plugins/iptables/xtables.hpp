@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "command.hpp"
@@ -96,6 +97,15 @@ struct Choice {
   Programs programs;
   std::string reason;  // in words
 };
+
+// What the programs of a backend print.
+struct HeldRules {
+  bool read = false;        // of any family
+  bool kubernetes = false;  // chains that kubelet or kube-proxy leave as a sign
+  std::size_t others = 0;   // rules that are not ours
+};
+// Of backends whose programs are both there: which one, and why in words.
+[[nodiscard]] std::pair<Backend, std::string> decide(const HeldRules& nft, const HeldRules& legacy);
 
 class Xtables {
  public:

@@ -91,6 +91,20 @@ def test_lists_keep_their_places_in_a_new_process(rig):
     assert set(rig.report(server)["sources"]) == {EIP4}
 
 
+def test_a_purge_goes_on_where_a_backend_cannot_be_read(rig, pod, backend):
+    """What stays is told, and goes when it can be read again."""
+    programs = "$(readlink -f /usr/sbin/iptables-nft-save)"
+    rig.sh("n1", "printf '#!/bin/sh\\nexit 9\\n' > /run/broken; chmod 755 /run/broken; "
+                 f"mount --bind /run/broken {programs}")
+    answer = rig.driver("n1").ask("purge")
+    rig.sh("n1", f"umount {programs}")
+    assert not answer["ok"] and "iptables-nft-save" in answer["error"], answer
+    sets = rig.sh("n1", "ipset list -n")
+    assert backend == "nft" or (saved(rig, "n1", backend, ours=True), sets) == ([], "")
+    assert rig.driver("n1").must("purge")["ok"]
+    assert (saved(rig, "n1", backend, ours=True), rig.sh("n1", "ipset list -n")) == ([], "")
+
+
 def test_auto_follows_kubernetes(rig, backend):
     """The sign that kubelet leaves decides; without it the number of others' rules."""
     rig.sh("n1", f"iptables-{backend} -w -t mangle -N KUBE-KUBELET-CANARY")

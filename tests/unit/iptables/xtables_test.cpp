@@ -174,6 +174,17 @@ TEST(Command, SaysWhatWentWrong) {
             "PATH=/usr/sbin:/usr/bin:/sbin:/bin\nLC_ALL=C\n");
 }
 
+TEST(Decide, ABackendThatCannotBeReadIsNotChosen) {
+  const HeldRules none, few{true, false, 1}, many{true, false, 9}, kubernetes{true, true, 2};
+  EXPECT_EQ(decide(many, few).first, Backend::kNft);
+  EXPECT_EQ(decide(few, many).first, Backend::kLegacy);
+  EXPECT_EQ(decide(few, few).first, Backend::kNft);
+  EXPECT_EQ(decide(kubernetes, many).first, Backend::kNft);
+  EXPECT_EQ(decide(many, kubernetes).first, Backend::kLegacy);
+  EXPECT_EQ(decide(none, HeldRules{true}).first, Backend::kLegacy);
+  EXPECT_EQ(decide(HeldRules{true}, none).first, Backend::kNft);
+}
+
 TEST(Adoption, AClassIsRuledIfTheChainsLeadToItsGroup) {
   RuleInput in;
   in.node.enable_ipv4 = true;
