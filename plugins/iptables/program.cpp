@@ -305,6 +305,8 @@ IptablesDatapath::AllRules IptablesDatapath::rules_wanted(
   in.ingress = lean(plan);
   for (const auto& [name, peer] : plan.peers()) in.peers.push_back(peer);
   for (const Table t : common::kFamilies) {
+    // Rules that drop what the tunnel brings of a family are not needed where the host has no such.
+    if (!plan.enabled(t) && !kernel_has(t)) continue;
     in.sources = served_by(plan, t);
     in.classes = classes[index(t)];
     out[index(t)] = rules_for(t, in);

@@ -4,6 +4,7 @@
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <sys/file.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -178,6 +179,13 @@ std::map<std::string, std::uint64_t> DropTally::by_reason() const {
   auto out = before_;
   for (const auto& [rule, packets] : last_) out[rule.reason] += packets;
   return out;
+}
+
+bool kernel_has(Table family) {
+  const int fd = ::socket(common::address_family(family), SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return errno != EAFNOSUPPORT;
+  ::close(fd);
+  return true;
 }
 
 bool legacy_table_exists(Table t, Xt table) {

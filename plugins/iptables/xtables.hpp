@@ -54,6 +54,8 @@ struct XtSaved {
 // Asking the legacy backend for a table that is not there would make it, and with it hooks that
 // every packet passes.
 [[nodiscard]] bool legacy_table_exists(Table t, Xt table);
+// Not a family that the host was booted without (ipv6.disable=1): its legacy programs fail there.
+[[nodiscard]] bool kernel_has(Table family);
 
 // Packets that rules have dropped, by chain and the REASON of their comment "egw-REASON".
 struct DropRule {
