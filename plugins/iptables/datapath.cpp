@@ -33,6 +33,8 @@ bool only_egresses(const sdk::Change& c) {
 
 }  // namespace
 
+std::atomic<Backend> IptablesDatapath::working_{Backend::kAuto};
+
 IptablesDatapath::IptablesDatapath(std::string_view config, std::string_view /*state_dir*/,
                                    sdk::DatapathHost host)
     : host_(host),
@@ -50,7 +52,10 @@ IptablesDatapath::IptablesDatapath(std::string_view config, std::string_view /*s
   watch_ = std::make_unique<Watch>(drifted);
 }
 
-IptablesDatapath::~IptablesDatapath() { sweeper_.drain(kLastWait); }
+IptablesDatapath::~IptablesDatapath() {
+  sweeper_.drain(kLastWait);
+  if (xtables_) working_ = Backend::kAuto;
+}
 
 void IptablesDatapath::choose_backend() {
   if (xtables_) return;
@@ -58,6 +63,7 @@ void IptablesDatapath::choose_backend() {
   if (!choice) throw sdk::Failure(choice.status());
   host_.info("iptables backend " + std::string(word(choice->backend)) + ": " + choice->reason);
   xtables_.emplace(std::move(*choice));
+  working_ = xtables_->choice().backend;
 }
 
 void IptablesDatapath::choose_companion() {

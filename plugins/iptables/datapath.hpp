@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <map>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
@@ -100,8 +101,12 @@ class IptablesDatapath : public sdk::Datapath {
   [[nodiscard]] bool untouched();
   sdk::Status remove_all(common::Bound& held);
   void take_back();
-  sdk::Status purge_companion(common::Bound& held);
   static sdk::Status purge_backend(Backend backend, common::Bound& held);
+  sdk::Status purge_companion(common::Bound& held);
+
+  // The backend that this process works with; kAuto: none yet. For probe(), which has no instance
+  // and is asked again and again: to choose anew it would read all rules of the host.
+  static std::atomic<Backend> working_;
 
   sdk::DatapathHost host_;
   Config config_;

@@ -115,6 +115,11 @@ def test_auto_follows_kubernetes(rig, backend):
     assert driver.must("apply", change=rig.change("n1"))["ok"]
     assert saved(rig, "n1", backend, ours=True) != []
     assert saved(rig, "n1", other, ours=True) == []
+    # A process that has chosen does not read all rules again for each probe.
+    rig.sh("n1", f"iptables-{backend} -w -t mangle -X KUBE-KUBELET-CANARY; "
+                 f"iptables-{other} -w -t mangle -N KUBE-KUBELET-CANARY")
+    findings = driver.must("probe", node=rig.node_config("n1"))["findings"]
+    assert [f["message"] for f in findings if f["code"] == "Iptables"] == [f"backend {backend}: in use"]
 
 
 def test_another_backend_takes_over(rig, pod, backend):
