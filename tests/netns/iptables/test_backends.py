@@ -105,6 +105,22 @@ def test_a_purge_goes_on_where_a_backend_cannot_be_read(rig, pod, backend):
     assert (saved(rig, "n1", backend, ours=True), rig.sh("n1", "ipset list -n")) == ([], "")
 
 
+def test_a_former_list_goes_with_the_next_change(rig, pod, backend):
+    """With its chains and sets, and nobody takes what is left for somebody else's work."""
+    driver = rig.driver("n1")
+
+    def groups():
+        return [name for name in saved(rig, "n1", backend, ours=True) if name[:6] == ":EGW-G" and name[6].isdigit()], [
+            name for name in rig.sh("n1", "ipset list -n").split() if "who" in name]
+    for rules in ([("10.6.0.0/16", 7)], [("10.6.0.0/16", 7), ("198.51.100.0/24", "drop")]):
+        rig.steer(pod, rules, class_id=1)
+        rig.apply("n1")
+    assert groups() == ([":EGW-G0 -", ":EGW-G1 -"], ["EGW4-who0", "EGW4-who1"])
+    assert rig.apply("n1")["n1"]["repaired"] == {}
+    assert not driver.ask("drift", timeoutMs=1500)["ok"]
+    assert groups() == ([":EGW-G1 -"], ["EGW4-who1"])
+
+
 def test_auto_follows_kubernetes(rig, backend):
     """The sign that kubelet leaves decides; without it the number of others' rules."""
     rig.sh("n1", f"iptables-{backend} -w -t mangle -N KUBE-KUBELET-CANARY")
