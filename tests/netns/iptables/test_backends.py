@@ -1,11 +1,13 @@
 """Both backends: packets, others' rules, adoption, purge, and which backend is chosen."""
 
 import itertools
+import os
+import resource
 
 import pytest
 import sockets
 from conftest import sources
-from rig import EIP4, EIP6, SECOND4, SECOND6, SERVER4, Rig, net
+from rig import ALL, EIP4, EIP6, SECOND4, SECOND6, SERVER4, Driver, Rig, net
 
 OTHERS = ("{t} -w -t nat -N KUBE-SERVICES; {t} -w -t nat -A PREROUTING -j KUBE-SERVICES; "
           "{t} -w -t nat -A POSTROUTING -m mark --mark 0x4000/0x4000 -j MASQUERADE; "
@@ -119,6 +121,28 @@ def test_a_former_list_goes_with_the_next_change(rig, pod, backend):
     assert rig.apply("n1")["n1"]["repaired"] == {}
     assert not driver.ask("drift", timeoutMs=1500)["ok"]
     assert groups() == ([":EGW-G1 -"], ["EGW4-who1"])
+
+
+@pytest.mark.parametrize("backend", ["nft"], indirect=True)
+def test_after_an_exception_of_any_kind_the_next_change_must_be_full(rig):
+    """There is no memory for the stack of the thread that writes the second family's rules."""
+    driver = rig.drivers["n1"] = Driver(rig.ns("n1"), [*rig.inside("n1"), "sh", "-c", 'ulimit -s 65536; exec "$@"', "sh"],
+                                        os.path.join(rig.state, "n1"), *rig.datapaths[0])
+    pod = rig.pod("n1")
+    rig.steer(pod, ALL, class_id=1)
+    rig.apply()
+    rig.steer(pod, [("10.6.0.0/16", 7), ("fd00::/48", 7)], class_id=1)
+    change = {"classes": [{"id": 1, "rules": rig.classes[1]}]}
+    pid = driver.process.pid
+    with open(f"/proc/{pid}/statm", encoding="ascii") as f:
+        used = int(f.read().split()[0]) * resource.getpagesize()
+    before = resource.prlimit(pid, resource.RLIMIT_AS, (used + (16 << 20), resource.RLIM_INFINITY))
+    answer = rig.delta("n1", **change)
+    resource.prlimit(pid, resource.RLIMIT_AS, before)
+    assert not answer["ok"], answer
+    assert rig.delta("n1", **change)["needFull"]
+    rig.apply("n1")
+    assert sources(pod) == [EIP4, EIP6]
 
 
 def test_auto_follows_kubernetes(rig, backend):
