@@ -8,6 +8,7 @@
 #include <nftables/libnftables.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <functional>
 
 #include "firewall_expr.hpp"
@@ -92,7 +93,10 @@ std::vector<FirewallTable> Reader::tables() {
                       inet || family == NFPROTO_IPV6,
                       {}}});
   };
-  must(socket_.dump(m, each, [&] { found.clear(); }), "tables");
+  const int err = socket_.dump(m, each, [&] { found.clear(); });
+  // A kernel without nf_tables: nfnetlink has nobody to ask, or is not there itself.
+  if (err == EINVAL || err == EOPNOTSUPP || err == EPROTONOSUPPORT) return {};
+  must(err, "tables");
   std::vector<FirewallTable> out;
   for (auto& [place, table] : found) {
     sets_.clear();

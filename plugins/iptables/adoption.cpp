@@ -69,11 +69,33 @@ std::uint32_t action_in(std::uint32_t mark, const Marks& marks) {
   return kind == 0 ? common::kBypassNumber : common::kDropNumber;
 }
 
+namespace {
+
+// Class number -> what its pods' packets to all other destinations are given, unless they are left
+// alone.
+std::map<std::uint32_t, std::uint32_t> rests_in(Table t, const SetContents& sets,
+                                                const Marks& marks) {
+  std::map<std::uint32_t, std::uint32_t> out;
+  const auto pods = sets.find(set_name(t, "pods")), rest = sets.find(set_name(t, "rest"));
+  if (pods == sets.end() || rest == sets.end()) return out;
+  for (const auto& [key, mark] : rest->second.elements) {
+    const auto pod = pods->second.elements.find(key);
+    const std::uint32_t action = action_in(mark.value, marks);
+    if (pod == pods->second.elements.end() || action == common::kBypassNumber) continue;
+    if ((pod->second.value & marks.slot_mask()) != value(marks, Kind::kClass)) continue;
+    out.emplace(pod->second.value & kIdMask, action);
+  }
+  return out;
+}
+
+}  // namespace
+
 std::vector<std::pair<common::ClassEntries, ClassPlace>> classes_in(Table t,
                                                                     const SetContents& sets,
                                                                     const Marks& marks) {
   std::vector<std::pair<common::ClassEntries, ClassPlace>> out;
   const std::string prefix = set_name(t, "who");
+  const auto rests = rests_in(t, sets, marks);
   for (const auto& [name, who] : sets) {
     if (name.rfind(prefix, 0) != 0) continue;
     const std::string group = name.substr(prefix.size());
@@ -83,21 +105,26 @@ std::vector<std::pair<common::ClassEntries, ClassPlace>> classes_in(Table t,
     for (const auto& [key, mark] : who.elements) {
       const auto action = what->second.elements.find(key);
       if (action == what->second.elements.end()) continue;
-      classes[mark.value].push_back({key, action_in(action->second.value, marks)});
+      common::ClassEntries& entries = classes[mark.value];
+      if (const auto rest = rests.find(mark.value); entries.empty() && rest != rests.end()) {
+        entries.push_back(
+            {*sdk::Prefix::parse(t == Table::kIp ? "0.0.0.0/0" : "::/0"), rest->second});
+      }
+      entries.push_back({key, action_in(action->second.value, marks)});
     }
-    for (const auto& [number, entries] : classes) {
-      out.emplace_back(Groups::content_of(entries), ClassPlace{number, iptables::number(group)});
+    for (auto& [number, entries] : classes) {
+      out.emplace_back(std::move(entries), ClassPlace{number, iptables::number(group)});
     }
   }
   return out;
 }
 
-std::vector<std::uint32_t> classes_ruled(Table t, const Chains& mangle, const SetContents& sets,
-                                         const Marks& marks) {
-  std::vector<std::uint32_t> out;
+ClassGroups classes_ruled(Table t, const Chains& mangle, const SetContents& sets,
+                          const Marks& marks) {
+  ClassGroups out;
   for (const auto& [content, place] : classes_in(t, sets, marks)) {
     const std::string group = std::string(kChainPrefix) + "G" + std::to_string(place.group);
-    if (group_of(mangle, place.number) == group) out.push_back(place.number);
+    if (group_of(mangle, place.number) == group) out.emplace_back(place.number, place.group);
   }
   std::sort(out.begin(), out.end());
   return out;

@@ -18,14 +18,14 @@ namespace egw::iptables {
 // Tunnel MAC -> value of the connection mark, from the chains that note the peer.
 [[nodiscard]] std::vector<std::pair<sdk::Mac, std::uint32_t>> peers_in(const Chains& mangle);
 
-// Content (Groups::content_of) -> place, from the sets of groups.
+// Entries -> place, from the sets of groups and of pods.
 [[nodiscard]] std::vector<std::pair<common::ClassEntries, ClassPlace>> classes_in(
     Table t, const SetContents& sets, const Marks& marks);
 
-// Numbers of classes that a pod's element may give: the sets hold their prefixes, and the chains
-// lead to those sets. Sorted.
-[[nodiscard]] std::vector<std::uint32_t> classes_ruled(Table t, const Chains& mangle,
-                                                       const SetContents& sets, const Marks& marks);
+// Classes that a pod's element may give: the sets hold their prefixes, and the chains lead to those
+// sets.
+[[nodiscard]] ClassGroups classes_ruled(Table t, const Chains& mangle, const SetContents& sets,
+                                        const Marks& marks);
 
 // Egress id -> its source, from the chains that translate.
 [[nodiscard]] std::map<std::uint32_t, sdk::Address> sources_in(const Chains& nat);

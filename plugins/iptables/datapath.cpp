@@ -33,6 +33,8 @@ bool only_egresses(const sdk::Change& c) {
 
 }  // namespace
 
+std::atomic<Backend> IptablesDatapath::working_{Backend::kAuto};
+
 IptablesDatapath::IptablesDatapath(std::string_view config, std::string_view /*state_dir*/,
                                    sdk::DatapathHost host)
     : host_(host),
@@ -50,7 +52,10 @@ IptablesDatapath::IptablesDatapath(std::string_view config, std::string_view /*s
   watch_ = std::make_unique<Watch>(drifted);
 }
 
-IptablesDatapath::~IptablesDatapath() { sweeper_.drain(kLastWait); }
+IptablesDatapath::~IptablesDatapath() {
+  sweeper_.drain(kLastWait);
+  if (xtables_) working_ = Backend::kAuto;
+}
 
 void IptablesDatapath::choose_backend() {
   if (xtables_) return;
@@ -58,6 +63,7 @@ void IptablesDatapath::choose_backend() {
   if (!choice) throw sdk::Failure(choice.status());
   host_.info("iptables backend " + std::string(word(choice->backend)) + ": " + choice->reason);
   xtables_.emplace(std::move(*choice));
+  working_ = xtables_->choice().backend;
 }
 
 void IptablesDatapath::choose_companion() {
@@ -88,6 +94,11 @@ sdk::Status IptablesDatapath::apply(const sdk::Change& change, sdk::ApplyReport&
                    (!waiting_.empty() && !only_endpoints(change));
   const common::Monitor::OwnChange own(*monitor_);
   watch_->pause();
+  // What the kernel holds is in doubt: the next change reads it.
+  const auto doubt = [this] {
+    held_.invalidate();
+    plan_.reset();
+  };
   sdk::Status s;
   bool bare = false;
   try {
@@ -95,13 +106,14 @@ sdk::Status IptablesDatapath::apply(const sdk::Change& change, sdk::ApplyReport&
     s = all ? apply_all(change, report) : apply_step(change, report);
   } catch (const sdk::Failure& failure) {
     s = failure.status();
+  } catch (...) {
+    doubt();
+    throw;
   }
   if (!s.ok()) {
     // A first change that has come to nothing leaves nothing. Without its tunnel it is something.
     if (bare && !plan_) take_back();
-    // What the kernel holds is in doubt: the next change reads it.
-    held_.invalidate();
-    plan_.reset();
+    doubt();
   }
   watch_filters();
   return s;

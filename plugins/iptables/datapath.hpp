@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <map>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
@@ -72,7 +73,8 @@ class IptablesDatapath : public sdk::Datapath {
   [[nodiscard]] bool lean(const common::Plan& plan) const { return ingress_ && !plan.serves(); }
   sdk::Status program_tunnel(Step& step);
   void program_routing(Step& step, bool read);
-  [[nodiscard]] AllRules rules_wanted(const common::Plan& plan, const SetPlan& sets) const;
+  [[nodiscard]] AllRules rules_wanted(const common::Plan& plan,
+                                      const std::array<ClassGroups, 2>& classes) const;
   sdk::Status program_rules(AllRules wanted, bool read, common::Repairs& repairs);
   void look_at_rules(const common::Plan& plan);
   sdk::Status program_rules_in_order(Step& step, const SetPlan& sets, bool read);
@@ -99,7 +101,12 @@ class IptablesDatapath : public sdk::Datapath {
   [[nodiscard]] bool untouched();
   sdk::Status remove_all(common::Bound& held);
   void take_back();
+  static sdk::Status purge_backend(Backend backend, common::Bound& held);
   sdk::Status purge_companion(common::Bound& held);
+
+  // The backend that this process works with; kAuto: none yet. For probe(), which has no instance
+  // and is asked again and again: to choose anew it would read all rules of the host.
+  static std::atomic<Backend> working_;
 
   sdk::DatapathHost host_;
   Config config_;
@@ -135,7 +142,7 @@ class IptablesDatapath : public sdk::Datapath {
   // What the rules in the kernel are, written by us or found there:
   bool standing_ = false;                               // they judge pods
   bool lean_ = false;                                   // nothing of ours is in raw
-  std::array<std::vector<std::uint32_t>, 2> ruled_;     // classes' numbers that they know, sorted
+  std::array<ClassGroups, 2> ruled_;                    // classes that they know
   std::optional<std::array<Served, 2>> ruled_sources_;  // ids that they serve
   std::string waiting_;             // not empty: they are not the wanted ones, and why
   std::array<DropTally, 2> drops_;  // by family

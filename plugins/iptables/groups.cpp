@@ -22,7 +22,7 @@ std::vector<sdk::Prefix> outermost_of(const common::ClassEntries& entries) {
 
 }  // namespace
 
-bool Groups::overlaps(const Ranges& taken, const std::vector<sdk::Prefix>& outermost) {
+bool Groups::overlaps(const Ranges& taken, const Prefixes& outermost) {
   for (const sdk::Prefix& p : outermost) {
     auto at = taken.upper_bound(p.last());
     if (at == taken.begin()) continue;
@@ -32,17 +32,19 @@ bool Groups::overlaps(const Ranges& taken, const std::vector<sdk::Prefix>& outer
   return false;
 }
 
-common::ClassEntries Groups::content_of(const common::ClassEntries& entries) {
-  common::ClassEntries inside;
-  for (const common::ClassEntry& e : entries) {
-    if (e.prefix.len != 0) inside.push_back(e);
-  }
-  return inside;
+void Groups::take(std::uint32_t group, const Prefixes& outermost) {
+  for (const sdk::Prefix& p : outermost) taken_[group].emplace(p.first(), p.last());
 }
 
-void Groups::learn(const common::ClassEntries& content, ClassPlace place) {
-  numbers_.learn(content, place.number);
-  learned_.emplace(content, place.group);
+void Groups::free(std::uint32_t group, const Prefixes& outermost) {
+  for (const sdk::Prefix& p : outermost) taken_[group].erase(p.first());
+}
+
+void Groups::learn(const common::ClassEntries& entries, ClassPlace place) {
+  numbers_.learn(entries, place.number);
+  const Prefixes outermost = outermost_of(entries);
+  if (overlaps(taken_[place.group], outermost)) return;  // not of our making
+  if (learned_.emplace(entries, place.group).second) take(place.group, outermost);
 }
 
 ClassPlace Groups::place(const std::string& name, const common::ClassEntries& entries) {
@@ -52,33 +54,36 @@ ClassPlace Groups::place(const std::string& name, const common::ClassEntries& en
     if (at->second.outermost == place.outermost) return at->second.at;
     leave(at);  // a table that has gone while nobody could tell: see keep()
   }
-  const common::ClassEntries content = content_of(entries);
-  place.at.number = numbers_.assign(name, content, kIdMask);
+  place.at.number = numbers_.assign(name, entries, kIdMask);
   if (place.at.number == 0) return {};
-  const auto fits = [&](std::uint32_t group) { return !overlaps(taken_[group], place.outermost); };
-  const auto had = learned_.find(content);
-  if (had != learned_.end() && fits(had->second)) {
+  if (const auto had = learned_.find(entries); had != learned_.end()) {
     place.at.group = had->second;
     learned_.erase(had);
   } else {
-    std::uint32_t group = 0, tried = 0;
-    for (; taken_.count(group) != 0; ++group) {
-      if (taken_[group].empty() || (tried++ < kMostTried && fits(group))) break;
-    }
-    place.at.group = group;
+    place.at.group = find_group(place.outermost);
+    take(place.at.group, place.outermost);
   }
-  Ranges& taken = taken_[place.at.group];
-  for (const sdk::Prefix& p : place.outermost) taken.emplace(p.first(), p.last());
   return places_.emplace(name, std::move(place)).first->second.at;
 }
 
+std::uint32_t Groups::find_group(const Prefixes& outermost) {
+  std::uint32_t group = 0, tried = 0;
+  for (; taken_.count(group) != 0; ++group) {
+    const Ranges& taken = taken_[group];
+    if (taken.empty() || (tried++ < kMostTried && !overlaps(taken, outermost))) break;
+  }
+  return group;
+}
+
 Groups::Places::iterator Groups::leave(Places::iterator at) {
-  for (const sdk::Prefix& p : at->second.outermost) taken_[at->second.at.group].erase(p.first());
+  free(at->second.at.group, at->second.outermost);
   numbers_.release(at->first);
   return places_.erase(at);
 }
 
 void Groups::keep(const std::map<std::string, common::ClassTables>& wanted) {
+  for (const auto& [entries, group] : learned_) free(group, outermost_of(entries));
+  learned_.clear();
   for (auto at = places_.begin(); at != places_.end();) {
     at = wanted.count(at->first) != 0 ? std::next(at) : leave(at);
   }

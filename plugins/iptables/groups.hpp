@@ -8,6 +8,7 @@
 #include <map>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "common/plan.hpp"
@@ -19,13 +20,15 @@ struct ClassPlace {
   std::uint32_t group = 0;
 };
 
+// Class number -> group, sorted: what the rules know of classes.
+using ClassGroups = std::vector<std::pair<std::uint32_t, std::uint32_t>>;
+
 // Of one family. Keeps the place of a class as long as it exists; freed numbers rest longest.
 class Groups {
  public:
-  // What the sets hold of a class: its prefixes but /0.
-  [[nodiscard]] static common::ClassEntries content_of(const common::ClassEntries& entries);
-  // Before the first place(): what the kernel's sets hold, by the class's content.
-  void learn(const common::ClassEntries& content, ClassPlace place);
+  // Before the first place(): what the kernel holds of a class, with its /0. Until the first keep()
+  // nothing else gets its place.
+  void learn(const common::ClassEntries& entries, ClassPlace place);
   ClassPlace place(const std::string& name, const common::ClassEntries& entries);
   // Forgets the classes that are not in `wanted`.
   void keep(const std::map<std::string, common::ClassTables>& wanted);
@@ -33,18 +36,22 @@ class Groups {
 
  private:
   using Ranges = std::map<sdk::Address, sdk::Address>;  // first -> last, not overlapping
-  static bool overlaps(const Ranges& taken, const std::vector<sdk::Prefix>& outermost);
+  using Prefixes = std::vector<sdk::Prefix>;
+  static bool overlaps(const Ranges& taken, const Prefixes& outermost);
+  void take(std::uint32_t group, const Prefixes& outermost);
+  void free(std::uint32_t group, const Prefixes& outermost);
+  [[nodiscard]] std::uint32_t find_group(const Prefixes& outermost);
 
   struct Place {
     ClassPlace at;
-    std::vector<sdk::Prefix> outermost;
+    Prefixes outermost;
   };
   using Places = std::map<std::string, Place>;
   Places::iterator leave(Places::iterator at);
 
   Places places_;
-  std::map<std::uint32_t, Ranges> taken_;  // by group
-  std::map<common::ClassEntries, std::uint32_t> learned_;
+  std::map<std::uint32_t, Ranges> taken_;                  // by group
+  std::map<common::ClassEntries, std::uint32_t> learned_;  // -> group, taken for it
   common::KeptNumbers<common::ClassEntries> numbers_;
 };
 

@@ -52,16 +52,19 @@ std::optional<Finished> try_rules(Backend backend, const std::string& program, T
   return out;
 }
 
-bool look_at_tools(const Config& config, const sdk::NodeConfig& node, sdk::ProbeSink& out) {
-  const auto choice = Xtables::choose(config.backend);
+// working: the backend that this process works with already, kAuto: none.
+bool look_at_tools(const Config& config, Backend working, const sdk::NodeConfig& node,
+                   sdk::ProbeSink& out) {
+  const bool chosen = config.backend == Backend::kAuto && working != Backend::kAuto;
+  const auto choice = Xtables::choose(chosen ? working : config.backend);
   if (!choice) {
     out.finding(false, "Iptables", choice.status().text());
     return false;
   }
   bool usable = true;
-  out.finding(
-      true, "Iptables",
-      "backend " + std::string(word(choice.value().backend)) + ": " + choice.value().reason);
+  out.finding(true, "Iptables",
+              "backend " + std::string(word(choice.value().backend)) + ": " +
+                  (chosen ? "in use" : choice.value().reason));
   auto ipset = Ipset::open();
   for (const Table t : common::kFamilies) {
     if (!common::enables(node, t)) continue;
@@ -95,7 +98,7 @@ sdk::Status IptablesDatapath::probe(std::string_view text, const sdk::NodeConfig
                                     sdk::ProbeSink& out) {
   const Config config = parse_config(text);
   return common::probe_host({"iptables", config.rule_preference, kFrontRules,
-                             [&] { return look_at_tools(config, node, out); }},
+                             [&] { return look_at_tools(config, working_, node, out); }},
                             node, out);
 }
 

@@ -182,18 +182,19 @@ sdk::Status IptablesDatapath::program_filters(Step& step, const SetPlan& sets, b
 sdk::Status IptablesDatapath::program_rules_in_order(Step& step, const SetPlan& sets, bool read) {
   const bool lean = this->lean(step.plan);
   const bool rules_first = lean_ && !lean;
+  std::array<ClassGroups, 2> classes;
+  for (const Table t : common::kFamilies) {
+    classes[index(t)] = with_former(t, sets.classes(t), ruled_[index(t)], sets_.held(), marks_);
+  }
   sdk::Status s = rules_first ? sdk::ok() : program_companion(step, read, lean);
-  if (s.ok()) s = program_rules(rules_wanted(step.plan, sets), read, step.repairs);
+  if (s.ok()) s = program_rules(rules_wanted(step.plan, classes), read, step.repairs);
   if (!s.ok()) return s;
   if (waiting_.empty()) {
     standing_ = true;
     lean_ = lean;
+    ruled_ = std::move(classes);
     ruled_sources_.emplace();
-    for (const Table t : common::kFamilies) {
-      ruled_[index(t)].clear();
-      for (const auto& [number, group] : sets.classes(t)) ruled_[index(t)].push_back(number);
-      (*ruled_sources_)[index(t)] = served_by(step.plan, t);
-    }
+    for (const Table t : common::kFamilies) (*ruled_sources_)[index(t)] = served_by(step.plan, t);
   }
   return rules_first ? program_companion(step, read, lean_) : sdk::ok();
 }
@@ -214,7 +215,8 @@ void IptablesDatapath::look_at_rules(const Plan& plan) {
     const XtSaved& mangle = saved[static_cast<std::size_t>(Xt::kMangle)];
     standing_ = standing_ && mangle.jumps.count("PREROUTING") != 0;
     lean_ = lean_ && saved[static_cast<std::size_t>(Xt::kRaw)].chains.empty();
-    if (!known) ruled_[index(t)] = classes_ruled(t, mangle.chains, sets_.held(), marks_);
+    if (known && plan_) continue;
+    ruled_[index(t)] = classes_ruled(t, mangle.chains, sets_.held(), marks_);
   }
   lean_ = lean_ && standing_;
   if (!standing_) ruled_sources_.reset();
@@ -292,8 +294,8 @@ void IptablesDatapath::program_routing(Step& step, bool read) {
   rules_ = std::move(rules);
 }
 
-IptablesDatapath::AllRules IptablesDatapath::rules_wanted(const Plan& plan,
-                                                          const SetPlan& sets) const {
+IptablesDatapath::AllRules IptablesDatapath::rules_wanted(
+    const Plan& plan, const std::array<ClassGroups, 2>& classes) const {
   AllRules out;
   RuleInput in;
   in.node = plan.node();
@@ -304,8 +306,10 @@ IptablesDatapath::AllRules IptablesDatapath::rules_wanted(const Plan& plan,
   in.ingress = lean(plan);
   for (const auto& [name, peer] : plan.peers()) in.peers.push_back(peer);
   for (const Table t : common::kFamilies) {
+    // Rules that drop what the tunnel brings of a family are not needed where the host has no such.
+    if (!plan.enabled(t) && !kernel_has(t)) continue;
     in.sources = served_by(plan, t);
-    in.classes = sets.classes(t);
+    in.classes = classes[index(t)];
     out[index(t)] = rules_for(t, in);
     for (XtRules& table : out[index(t)]) add_fingerprint(table);
   }
@@ -350,8 +354,8 @@ sdk::Status IptablesDatapath::program_rules(AllRules wanted, bool read, common::
 // The rules in the kernel do not know the class.
 bool IptablesDatapath::unruled(Table t, const PodMarks& marks) const {
   const auto& known = ruled_[index(t)];
-  return marks.class_number != 0 &&
-         !std::binary_search(known.begin(), known.end(), marks.class_number);
+  const auto at = std::lower_bound(known.begin(), known.end(), std::pair{marks.class_number, 0U});
+  return marks.class_number != 0 && (at == known.end() || at->first != marks.class_number);
 }
 
 PodMarks IptablesDatapath::marks_of(Table t, const SetPlan& sets, const std::string& target) const {
@@ -365,16 +369,22 @@ void IptablesDatapath::program_new_pods(Step& step, const SetPlan& sets) {
   const bool locked = xtables_->locked();
   for (const Table t : common::kFamilies) {
     if (!step.plan.enabled(t)) continue;
-    SetElements pods, rest;
+    PodChange change;
     const SetElements& held = sets_.held().at(set_name(t, "pods")).elements;
+    const SetElements& held_rest = sets_.held().at(set_name(t, "rest")).elements;
     const auto add = [&](const sdk::Address& a, const std::string& target) {
       const sdk::Prefix key(a, a.bits());
-      if (common::table_of(a) != t || target.empty() || held.count(key) != 0) return;
+      if (common::table_of(a) != t || target.empty()) return;
       PodMarks marks = sets.marks_of(t, target);
+      if (held.count(key) != 0) {
+        // Earlier versions left other destinations alone without an element that says so.
+        if (marks.has_rest && held_rest.count(key) == 0) change.rest[key] = marks.rest;
+        return;
+      }
       if (unruled(t, marks) && !locked) return;
       if (unruled(t, marks)) marks = sets.dropped();
-      if (marks.has_first) pods[key] = marks.first;
-      if (marks.has_rest) rest[key] = marks.rest;
+      if (marks.has_first) change.pods[key] = marks.first;
+      if (marks.has_rest) change.rest[key] = marks.rest;
     };
     if (step.before != nullptr) {
       for (const common::SourceChange& c : step.sources) add(c.address, c.after);
@@ -383,8 +393,7 @@ void IptablesDatapath::program_new_pods(Step& step, const SetPlan& sets) {
         add(a, common::verdict(step.plan, a, class_id));
       }
     }
-    sets_.put_pods(set_name(t, "rest"), pod_kind(t), rest, {}, step.refused);
-    sets_.put_pods(set_name(t, "pods"), pod_kind(t), pods, {}, step.refused);
+    sets_.change_pods(t, std::move(change), step.refused);
   }
 }
 
@@ -398,32 +407,27 @@ void IptablesDatapath::program_pods(Step& step, const SetPlan& sets) {
       if (marks.has_first) pods[sdk::Prefix(a, a.bits())] = marks.first;
       if (marks.has_rest) rest[sdk::Prefix(a, a.bits())] = marks.rest;
     }
-    // What a class says of all others must be there before the class is asked.
-    sets_.put_all_pods(set_name(t, "rest"), pod_kind(t), rest, step.refused);
-    sets_.put_all_pods(set_name(t, "pods"), pod_kind(t), pods, step.refused);
+    sets_.change_pods(t, sets_.pod_change(t, pods, rest), step.refused);
   }
 }
 
 void IptablesDatapath::program_changed_pods(Step& step, const SetPlan& sets) {
+  static const SetElements kNone;
   for (const Table t : common::kFamilies) {
-    SetElements pods, rest, no_pods, no_rest;
-    const std::string rest_name = set_name(t, "rest");
-    const auto held = sets_.held().find(rest_name);
-    static const SetElements kNone;
+    PodChange change;
+    const auto held = sets_.held().find(set_name(t, "rest"));
     const SetElements& had = held == sets_.held().end() ? kNone : held->second.elements;
     for (const common::SourceChange& c : step.sources) {
       if (common::table_of(c.address) != t) continue;
       const sdk::Prefix key(c.address, c.address.bits());
       const PodMarks now = marks_of(t, sets, c.after);
-      if (now.has_first) pods[key] = now.first;
-      if (!now.has_first) no_pods[key];
-      if (now.has_rest) rest[key] = now.rest;
-      if (!now.has_rest && had.count(key) != 0) no_rest[key];
+      if (now.has_first) change.pods[key] = now.first;
+      if (!now.has_first) change.no_pods[key];
+      if (now.has_rest) change.rest[key] = now.rest;
+      if (!now.has_rest && had.count(key) != 0) change.no_rest[key];
     }
-    if (pods.empty() && no_pods.empty()) continue;
-    sets_.put_pods(rest_name, pod_kind(t), rest, {}, step.refused);
-    sets_.put_pods(set_name(t, "pods"), pod_kind(t), pods, no_pods, step.refused);
-    sets_.put_pods(rest_name, pod_kind(t), {}, no_rest, step.refused);
+    if (change.pods.empty() && change.no_pods.empty()) continue;
+    sets_.change_pods(t, std::move(change), step.refused);
   }
 }
 

@@ -118,6 +118,25 @@ sdk::Status IptablesDatapath::purge_companion(common::Bound& held) {
       [&held](std::uint32_t id) { held.zones.insert(static_cast<std::uint16_t>(id)); });
 }
 
+// Our chains in a backend, and the zones that they bind connections to. One that cannot be read is
+// no reason to leave the other as it is.
+sdk::Status IptablesDatapath::purge_backend(Backend backend, common::Bound& held) {
+  auto choice = Xtables::choose(backend);
+  if (!choice) return sdk::ok();
+  const Xtables xtables(*choice);
+  try {
+    for (const Table t : common::kFamilies) {
+      const auto saved = xtables.saved(t);
+      for (const auto& [id, _] : sources_in(saved[static_cast<std::size_t>(Xt::kNat)].chains)) {
+        held.zones.insert(static_cast<std::uint16_t>(id));
+      }
+    }
+    return clear_backend(xtables);
+  } catch (const sdk::Failure& failure) {
+    return failure.status();
+  }
+}
+
 sdk::Status IptablesDatapath::purge() {
   const common::Monitor::OwnChange own(*monitor_);
   // Half of it would leave pods cut off. Looked for before anything is taken away.
@@ -151,16 +170,7 @@ sdk::Status IptablesDatapath::remove_all(common::Bound& held) {
   note(common::remove_routing(route_));
   note(purge_companion(held));
   for (const Backend backend : {Backend::kNft, Backend::kLegacy}) {
-    auto choice = Xtables::choose(backend);
-    if (!choice) continue;
-    const Xtables xtables(*choice);
-    for (const Table t : common::kFamilies) {
-      const auto saved = xtables.saved(t);
-      for (const auto& [id, _] : sources_in(saved[static_cast<std::size_t>(Xt::kNat)].chains)) {
-        held.zones.insert(static_cast<std::uint16_t>(id));
-      }
-    }
-    note(clear_backend(xtables));
+    note(purge_backend(backend, held));
   }
   note(sets_.purge());
   held_ = sdk::DatapathState();

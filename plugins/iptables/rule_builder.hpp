@@ -81,6 +81,10 @@ class RuleBuilder {
   [[nodiscard]] std::string map(const std::string& what, const std::string& side) const {
     return "-j SET --map-set " + set_name(t_, what) + " " + side + " --map-mark";
   }
+  // Before a set is asked that has to have an answer: dropped without one.
+  [[nodiscard]] std::string unanswered() const {
+    return set(value(marks_, Kind::kDropped), slot() | kIdMask);
+  }
   [[nodiscard]] bool ids_beside() const { return in_.companion && in_.serves; }
   [[nodiscard]] std::string device() const { return in_.node.tunnel_device; }
   [[nodiscard]] std::string port() const { return std::to_string(in_.node.tunnel_port); }

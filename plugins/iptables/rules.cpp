@@ -98,12 +98,11 @@ void RuleBuilder::judgement() {
 // In: the class's number in the low 14 bits. A group's set takes its own number away from it (both
 // are exclusive-or'ed): zero is left when the prefix found is the class's own.
 void RuleBuilder::classes() {
-  auto& node = chain(Xt::kMangle, "CLASS");
   std::map<std::uint32_t, std::vector<std::uint32_t>> groups;
   for (const auto& [number, group] : in_.classes) groups[group].push_back(number);
   for (const auto& [group, numbers] : groups) class_group(group);
-  if (groups.size() <= 1) {
-    node.push_back(groups.empty() ? go("REST") : go("G" + std::to_string(groups.begin()->first)));
+  if (groups.size() == 1) {
+    chain(Xt::kMangle, "CLASS") = {go("G" + std::to_string(groups.begin()->first))};
   } else {
     std::vector<RadixLeaf> leaves;
     for (const auto& [group, numbers] : groups) {
@@ -114,11 +113,13 @@ void RuleBuilder::classes() {
     }
     std::sort(leaves.begin(), leaves.end(),
               [](const auto& a, const auto& b) { return a.key < b.key; });
-    add_radix(std::string(kChainPrefix) + "CLASS", leaves, {id_match, "-g", {go("REST")}},
-              table(Xt::kMangle).chains);
+    // Of a number that is in no group nothing is known.
+    add_radix(std::string(kChainPrefix) + "CLASS", leaves,
+              {id_match, "-g", {drop("", "no_egress")}}, table(Xt::kMangle).chains);
   }
-  // Nothing of its own: what the class says of all other destinations.
-  chain(Xt::kMangle, "REST") = {set(0, slot() | kIdMask), map("rest", "src"), go("DONE")};
+  // Nothing of its own: what the class says of all other destinations, if only that they are left
+  // alone.
+  chain(Xt::kMangle, "REST") = {unanswered(), map("rest", "src"), go("DONE")};
   chain(Xt::kMangle, "DONE") = {drop(is(Kind::kDropped), "no_egress")};
 }
 
@@ -126,7 +127,7 @@ void RuleBuilder::class_group(std::uint32_t group) {
   const std::string n = std::to_string(group);
   chain(Xt::kMangle, "G" + n) = {
       map("who" + n, "dst"), is_bare(value(marks_, Kind::kClass)) + " " + go("H" + n), go("REST")};
-  chain(Xt::kMangle, "H" + n) = {map("what" + n, "dst"), go("DONE")};
+  chain(Xt::kMangle, "H" + n) = {unanswered(), map("what" + n, "dst"), go("DONE")};
 }
 
 void RuleBuilder::postrouting() {

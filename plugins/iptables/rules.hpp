@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "common/plan.hpp"
+#include "groups.hpp"
 #include "xtables.hpp"
 
 namespace egw::iptables {
@@ -27,8 +28,8 @@ struct RuleInput {
   bool ingress = false;
   std::vector<std::pair<std::uint32_t, sdk::Address>> sources;  // of ids served, sorted by id
   std::vector<common::PeerPlan> peers;
-  // Groups of classes with prefixes (groups.hpp): class number -> group, sorted.
-  std::vector<std::pair<std::uint32_t, std::uint32_t>> classes;
+  // Those with prefixes; also of before this change, for pods that have not got others yet.
+  ClassGroups classes;
 };
 
 using FamilyRules = std::array<XtRules, 3>;  // by Xt

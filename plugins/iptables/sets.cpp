@@ -132,6 +132,8 @@ void SetPlan::add_classes(const common::Plan& plan, Table t, Groups& groups,
     }
     marks.first = {value(marks_, Kind::kClass) | place.number, mask};
     marks.class_number = place.number;
+    marks.rest = action(common::kBypassNumber);
+    marks.has_rest = true;
     classes_[index(t)].emplace_back(place.number, place.group);
     const std::string n = std::to_string(place.group);
     SetContent& who = contents_[set_name(t, "who" + n)];
@@ -140,7 +142,6 @@ void SetPlan::add_classes(const common::Plan& plan, Table t, Groups& groups,
     for (const common::ClassEntry& e : entries) {
       if (e.prefix.len == 0) {
         marks.rest = action(e.action);
-        marks.has_rest = true;
         continue;
       }
       who.elements[e.prefix] = {place.number, 0};  // exclusive or
@@ -175,6 +176,28 @@ PodMarks SetPlan::dropped() const {
   PodMarks out;
   out.has_first = true;
   out.first = action(common::kDropNumber);
+  return out;
+}
+
+ClassGroups with_former(Table t, const ClassGroups& planned, const ClassGroups& ruled,
+                        const SetContents& held, const Marks& marks) {
+  std::map<std::uint32_t, std::uint32_t> former(ruled.begin(), ruled.end());
+  for (const auto& [number, group] : planned) former.erase(number);
+  std::erase_if(former, [&](const auto& entry) {
+    const std::string group = std::to_string(entry.second);
+    return held.count(set_name(t, "who" + group)) == 0 ||
+           held.count(set_name(t, "what" + group)) == 0;
+  });
+  ClassGroups out = planned;
+  const auto pods = held.find(set_name(t, "pods"));
+  if (former.empty() || pods == held.end()) return out;
+  for (const auto& [key, mark] : pods->second.elements) {
+    if ((mark.value & marks.slot_mask()) != value(marks, Kind::kClass)) continue;
+    if (const auto found = former.extract(mark.value & kIdMask)) {
+      out.emplace_back(found.key(), found.mapped());
+    }
+  }
+  std::sort(out.begin(), out.end());
   return out;
 }
 
@@ -268,31 +291,58 @@ void Sets::make_pods(const std::string& name, const SetKind& kind, std::size_t s
   make(name, {kind, {}}, std::max(kPodsAtFirst, size));
 }
 
-void Sets::put_all_pods(const std::string& name, const SetKind& kind, const SetElements& wanted,
-                        std::vector<SetFailure>& failures) {
-  make_pods(name, kind, wanted.size());
-  const SetElements& held = held_[name].elements;
-  put_pods(name, kind, surplus(wanted, held, true), missing(held, wanted), failures);
+PodChange Sets::pod_change(Table t, const SetElements& pods, const SetElements& rest) const {
+  static const SetElements kNone;
+  const auto held = [&](const char* what) -> const SetElements& {
+    const auto at = held_.find(set_name(t, what));
+    return at == held_.end() ? kNone : at->second.elements;
+  };
+  return {surplus(pods, held("pods"), true), surplus(rest, held("rest"), true),
+          missing(held("pods"), pods), missing(held("rest"), rest)};
+}
+
+void Sets::change_pods(Table t, PodChange change, std::vector<SetFailure>& failures) {
+  const SetKind kind{SetType::kAddresses, t, true};
+  const std::string pods = set_name(t, "pods"), rest = set_name(t, "rest");
+  // What a class says of all others is there before the class is asked. What lets packets pass
+  // takes the place of what does not when the former class is not asked any more.
+  SetElements opening;
+  make_pods(rest, kind, 0);
+  const SetElements& had = held_[rest].elements;
+  for (auto at = change.rest.begin(); at != change.rest.end();) {
+    const auto element = at++;
+    const auto was = had.find(element->first);
+    const bool opens = element->second.value == 0 && was != had.end() && was->second.value != 0;
+    if (opens) opening.insert(change.rest.extract(element));
+  }
+  put_pods(rest, kind, change.rest, {}, failures);
+  put_pods(pods, kind, change.pods, change.no_pods, failures);
+  put_pods(rest, kind, opening, change.no_rest, failures);
 }
 
 void Sets::take(const SetContents& wanted, const std::vector<std::string>& keep) {
+  static const SetElements kNone;
   for (auto at = held_.begin(); at != held_.end();) {
     const std::string& name = at->first;
-    if (const auto want = wanted.find(name); want != wanted.end()) {
-      const SetElements less = missing(at->second.elements, want->second.elements);
-      if (!less.empty()) {
-        ipset_.remove(name, at->second.kind, less);
-        for (const auto& [key, mark] : less) at->second.elements.erase(key);
+    const auto want = wanted.find(name);
+    if (want == wanted.end()) {
+      if (std::find(keep.begin(), keep.end(), name) != keep.end()) {
+        ++at;
+        continue;
       }
-      ++at;
-      continue;
+      if (ipset_.destroy(name) == 0) {
+        at = held_.erase(at);
+        continue;
+      }
+      // One that rules still name goes with a later change, and holds nothing until then.
     }
-    // One that is still in use goes with a later change.
-    if (std::find(keep.begin(), keep.end(), name) != keep.end() || ipset_.destroy(name) != 0) {
-      ++at;
-    } else {
-      at = held_.erase(at);
+    const SetElements less =
+        missing(at->second.elements, want == wanted.end() ? kNone : want->second.elements);
+    if (!less.empty()) {
+      ipset_.remove(name, at->second.kind, less);
+      for (const auto& [key, mark] : less) at->second.elements.erase(key);
     }
+    ++at;
   }
 }
 

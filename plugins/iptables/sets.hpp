@@ -31,6 +31,11 @@ struct PodMarks {
   std::uint32_t class_number = 0;  // of its class, if that has prefixes
 };
 
+// Of the sets "pods" and "rest" of one family: what is put there and what goes.
+struct PodChange {
+  SetElements pods, rest, no_pods, no_rest;
+};
+
 struct SetFailure {
   std::string set;
   sdk::Prefix element;
@@ -50,8 +55,7 @@ class SetPlan {
   [[nodiscard]] PodMarks marks_of(Table t, const std::string& target) const;
   // Of an endpoint whose class the rules do not know.
   [[nodiscard]] PodMarks dropped() const;
-  // Class number -> group, sorted.
-  [[nodiscard]] const std::vector<std::pair<std::uint32_t, std::uint32_t>>& classes(Table t) const {
+  [[nodiscard]] const ClassGroups& classes(Table t) const {
     return classes_[static_cast<std::size_t>(t)];
   }
 
@@ -63,7 +67,7 @@ class SetPlan {
   Marks marks_;
   SetContents contents_;
   std::array<std::map<std::string, PodMarks>, 2> targets_;
-  std::array<std::vector<std::pair<std::uint32_t, std::uint32_t>>, 2> classes_;
+  std::array<ClassGroups, 2> classes_;
 };
 
 // What differs between the sets of EIPs of two plans, of one family.
@@ -71,6 +75,12 @@ struct EipChange {
   SetElements come, gone;
 };
 [[nodiscard]] EipChange eip_change(Table t, const common::Plan& before, const common::Plan& after);
+
+// The classes of a plan, and those of the rules so far that pods still have by their elements:
+// until these get others, their packets must find what was. held: those elements, and the groups'
+// sets.
+[[nodiscard]] ClassGroups with_former(Table t, const ClassGroups& planned, const ClassGroups& ruled,
+                                      const SetContents& held, const Marks& marks);
 
 [[nodiscard]] std::vector<sdk::Prefix> prefixes_of(const common::AddressRanges& ranges);
 
@@ -88,9 +98,11 @@ class Sets {
   void put_pods(const std::string& name, const SetKind& kind, const SetElements& put,
                 const SetElements& remove, std::vector<SetFailure>& failures);
   void make_pods(const std::string& name, const SetKind& kind, std::size_t size);
-  // Makes the set of pods hold exactly this.
-  void put_all_pods(const std::string& name, const SetKind& kind, const SetElements& wanted,
-                    std::vector<SetFailure>& failures);
+  // The change that makes the sets of pods hold exactly this.
+  [[nodiscard]] PodChange pod_change(Table t, const SetElements& pods,
+                                     const SetElements& rest) const;
+  // A pod is at no moment left alone that neither its former class nor its new one leaves alone.
+  void change_pods(Table t, PodChange change, std::vector<SetFailure>& failures);
   // keep: names that stay besides `wanted`.
   void take(const SetContents& wanted, const std::vector<std::string>& keep);
   // All that are ours.

@@ -1,7 +1,10 @@
 #include "xtables.hpp"
 
 #include <fcntl.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
 #include <sys/file.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -9,6 +12,8 @@
 #include <cerrno>
 #include <fstream>
 #include <thread>
+
+#include "common/netlink.hpp"
 
 namespace egw::iptables {
 namespace {
@@ -53,18 +58,12 @@ std::optional<Programs> programs_of(Backend backend) {
   return out;
 }
 
-struct Held {
-  bool ran = false;
-  bool kubernetes = false;  // chains that kubelet or kube-proxy leave as a sign
-  std::size_t others = 0;   // rules that are not ours
-};
-
-Held held_by(const Programs& programs) {
-  Held out;
+HeldRules held_by(const Programs& programs) {
+  HeldRules out;
   for (const std::string& program : programs.save) {
     const Finished said = run({program}, {}, kSaveDeadline);
     if (!said.ok()) continue;
-    out.ran = true;
+    out.read = true;
     std::string_view rest = said.out;
     while (!rest.empty()) {
       const std::string_view line = rest.substr(0, rest.find('\n'));
@@ -80,16 +79,14 @@ Held held_by(const Programs& programs) {
   return out;
 }
 
-Choice decide(const std::optional<Programs>& nft, const std::optional<Programs>& legacy) {
-  if (!legacy) return {Backend::kNft, *nft, "only the nft programs are installed"};
-  if (!nft) return {Backend::kLegacy, *legacy, "only the legacy programs are installed"};
-  const Held in_nft = held_by(*nft), in_legacy = held_by(*legacy);
-  if (in_nft.kubernetes) return {Backend::kNft, *nft, "Kubernetes' chains are in nft"};
-  if (in_legacy.kubernetes) return {Backend::kLegacy, *legacy, "Kubernetes' chains are in legacy"};
-  const std::string counts = "others have " + std::to_string(in_nft.others) + " rules in nft, " +
-                             std::to_string(in_legacy.others) + " in legacy";
-  if (in_legacy.others > in_nft.others) return {Backend::kLegacy, *legacy, counts};
-  return {Backend::kNft, *nft, counts};
+// Without them nfnetlink has nobody to ask.
+bool kernel_has_nftables() {
+  auto socket = common::NetlinkSocket::open(NETLINK_NETFILTER);
+  if (!socket) return true;
+  common::Message m(NFNL_SUBSYS_NFTABLES << 8 | NFT_MSG_GETGEN, 0);
+  m.header(nfgenmsg{});
+  const int err = socket->get(m, [](const nlmsghdr*) {});
+  return err != EINVAL && err != EOPNOTSUPP && err != EPROTONOSUPPORT;
 }
 
 template <class Each>
@@ -184,6 +181,13 @@ std::map<std::string, std::uint64_t> DropTally::by_reason() const {
   return out;
 }
 
+bool kernel_has(Table family) {
+  const int fd = ::socket(common::address_family(family), SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return errno != EAFNOSUPPORT;
+  ::close(fd);
+  return true;
+}
+
 bool legacy_table_exists(Table t, Xt table) {
   std::ifstream names(std::string("/proc/thread-self/net/") +
                       (t == Table::kIp ? "ip_tables_names" : "ip6_tables_names"));
@@ -264,6 +268,17 @@ std::string text_of(Xt table, const XtRules& wanted, const XtSaved& saved, const
   return out + "COMMIT\n";
 }
 
+std::pair<Backend, std::string> decide(const HeldRules& nft, const HeldRules& legacy) {
+  if (!nft.read && legacy.read) {
+    return {Backend::kLegacy, "the nft programs do not run on this kernel"};
+  }
+  if (nft.kubernetes) return {Backend::kNft, "Kubernetes' chains are in nft"};
+  if (legacy.kubernetes) return {Backend::kLegacy, "Kubernetes' chains are in legacy"};
+  std::string counts = "others have " + std::to_string(nft.others) + " rules in nft, " +
+                       std::to_string(legacy.others) + " in legacy";
+  return {legacy.others > nft.others ? Backend::kLegacy : Backend::kNft, std::move(counts)};
+}
+
 sdk::Outcome<Choice> Xtables::choose(Backend wanted) {
   const auto nft = wanted == Backend::kLegacy ? std::nullopt : programs_of(Backend::kNft);
   const auto legacy = wanted == Backend::kNft ? std::nullopt : programs_of(Backend::kLegacy);
@@ -280,7 +295,10 @@ sdk::Outcome<Choice> Xtables::choose(Backend wanted) {
   if (wanted != Backend::kAuto) {
     return Choice{wanted, wanted == Backend::kNft ? *nft : *legacy, "backendMode says so"};
   }
-  return decide(nft, legacy);
+  if (!legacy) return Choice{Backend::kNft, *nft, "only the nft programs are installed"};
+  if (!nft) return Choice{Backend::kLegacy, *legacy, "only the legacy programs are installed"};
+  auto [backend, reason] = decide(held_by(*nft), held_by(*legacy));
+  return Choice{backend, backend == Backend::kNft ? *nft : *legacy, std::move(reason)};
 }
 
 std::string Xtables::save(Table t, Xt table, bool counters) const {
@@ -290,6 +308,8 @@ std::string Xtables::save(Table t, Xt table, bool counters) const {
   if (counters) arguments.emplace_back("-c");
   Finished said = run(arguments, {}, kSaveDeadline);
   if (!said.ok()) {
+    // Its programs fail there, and there is nothing that they could read.
+    if (choice_.backend == Backend::kNft && !kernel_has_nftables()) return {};
     throw sdk::Failure(sdk::Code::kUnavailable,
                        "cannot read table " + std::string(word(table)) + ": " + said.why(),
                        arguments[0], said.error);

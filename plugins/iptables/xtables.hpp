@@ -9,6 +9,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "command.hpp"
@@ -53,6 +54,8 @@ struct XtSaved {
 // Asking the legacy backend for a table that is not there would make it, and with it hooks that
 // every packet passes.
 [[nodiscard]] bool legacy_table_exists(Table t, Xt table);
+// Not a family that the host was booted without (ipv6.disable=1): its legacy programs fail there.
+[[nodiscard]] bool kernel_has(Table family);
 
 // Packets that rules have dropped, by chain and the REASON of their comment "egw-REASON".
 struct DropRule {
@@ -96,6 +99,15 @@ struct Choice {
   Programs programs;
   std::string reason;  // in words
 };
+
+// What the programs of a backend print.
+struct HeldRules {
+  bool read = false;        // of any family
+  bool kubernetes = false;  // chains that kubelet or kube-proxy leave as a sign
+  std::size_t others = 0;   // rules that are not ours
+};
+// Of backends whose programs are both there: which one, and why in words.
+[[nodiscard]] std::pair<Backend, std::string> decide(const HeldRules& nft, const HeldRules& legacy);
 
 class Xtables {
  public:

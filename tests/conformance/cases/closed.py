@@ -5,7 +5,7 @@ import time
 import sockets
 from kernel import snapshot
 from removals import removals
-from rig import ALL, EIP4, EIP6, SERVER4, SERVER6
+from rig import ALL, EIP4, EIP6, SECOND4, SECOND6, SERVER4, SERVER6
 from suite import FAMILIES, NODES, case
 
 ROLES = {"client": ("n1", "n1"), "gateway": ("n2", "n1"), "owner": ("n2", "n2")}  # what is hurt, where the pod is
@@ -95,6 +95,30 @@ def an_egress_that_is_not_there(rig):
     with Sources(rig) as sources:
         assert [pod.source(family, 0.2) for family in (4, 6)] == [None, None]
     assert sources.seen == {}
+
+
+LISTS = {"by-prefix": ([("10.6.0.0/16", 7)], [("10.6.0.0/16", 7), ("198.51.100.0/24", 8)]),
+         "by-default": ([("10.6.0.0/16", 7)], [("198.51.100.0/24", "bypass"), ("0.0.0.0/0", 7)])}
+
+
+@case("closed-lists", "While a policy's list of destinations changes, by steps or as a whole, no packet has another source",
+      node={"client": "n1", "owner": "n2"}, lists=LISTS)
+def lists_of_destinations_change(rig, node, lists):
+    """Both lists give what the flow goes to one egress. A datapath may keep them in different places, and its pods get from one
+    to the other."""
+    rig.egress(8, SECOND4, SECOND6, owner="n3")
+    pod = rig.pod(node)
+    rig.steer(pod, lists[0], class_id=1)
+    rig.apply()
+    with Sources(rig) as sources:
+        traffic = rig.traffic(pod)
+        for turn in range(1, 13):
+            rig.steer(pod, lists[turn % 2], class_id=1)
+            stepped = turn <= 6 and not rig.delta(node, classes=[{"id": 1, "rules": rig.classes[1]}])["needFull"]
+            if not stepped:
+                rig.apply(node)
+        rig.report(traffic)
+    assert set(sources.seen) == {EIP4}, sources.seen
 
 
 def tagged(data, tags):

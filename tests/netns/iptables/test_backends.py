@@ -1,11 +1,13 @@
 """Both backends: packets, others' rules, adoption, purge, and which backend is chosen."""
 
 import itertools
+import os
+import resource
 
 import pytest
 import sockets
 from conftest import sources
-from rig import EIP4, EIP6, SECOND4, SECOND6, SERVER4, Rig, net
+from rig import ALL, EIP4, EIP6, SECOND4, SECOND6, SERVER4, Driver, Rig, net
 
 OTHERS = ("{t} -w -t nat -N KUBE-SERVICES; {t} -w -t nat -A PREROUTING -j KUBE-SERVICES; "
           "{t} -w -t nat -A POSTROUTING -m mark --mark 0x4000/0x4000 -j MASQUERADE; "
@@ -72,6 +74,77 @@ def test_a_restarted_process_adopts(rig, pod, backend):
     assert rig.sh("n1", f"iptables-{backend}-save -c | grep -- '-[gj] EGW-JUDGE'") == counted
 
 
+def test_lists_keep_their_places_in_a_new_process(rig):
+    """It finds one more that overlaps them, and comes before or behind them by its name. Two differ by their /0 only."""
+    lists = [[("10.6.0.0/24", 7)], [("10.6.0.0/24", 7), ("0.0.0.0/0", "drop")],
+             *([("10.6.0.0/24", 7), (f"198.51.{k}.0/24", "drop")] for k in range(8))]
+    pods = [rig.pod("n1") for _ in lists]
+    steered = len(lists) // 2
+    for pod, rules in zip(pods[:steered], lists):
+        rig.steer(pod, rules)
+    rig.apply()
+    server = rig.serve(port=7001)
+    flows = [rig.traffic(pod, port=7001, interval_us=3000) for pod in pods[:steered]]
+    for pod, rules in zip(pods[steered:], lists[steered:]):
+        rig.steer(pod, rules)
+        rig.restart("n1", kill=True)
+        rig.apply("n1")
+    assert all(rig.report(f)["sent"] > 0 for f in flows)
+    assert set(rig.report(server)["sources"]) == {EIP4}
+
+
+def test_a_purge_goes_on_where_a_backend_cannot_be_read(rig, pod, backend):
+    """What stays is told, and goes when it can be read again."""
+    programs = "$(readlink -f /usr/sbin/iptables-nft-save)"
+    rig.sh("n1", "printf '#!/bin/sh\\nexit 9\\n' > /run/broken; chmod 755 /run/broken; "
+                 f"mount --bind /run/broken {programs}")
+    answer = rig.driver("n1").ask("purge")
+    rig.sh("n1", f"umount {programs}")
+    assert not answer["ok"] and "iptables-nft-save" in answer["error"], answer
+    sets = rig.sh("n1", "ipset list -n")
+    assert backend == "nft" or (saved(rig, "n1", backend, ours=True), sets) == ([], "")
+    assert rig.driver("n1").must("purge")["ok"]
+    assert (saved(rig, "n1", backend, ours=True), rig.sh("n1", "ipset list -n")) == ([], "")
+
+
+def test_a_former_list_goes_with_the_next_change(rig, pod, backend):
+    """With its chains and sets, and nobody takes what is left for somebody else's work."""
+    driver = rig.driver("n1")
+
+    def groups():
+        return [name for name in saved(rig, "n1", backend, ours=True) if name[:6] == ":EGW-G" and name[6].isdigit()], [
+            name for name in rig.sh("n1", "ipset list -n").split() if "who" in name]
+    for rules in ([("10.6.0.0/16", 7)], [("10.6.0.0/16", 7), ("198.51.100.0/24", "drop")]):
+        rig.steer(pod, rules, class_id=1)
+        rig.apply("n1")
+    assert groups() == ([":EGW-G0 -", ":EGW-G1 -"], ["EGW4-who0", "EGW4-who1"])
+    assert rig.apply("n1")["n1"]["repaired"] == {}
+    assert not driver.ask("drift", timeoutMs=1500)["ok"]
+    assert groups() == ([":EGW-G1 -"], ["EGW4-who1"])
+
+
+@pytest.mark.parametrize("backend", ["nft"], indirect=True)
+def test_after_an_exception_of_any_kind_the_next_change_must_be_full(rig):
+    """There is no memory for the stack of the thread that writes the second family's rules."""
+    driver = rig.drivers["n1"] = Driver(rig.ns("n1"), [*rig.inside("n1"), "sh", "-c", 'ulimit -s 65536; exec "$@"', "sh"],
+                                        os.path.join(rig.state, "n1"), *rig.datapaths[0])
+    pod = rig.pod("n1")
+    rig.steer(pod, ALL, class_id=1)
+    rig.apply()
+    rig.steer(pod, [("10.6.0.0/16", 7), ("fd00::/48", 7)], class_id=1)
+    change = {"classes": [{"id": 1, "rules": rig.classes[1]}]}
+    pid = driver.process.pid
+    with open(f"/proc/{pid}/statm", encoding="ascii") as f:
+        used = int(f.read().split()[0]) * resource.getpagesize()
+    before = resource.prlimit(pid, resource.RLIMIT_AS, (used + (16 << 20), resource.RLIM_INFINITY))
+    answer = rig.delta("n1", **change)
+    resource.prlimit(pid, resource.RLIMIT_AS, before)
+    assert not answer["ok"], answer
+    assert rig.delta("n1", **change)["needFull"]
+    rig.apply("n1")
+    assert sources(pod) == [EIP4, EIP6]
+
+
 def test_auto_follows_kubernetes(rig, backend):
     """The sign that kubelet leaves decides; without it the number of others' rules."""
     rig.sh("n1", f"iptables-{backend} -w -t mangle -N KUBE-KUBELET-CANARY")
@@ -82,6 +155,11 @@ def test_auto_follows_kubernetes(rig, backend):
     assert driver.must("apply", change=rig.change("n1"))["ok"]
     assert saved(rig, "n1", backend, ours=True) != []
     assert saved(rig, "n1", other, ours=True) == []
+    # A process that has chosen does not read all rules again for each probe.
+    rig.sh("n1", f"iptables-{backend} -w -t mangle -X KUBE-KUBELET-CANARY; "
+                 f"iptables-{other} -w -t mangle -N KUBE-KUBELET-CANARY")
+    findings = driver.must("probe", node=rig.node_config("n1"))["findings"]
+    assert [f["message"] for f in findings if f["code"] == "Iptables"] == [f"backend {backend}: in use"]
 
 
 def test_another_backend_takes_over(rig, pod, backend):

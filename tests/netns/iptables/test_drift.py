@@ -1,11 +1,13 @@
 """What somebody else changes of the node's rules, sets and tables is noticed and repaired, with both backends."""
 
+import os
+import sys
 import time
 
 import pytest
 import sockets
 from conftest import sources
-from rig import EIP4, EIP6, SERVER4
+from rig import ALL, EIP4, EIP6, SERVER4, Driver
 
 DRIFT = {
     "chain flushed": "{t} -w -t mangle -F EGW-JUDGE",
@@ -46,6 +48,42 @@ def test_drift_is_noticed_and_repaired(rig, pod, backend, rule):
     assert sum(answer["repaired"].values()) >= 1, answer
     assert sources(pod) == [EIP4, EIP6]
     assert rig.apply("n1")["n1"]["repaired"] == {}
+
+
+# As on a host that was booted with ipv6.disable=1: what the program and its children ask for sockets of AF_INET6 comes to
+# EAFNOSUPPORT. By seccomp: socket() with this first argument.
+NO_IPV6 = """
+import ctypes, errno, os, struct, sys
+socket = {"x86_64": 41, "aarch64": 198}[os.uname().machine]
+code = b"".join(struct.pack("HBBI", *c) for c in (
+    (0x20, 0, 0, 0), (0x15, 0, 3, socket), (0x20, 0, 0, 16), (0x15, 0, 1, 10), (0x06, 0, 0, 0x50000 | errno.EAFNOSUPPORT),
+    (0x06, 0, 0, 0x7fff0000)))
+buffer = ctypes.create_string_buffer(code)
+program = ctypes.create_string_buffer(struct.pack("HxxxxxxP", len(code) // 8, ctypes.addressof(buffer)))
+prctl = ctypes.CDLL(None, use_errno=True).prctl
+if prctl(38, 1, 0, 0, 0) != 0 or prctl(22, 2, program, 0, 0) != 0:  # PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP
+    sys.exit("no filter: " + os.strerror(ctypes.get_errno()))
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+def test_a_host_without_ipv6(rig, backend):
+    """It is programmed again and again, and what others change is noticed."""
+    rig.node_extra = {"enableIPv6": False}
+    pod = rig.pod("n1")
+    rig.steer(pod, ALL)
+    driver = rig.drivers["n1"] = Driver(rig.ns("n1"), [*rig.inside("n1"), sys.executable, "-c", NO_IPV6],
+                                        os.path.join(rig.state, "n1"), *rig.datapaths[0])
+    rig.apply()
+    assert rig.apply("n1")["n1"]["repaired"] == {}
+    assert pod.source(4) == EIP4
+    time.sleep(1.1)  # the first look of the watch
+    while driver.ask("drift", timeoutMs=0)["ok"]:
+        pass
+    rig.sh("n1", f"iptables-{backend} -w -t mangle -F EGW-JUDGE")
+    assert driver.ask("drift", timeoutMs=5000)["ok"]
+    rig.apply("n1")
+    assert pod.source(4) == EIP4
 
 
 def test_the_devices_mtu_comes_back(rig, pod):

@@ -1,5 +1,5 @@
-// Taking the tables beside iptables away on a kernel that has none, and on one that does not
-// answer.
+// A kernel without nftables, and one that does not answer: what is read of rules, and the tables
+// beside iptables taken away.
 #include "iptables/companion.hpp"
 
 #include <gtest/gtest.h>
@@ -12,7 +12,10 @@
 #include <array>
 #include <cerrno>
 #include <cstddef>
+#include <string>
 #include <thread>
+
+#include "iptables/xtables.hpp"
 
 namespace egw::iptables {
 namespace {
@@ -50,6 +53,21 @@ TEST(Companion, AKernelWithoutNftablesHoldsNoTable) {
 TEST(Companion, TablesThatCannotBeReadAreNotGone) {
   const sdk::Status s = removed_where_sending_fails(ENOBUFS);
   EXPECT_EQ(s.sys_errno, ENOBUFS) << s.text();
+}
+
+TEST(Xtables, AKernelWithoutNftablesHoldsNoRulesOfThatBackend) {
+  const std::array<std::string, 2> broken{"/bin/false", "/bin/false"};
+  const Xtables xtables({Backend::kNft, {broken, broken}, ""});
+  EXPECT_THROW(static_cast<void>(xtables.saved(Table::kIp)), sdk::Failure);
+  bool read = false;
+  std::thread([&] {
+    if (!refuse_to_send(EINVAL)) return;
+    try {
+      read = xtables.saved(Table::kIp)[0].chains.empty();
+    } catch (const sdk::Failure&) {
+    }
+  }).join();
+  EXPECT_TRUE(read);
 }
 
 TEST(Companion, WithoutASocketNothingIsGone) {

@@ -42,10 +42,41 @@ TEST(Groups, APlaceIsFreeAgainWhenItsClassIsGone) {
 TEST(Groups, WhatTheKernelHoldsIsKept) {
   Groups groups;
   const auto table = entries({"10.1.0.0/16", "0.0.0.0/0"});
-  groups.learn(Groups::content_of(table), {77, 5});
+  groups.learn(table, {77, 5});
   const ClassPlace a = groups.place("a", table);
   EXPECT_EQ(a.number, 77U);
   EXPECT_EQ(a.group, 5U);
+}
+
+// Whichever name comes first.
+TEST(Groups, NobodyElseGetsAPlaceThatTheKernelHolds) {
+  Groups groups;
+  const auto held = entries({"10.1.0.0/16"}), fresh = entries({"10.1.2.0/24"});
+  groups.learn(held, {1, 0});
+  EXPECT_NE(groups.place("a", fresh).group, 0U);
+  const ClassPlace b = groups.place("b", held);
+  EXPECT_EQ(b.number, 1U);
+  EXPECT_EQ(b.group, 0U);
+}
+
+TEST(Groups, APlaceThatTheKernelHoldsIsFreeWhenItsClassHasNotCome) {
+  Groups groups;
+  groups.learn(entries({"10.1.0.0/16"}), {1, 0});
+  groups.keep({});
+  EXPECT_EQ(groups.place("a", entries({"10.1.2.0/24"})).group, 0U);
+}
+
+TEST(Groups, ListsThatDifferInWhatTheySayOfAllOthersKeepTheirPlaces) {
+  Groups groups;
+  const auto some = [](std::uint32_t of_others) {
+    return common::reduce(
+        {{*sdk::Prefix::parse("10.1.0.0/16"), 7}, {*sdk::Prefix::parse("0.0.0.0/0"), of_others}});
+  };
+  groups.learn(some(8), {1, 0});
+  groups.learn(some(9), {2, 1});
+  const ClassPlace b = groups.place("b", some(9)), a = groups.place("a", some(8));
+  EXPECT_EQ(std::pair(a.number, a.group), std::pair(1U, 0U));
+  EXPECT_EQ(std::pair(b.number, b.group), std::pair(2U, 1U));
 }
 
 TEST(Groups, ANameThatStandsForAnotherTableGetsAnotherPlace) {

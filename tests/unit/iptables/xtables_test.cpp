@@ -174,6 +174,17 @@ TEST(Command, SaysWhatWentWrong) {
             "PATH=/usr/sbin:/usr/bin:/sbin:/bin\nLC_ALL=C\n");
 }
 
+TEST(Decide, ABackendThatCannotBeReadIsNotChosen) {
+  const HeldRules none, few{true, false, 1}, many{true, false, 9}, kubernetes{true, true, 2};
+  EXPECT_EQ(decide(many, few).first, Backend::kNft);
+  EXPECT_EQ(decide(few, many).first, Backend::kLegacy);
+  EXPECT_EQ(decide(few, few).first, Backend::kNft);
+  EXPECT_EQ(decide(kubernetes, many).first, Backend::kNft);
+  EXPECT_EQ(decide(many, kubernetes).first, Backend::kLegacy);
+  EXPECT_EQ(decide(none, HeldRules{true}).first, Backend::kLegacy);
+  EXPECT_EQ(decide(HeldRules{true}, none).first, Backend::kNft);
+}
+
 TEST(Adoption, AClassIsRuledIfTheChainsLeadToItsGroup) {
   RuleInput in;
   in.node.enable_ipv4 = true;
@@ -193,18 +204,17 @@ TEST(Adoption, AClassIsRuledIfTheChainsLeadToItsGroup) {
     return classes_ruled(Table::kIp, rules[static_cast<std::size_t>(Xt::kMangle)].chains, sets,
                          marks);
   };
-  using Numbers = std::vector<std::uint32_t>;
-  EXPECT_EQ(ruled(), Numbers{});
+  EXPECT_EQ(ruled(), ClassGroups{});
   add("0", "10.1.0.0/16", 1);
-  EXPECT_EQ(ruled(), Numbers{}) << "no chain leads to a group";
+  EXPECT_EQ(ruled(), ClassGroups{}) << "no chain leads to a group";
   in.classes = {{1, 0}};
   add("0", "10.2.0.0/16", 2);
-  EXPECT_EQ(ruled(), (Numbers{1, 2})) << "one group is asked for every class";
+  EXPECT_EQ(ruled(), (ClassGroups{{1, 0}, {2, 0}})) << "one group is asked for every class";
   in.classes = {{1, 0}, {2, 0}, {3, 1}, {700, 1}};
   add("1", "10.1.0.0/16", 3);
   add("1", "10.3.0.0/16", 4);
   add("1", "10.4.0.0/16", 700);
-  EXPECT_EQ(ruled(), (Numbers{1, 2, 3, 700})) << "the tree does not know 4";
+  EXPECT_EQ(ruled(), (ClassGroups{{1, 0}, {2, 0}, {3, 1}, {700, 1}})) << "the tree does not know 4";
 }
 
 }  // namespace
