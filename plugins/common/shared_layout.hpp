@@ -1,7 +1,7 @@
-// The kernel layout that our datapaths have in common (egw_plugin_descriptor.layout), so that a
-// node can go from one to another without losing its connections (docs/adr/0017). Used by every
-// datapath plugin of the tree: `static constexpr std::string_view kLayout =
-// common::kSharedLayout;`, and hand_over() beside purge().
+// The kernel layout that netlink and ebpf have in common (egw_plugin_descriptor.layout), so that a
+// node can go from one to the other without losing its connections (docs/adr/0017): `static
+// constexpr std::string_view kLayout = common::kSharedLayout;`, and hand_over() beside purge().
+// iptables names none: a node that goes to it or from it is purged.
 //
 // In common, owned by whoever applied last, left alone by hand_over():
 //   - the tunnel device (tunnel.hpp: recognised by its alias), its addresses, FDB, neighbours,
