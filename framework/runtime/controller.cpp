@@ -29,6 +29,7 @@ using model::Kind;
 namespace {
 
 constexpr int kRoundsToSettle = 20;  // plans in a row that write something
+constexpr int kRoundsWithoutEnd = 10 * kRoundsToSettle;
 constexpr std::int64_t kUnsettledMs = 1000;
 constexpr std::int64_t kInfoGapPerNodeMs = 2, kLongestInfoGapMs = 2000;
 
@@ -355,12 +356,13 @@ void Controller::Impl::finish(BatchEnd end, std::int64_t wake_ms, std::size_t wr
       if (rounds >= kRoundsToSettle) {
         // So many within a moment. Where many nodes or policies come, each round has its own
         // reason, and a failover must not wait.
-        if (now - unsettled_since < kUnsettledMs) {
+        const bool at_once = rounds == kRoundsToSettle && now - unsettled_since < kUnsettledMs;
+        if (at_once || rounds >= kRoundsWithoutEnd) {
           log.error("plans do not settle: each writes something again",
                     {{"rounds", std::to_string(rounds)}});
           retry_at_ms = now + kUnsettledMs;
+          rounds = 0;
         }
-        rounds = 0;
       }
       break;
     case BatchEnd::kInterrupted:

@@ -170,9 +170,6 @@ Link Tunnel::ensure_device(const TunnelSpec& spec, Result& result, Repairs& repa
                        spec.parent_device, ENODEV);
   }
   result.mtu = tunnel_mtu(spec, parent->mtu);
-  if (std::string why = too_narrow(spec, parent->mtu); !why.empty()) {
-    result.failures.push_back({{}, 0, std::move(why)});
-  }
   std::optional<Link> link = find_link(socket_, spec.name);
   if (link && link->kind != "vxlan") {
     throw sdk::Failure(sdk::Code::kConflict,

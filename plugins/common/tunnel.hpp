@@ -65,8 +65,8 @@ class Tunnel {
   };
   // Reads the kernel and writes what differs. A device of our name with other fixed attributes (id,
   // port, local address, learning, GBP) is replaced; one that is no VXLAN device is an error:
-  // somebody else's. Where the uplink is too_narrow(), IPv6 is left out, which is a failure of no
-  // peer's. Throws sdk::Failure.
+  // somebody else's. Where the uplink is too_narrow(), IPv6 is left out, which probe says.
+  // Throws sdk::Failure.
   Result apply(const TunnelSpec& spec, const std::vector<TunnelPeer>& peers,
                const std::vector<TunnelNextHop>& hops, Repairs& repairs);
 
