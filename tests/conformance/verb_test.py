@@ -138,9 +138,10 @@ def test_an_output_that_takes_nothing():
 
 
 def test_options_that_say_nothing():
-    for jobs in ("0", "-3", "x", "", "99999999999"):
+    for jobs in ("0", "-3", "x", "99999999999"):
         refused(check("plugin", "check", "netlink", "--jobs", jobs), "--jobs", "number", "plugin check --help")
-    refused(check("plugin", "check", "netlink", "--only", ""), "--only", "plugin check --help")
+    for option in ("--jobs", "--only", "--pair", "--json"):
+        refused(check("plugin", "check", "netlink", option, ""), f"{option}: is empty")
     refused(check("plugin", "check", "netlink", "--only", ",abi"), "groups")
 
 
